@@ -1,0 +1,21 @@
+/**
+ * An error for people: `message` names the thing, its value and what is wrong with it, `fix` says what to do. `code` is
+ * stable and for programs.
+ */
+export class OverlayError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+    readonly fix?: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+    this.name = new.target.name
+  }
+}
+
+/** The text of whatever was thrown, with its fix when it has one. */
+export function describeError(error: unknown): string {
+  if (error instanceof OverlayError && error.fix !== undefined) return `${error.message}; ${error.fix}`
+  return error instanceof Error ? error.message : String(error)
+}

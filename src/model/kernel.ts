@@ -1,0 +1,156 @@
+/**
+ * What we program into the kernel and what we read back, in plain records. Desired and observed state use the same
+ * types, so that a diff compares like with like.
+ */
+import type { Ipv4, Ipv4Prefix, MacAddress } from './address'
+
+/**
+ * Protocol number of our routes and nexthops. Free in linux/rtnetlink.h and in iproute2's rt_protos; above RTPROT_STATIC (4) the
+ * kernel does not interpret it.
+ */
+export const ROUTE_PROTOCOL = 79
+
+/** Bytes that VXLAN over IPv4 adds: Ethernet 14 + IPv4 20 + UDP 8 + VXLAN 8 (RFC 7348). */
+export const VXLAN_OVERHEAD = 50
+
+/** A VXLAN device as we want it. */
+export interface LinkSpec {
+  readonly name: string
+  readonly mac: MacAddress
+  readonly mtu: number
+  readonly vni: number
+  /** UDP port; `undefined` leaves it to the kernel and is equal to any port of an existing device. */
+  readonly port: number | undefined
+  readonly local: Ipv4
+  /** Interface index of the underlay interface. */
+  readonly parent: number
+  readonly learning: boolean
+  readonly gbp: boolean
+}
+
+/** A network interface as the kernel tells it. */
+export interface ObservedLink {
+  readonly index: number
+  readonly name: string
+  readonly mac: MacAddress
+  /** Bytes. */
+  readonly mtu: number
+  /** Administratively up (IFF_UP). */
+  readonly up: boolean
+  /** IFLA_INFO_KIND: `vxlan`, `bridge`, ...; `undefined` for hardware. */
+  readonly kind: string | undefined
+  /** Only for `kind` vxlan. */
+  readonly vxlan: ObservedVxlan | undefined
+}
+
+/** The attributes of an existing VXLAN device; `undefined` where the kernel does not tell it. */
+export interface ObservedVxlan {
+  readonly vni: number
+  readonly port: number
+  readonly local: Ipv4 | undefined
+  readonly parent: number | undefined
+  readonly group: Ipv4 | undefined
+  readonly learning: boolean
+  readonly gbp: boolean
+  readonly l2miss: boolean
+}
+
+/** An interface address. */
+export interface InterfaceAddress {
+  readonly linkIndex: number
+  /** The address with its host bits, and the prefix length it was given with. */
+  readonly address: Ipv4Prefix
+  /** `host` and `link` scope are not usable between hosts. */
+  readonly scope: 'global' | 'link' | 'host' | 'other'
+}
+
+/** What the host's network looks like, as far as choosing an underlay needs it. */
+export interface HostNetwork {
+  readonly links: readonly ObservedLink[]
+  readonly addresses: readonly InterfaceAddress[]
+  /** Default routes of the main table in the kernel's order (ascending metric). `undefined` for a multipath route. */
+  readonly defaultRoutes: readonly { readonly linkIndex: number | undefined }[]
+}
+
+/** Id of a nexthop object: one number space for the whole network namespace. */
+export type NexthopId = number
+
+/** Where a route sends packets. */
+export type RouteTarget =
+  | { readonly kind: 'nexthop'; readonly id: NexthopId }
+  | { readonly kind: 'gateway'; readonly gateway: Ipv4; readonly onlink: boolean }
+  /** Anything we never make: no gateway, multipath, an encapsulation. */
+  | { readonly kind: 'other' }
+
+/** A unicast IPv4 route of the main table on our device. */
+export interface Route {
+  readonly destination: Ipv4Prefix
+  readonly metric: number
+  readonly tos: number
+  readonly protocol: number
+  readonly target: RouteTarget
+}
+
+/**
+ * The peers' half of the kernel state. Observed, it is all that is on our device: neighbours and FDB entries that are permanent,
+ * every nexthop and every unicast route that is not the kernel's own (RTPROT_KERNEL).
+ */
+export interface KernelObjects {
+  /** neighbour address -> link-layer address */
+  readonly neighbours: ReadonlyMap<Ipv4, MacAddress>
+  /** link-layer address -> underlay destinations. Wanted is exactly one each. */
+  readonly fdb: ReadonlyMap<MacAddress, readonly Ipv4[]>
+  /** id -> gateway; every one is onlink, on our device, of our protocol */
+  readonly nexthops: ReadonlyMap<NexthopId, Ipv4>
+  /** {@link routeKey} of the destination -> routes; more than one differs in metric, tos or target */
+  readonly routes: ReadonlyMap<RouteKey, readonly Route[]>
+}
+
+declare const brand: unique symbol
+/** A destination as one number, for maps: address x 64 + length. */
+export type RouteKey = number & { readonly [brand]: 'RouteKey' }
+
+export const routeKey = (destination: Ipv4Prefix): RouteKey =>
+  (destination.address * 64 + destination.length) as RouteKey
+
+/** One change of a link. Each is idempotent. */
+export type LinkOperation =
+  | { readonly kind: 'create-link'; readonly link: LinkSpec }
+  | { readonly kind: 'delete-link'; readonly index: number; readonly name: string }
+  | {
+      readonly kind: 'change-link'
+      readonly index: number
+      readonly name: string
+      readonly mac?: MacAddress
+      readonly mtu?: number
+      readonly learning?: boolean
+    }
+  | { readonly kind: 'set-link-up'; readonly index: number; readonly name: string }
+  | { readonly kind: 'add-address'; readonly index: number; readonly address: Ipv4Prefix }
+  | { readonly kind: 'delete-address'; readonly index: number; readonly address: Ipv4Prefix }
+
+/**
+ * One change of one object on our device. Each is idempotent: setting what is there and deleting what is not there both succeed.
+ * `replace` says that an object of ours is there to be replaced; without it the kernel must refuse (EEXIST) when someone else's
+ * object has that identity, so that a stranger's state is never overwritten.
+ */
+export type ObjectOperation =
+  | { readonly kind: 'set-neighbour'; readonly address: Ipv4; readonly mac: MacAddress }
+  | { readonly kind: 'delete-neighbour'; readonly address: Ipv4 }
+  | { readonly kind: 'set-fdb'; readonly mac: MacAddress; readonly destination: Ipv4 }
+  | { readonly kind: 'delete-fdb'; readonly mac: MacAddress; readonly destination: Ipv4 }
+  | {
+      readonly kind: 'set-nexthop'
+      readonly id: NexthopId
+      readonly gateway: Ipv4
+      readonly replace: boolean
+    }
+  | { readonly kind: 'delete-nexthop'; readonly id: NexthopId }
+  | { readonly kind: 'set-route'; readonly route: Route; readonly replace: boolean }
+  | { readonly kind: 'delete-route'; readonly route: Route }
+
+/** An operation the kernel refused. */
+export interface OperationFailure {
+  readonly operation: ObjectOperation
+  readonly error: Error
+}

@@ -1,0 +1,69 @@
+/** Leases: what a host announces of itself in etcd under `<prefix>/subnets/`. */
+import type { Ipv4, Ipv4Prefix, Ipv6, Ipv6Prefix, MacAddress } from './address'
+
+declare const brand: unique symbol
+
+/** An etcd store revision. Revisions of one cluster only grow. */
+export type Revision = bigint & { readonly [brand]: 'Revision' }
+/** An etcd lease id in decimal, as the client library gives it; `'0'` is no lease. */
+export type EtcdLeaseId = string & { readonly [brand]: 'EtcdLeaseId' }
+
+/** The id of a key that is bound to no etcd lease: what flannel calls a reservation (Documentation/reservations.md). */
+export const NO_ETCD_LEASE = '0' as EtcdLeaseId
+
+/** Life time that is asked for a lease, in seconds (flannel: pkg/subnet/etcd/local_manager.go). */
+export const LEASE_TTL_SECONDS = 86_400
+
+/** The subnets a key names: the IPv4 half always, the IPv6 half on dual-stack hosts. */
+export interface LeaseSubnet {
+  readonly ipv4: Ipv4Prefix
+  readonly ipv6: Ipv6Prefix | undefined
+}
+
+/** One VXLAN tunnel end point of a host, as far as its lease says it. */
+export interface Vtep {
+  readonly vni: number
+  readonly mac: MacAddress
+}
+
+/** A lease's value. `vtep` and `vtep6` are known only for `backendType` vxlan with readable data. */
+export interface LeaseValue {
+  readonly publicIp: Ipv4
+  readonly publicIpv6: Ipv6 | undefined
+  /** Compared case-sensitively; only `vxlan` is ours. */
+  readonly backendType: string
+  readonly vtep: Vtep | undefined
+  readonly vtep6: Vtep | undefined
+}
+
+/** A lease that could be read. */
+export interface Lease {
+  readonly key: string
+  readonly subnet: LeaseSubnet
+  readonly value: LeaseValue
+  readonly etcdLease: EtcdLeaseId
+  readonly modRevision: Revision
+}
+
+/** A key under `subnets/` whose name or value could not be read; it hides no other. */
+export interface UnreadableLease {
+  readonly key: string
+  readonly reason: string
+  readonly modRevision: Revision
+}
+
+/** A lease that passed validation: another host we send packets to. */
+export interface Peer {
+  readonly key: string
+  readonly subnet: Ipv4Prefix
+  readonly publicIp: Ipv4
+  readonly mac: MacAddress
+}
+
+/** A lease that is in etcd and not followed, and why. */
+export interface RejectedLease {
+  readonly key: string
+  readonly reason: string
+  /** True while the kernel still has the peer as it was when its lease was last good. */
+  readonly keepsLastGood: boolean
+}
