@@ -1,0 +1,85 @@
+/**
+ * The status document: what the daemon serves on its control socket and `overlayctl status -o json` prints. Fields are only added
+ * within one `schema` number. Times are in seconds, addresses in their usual text.
+ */
+import { z } from 'zod'
+
+export const STATUS_SCHEMA = 1
+
+const peerSchema = z.object({
+  subnet: z.string(),
+  publicIp: z.string(),
+  mac: z.string(),
+  /** `ok`: in the kernel. `pending`: being programmed. `failing`: the kernel refuses it. `rejected`: not believed. */
+  state: z.enum(['ok', 'pending', 'failing', 'rejected']),
+  /** Why it is not `ok`, or why a newer lease of an `ok` peer is not followed. */
+  reason: z.string().optional(),
+})
+
+export const statusSchema = z.object({
+  schema: z.literal(STATUS_SCHEMA),
+  version: z.string(),
+  /** `healthy`: carries traffic and follows etcd. `degraded`: `problems` says what is wrong. */
+  state: z.enum(['healthy', 'degraded']),
+  problems: z.array(z.string()),
+  daemon: z.object({
+    running: z.boolean(),
+    pid: z.number().optional(),
+    uptimeSeconds: z.number().optional(),
+    /** What it is doing: `waiting-for-config`, `starting`, `running`; `down` when it does not run. */
+    phase: z.enum(['waiting-for-config', 'starting', 'running', 'down']),
+  }),
+  network: z
+    .object({
+      etcdPrefix: z.string(),
+      network: z.string(),
+      subnetLength: z.number(),
+      backend: z.string(),
+      vni: z.number(),
+      port: z.number().optional(),
+    })
+    .optional(),
+  lease: z
+    .object({
+      subnet: z.string(),
+      publicIp: z.string(),
+      state: z.enum(['held', 'conflict', 'lost', 'unknown']),
+      /** Hexadecimal, as etcdctl shows it; absent for a reservation. */
+      etcdLease: z.string().optional(),
+      expiresInSeconds: z.number().optional(),
+    })
+    .optional(),
+  device: z
+    .object({
+      name: z.string(),
+      index: z.number(),
+      mac: z.string(),
+      mtu: z.number(),
+      local: z.string().optional(),
+      underlay: z.string().optional(),
+      up: z.boolean(),
+    })
+    .optional(),
+  etcd: z.object({
+    endpoints: z.array(z.string()),
+    connected: z.boolean(),
+    latencyMs: z.number().optional(),
+    revision: z.string().optional(),
+    error: z.string().optional(),
+  }),
+  convergence: z.object({
+    /** True when the kernel is what the peers at `revision` want. */
+    converged: z.boolean(),
+    revision: z.string().optional(),
+    /** Operations of the last pass that are waiting for a retry. */
+    failing: z.number(),
+    /** Operations applied since the start, repairs included. */
+    operations: z.number(),
+    lastSyncSecondsAgo: z.number().optional(),
+    lastError: z.string().optional(),
+  }),
+  peers: z.array(peerSchema),
+})
+
+export type Status = z.infer<typeof statusSchema>
+export type PeerStatus = z.infer<typeof peerSchema>
