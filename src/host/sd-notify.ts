@@ -1,0 +1,59 @@
+/**
+ * Tells systemd what the service is doing (sd_notify(3)). The protocol is one datagram on a unix socket, which Node cannot send,
+ * and the `systemd-notify` program would be another process with another PID; so libc is called.
+ */
+import { constants } from 'node:os'
+import koffi from 'koffi'
+import { OverlayError } from '../model/errors'
+
+/** sys/socket.h, Linux. */
+const AF_UNIX = 1
+const SOCK_DGRAM = 2
+const SOCK_CLOEXEC = 0o2000000
+const MSG_NOSIGNAL = 0x4000
+
+/** struct sockaddr_un has room for a path of this many bytes (sys/un.h). */
+const LONGEST_PATH = 108
+
+/**
+ * Sends a state such as `READY=1`. Does nothing when systemd did not ask for it (no NOTIFY_SOCKET).
+ * @returns whether there was someone to tell
+ * @throws {OverlayError} `sd-notify` when the socket does not take it
+ */
+export function notifySystemd(state: string, socketPath = process.env['NOTIFY_SOCKET']): boolean {
+  if (socketPath === undefined || socketPath === '') return false
+  const address = socketAddress(socketPath)
+  const libc = koffi.load('libc.so.6')
+  const socket = libc.func('int socket(int, int, int)')
+  const sendto = libc.func('ssize_t sendto(int, const void*, size_t, int, const void*, unsigned int)')
+  const close = libc.func('int close(int)')
+  const fd: number = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+  if (fd < 0) throw notifyError(socketPath, koffi.errno())
+  try {
+    const message = Buffer.from(state)
+    const sent: number = sendto(fd, message, message.length, MSG_NOSIGNAL, address, address.length)
+    if (sent !== message.length) throw notifyError(socketPath, koffi.errno())
+    return true
+  } finally {
+    close(fd)
+  }
+}
+
+/** struct sockaddr_un: the family in host order (all supported machines are little-endian), then the path. */
+function socketAddress(path: string): Buffer {
+  const name = Buffer.from(path)
+  if (name.length >= LONGEST_PATH || (name[0] !== 0x2f && name[0] !== 0x40)) {
+    throw new OverlayError(
+      'sd-notify',
+      `NOTIFY_SOCKET=${path} is neither an absolute path nor an abstract @name of less than ${LONGEST_PATH} bytes`,
+    )
+  }
+  // A leading @ stands for the NUL of the abstract name space.
+  if (name[0] === 0x40) name[0] = 0
+  return Buffer.concat([Buffer.from(Uint16Array.of(AF_UNIX).buffer), name])
+}
+
+function notifyError(path: string, errno: number): OverlayError {
+  const name = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? `errno ${errno}`
+  return new OverlayError('sd-notify', `systemd's socket ${path} does not take a notification: ${name}`)
+}

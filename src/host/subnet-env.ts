@@ -1,0 +1,97 @@
+/** subnet.env: how Docker and CNI learn the host's subnet (flannel: pkg/subnet/subnet.go; format in the order written here). */
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { parseEnv } from 'node:util'
+import { formatIpv4Prefix, type Ipv4Prefix, ipv4, ipv4Network, parseIpv4Prefix } from '../model/address'
+import { OverlayError } from '../model/errors'
+
+export interface SubnetEnv {
+  readonly network: Ipv4Prefix
+  readonly subnet: Ipv4Prefix
+  /** Bytes. */
+  readonly mtu: number
+  /** Whether this daemon masquerades, so that Docker need not. */
+  readonly ipMasq: boolean
+}
+
+/** The file's text. FLANNEL_SUBNET is the bridge's address: the first one after the subnet's own. */
+export function formatSubnetEnv(env: SubnetEnv): string {
+  const bridge = { address: ipv4(env.subnet.address + 1), length: env.subnet.length }
+  return [
+    `FLANNEL_NETWORK=${formatIpv4Prefix(env.network)}`,
+    `FLANNEL_SUBNET=${formatIpv4Prefix(bridge)}`,
+    `FLANNEL_MTU=${env.mtu}`,
+    `FLANNEL_IPMASQ=${env.ipMasq}`,
+    '',
+  ].join('\n')
+}
+
+/**
+ * Reads which subnet this host had.
+ * @returns `undefined` when the file is missing or has no single readable FLANNEL_SUBNET; `problem` says which
+ * @throws {OverlayError} `subnet-file` when the file exists and cannot be opened
+ */
+export async function readPreviousSubnet(
+  path: string,
+): Promise<{ readonly subnet: Ipv4Prefix | undefined; readonly problem: string | undefined }> {
+  const text = await readIfThere(path)
+  if (text === undefined) return { subnet: undefined, problem: undefined }
+  const value = parseEnv(text)['FLANNEL_SUBNET']
+  const prefix = value === undefined ? undefined : parseIpv4Prefix(value)
+  if (prefix === undefined) {
+    const found = value === undefined ? 'no FLANNEL_SUBNET' : `FLANNEL_SUBNET=${value.slice(0, 64)}`
+    return { subnet: undefined, problem: `${path} has ${found}, which names no subnet: ignored` }
+  }
+  return { subnet: ipv4Network(prefix.address, prefix.length), problem: undefined }
+}
+
+/**
+ * Writes the file as a whole or not at all (hidden temporary file, fsync, rename), and not when it already says the same. A new file
+ * gets mode 0644, an existing one keeps its mode.
+ * @returns whether it was written
+ * @throws {OverlayError} `subnet-file`
+ */
+export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<boolean> {
+  const text = formatSubnetEnv(env)
+  if ((await readIfThere(path)) === text) return false
+  const temporary = join(dirname(path), `.subnet.env.${process.pid}`)
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+    const mode = await stat(path).then(
+      (info) => info.mode & 0o777,
+      () => 0o644,
+    )
+    const file = await open(temporary, 'w', mode)
+    try {
+      await file.chmod(mode)
+      await file.writeFile(text)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+    return true
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw subnetFileError(path, 'written', error)
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw subnetFileError(path, 'read', error)
+  }
+}
+
+function subnetFileError(path: string, verb: string, error: unknown): OverlayError {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new OverlayError(
+    'subnet-file',
+    `subnet file ${path} cannot be ${verb}: ${reason}`,
+    'choose another with --subnet-file, or correct its permissions',
+    { cause: error },
+  )
+}

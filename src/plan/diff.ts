@@ -1,0 +1,252 @@
+/**
+ * From what is there to what should be, in an order that never takes away what carries traffic before its successor is there: neighbour,
+ * FDB, nexthop, route; then removals the other way round.
+ */
+import { type Ipv4, type Ipv4Prefix, type MacAddress, prefixContains, samePrefix } from '../model/address'
+import { OverlayError } from '../model/errors'
+import type {
+  InterfaceAddress,
+  KernelObjects,
+  LinkOperation,
+  LinkSpec,
+  NexthopId,
+  ObjectOperation,
+  ObservedLink,
+  Route,
+  RouteKey,
+  RouteTarget,
+} from '../model/kernel'
+import { routeKey } from '../model/kernel'
+
+/**
+ * The changes that make the device what it should be, apart from its address and being up.
+ * @throws {OverlayError} `name-taken` when a device of another kind has our name; it is not ours to remove
+ */
+export function diffLink(desired: LinkSpec, observed: ObservedLink | undefined): LinkOperation[] {
+  if (observed === undefined) return [{ kind: 'create-link', link: desired }]
+  const { index, name } = observed
+  if (observed.vxlan === undefined) {
+    throw new OverlayError(
+      'name-taken',
+      `interface ${name} exists and is of kind ${observed.kind ?? 'unknown'}, not vxlan`,
+      `rename or remove it: ip link del ${name}`,
+    )
+  }
+  if (!isAdoptable(desired, observed.vxlan)) {
+    return [
+      { kind: 'delete-link', index, name },
+      { kind: 'create-link', link: desired },
+    ]
+  }
+  const change = {
+    ...(observed.mac !== desired.mac && { mac: desired.mac }),
+    ...(observed.mtu !== desired.mtu && { mtu: desired.mtu }),
+    ...(observed.vxlan.learning !== desired.learning && { learning: desired.learning }),
+  }
+  return Object.keys(change).length === 0 ? [] : [{ kind: 'change-link', index, name, ...change }]
+}
+
+/** Whether an existing device can serve without being made again (flannel: vxlanLinksIncompat in device.go). */
+function isAdoptable(desired: LinkSpec, observed: NonNullable<ObservedLink['vxlan']>): boolean {
+  return (
+    observed.vni === desired.vni &&
+    observed.local === desired.local &&
+    observed.parent === desired.parent &&
+    (desired.port === undefined || observed.port === desired.port) &&
+    observed.group === undefined &&
+    !observed.l2miss &&
+    observed.gbp === desired.gbp
+  )
+}
+
+/**
+ * The changes that give the device its address and bring it up. Other addresses inside the network go (an earlier subnet's),
+ * those outside it are someone else's and stay, as with flannel (pkg/ip/iface.go).
+ */
+export function diffAddresses(
+  desired: Ipv4Prefix,
+  network: Ipv4Prefix,
+  link: ObservedLink,
+  observed: readonly InterfaceAddress[],
+): LinkOperation[] {
+  const operations: LinkOperation[] = []
+  const { index, name } = link
+  if (!observed.some(({ address }) => samePrefix(address, desired))) {
+    operations.push({ kind: 'add-address', index, address: desired })
+  }
+  if (!link.up) operations.push({ kind: 'set-link-up', index, name })
+  for (const { address } of observed) {
+    if (!samePrefix(address, desired) && prefixContains(network, address.address)) {
+      operations.push({ kind: 'delete-address', index, address })
+    }
+  }
+  return operations
+}
+
+/** The changes that make the objects on our device what they should be. */
+export function diffObjects(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
+  return [
+    ...setNeighbours(desired, observed),
+    ...setFdb(desired, observed),
+    ...setNexthops(desired, observed),
+    ...setRoutes(desired, observed),
+    ...deleteRoutes(desired, observed),
+    ...deleteNexthops(desired, observed),
+    ...deleteFdb(desired, observed),
+    ...deleteNeighbours(desired, observed),
+  ]
+}
+
+function* setNeighbours(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [address, mac] of desired.neighbours) {
+    if (observed.neighbours.get(address) !== mac) yield { kind: 'set-neighbour', address, mac }
+  }
+}
+
+function* deleteNeighbours(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const address of observed.neighbours.keys()) {
+    if (!desired.neighbours.has(address)) yield { kind: 'delete-neighbour', address }
+  }
+}
+
+function* setFdb(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [mac, destinations] of desired.fdb) {
+    for (const destination of destinations) {
+      if (observed.fdb.get(mac)?.includes(destination) !== true) yield { kind: 'set-fdb', mac, destination }
+    }
+  }
+}
+
+function* deleteFdb(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [mac, destinations] of observed.fdb) {
+    const wanted = desired.fdb.get(mac) ?? []
+    const stale = destinations.filter((destination) => !wanted.includes(destination))
+    // Setting a unicast MAC replaces its first destination, so that one is gone already.
+    const replaced = wanted.some((destination) => !destinations.includes(destination)) ? 1 : 0
+    for (const destination of stale.slice(replaced)) yield { kind: 'delete-fdb', mac, destination }
+  }
+}
+
+function* setNexthops(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [id, gateway] of desired.nexthops) {
+    const current = observed.nexthops.get(id)
+    if (current !== gateway) yield { kind: 'set-nexthop', id, gateway, replace: current !== undefined }
+  }
+}
+
+function* deleteNexthops(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const id of observed.nexthops.keys()) {
+    if (!desired.nexthops.has(id)) yield { kind: 'delete-nexthop', id }
+  }
+}
+
+function* setRoutes(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [key, routes] of desired.routes) {
+    const current = observed.routes.get(key) ?? []
+    for (const route of routes) {
+      if (current.some((other) => sameRoute(other, route))) continue
+      yield { kind: 'set-route', route, replace: current.some((other) => sameSlot(other, route)) }
+    }
+  }
+}
+
+function* deleteRoutes(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
+  for (const [key, routes] of observed.routes) {
+    const wanted = desired.routes.get(key) ?? []
+    const missing = wanted.filter((route) => !routes.some((other) => sameRoute(other, route)))
+    const replaced = missing.map((route) => routes.find((other) => sameSlot(other, route)))
+    for (const route of routes) {
+      if (wanted.some((other) => sameRoute(other, route)) || replaced.includes(route)) continue
+      yield { kind: 'delete-route', route }
+    }
+  }
+}
+
+/** What the kernel takes for one place in its table: a replace hits the first route in it. */
+function sameSlot(a: Route, b: Route): boolean {
+  return samePrefix(a.destination, b.destination) && a.metric === b.metric && a.tos === b.tos
+}
+
+function sameRoute(a: Route, b: Route): boolean {
+  return sameSlot(a, b) && a.protocol === b.protocol && sameTarget(a.target, b.target)
+}
+
+function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
+  if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.id === b.id
+  if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
+  return false
+}
+
+/** Objects that can be changed in place: the reconciler's memory of the kernel. */
+export interface ObjectMemory extends KernelObjects {
+  readonly neighbours: Map<Ipv4, MacAddress>
+  readonly fdb: Map<MacAddress, readonly Ipv4[]>
+  readonly nexthops: Map<NexthopId, Ipv4>
+  readonly routes: Map<RouteKey, readonly Route[]>
+}
+
+/** A copy that can be changed. */
+export function remember(objects: KernelObjects): ObjectMemory {
+  return {
+    neighbours: new Map(objects.neighbours),
+    fdb: new Map(objects.fdb),
+    nexthops: new Map(objects.nexthops),
+    routes: new Map(objects.routes),
+  }
+}
+
+/** Changes the memory as the kernel changes when the operation succeeds. */
+export function applyOperation(memory: ObjectMemory, operation: ObjectOperation): void {
+  switch (operation.kind) {
+    case 'set-neighbour':
+      memory.neighbours.set(operation.address, operation.mac)
+      break
+    case 'delete-neighbour':
+      memory.neighbours.delete(operation.address)
+      break
+    case 'set-fdb':
+      memory.fdb.set(operation.mac, [
+        operation.destination,
+        ...(memory.fdb.get(operation.mac) ?? []).slice(1),
+      ])
+      break
+    case 'delete-fdb':
+      put(
+        memory.fdb,
+        operation.mac,
+        memory.fdb.get(operation.mac)?.filter((destination) => destination !== operation.destination),
+      )
+      break
+    case 'set-nexthop':
+      memory.nexthops.set(operation.id, operation.gateway)
+      break
+    case 'delete-nexthop':
+      // The routes through it, which the kernel removes with it, were deleted before.
+      memory.nexthops.delete(operation.id)
+      break
+    case 'set-route': {
+      const key = routeKey(operation.route.destination)
+      const routes = memory.routes.get(key) ?? []
+      const slot = routes.findIndex((other) => sameSlot(other, operation.route))
+      put(memory.routes, key, slot < 0 ? [...routes, operation.route] : routes.with(slot, operation.route))
+      break
+    }
+    case 'delete-route': {
+      const key = routeKey(operation.route.destination)
+      put(
+        memory.routes,
+        key,
+        memory.routes.get(key)?.filter((other) => !sameRoute(other, operation.route)),
+      )
+    }
+  }
+}
+
+function put<Key, Value>(
+  map: Map<Key, readonly Value[]>,
+  key: Key,
+  values: readonly Value[] | undefined,
+): void {
+  if (values === undefined || values.length === 0) map.delete(key)
+  else map.set(key, values)
+}

@@ -1,0 +1,69 @@
+/** A part of the objects on our device: what a change of a few peers can concern, so that a join costs the same at any size. */
+import type { Ipv4, MacAddress } from '../model/address'
+import type { KernelObjects, NexthopId, ObjectOperation, RouteKey } from '../model/kernel'
+import { routeKey } from '../model/kernel'
+import type { Peer } from '../model/lease'
+import { nexthopId } from './desired'
+
+export interface Scope {
+  readonly neighbours: Set<Ipv4>
+  readonly fdb: Set<MacAddress>
+  readonly nexthops: Set<NexthopId>
+  readonly routes: Set<RouteKey>
+}
+
+export function emptyScope(): Scope {
+  return { neighbours: new Set(), fdb: new Set(), nexthops: new Set(), routes: new Set() }
+}
+
+export function isEmptyScope(scope: Scope): boolean {
+  return Object.values(scope).every((keys) => keys.size === 0)
+}
+
+/** Adds all that a peer owns. */
+export function addPeer(scope: Scope, peer: Peer): void {
+  scope.neighbours.add(peer.subnet.address)
+  scope.fdb.add(peer.mac)
+  scope.nexthops.add(nexthopId(peer.subnet))
+  scope.routes.add(routeKey(peer.subnet))
+}
+
+/** Adds the object an operation changes. */
+export function addOperation(scope: Scope, operation: ObjectOperation): void {
+  switch (operation.kind) {
+    case 'set-neighbour':
+    case 'delete-neighbour':
+      scope.neighbours.add(operation.address)
+      break
+    case 'set-fdb':
+    case 'delete-fdb':
+      scope.fdb.add(operation.mac)
+      break
+    case 'set-nexthop':
+    case 'delete-nexthop':
+      scope.nexthops.add(operation.id)
+      break
+    case 'set-route':
+    case 'delete-route':
+      scope.routes.add(routeKey(operation.route.destination))
+  }
+}
+
+/** The objects that lie in the scope. */
+export function restrict(objects: KernelObjects, scope: Scope): KernelObjects {
+  return {
+    neighbours: pick(objects.neighbours, scope.neighbours),
+    fdb: pick(objects.fdb, scope.fdb),
+    nexthops: pick(objects.nexthops, scope.nexthops),
+    routes: pick(objects.routes, scope.routes),
+  }
+}
+
+function pick<Key, Value>(map: ReadonlyMap<Key, Value>, keys: ReadonlySet<Key>): Map<Key, Value> {
+  const picked = new Map<Key, Value>()
+  for (const key of keys) {
+    const value = map.get(key)
+    if (value !== undefined) picked.set(key, value)
+  }
+  return picked
+}
