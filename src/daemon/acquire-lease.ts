@@ -1,0 +1,90 @@
+/** Gets this host its lease: the one it has, or a new one, whoever else is after the same subnet. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { EtcdError } from '../etcd/errors'
+import type { Registry } from '../etcd/registry'
+import type { Snapshot } from '../etcd/snapshot'
+import { formatIpv4Prefix, type Ipv4, type Ipv4Prefix } from '../model/address'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeError, OverlayError } from '../model/errors'
+import type { Lease, LeaseValue } from '../model/lease'
+import type { NetworkConfig } from '../model/network-config'
+import { planOwnLease } from '../plan/own-lease'
+import type { Logger } from './logger'
+
+/** A race is lost to one host at a time, so as many losses in a row mean something else. */
+const MOST_RACES = 10
+const BACKOFF: BackoffBounds = { first: 100, most: 5000 }
+
+export interface LeaseRequest {
+  readonly config: NetworkConfig
+  readonly publicIp: Ipv4
+  readonly previous: Ipv4Prefix | undefined
+  readonly value: LeaseValue
+}
+
+/**
+ * Acquires the lease, as often as it takes: an etcd that does not answer is asked again with backoff.
+ * @param first what etcd had when it was last read
+ * @throws {OverlayError} `out-of-subnets`, `lease-race`, or the signal's reason
+ */
+export async function acquireLease(
+  registry: Registry,
+  first: Snapshot,
+  request: LeaseRequest,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Lease> {
+  const refused: Ipv4Prefix[] = []
+  let snapshot: Snapshot | undefined = first
+  for (let failures = 0; ; ) {
+    try {
+      snapshot ??= await registry.snapshot(signal)
+      const lease = await tryOnce(registry, snapshot, request, refused, log, signal)
+      if (lease !== undefined) return lease
+    } catch (error) {
+      if (!(error instanceof EtcdError)) throw error
+      failures++
+      log.warn(`lease: ${describeError(error)}; trying again`)
+      await sleep(backoffDelay(failures, BACKOFF, Math.random), undefined, { signal })
+    }
+    snapshot = undefined
+    if (refused.length >= MOST_RACES) {
+      throw new OverlayError(
+        'lease-race',
+        `${MOST_RACES} subnets in a row were taken by others, last ${formatIpv4Prefix(refused.at(-1) ?? { address: request.publicIp, length: 32 })}`,
+        'look for keys under the prefix that cannot be read (overlayctl status lists them)',
+      )
+    }
+  }
+}
+
+/** @returns the lease, or `undefined` when someone was faster */
+async function tryOnce(
+  registry: Registry,
+  snapshot: Snapshot,
+  request: LeaseRequest,
+  refused: Ipv4Prefix[],
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Lease | undefined> {
+  const { config, publicIp, previous, value } = request
+  const plan = planOwnLease(config, snapshot.leases, { publicIp, previous, refused }, Math.random)
+  if (plan.kind === 'reuse') {
+    const result = await registry.updateLease(plan.lease, value, signal)
+    if (result.kind === 'changed') return undefined
+    log.info(`lease: keeping ${formatIpv4Prefix(result.lease.subnet.ipv4)}`)
+    return result.lease
+  }
+  const result = await registry.createLease({ ipv4: plan.subnet, ipv6: undefined }, value, signal)
+  if (result.kind === 'taken') {
+    log.info(`lease: ${formatIpv4Prefix(plan.subnet)} was taken by another host, choosing again`)
+    refused.push(plan.subnet)
+    return undefined
+  }
+  log.info(`lease: acquired ${formatIpv4Prefix(plan.subnet)}`)
+  for (const outgrown of plan.outgrown) {
+    log.info(`lease: deleting ${outgrown.key}, which does not fit the network config`)
+    await registry.deleteLease(outgrown, signal)
+  }
+  return result.lease
+}

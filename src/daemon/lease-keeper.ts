@@ -1,0 +1,129 @@
+/**
+ * Keeps our own lease: alive by KeepAlive, which no peer sees; created again at once when its key goes; never written over when
+ * someone else has it. What runs in the kernel stays in each case.
+ */
+import { performance } from 'node:perf_hooks'
+import { EtcdError } from '../etcd/errors'
+import type { Registry } from '../etcd/registry'
+import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeError } from '../model/errors'
+import {
+  type Lease,
+  type LeaseValue,
+  NO_ETCD_LEASE,
+  sameLeaseValue,
+  type UnreadableLease,
+} from '../model/lease'
+import type { Logger } from './logger'
+import { Waker } from './waker'
+
+export type LeaseState =
+  | { readonly kind: 'held'; readonly lease: Lease }
+  /** The key is gone; we are about to create it again. */
+  | { readonly kind: 'lost' }
+  /** The key holds something that is not ours. */
+  | { readonly kind: 'conflict'; readonly reason: string }
+
+/** Milliseconds. An hour is far below the 24 h a lease lives, and a KeepAlive costs etcd no write. */
+const RENEW_EVERY = 3_600_000
+const BACKOFF: BackoffBounds = { first: 200, most: 30_000 }
+
+export class LeaseKeeper {
+  readonly #waker = new Waker()
+  #state: LeaseState
+  #renewAt: number
+  #failures = 0
+  /** Monotonic milliseconds at which etcd lets the lease expire unless it is renewed. */
+  #expiresAt: number | undefined
+
+  constructor(
+    private readonly registry: Registry,
+    readonly own: Lease,
+    private readonly value: LeaseValue,
+    private readonly log: Logger,
+  ) {
+    this.#state = { kind: 'held', lease: own }
+    this.#renewAt = performance.now()
+  }
+
+  get state(): LeaseState {
+    return this.#state
+  }
+
+  get key(): string {
+    return this.own.key
+  }
+
+  /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
+  get expiresInSeconds(): number | undefined {
+    if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined
+    return Math.max(0, Math.round((this.#expiresAt - performance.now()) / 1000))
+  }
+
+  /** Takes in what etcd has under our key now; `undefined` for nothing. */
+  observe(found: Lease | UnreadableLease | undefined): void {
+    const before = this.#state.kind
+    this.#state = this.#judge(found)
+    if (this.#state.kind === before) return
+    const subnet = formatIpv4Prefix(this.own.subnet.ipv4)
+    if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
+    else if (this.#state.kind === 'lost') {
+      this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)
+      this.#renewAt = performance.now()
+    } else {
+      this.log.error(
+        `lease: CONFLICT: ${this.#state.reason}; the kernel keeps everything, and the key is not written over. ` +
+          'Stop the other host, or delete the key and restart the host that must move',
+      )
+    }
+    this.#waker.wake()
+  }
+
+  /** Runs until the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#waker.sleep(this.#renewAt - performance.now(), signal)
+      if (signal.aborted || performance.now() < this.#renewAt) continue
+      try {
+        await this.#attend(signal)
+        this.#failures = 0
+      } catch (error) {
+        if (signal.aborted) return
+        if (!(error instanceof EtcdError)) throw error
+        this.#failures++
+        if (this.#failures === 1) this.log.warn(`lease: ${describeError(error)}; trying again`)
+        this.#renewAt = performance.now() + backoffDelay(this.#failures, BACKOFF, Math.random)
+      }
+    }
+  }
+
+  #judge(found: Lease | UnreadableLease | undefined): LeaseState {
+    if (found === undefined) return { kind: 'lost' }
+    if (!('value' in found)) {
+      return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
+    }
+    if (sameLeaseValue(found.value, this.value)) return { kind: 'held', lease: found }
+    const { publicIp, vtep } = found.value
+    const owner = `PublicIP ${formatIpv4(publicIp)} with MAC ${vtep === undefined ? 'unknown' : formatMac(vtep.mac)}`
+    return { kind: 'conflict', reason: `${found.key} now names ${owner}` }
+  }
+
+  /** Does what is due: create, or renew. */
+  async #attend(signal: AbortSignal): Promise<void> {
+    this.#renewAt = performance.now() + RENEW_EVERY
+    if (this.#state.kind === 'lost') {
+      const result = await this.registry.createLease(this.own.subnet, this.value, signal)
+      this.observe(result.kind === 'created' ? result.lease : result.by)
+    }
+    if (this.#state.kind !== 'held' || this.#state.lease.etcdLease === NO_ETCD_LEASE) {
+      this.#expiresAt = undefined
+      return
+    }
+    const asked = performance.now()
+    const result = await this.registry.keepAlive(this.#state.lease.etcdLease, signal)
+    // An expired lease takes its key with it, which the watch tells; this is only sooner.
+    if (result === 'expired') this.observe(undefined)
+    else this.#expiresAt = asked + result.ttlSeconds * 1000
+  }
+}

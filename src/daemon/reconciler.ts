@@ -1,0 +1,247 @@
+/**
+ * Makes the kernel equal to what the peers want, again and again. A change of peers is applied alone, in time that does not grow with
+ * their number; everything else (start, drift, overrun, the slow period) compares all that is on the device.
+ */
+import { performance } from 'node:perf_hooks'
+import type { Kernel, KernelChange } from '../kernel/kernel'
+import type { Ipv4Prefix } from '../model/address'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeError } from '../model/errors'
+import type { LinkSpec, ObjectOperation, ObservedLink } from '../model/kernel'
+import type { Peer, Revision } from '../model/lease'
+import { describeOperation } from '../plan/describe'
+import { desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
+import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
+import type { PeerChange, PeerTable } from '../plan/peer-table'
+import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
+import { applyLinkOperations, ensureLink } from './ensure-link'
+import type { Logger } from './logger'
+import { Retries } from './retries'
+import { Waker } from './waker'
+
+/** What the device should be and carry. */
+export interface Target {
+  readonly link: LinkSpec
+  readonly network: Ipv4Prefix
+  readonly subnet: Ipv4Prefix
+  readonly peers: PeerTable
+}
+
+/** How the reconciler stands, for status. */
+export interface Convergence {
+  readonly converged: boolean
+  readonly revision: Revision | undefined
+  readonly failing: number
+  readonly operations: number
+  /** Monotonic milliseconds. */
+  readonly lastSync: number | undefined
+  readonly lastError: string | undefined
+}
+
+/** All times in milliseconds. */
+const PERIOD = 60_000
+/** Events of one change come together; a short wait makes them one pass. */
+const SETTLE = 10
+/** Between two passes over everything: this many times what one takes, within these bounds, so that a storm of events cannot starve us. */
+const SPACING = { factor: 4, least: 50, most: 500 }
+const RETRY: BackoffBounds = { first: 200, most: 10_000 }
+/** Without events, lost ones are looked for this often. */
+const OVERRUN_CHECK = 5_000
+
+export class Reconciler {
+  readonly #waker = new Waker()
+  readonly #retries = new Retries()
+  readonly #style: RouteStyle
+  #link: ObservedLink | undefined
+  #memory: ObjectMemory = remember(desiredObjects([], 'gateway'))
+  #scope: Scope = emptyScope()
+  /** When the next pass over everything is due. */
+  #fullDue = 0
+  #fullEarliest = 0
+  #failedPasses = 0
+  #wantedRevision: Revision | undefined
+  #revision: Revision | undefined
+  #operations = 0
+  #lastSync: number | undefined
+  #lastError: string | undefined
+
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly target: Target,
+    private readonly log: Logger,
+    private readonly random: () => number = Math.random,
+  ) {
+    this.#style = kernel.nexthopObjects ? 'nexthop' : 'gateway'
+  }
+
+  /** Takes in which peers changed; they are applied in the next pass. */
+  peersChanged(changes: readonly PeerChange[], revision: Revision): void {
+    for (const { before, after } of changes) {
+      if (before !== undefined) addPeer(this.#scope, before)
+      if (after !== undefined) addPeer(this.#scope, after)
+    }
+    this.#wantedRevision = revision
+    this.#waker.wake()
+  }
+
+  /** Takes in a hint that the kernel's state changed; the truth comes from a dump. */
+  kernelChanged(change: KernelChange): void {
+    if (!this.#concerns(change)) return
+    this.#fullDue = Math.min(this.#fullDue, Math.max(performance.now() + SETTLE, this.#fullEarliest))
+    this.#waker.wake()
+  }
+
+  /**
+   * One pass over everything.
+   * @throws {OverlayError} when the device cannot be made or read; single objects that fail are retried later
+   */
+  async syncAll(signal: AbortSignal): Promise<void> {
+    const started = performance.now()
+    const revision = this.#wantedRevision
+    this.#fullDue = started + PERIOD * (0.9 + 0.2 * this.random())
+    this.#scope = emptyScope()
+    const { link, operations } = await ensureLink(this.kernel, this.target.link, this.log, signal)
+    this.#link = link
+    this.kernel.watchLink(link.index)
+    this.#operations += operations + (await this.#ensureAddress(link, signal))
+    const desired = desiredObjects(this.target.peers.peers(), this.#style)
+    this.#memory = remember(await this.kernel.observe(link.index, signal))
+    const changes = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
+    await this.#apply(link, changes, signal)
+    this.#settled(revision)
+    const took = performance.now() - started
+    const spacing = Math.min(SPACING.most, Math.max(SPACING.least, SPACING.factor * took))
+    this.#fullEarliest = performance.now() + spacing
+    this.log.debug(
+      `kernel: compared everything: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
+    )
+  }
+
+  /** Runs until the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const checkOverruns = setInterval(() => this.kernel.checkOverruns(), OVERRUN_CHECK)
+    checkOverruns.unref()
+    try {
+      while (!signal.aborted) {
+        await this.#waker.sleep(this.#nextWork() - performance.now(), signal)
+        if (!signal.aborted) await this.#pass(signal)
+      }
+    } finally {
+      clearInterval(checkOverruns)
+    }
+  }
+
+  get convergence(): Convergence {
+    return {
+      converged:
+        this.#revision !== undefined &&
+        this.#retries.size === 0 &&
+        this.#failedPasses === 0 &&
+        isEmptyScope(this.#scope),
+      revision: this.#revision,
+      failing: this.#retries.size,
+      operations: this.#operations,
+      lastSync: this.#lastSync,
+      lastError: this.#lastError,
+    }
+  }
+
+  /** The device as it was last seen. */
+  get link(): ObservedLink | undefined {
+    return this.#link
+  }
+
+  /** How a peer stands, and why if it does not. */
+  peerState(peer: Peer): { readonly state: 'ok' | 'pending' | 'failing'; readonly reason?: string } {
+    const scope = emptyScope()
+    addPeer(scope, peer)
+    for (const { operation, error } of this.#retries.failures()) {
+      if (inScope(scope, operation)) {
+        return { state: 'failing', reason: `cannot ${describeOperation(operation)}: ${describeError(error)}` }
+      }
+    }
+    const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
+    return { state: pending ? 'pending' : 'ok' }
+  }
+
+  #nextWork(): number {
+    if (this.#link === undefined) return this.#fullDue
+    if (!isEmptyScope(this.#scope)) return 0
+    return Math.min(this.#fullDue, this.#retries.nextDue)
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    const now = performance.now()
+    try {
+      if (now >= this.#fullDue || this.#link === undefined) await this.syncAll(signal)
+      else await this.#syncScope(this.#link, now, signal)
+      if (this.#failedPasses > 0) this.log.info(`kernel: device ${this.target.link.name} is in order again`)
+      this.#failedPasses = 0
+    } catch (error) {
+      if (signal.aborted) return
+      this.#failedPasses++
+      this.#lastError = describeError(error)
+      // The device itself is in doubt: only a pass over everything can tell.
+      this.#fullDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.random)
+      this.#fullEarliest = this.#fullDue
+      this.#link = undefined
+      if (this.#failedPasses === 1) this.log.error(`kernel: ${this.#lastError}; trying again`)
+    }
+  }
+
+  /** One pass over what changed. */
+  async #syncScope(link: ObservedLink, now: number, signal: AbortSignal): Promise<void> {
+    const revision = this.#wantedRevision
+    const scope = this.#scope
+    this.#scope = emptyScope()
+    this.#retries.addDue(scope, now)
+    const wanted = desiredObjects(peersIn(scope, this.target.peers), this.#style)
+    const changes = diffObjects(restrict(wanted, scope), restrict(this.#memory, scope))
+    await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
+    this.#settled(revision)
+  }
+
+  async #ensureAddress(link: ObservedLink, signal: AbortSignal): Promise<number> {
+    const { subnet, network } = this.target
+    const addresses = await this.kernel.linkAddresses(link.index, signal)
+    const operations = diffAddresses(desiredAddress(subnet), network, link, addresses)
+    await applyLinkOperations(this.kernel, operations, this.log, signal)
+    if (operations.length > 0) this.#link = (await this.kernel.link(link.name, signal)) ?? link
+    return operations.length
+  }
+
+  async #apply(
+    link: ObservedLink,
+    operations: readonly ObjectOperation[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (operations.length === 0) return
+    const failures = await this.kernel.apply(link.index, operations, signal)
+    const failed = new Set(failures.map(({ operation }) => operation))
+    for (const operation of operations) {
+      if (!failed.has(operation)) applyOperation(this.#memory, operation)
+    }
+    this.#operations += operations.length - failed.size
+    for (const { operation, error } of this.#retries.settle(
+      operations,
+      failures,
+      performance.now(),
+      this.random,
+    )) {
+      this.#lastError = `cannot ${describeOperation(operation)}: ${describeError(error)}`
+      this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`)
+    }
+    for (const operation of operations.slice(0, 20)) this.log.silly(`kernel: ${describeOperation(operation)}`)
+  }
+
+  #settled(revision: Revision | undefined): void {
+    this.#revision = revision
+    this.#lastSync = performance.now()
+  }
+
+  #concerns(change: KernelChange): boolean {
+    if (change.kind === 'overrun') return true
+    if (change.linkIndex === undefined || this.#link === undefined) return true
+    return change.linkIndex === this.#link.index
+  }
+}

@@ -1,0 +1,161 @@
+/** Makes the status document from what the daemon knows. */
+import type { Registry } from '../etcd/registry'
+import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import { describeError } from '../model/errors'
+import { NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
+import type { NetworkConfig } from '../model/network-config'
+import type { Member } from './daemon'
+import type { Options } from './options'
+import { type PeerStatus, STATUS_SCHEMA, type Status } from './status'
+
+/** What the daemon shows of itself. */
+export interface DaemonView {
+  readonly options: Options
+  readonly version: string
+  readonly phase: Exclude<Status['daemon']['phase'], 'down'>
+  readonly member: Member | undefined
+  readonly configProblem: string | undefined
+  readonly following: { readonly connected: boolean; readonly error?: string }
+  readonly revision: Revision | undefined
+}
+
+/** etcd gets this long to answer for the latency; status must come at once, all the more when etcd is away. Milliseconds. */
+const PROBE_DEADLINE = 1000
+
+/** Makes the document; the only thing it asks for is etcd's latency. */
+export async function reportStatus(view: DaemonView, registry: Registry): Promise<Status> {
+  const { member } = view
+  const etcd = await reportEtcd(view, registry)
+  const problems = findProblems(view, etcd)
+  return {
+    schema: STATUS_SCHEMA,
+    version: view.version,
+    state: problems.length === 0 ? 'healthy' : 'degraded',
+    problems,
+    daemon: {
+      running: true,
+      pid: process.pid,
+      uptimeSeconds: Math.round(process.uptime()),
+      phase: view.phase,
+    },
+    ...(member !== undefined && {
+      network: reportNetwork(member.config, view.options['etcd-prefix']),
+      ...reportLease(member),
+      ...reportDevice(member),
+    }),
+    etcd,
+    convergence: reportConvergence(member),
+    peers: member === undefined ? [] : reportPeers(member),
+  }
+}
+
+/** The network, as the config says it. */
+export function reportNetwork(config: NetworkConfig, etcdPrefix: string): NonNullable<Status['network']> {
+  return {
+    etcdPrefix,
+    network: formatIpv4Prefix(config.network),
+    subnetLength: config.subnetLength,
+    backend: 'vxlan',
+    vni: config.backend.vni,
+    ...(config.backend.port !== undefined && { port: config.backend.port }),
+  }
+}
+
+/** An etcd lease id as etcdctl shows it. */
+export const formatEtcdLease = (id: string): string => BigInt(id).toString(16)
+
+/** What the key of a rejected lease says of it. */
+export function reportRejected({ key, reason }: RejectedLease): PeerStatus {
+  return { subnet: key.slice(key.lastIndexOf('/') + 1), publicIp: '-', mac: '-', state: 'rejected', reason }
+}
+
+async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status['etcd']> {
+  const endpoints = view.options['etcd-endpoints'].split(',')
+  const { connected, error } = view.following
+  const known = { endpoints, ...(view.revision !== undefined && { revision: view.revision.toString() }) }
+  if (!connected) return { ...known, connected, ...(error !== undefined && { error }) }
+  try {
+    const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
+    return { ...known, endpoints: [endpoint], connected, latencyMs }
+  } catch (problem) {
+    return { ...known, connected: false, error: describeError(problem) }
+  }
+}
+
+function reportLease({ keeper }: Member): { lease?: NonNullable<Status['lease']> } {
+  const { state, own, expiresInSeconds } = keeper
+  const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
+  return {
+    lease: {
+      subnet: formatIpv4Prefix(own.subnet.ipv4),
+      publicIp: formatIpv4(own.value.publicIp),
+      state: state.kind,
+      ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
+      ...(expiresInSeconds !== undefined && { expiresInSeconds }),
+    },
+  }
+}
+
+function reportDevice({ reconciler, underlay }: Member): { device?: NonNullable<Status['device']> } {
+  const { link } = reconciler
+  if (link === undefined) return {}
+  return {
+    device: {
+      name: link.name,
+      index: link.index,
+      mac: formatMac(link.mac),
+      mtu: link.mtu,
+      local: formatIpv4(underlay.local),
+      underlay: underlay.link.name,
+      up: link.up,
+    },
+  }
+}
+
+function reportConvergence(member: Member | undefined): Status['convergence'] {
+  if (member === undefined) return { converged: false, failing: 0, operations: 0 }
+  const { converged, revision, failing, operations, lastSync, lastError } = member.reconciler.convergence
+  return {
+    converged,
+    ...(revision !== undefined && { revision: revision.toString() }),
+    failing,
+    operations,
+    ...(lastSync !== undefined && { lastSyncSecondsAgo: Math.round((performance.now() - lastSync) / 1000) }),
+    ...(lastError !== undefined && { lastError }),
+  }
+}
+
+function reportPeers({ peers, reconciler }: Member): PeerStatus[] {
+  const rejected = [...peers.rejected()]
+  const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
+  const good = [...peers.peers()].map((peer): PeerStatus => {
+    const newer = newerRejected.get(peer.key)
+    const reason =
+      newer === undefined ? undefined : `kept as it was last good; its newer lease is not: ${newer}`
+    return {
+      subnet: formatIpv4Prefix(peer.subnet),
+      publicIp: formatIpv4(peer.publicIp),
+      mac: formatMac(peer.mac),
+      ...(reason !== undefined && { reason }),
+      ...reconciler.peerState(peer),
+    }
+  })
+  return [...good, ...rejected.filter(({ keepsLastGood }) => !keepsLastGood).map(reportRejected)]
+}
+
+function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
+  const { member } = view
+  const problems: string[] = []
+  if (view.configProblem !== undefined) problems.push(`config: ${view.configProblem}`)
+  if (!etcd.connected) problems.push(`etcd: ${etcd.error ?? 'not connected yet'}`)
+  if (member === undefined) return problems.length > 0 ? problems : ['not started yet']
+  const { state } = member.keeper
+  if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
+  if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
+  const { converged, failing, lastError } = member.reconciler.convergence
+  if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
+  else if (!converged)
+    problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
+  if (view.phase !== 'running') problems.push('not ready yet')
+  return problems
+}

@@ -1,0 +1,61 @@
+/**
+ * Tells our own changes from those of others where the kernel does not say whose they are: it notifies forwarding entries, and the deletion of a
+ * neighbour, as its own doing (port id 0). They are recognized by content: a notification that says what we last asked for is no
+ * news. What someone else changes after that differs from it, and what they change back was told before.
+ */
+import type { Ipv4, MacAddress } from '../model/address'
+import type { ObjectOperation } from '../model/kernel'
+import { AF_BRIDGE, AF_INET } from './netlink/constants'
+import { neighbourMessage } from './netlink/messages'
+
+export class Echoes {
+  /** link-layer address -> the destination it was last given; `undefined` while a deletion is not notified yet */
+  private readonly forwarding = new Map<MacAddress, Ipv4 | undefined>()
+  /** Neighbours whose deletion is not notified yet. */
+  private readonly deletedNeighbours = new Set<Ipv4>()
+
+  /** Notes what is about to be asked of the kernel. */
+  expect(operations: readonly ObjectOperation[]): void {
+    for (const operation of operations) {
+      if (operation.kind === 'set-fdb') this.forwarding.set(operation.mac, operation.destination)
+      else if (operation.kind === 'delete-fdb') this.expectDeletion(operation.mac, operation.destination)
+      else if (operation.kind === 'set-neighbour') this.deletedNeighbours.delete(operation.address)
+      else if (operation.kind === 'delete-neighbour') this.deletedNeighbours.add(operation.address)
+    }
+  }
+
+  /**
+   * Whether a neighbour notification says what we asked for.
+   * @throws {MalformedMessageError}
+   */
+  isEcho(view: DataView, start: number, end: number, deleted: boolean): boolean {
+    // Most notifications are of neighbours that others add or refresh; those are not read further.
+    const family = end > start ? view.getUint8(start) : 0
+    if (family !== AF_BRIDGE && !(family === AF_INET && deleted && this.deletedNeighbours.size > 0))
+      return false
+    const { linkAddress, destination } = neighbourMessage.decode(view, start, end)
+    if (family === AF_INET) return destination !== undefined && this.deletedNeighbours.delete(destination)
+    return linkAddress !== undefined && this.isForwardingEcho(linkAddress, destination, deleted)
+  }
+
+  /** Forgets all: notifications were lost, or they will be about another link. */
+  clear(): void {
+    this.forwarding.clear()
+    this.deletedNeighbours.clear()
+  }
+
+  private expectDeletion(mac: MacAddress, destination: Ipv4): void {
+    // An old destination that is deleted after a new one was set says nothing about the new one.
+    if (!this.forwarding.has(mac) || this.forwarding.get(mac) === destination)
+      this.forwarding.set(mac, undefined)
+  }
+
+  private isForwardingEcho(mac: MacAddress, destination: Ipv4 | undefined, deleted: boolean): boolean {
+    if (!this.forwarding.has(mac)) return false
+    const asked = this.forwarding.get(mac)
+    if (!deleted) return asked !== undefined && asked === destination
+    if (asked !== undefined) return false
+    this.forwarding.delete(mac)
+    return true
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * The kernel's notifications, as hints: something of that kind changed. They are read as little as possible, because a burst may be of
+ * many thousands; the truth is in a dump. Messages that our own requests caused are dropped, by their header
+ * alone where the kernel says in it whose they are.
+ */
+import type { ObjectOperation } from '../model/kernel'
+import { Echoes } from './echoes'
+import { ATTRIBUTE_HEADER_SIZE, HOST_LITTLE_ENDIAN, MessageCursor } from './netlink/bytes'
+import { findAttribute } from './netlink/codec'
+import {
+  NHA_OIF,
+  RTA_OIF,
+  RTM_DELADDR,
+  RTM_DELLINK,
+  RTM_DELNEIGH,
+  RTM_DELNEXTHOP,
+  RTM_DELROUTE,
+  RTM_NEWADDR,
+  RTM_NEWLINK,
+  RTM_NEWNEIGH,
+  RTM_NEWNEXTHOP,
+  RTM_NEWROUTE,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_LINK,
+  RTNLGRP_NEIGH,
+  RTNLGRP_NEXTHOP,
+} from './netlink/constants'
+import type { NetlinkHandlers, NetlinkSocket } from './netlink/socket'
+
+/** A hint that something changed, made by someone else. */
+export type KernelChange =
+  | {
+      /** `neighbour` stands for forwarding entries too. */
+      readonly kind: 'link' | 'address' | 'neighbour' | 'route' | 'nexthop'
+      /** `undefined` when the message does not tell one link: a route over several, or through a nexthop of another family. */
+      readonly linkIndex: number | undefined
+      readonly deleted: boolean
+    }
+  /** Notifications were lost: anything may have changed. */
+  | { readonly kind: 'overrun' }
+
+type ChangeKind = Exclude<KernelChange['kind'], 'overrun'>
+
+/** Milliseconds from the first notification of a burst to the check whether some were lost. */
+const OVERRUN_CHECK_DELAY = 100
+
+const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_NEXTHOP]
+
+interface MessageKind {
+  readonly kind: ChangeKind
+  readonly deleted: boolean
+  /** Offset of the interface index in the fixed header, or the attribute that has it after a header of that size. */
+  readonly index: { readonly at: number } | { readonly attribute: number; readonly after: number }
+}
+
+const IN_IFINFOMSG = { at: 4 }
+const IN_IFADDRMSG = { at: 4 }
+const IN_NDMSG = { at: 4 }
+const IN_ROUTE = { attribute: RTA_OIF, after: 12 }
+const IN_NEXTHOP = { attribute: NHA_OIF, after: 8 }
+
+const MESSAGES: ReadonlyMap<number, MessageKind> = new Map<number, MessageKind>([
+  [RTM_NEWLINK, { kind: 'link', deleted: false, index: IN_IFINFOMSG }],
+  [RTM_DELLINK, { kind: 'link', deleted: true, index: IN_IFINFOMSG }],
+  [RTM_NEWADDR, { kind: 'address', deleted: false, index: IN_IFADDRMSG }],
+  [RTM_DELADDR, { kind: 'address', deleted: true, index: IN_IFADDRMSG }],
+  [RTM_NEWNEIGH, { kind: 'neighbour', deleted: false, index: IN_NDMSG }],
+  [RTM_DELNEIGH, { kind: 'neighbour', deleted: true, index: IN_NDMSG }],
+  [RTM_NEWROUTE, { kind: 'route', deleted: false, index: IN_ROUTE }],
+  [RTM_DELROUTE, { kind: 'route', deleted: true, index: IN_ROUTE }],
+  [RTM_NEWNEXTHOP, { kind: 'nexthop', deleted: false, index: IN_NEXTHOP }],
+  [RTM_DELNEXTHOP, { kind: 'nexthop', deleted: true, index: IN_NEXTHOP }],
+])
+
+export type ChangeListener = (change: KernelChange) => void
+
+/** What it takes to tell the changes of others on our link from all else. */
+export interface ChangeFilter {
+  /** Port id of the socket we make changes through. */
+  readonly ownPortId: number
+  readonly watched: number | undefined
+  readonly echoes: Echoes
+}
+
+/**
+ * Reads one datagram's notifications and tells those that matter; see {@link ChangeStream}.
+ * @throws {MalformedMessageError}
+ */
+export function readChanges(datagram: Uint8Array, filter: ChangeFilter, tell: ChangeListener): void {
+  const cursor = new MessageCursor(datagram)
+  while (cursor.next()) {
+    if (cursor.portId === filter.ownPortId) continue
+    const message = MESSAGES.get(cursor.type)
+    if (message === undefined) continue
+    const linkIndex = linkIndexOf(cursor, message)
+    if (!matters(message.kind, linkIndex, filter.watched, cursor)) continue
+    if (message.kind === 'neighbour' && isEcho(filter, cursor, message)) continue
+    tell({ kind: message.kind, linkIndex, deleted: message.deleted })
+  }
+}
+
+/** Links and addresses always do: there are few, and the underlay is among them. The rest does on our link, and in doubt. */
+function matters(
+  kind: ChangeKind,
+  linkIndex: number | undefined,
+  watched: number | undefined,
+  cursor: MessageCursor,
+): boolean {
+  if (kind === 'link' || kind === 'address') return true
+  if (linkIndex === undefined || linkIndex === watched) return true
+  // A default route decides which interface is the underlay. rtm_dst_len is the second byte of struct rtmsg.
+  return kind === 'route' && cursor.end > cursor.start + 1 && cursor.view.getUint8(cursor.start + 1) === 0
+}
+
+const isEcho = ({ echoes }: ChangeFilter, { view, start, end }: MessageCursor, { deleted }: MessageKind) =>
+  echoes.isEcho(view, start, end, deleted)
+
+function linkIndexOf({ view, start, end }: MessageCursor, { index }: MessageKind): number | undefined {
+  if ('at' in index) {
+    const at = start + index.at
+    return at + 4 <= end ? view.getInt32(at, HOST_LITTLE_ENDIAN) : undefined
+  }
+  const at = findAttribute(view, start + index.after, end, index.attribute)
+  const value = at + ATTRIBUTE_HEADER_SIZE
+  return at === -1 || value + 4 > end ? undefined : view.getInt32(value, HOST_LITTLE_ENDIAN)
+}
+
+/** The notifications of this network namespace, told to listeners. */
+export class ChangeStream {
+  private readonly listeners = new Set<ChangeListener>()
+  private socket: NetlinkSocket | undefined
+  private knownDrops = 0
+  private overrunCheck: NodeJS.Timeout | undefined
+  private watched: number | undefined
+  private readonly echoes = new Echoes()
+
+  private constructor(
+    private readonly ownPortId: number,
+    private readonly report: (error: Error) => void,
+  ) {}
+
+  /**
+   * Joins the groups: what changes from now on is told.
+   * @param connect opens the socket, given whom to call
+   * @param ownPortId port id of the socket we make changes through
+   * @param report takes what listeners throw, and errors of the socket
+   */
+  static async open(
+    connect: (handlers: NetlinkHandlers) => Promise<NetlinkSocket>,
+    ownPortId: number,
+    report: (error: Error) => void,
+  ): Promise<ChangeStream> {
+    const stream = new ChangeStream(ownPortId, report)
+    const socket = await connect({ onDatagram: (datagram) => stream.receive(datagram), onError: report })
+    stream.socket = socket
+    try {
+      for (const group of GROUPS) socket.addMembership(group)
+    } catch (error) {
+      socket.close()
+      throw error
+    }
+    return stream
+  }
+
+  /** Size of the receive queue in bytes; see {@link NetlinkSocket.receiveBuffer}. */
+  get receiveBuffer(): number {
+    return this.socket?.receiveBuffer ?? 0
+  }
+
+  /** Tells neighbours, routes and nexthops of this link only; without one, those of no link. */
+  watchLink(index: number | undefined): void {
+    if (index !== this.watched) this.echoes.clear()
+    this.watched = index
+  }
+
+  /** Keeps the notifications of what is about to be asked of the kernel from being told. */
+  expect(operations: readonly ObjectOperation[]): void {
+    this.echoes.expect(operations)
+  }
+
+  /** @returns stops telling this listener */
+  onChange(listener: ChangeListener): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  /** Tells an `overrun` when notifications were lost since the last look. */
+  checkOverruns(): void {
+    if (this.socket === undefined) return
+    const drops = this.socket.drops()
+    if (drops === this.knownDrops) return
+    this.knownDrops = drops
+    this.echoes.clear()
+    this.tell({ kind: 'overrun' })
+  }
+
+  /** Idempotent. */
+  close(): void {
+    clearTimeout(this.overrunCheck)
+    this.overrunCheck = undefined
+    this.socket?.close()
+    this.socket = undefined
+  }
+
+  private receive(datagram: Buffer): void {
+    this.overrunCheck ??= setTimeout(() => this.checkAfterBurst(), OVERRUN_CHECK_DELAY).unref()
+    const { ownPortId, watched, echoes } = this
+    readChanges(datagram, { ownPortId, watched, echoes }, (change) => this.tell(change))
+  }
+
+  private checkAfterBurst(): void {
+    this.overrunCheck = undefined
+    try {
+      this.checkOverruns()
+    } catch (error) {
+      this.report(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  private tell(change: KernelChange): void {
+    for (const listener of this.listeners) {
+      try {
+        listener(change)
+      } catch (error) {
+        this.report(error instanceof Error ? error : new Error(String(error)))
+      }
+    }
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * The kernel's network state of this network namespace, read and changed over rtnetlink in the model's words. Nobody outside this folder knows
+ * a message. A {@link Kernel} never keeps the process alive by itself, and must be closed.
+ */
+import { constants } from 'node:os'
+import type { Ipv4, MacAddress } from '../model/address'
+import { OverlayError } from '../model/errors'
+import {
+  type HostNetwork,
+  type InterfaceAddress,
+  type KernelObjects,
+  type LinkOperation,
+  type ObjectOperation,
+  type ObservedLink,
+  type OperationFailure,
+  type Route,
+  type RouteKey,
+  routeKey,
+} from '../model/kernel'
+import { listAddresses } from './addresses'
+import { type ChangeListener, ChangeStream } from './events'
+import { type ForwardingEntry, listForwarding } from './fdb'
+import { applyLinkOperation, readLink } from './link-operations'
+import { listLinks } from './links'
+import { listNeighbours } from './neighbours'
+import { NetlinkClient, type RequestFormat } from './netlink/client'
+import { AF_INET, NLM_F_REQUEST, RTM_DELNEIGH } from './netlink/constants'
+import { NetlinkError } from './netlink/errors'
+import { neighbourMessage } from './netlink/messages'
+import { openRawSocket } from './netlink/raw-socket'
+import { listNexthops } from './nexthops'
+import { isAlreadyGone, objectFormat } from './operations'
+import { listDefaultRoutes, listRoutes } from './routes'
+
+export type { KernelChange } from './events'
+
+export interface KernelOptions {
+  /** Takes errors that no call is there to throw: of a socket, or thrown by a change listener. Called from the event loop. */
+  readonly report: (error: Error) => void
+  /** `auto` uses nexthop objects where the kernel has them; `off` never. */
+  readonly nexthopObjects?: 'auto' | 'off'
+  /** Bytes of receive queue to ask for notifications; holds about 50,000 at its default of 32 MiB. */
+  readonly eventBuffer?: number
+}
+
+/** Bytes. The kernel packs up to 32 KiB of answers into a datagram of a dump. */
+const DUMP_READ_BUFFER = 65_536
+const EVENT_BUFFER = 32 * 2 ** 20
+/** The index of `lo` in every network namespace. */
+const LOOPBACK = 1
+
+export class Kernel {
+  private constructor(
+    private readonly requests: NetlinkClient,
+    private readonly dumps: NetlinkClient,
+    private readonly changes: ChangeStream,
+    /** Whether routes can go through nexthop objects. Without them {@link observe} tells no nexthop. */
+    readonly nexthopObjects: boolean,
+  ) {}
+
+  /**
+   * Opens three sockets (changes, dumps, notifications), joins the notification groups, and finds out what this kernel can do.
+   * @throws {OverlayError} `no-net-admin` when this process must not change the network; `netlink-open`, `netlink-option`, `no-ffi`
+   */
+  static async open({
+    report,
+    nexthopObjects = 'auto',
+    eventBuffer = EVENT_BUFFER,
+  }: KernelOptions): Promise<Kernel> {
+    const opened: { close(): void }[] = []
+    const keep = <T extends { close(): void }>(resource: T): T => {
+      opened.push(resource)
+      return resource
+    }
+    try {
+      const requests = keep(await NetlinkClient.open((handlers) => openRawSocket(handlers), report))
+      const dumps = keep(
+        await NetlinkClient.open(
+          (handlers) => openRawSocket(handlers, { readBuffer: DUMP_READ_BUFFER }),
+          report,
+        ),
+      )
+      await checkPermission(requests)
+      const changes = keep(
+        await ChangeStream.open(
+          (handlers) =>
+            openRawSocket(handlers, { receiveBuffer: eventBuffer, ignoreSender: requests.portId }),
+          requests.portId,
+          report,
+        ),
+      )
+      const objects = nexthopObjects === 'auto' && (await hasNexthopObjects(dumps))
+      return new Kernel(requests, dumps, changes, objects)
+    } catch (error) {
+      for (const resource of opened) resource.close()
+      throw error
+    }
+  }
+
+  /** All links, IPv4 addresses and default routes. */
+  async hostNetwork(signal?: AbortSignal): Promise<HostNetwork> {
+    return {
+      links: await this.dumps.dump(listLinks, signal),
+      addresses: await this.dumps.dump(listAddresses(), signal),
+      defaultRoutes: await this.dumps.dump(listDefaultRoutes, signal),
+    }
+  }
+
+  /** The link of that name, if there is one. */
+  async link(name: string, signal?: AbortSignal): Promise<ObservedLink | undefined> {
+    return readLink(this.requests, name, signal)
+  }
+
+  /**
+   * The IPv4 addresses of one link.
+   * @throws {NetlinkError} ENODEV when there is no such link
+   */
+  async linkAddresses(index: number, signal?: AbortSignal): Promise<readonly InterfaceAddress[]> {
+    return this.dumps.dump(listAddresses(index), signal)
+  }
+
+  /**
+   * Carries out one change of a link. Deleting what is not there succeeds.
+   * @throws {OverlayError} `name-taken`, `vni-in-use`, `port-in-use`, `no-vxlan`: what is in the way, and what to do
+   * @throws {NetlinkError} when the kernel refuses for another reason
+   */
+  async applyLink(operation: LinkOperation, signal?: AbortSignal): Promise<void> {
+    await applyLinkOperation({ requests: this.requests, dumps: this.dumps }, operation, signal)
+  }
+
+  /**
+   * All that peers have on a link. The four tables are read one after another, so what changes meanwhile may be seen in one and not in
+   * another; it is notified as well.
+   * @throws {NetlinkError} ENODEV when there is no such link
+   */
+  async observe(index: number, signal?: AbortSignal): Promise<KernelObjects> {
+    const neighbours = await this.dumps.dump(listNeighbours(index), signal)
+    const forwarding = await this.dumps.dump(listForwarding(index), signal)
+    const nexthops = this.nexthopObjects ? await this.dumps.dump(listNexthops(index), signal) : []
+    const routes = await this.dumps.dump(listRoutes(index), signal)
+    return {
+      neighbours: new Map(neighbours.map(({ address, mac }) => [address, mac])),
+      fdb: groupForwarding(forwarding),
+      nexthops: new Map(nexthops.map(({ id, gateway }) => [id, gateway])),
+      routes: groupRoutes(routes),
+    }
+  }
+
+  /**
+   * Changes objects on a link, in the order given. One that the kernel refuses does not keep it from the others, and deleting what is not there
+   * succeeds.
+   * @returns those that were refused
+   * @throws {NetlinkTimeoutError} when the kernel does not answer; what was done is unknown then: {@link observe}
+   */
+  async apply(
+    index: number,
+    operations: readonly ObjectOperation[],
+    signal?: AbortSignal,
+  ): Promise<readonly OperationFailure[]> {
+    this.changes.expect(operations)
+    const failures = await this.requests.batch(operations, objectFormat(index), signal)
+    return failures
+      .filter(({ item, error }) => !isAlreadyGone(item, error))
+      .map(({ item, error }) => ({ operation: item, error }))
+  }
+
+  /**
+   * Tells what others change, from the moment {@link open} began to return. What the listener throws goes to `report`.
+   * @returns stops it
+   */
+  onChange(listener: ChangeListener): () => void {
+    return this.changes.onChange(listener)
+  }
+
+  /** Says which link is ours: neighbours, forwarding entries, routes and nexthops of others are not told. Links and addresses are, all. */
+  watchLink(index: number | undefined): void {
+    this.changes.watchLink(index)
+  }
+
+  /** Looks whether notifications were lost, and tells an `overrun` if so. Done by itself after each burst; call it every few seconds too. */
+  checkOverruns(): void {
+    this.changes.checkOverruns()
+  }
+
+  /** Bytes of receive queue that notifications got; less than asked for where this process may not exceed net.core.rmem_max. */
+  get eventBuffer(): number {
+    return this.changes.receiveBuffer
+  }
+
+  /** Idempotent. What is under way is rejected. */
+  close(): void {
+    this.changes.close()
+    this.requests.close()
+    this.dumps.close()
+  }
+}
+
+/** The deletion of no neighbour: the kernel looks at the sender's rights before it misses the address. */
+const EMPTY_CHANGE: RequestFormat<'probe'> = {
+  encode: (writer) => neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, { family: AF_INET }),
+  describe: () => 'change the network',
+}
+
+async function checkPermission(requests: NetlinkClient): Promise<void> {
+  const [refusal] = await requests.batch(['probe'], EMPTY_CHANGE)
+  if (refusal?.error.errno !== constants.errno.EPERM) return
+  throw new OverlayError(
+    'no-net-admin',
+    'this process must not change the network: it lacks the capability CAP_NET_ADMIN',
+    'run it as root or with AmbientCapabilities=CAP_NET_ADMIN; in a container with --cap-add NET_ADMIN --network host',
+    { cause: refusal.error },
+  )
+}
+
+async function hasNexthopObjects(dumps: NetlinkClient): Promise<boolean> {
+  try {
+    await dumps.dump(listNexthops(LOOPBACK))
+    return true
+  } catch (error) {
+    const { EOPNOTSUPP, EINVAL } = constants.errno
+    if (error instanceof NetlinkError && [EOPNOTSUPP, EINVAL].includes(error.errno)) return false
+    throw error
+  }
+}
+
+function groupForwarding(entries: readonly ForwardingEntry[]): Map<MacAddress, Ipv4[]> {
+  const grouped = new Map<MacAddress, Ipv4[]>()
+  for (const { mac, destination } of entries) {
+    const others = grouped.get(mac)
+    if (others === undefined) grouped.set(mac, [destination])
+    else others.push(destination)
+  }
+  return grouped
+}
+
+function groupRoutes(routes: readonly Route[]): Map<RouteKey, Route[]> {
+  const grouped = new Map<RouteKey, Route[]>()
+  for (const route of routes) {
+    const key = routeKey(route.destination)
+    const others = grouped.get(key)
+    if (others === undefined) grouped.set(key, [route])
+    else others.push(route)
+  }
+  return grouped
+}

@@ -1,0 +1,181 @@
+/** Carries out link operations, and turns the kernel's refusals that an operator can act on into words that say what is in the way. */
+import { constants } from 'node:os'
+import { formatIpv4Prefix } from '../model/address'
+import { OverlayError } from '../model/errors'
+import type { LinkOperation, LinkSpec, ObservedLink } from '../model/kernel'
+import { encodeAddAddress, encodeDeleteAddress } from './addresses'
+import {
+  encodeChangeLink,
+  encodeCreateLink,
+  encodeDeleteLink,
+  encodeLinkUp,
+  findLink,
+  KERNEL_VXLAN_PORT,
+  listLinks,
+} from './links'
+import type { MessageWriter } from './netlink/bytes'
+import type { NetlinkClient, RequestFormat } from './netlink/client'
+import { NetlinkError } from './netlink/errors'
+import { isAlreadyGone } from './operations'
+
+/** The two sockets it takes to change a link and, when that fails, to find out why. */
+export interface LinkClients {
+  readonly requests: NetlinkClient
+  readonly dumps: NetlinkClient
+}
+
+/**
+ * Carries out one operation.
+ * @throws {OverlayError} `name-taken`, `vni-in-use`, `port-in-use` or `no-vxlan`, with what is in the way
+ * @throws {NetlinkError} when the kernel refuses for another reason
+ */
+export async function applyLinkOperation(
+  clients: LinkClients,
+  operation: LinkOperation,
+  signal?: AbortSignal,
+): Promise<void> {
+  try {
+    for (const step of stepsOf(operation)) await clients.requests.change(step, LINK_FORMAT, signal)
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error
+    if (isAlreadyGone(operation, error)) return
+    throw (await explain(clients, operation, error, signal)) ?? error
+  }
+}
+
+/**
+ * The link of that name.
+ * @throws {NetlinkError} for any answer but ENODEV
+ */
+export async function readLink(
+  requests: NetlinkClient,
+  name: string,
+  signal?: AbortSignal,
+): Promise<ObservedLink | undefined> {
+  try {
+    return await requests.get(findLink(name), signal)
+  } catch (error) {
+    if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return undefined
+    throw error
+  }
+}
+
+/** The kernel refuses an MTU in a message that has VXLAN attributes (EOPNOTSUPP), so a change of both takes two. */
+function stepsOf(operation: LinkOperation): readonly LinkOperation[] {
+  if (operation.kind !== 'change-link' || operation.learning === undefined) return [operation]
+  const { learning, ...others } = operation
+  const { kind, index, name } = operation
+  return [others, { kind, index, name, learning }]
+}
+
+const LINK_FORMAT: RequestFormat<LinkOperation> = { encode, describe }
+
+function encode(writer: MessageWriter, operation: LinkOperation): void {
+  switch (operation.kind) {
+    case 'create-link':
+      encodeCreateLink(writer, operation.link)
+      break
+    case 'delete-link':
+      encodeDeleteLink(writer, operation.index)
+      break
+    case 'change-link':
+      encodeChangeLink(writer, operation)
+      break
+    case 'set-link-up':
+      encodeLinkUp(writer, operation.index)
+      break
+    case 'add-address':
+      encodeAddAddress(writer, operation.index, operation.address)
+      break
+    case 'delete-address':
+      encodeDeleteAddress(writer, operation.index, operation.address)
+      break
+  }
+}
+
+function describe(operation: LinkOperation): string {
+  switch (operation.kind) {
+    case 'create-link':
+      return `create the VXLAN device ${operation.link.name}`
+    case 'delete-link':
+      return `delete the device ${operation.name}`
+    case 'change-link':
+      return `change the device ${operation.name}`
+    case 'set-link-up':
+      return `set the device ${operation.name} up`
+    case 'add-address':
+      return `add the address ${formatIpv4Prefix(operation.address)}`
+    case 'delete-address':
+      return `delete the address ${formatIpv4Prefix(operation.address)}`
+  }
+}
+
+async function explain(
+  clients: LinkClients,
+  operation: LinkOperation,
+  error: NetlinkError,
+  signal: AbortSignal | undefined,
+): Promise<OverlayError | undefined> {
+  const { EEXIST, EADDRINUSE, EOPNOTSUPP } = constants.errno
+  if (operation.kind === 'create-link') {
+    if (error.errno === EEXIST) return explainExists(clients, operation.link, error, signal)
+    if (error.errno === EOPNOTSUPP) {
+      const message = `cannot create ${operation.link.name}: this kernel has no VXLAN devices`
+      return new OverlayError('no-vxlan', message, 'load the module (modprobe vxlan)', { cause: error })
+    }
+  }
+  // The kernel opens the UDP socket when the device goes up, not when it is made.
+  if (operation.kind === 'set-link-up' && error.errno === EADDRINUSE) {
+    return explainPort(clients, operation.name, error, signal)
+  }
+  return undefined
+}
+
+/** EEXIST has two meanings: the name, or the pair of VNI and port. */
+async function explainExists(
+  { requests, dumps }: LinkClients,
+  wanted: LinkSpec,
+  cause: NetlinkError,
+  signal: AbortSignal | undefined,
+): Promise<OverlayError | undefined> {
+  const namesake = await readLink(requests, wanted.name, signal)
+  if (namesake !== undefined) {
+    const kind = namesake.kind === undefined ? 'network interface' : `device of kind ${namesake.kind}`
+    return new OverlayError(
+      'name-taken',
+      `cannot create ${wanted.name}: there is a ${kind} of that name`,
+      `remove or rename it (ip link delete ${wanted.name})`,
+      { cause },
+    )
+  }
+  const links = await dumps.dump(listLinks, signal)
+  const rival = links.find(
+    ({ vxlan }) => vxlan?.vni === wanted.vni && (wanted.port === undefined || vxlan.port === wanted.port),
+  )
+  if (rival?.vxlan === undefined) return undefined
+  return new OverlayError(
+    'vni-in-use',
+    `cannot create ${wanted.name}: the device ${rival.name} already uses VNI ${wanted.vni} on UDP port ${rival.vxlan.port}`,
+    `remove it (ip link delete ${rival.name}), or set another Backend.VNI in the network config`,
+    { cause },
+  )
+}
+
+async function explainPort(
+  { requests, dumps }: LinkClients,
+  name: string,
+  cause: NetlinkError,
+  signal: AbortSignal | undefined,
+): Promise<OverlayError> {
+  const port = (await readLink(requests, name, signal))?.vxlan?.port ?? KERNEL_VXLAN_PORT
+  const links = await dumps.dump(listLinks, signal)
+  // Devices share a port unless their options differ (GBP, ...); then the kernel's refusal looks the same as that of a program's port.
+  const rival = links.find((link) => link.name !== name && link.up && link.vxlan?.port === port)
+  const holder = rival === undefined ? 'another program' : `the device ${rival.name} or a program`
+  return new OverlayError(
+    'port-in-use',
+    `cannot set ${name} up: its UDP port ${port} is in use by ${holder}`,
+    `free the port (ss -ulpn 'sport = ${port}'), or set another Backend.Port in the network config`,
+    { cause },
+  )
+}

@@ -1,0 +1,116 @@
+/** Network interfaces: finding them, and making, changing and removing our VXLAN device (linux/rtnetlink.h, linux/if_link.h). */
+import { type Ipv4, ipv4, mac } from '../model/address'
+import type { LinkOperation, LinkSpec, ObservedLink, ObservedVxlan } from '../model/kernel'
+import type { MessageWriter } from './netlink/bytes'
+import type { Question } from './netlink/client'
+import type { MessageOf } from './netlink/codec'
+import {
+  IFF_UP,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REQUEST,
+  RTEXT_FILTER_SKIP_STATS,
+  RTM_DELLINK,
+  RTM_GETLINK,
+  RTM_NEWLINK,
+} from './netlink/constants'
+import { linkMessage } from './netlink/messages'
+
+type LinkMessage = MessageOf<typeof linkMessage>
+
+/** The UDP port of a VXLAN device that was made without one (drivers/net/vxlan, module parameter udp_port). */
+export const KERNEL_VXLAN_PORT = 8472
+
+/** All links; as a dump. */
+export const listLinks: Question<ObservedLink> = {
+  attempted: 'list network interfaces',
+  encode: (writer) =>
+    linkMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, { extensionMask: RTEXT_FILTER_SKIP_STATS }),
+  decode: decodeLink,
+}
+
+/** The link of that name; ENODEV when there is none. */
+export const findLink = (name: string): Question<ObservedLink> => ({
+  attempted: `read network interface ${name}`,
+  encode: (writer) =>
+    linkMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, { name, extensionMask: RTEXT_FILTER_SKIP_STATS }),
+  decode: decodeLink,
+})
+
+/** Appends the message that creates a device; EEXIST when its name or its VNI and port are taken. */
+export function encodeCreateLink(writer: MessageWriter, link: LinkSpec): void {
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, {
+    name: link.name,
+    mtu: link.mtu,
+    queueLength: 0,
+    address: link.mac,
+    info: {
+      kind: 'vxlan',
+      vxlan: {
+        id: link.vni,
+        link: link.parent,
+        local: link.local,
+        ttl: 0,
+        tos: 0,
+        learning: link.learning,
+        proxy: false,
+        rsc: false,
+        l2miss: false,
+        l3miss: false,
+        port: link.port,
+        zeroCsum6Tx: false,
+        zeroCsum6Rx: false,
+        gbp: link.gbp,
+      },
+    },
+  })
+}
+
+/** Appends the message that removes a device. */
+export function encodeDeleteLink(writer: MessageWriter, index: number): void {
+  linkMessage.encode(writer, RTM_DELLINK, NLM_F_REQUEST, { index })
+}
+
+/** Appends the message that changes a device in place; what is not named stays. */
+export function encodeChangeLink(
+  writer: MessageWriter,
+  { index, mac: address, mtu, learning }: Extract<LinkOperation, { kind: 'change-link' }>,
+): void {
+  const info = learning === undefined ? undefined : { kind: 'vxlan', vxlan: { learning } }
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, address, mtu, info })
+}
+
+/** Appends the message that sets a device up. */
+export function encodeLinkUp(writer: MessageWriter, index: number): void {
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, flags: IFF_UP, change: IFF_UP })
+}
+
+function decodeLink(view: DataView, start: number, end: number): ObservedLink {
+  const message = linkMessage.decode(view, start, end)
+  return {
+    index: message.index,
+    name: message.name ?? '',
+    mac: message.address ?? mac(0),
+    mtu: message.mtu ?? 0,
+    up: (message.flags & IFF_UP) !== 0,
+    kind: message.info?.kind,
+    vxlan: observedVxlan(message.info?.vxlan),
+  }
+}
+
+function observedVxlan(vxlan: NonNullable<LinkMessage['info']>['vxlan']): ObservedVxlan | undefined {
+  if (vxlan === undefined) return undefined
+  return {
+    vni: vxlan.id ?? 0,
+    port: vxlan.port ?? KERNEL_VXLAN_PORT,
+    local: told(vxlan.local),
+    parent: vxlan.link === 0 ? undefined : vxlan.link,
+    group: told(vxlan.group),
+    learning: vxlan.learning ?? false,
+    gbp: vxlan.gbp ?? false,
+    l2miss: vxlan.l2miss ?? false,
+  }
+}
+
+/** 0.0.0.0 means that there is none. */
+const told = (address: Ipv4 | undefined): Ipv4 | undefined => (address === ipv4(0) ? undefined : address)

@@ -1,0 +1,53 @@
+/** Permanent IPv4 neighbours: which link-layer address a peer's gateway has (linux/neighbour.h). */
+import type { Ipv4, MacAddress } from '../model/address'
+import type { MessageWriter } from './netlink/bytes'
+import type { Question } from './netlink/client'
+import {
+  AF_INET,
+  NLM_F_CREATE,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+  NUD_PERMANENT,
+  RTM_DELNEIGH,
+  RTM_GETNEIGH,
+  RTM_NEWNEIGH,
+} from './netlink/constants'
+import { neighbourMessage } from './netlink/messages'
+
+export interface Neighbour {
+  readonly address: Ipv4
+  readonly mac: MacAddress
+}
+
+/** The permanent neighbours on one link; as a dump. */
+export const listNeighbours = (linkIndex: number): Question<Neighbour> => ({
+  attempted: 'list neighbours',
+  encode: (writer) =>
+    neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, { family: AF_INET, linkFilter: linkIndex }),
+  decode(view, start, end) {
+    const { family, index, state, destination, linkAddress } = neighbourMessage.decode(view, start, end)
+    if (family !== AF_INET || index !== linkIndex || (state & NUD_PERMANENT) === 0) return undefined
+    if (destination === undefined || linkAddress === undefined) return undefined
+    return { address: destination, mac: linkAddress }
+  },
+})
+
+/** Appends the message that adds a neighbour or gives it another link-layer address. */
+export function encodeSetNeighbour(writer: MessageWriter, index: number, { address, mac }: Neighbour): void {
+  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
+    family: AF_INET,
+    index,
+    state: NUD_PERMANENT,
+    destination: address,
+    linkAddress: mac,
+  })
+}
+
+/** Appends the message that removes a neighbour; ENOENT when there is none. */
+export function encodeDeleteNeighbour(writer: MessageWriter, index: number, address: Ipv4): void {
+  neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, {
+    family: AF_INET,
+    index,
+    destination: address,
+  })
+}

@@ -1,0 +1,303 @@
+/**
+ * Requests and their answers over one socket: batches of changes, single questions, and dumps. One exchange is under way at a time, so an
+ * answer can only be for it or be stale; sequence numbers tell which. A signal that aborts is obeyed between two exchanges, never within
+ * one: so it is always known what a send did.
+ */
+import { constants } from 'node:os'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { MessageCursor, MessageWriter } from './bytes'
+import { NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR } from './constants'
+import { DumpInterruptedError, NetlinkClosedError, NetlinkError, NetlinkTimeoutError } from './errors'
+import { readDone, readError } from './replies'
+import type { NetlinkHandlers, NetlinkSocket } from './socket'
+
+/**
+ * Messages to a send. The kernel acts on them inside the call, so this bounds how long the event loop stands still (about 1 ms); larger
+ * batches gain nothing.
+ */
+const BATCH_SIZE = 64
+/** Milliseconds for an answer. Changes are done before the send returns, so this is only ever reached when a message was malformed. */
+const DEADLINE = 5000
+const DUMP_ATTEMPTS = 3
+
+/** How to turn a thing into a message, and how to speak of it. */
+export interface RequestFormat<T> {
+  /** Appends exactly one message, with NLM_F_REQUEST. */
+  encode(writer: MessageWriter, item: T): void
+  /** What is being tried, to follow "cannot": `add route 10.5.1.0/24`. Only called when it failed. */
+  describe(item: T): string
+}
+
+export interface BatchFailure<T> {
+  readonly item: T
+  readonly error: NetlinkError
+}
+
+/** A question that is answered by messages. */
+export interface Question<T> {
+  /** What is being tried, to follow "cannot": `list routes`. */
+  readonly attempted: string
+  /** Appends exactly one message, with NLM_F_REQUEST; a dump's NLM_F_DUMP is added. */
+  encode(writer: MessageWriter): void
+  /** @returns undefined for an answer that does not matter */
+  decode(view: DataView, start: number, end: number): T | undefined
+}
+
+export interface ClientOptions {
+  /** Milliseconds. */
+  readonly deadline?: number
+}
+
+export class NetlinkClient {
+  private readonly writer = new MessageWriter()
+  private readonly deadline: number
+  private socket: NetlinkSocket | undefined
+  private sequence = 0
+  private turn: Promise<unknown> = Promise.resolve()
+  private pending: Pending | undefined
+
+  private constructor(
+    private readonly report: (error: Error) => void,
+    options: ClientOptions,
+  ) {
+    this.deadline = options.deadline ?? DEADLINE
+  }
+
+  /**
+   * @param connect opens the socket, given whom to call
+   * @param report takes errors of the socket that no request is there to be rejected with
+   */
+  static async open(
+    connect: (handlers: NetlinkHandlers) => Promise<NetlinkSocket>,
+    report: (error: Error) => void,
+    options: ClientOptions = {},
+  ): Promise<NetlinkClient> {
+    const client = new NetlinkClient(report, options)
+    client.socket = await connect({
+      onDatagram: (datagram) => client.receive(datagram),
+      onError: (error) => client.fail(error),
+    })
+    return client
+  }
+
+  /** Port id of the socket; stays known after it was closed. */
+  get portId(): number {
+    return this.socket?.portId ?? 0
+  }
+
+  /**
+   * Makes changes, many to a send, in the order given. One that the kernel refuses does not keep it from the others. Other requests may come
+   * between two sends.
+   * @returns those that were refused
+   * @throws {NetlinkTimeoutError} when the kernel does not answer; what it did is unknown then
+   * @throws the signal's reason
+   */
+  async batch<T>(
+    items: readonly T[],
+    format: RequestFormat<T>,
+    signal?: AbortSignal,
+  ): Promise<BatchFailure<T>[]> {
+    const failures: BatchFailure<T>[] = []
+    for (let from = 0; from < items.length; from += BATCH_SIZE) {
+      // Lets timers and other sockets have their turn.
+      if (from > 0) await nextTurn()
+      const chunk = items.slice(from, from + BATCH_SIZE)
+      await this.exclusively(signal, () => this.sendChunk(chunk, format, failures))
+    }
+    return failures
+  }
+
+  /**
+   * Makes one change.
+   * @throws {NetlinkError} when the kernel refuses
+   */
+  async change<T>(item: T, format: RequestFormat<T>, signal?: AbortSignal): Promise<void> {
+    const [failure] = await this.batch([item], format, signal)
+    if (failure !== undefined) throw failure.error
+  }
+
+  /**
+   * Asks for one object.
+   * @throws {NetlinkError} ENODEV, ENOENT, ... when there is none
+   */
+  async get<T>(question: Question<T>, signal?: AbortSignal): Promise<T | undefined> {
+    return this.exclusively(signal, async () => {
+      let answer: T | undefined
+      // The acknowledgement ends it, whether an answer came before or not.
+      const [datagram, sequence] = this.encode(question, NLM_F_ACK)
+      await this.exchange(datagram, question.attempted, (cursor) => {
+        if (cursor.sequence !== sequence) return false
+        if (cursor.type === NLMSG_ERROR) return throwRefusal(readError(cursor), question.attempted)
+        answer = question.decode(cursor.view, cursor.start, cursor.end) ?? answer
+        return false
+      })
+      return answer
+    })
+  }
+
+  /**
+   * Asks for all objects of a kind. A dump during which the kernel's tables changed is done again.
+   * @throws {DumpInterruptedError} when they changed every time
+   */
+  async dump<T>(question: Question<T>, signal?: AbortSignal): Promise<T[]> {
+    return this.exclusively(signal, async () => {
+      for (let attempt = 1; attempt <= DUMP_ATTEMPTS; attempt++) {
+        const answers = await this.dumpOnce(question)
+        if (answers !== undefined) return answers
+        await nextTurn()
+        signal?.throwIfAborted()
+      }
+      throw new DumpInterruptedError(question.attempted, DUMP_ATTEMPTS)
+    })
+  }
+
+  /** Idempotent. Rejects what is under way. */
+  close(): void {
+    this.socket?.close()
+    const pending = this.pending
+    if (pending !== undefined) this.fail(new NetlinkClosedError(pending.attempted))
+  }
+
+  private async sendChunk<T>(
+    chunk: readonly T[],
+    format: RequestFormat<T>,
+    failures: BatchFailure<T>[],
+  ): Promise<void> {
+    const first = this.sequence + 1
+    const { writer } = this
+    writer.reset()
+    for (const [index, item] of chunk.entries()) {
+      format.encode(writer, item)
+      writer.stamp(this.nextSequence(), index === chunk.length - 1 ? NLM_F_ACK : 0)
+    }
+    const attempted =
+      chunk.length === 1 && chunk[0] !== undefined ? format.describe(chunk[0]) : 'change the network'
+    await this.exchange(writer.take(), attempted, (cursor) => {
+      const index = cursor.sequence - first
+      const item = chunk[index]
+      if (cursor.type !== NLMSG_ERROR || item === undefined) return false
+      const { errno, detail } = readError(cursor)
+      if (errno !== 0) failures.push({ item, error: new NetlinkError(errno, format.describe(item), detail) })
+      // Only failures and the last message are answered, in order.
+      return index === chunk.length - 1
+    })
+  }
+
+  /** @returns undefined when it must be done again */
+  private async dumpOnce<T>(question: Question<T>): Promise<T[] | undefined> {
+    const answers: T[] = []
+    let interrupted = false
+    let unreadable: unknown
+    const [datagram, sequence] = this.encode(question, NLM_F_DUMP)
+    await this.exchange(datagram, question.attempted, (cursor) => {
+      if (cursor.sequence !== sequence) return false
+      if ((cursor.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true
+      if (cursor.type === NLMSG_DONE) return throwRefusal(readDone(cursor), question.attempted)
+      if (cursor.type === NLMSG_ERROR) {
+        const verdict = readError(cursor)
+        // A dump that was given up is still being sent; it ends by itself.
+        interrupted = verdict.errno === constants.errno.EBUSY
+        return interrupted || throwRefusal(verdict, question.attempted)
+      }
+      try {
+        const answer = question.decode(cursor.view, cursor.start, cursor.end)
+        if (answer !== undefined) answers.push(answer)
+      } catch (error) {
+        // Read to the end all the same: the kernel starts no dump while one is under way.
+        unreadable ??= error
+      }
+      return false
+    })
+    if (unreadable !== undefined) throw unreadable
+    return interrupted ? undefined : answers
+  }
+
+  private encode<T>(question: Question<T>, flags: number): [datagram: Buffer, sequence: number] {
+    const sequence = this.nextSequence()
+    this.writer.reset()
+    question.encode(this.writer)
+    this.writer.stamp(sequence, flags)
+    return [this.writer.take(), sequence]
+  }
+
+  private nextSequence(): number {
+    // Never 0, which notifications carry. A chunk across the wrap-around is 2^32 requests away: years at any real rate.
+    this.sequence = this.sequence === 0xffffffff ? 1 : this.sequence + 1
+    return this.sequence
+  }
+
+  /** Waits for our turn, then runs. */
+  private exclusively<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(() => {
+      signal?.throwIfAborted()
+      return run()
+    })
+    this.turn = result.catch(() => undefined) // The next in line does not care how this one ended; the caller of this one does.
+    return result
+  }
+
+  /** Sends a datagram and feeds messages to `accept` until it says that the answer is complete. What it throws rejects. */
+  private exchange(
+    datagram: Buffer,
+    attempted: string,
+    accept: (cursor: MessageCursor) => boolean,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = (finish: () => void): void => {
+        if (this.pending !== pending) return
+        this.pending = undefined
+        clearTimeout(timer)
+        finish()
+      }
+      const pending: Pending = {
+        attempted,
+        accept,
+        resolve: () => settle(resolve),
+        reject: (error) => settle(() => reject(error)),
+      }
+      // A machine that was suspended finds the timer expired and the answer unread: read once more before giving up.
+      const expire = (): void => pending.reject(new NetlinkTimeoutError(attempted, this.deadline))
+      const timer = setTimeout(() => setImmediate(expire), this.deadline)
+      this.pending = pending
+      try {
+        if (this.socket === undefined) throw new NetlinkClosedError(attempted)
+        this.socket.send(datagram)
+      } catch (error) {
+        pending.reject(error instanceof NetlinkClosedError ? new NetlinkClosedError(attempted) : error)
+      }
+    })
+  }
+
+  private receive(datagram: Buffer): void {
+    const { pending } = this
+    if (pending === undefined) return // The late answer to something that was given up.
+    try {
+      const cursor = new MessageCursor(datagram)
+      while (cursor.next()) {
+        if (!pending.accept(cursor)) continue
+        pending.resolve()
+        return
+      }
+    } catch (error) {
+      pending.reject(error)
+    }
+  }
+
+  private fail(error: Error): void {
+    if (this.pending === undefined) this.report(error)
+    else this.pending.reject(error)
+  }
+}
+
+interface Pending {
+  readonly attempted: string
+  readonly accept: (cursor: MessageCursor) => boolean
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** @returns true: the answer is complete */
+function throwRefusal(verdict: { errno: number; detail: string | undefined }, attempted: string): true {
+  if (verdict.errno !== 0) throw new NetlinkError(verdict.errno, attempted, verdict.detail)
+  return true
+}

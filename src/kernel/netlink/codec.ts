@@ -1,0 +1,182 @@
+/**
+ * Turns a table of header fields and attributes into an encoder and a decoder. The table is the only description of a message: the types
+ * of what is encoded and decoded are inferred from it. It is compiled to arrays once, so a message costs one loop and no object but itself.
+ */
+import { ATTRIBUTE_HEADER_SIZE, align, HOST_LITTLE_ENDIAN, type MessageWriter } from './bytes'
+import { NLA_TYPE_MASK } from './constants'
+import { MalformedMessageError } from './errors'
+import type { Payload, Scalar } from './layout'
+
+/** The fixed part of a message: name -> byte offset and kind. Bytes that no field names are padding. */
+export interface HeaderLayout {
+  /** sizeof the kernel's struct */
+  readonly size: number
+  readonly fields: Readonly<Record<string, readonly [offset: number, kind: Scalar<number>]>>
+}
+
+/** name -> type number, kind, and, where another attribute decides what the payload is, the value that one must have */
+export type AttributeTable = Readonly<
+  Record<string, readonly [type: number, kind: Payload<unknown>, only?: OnlyWhen]>
+>
+
+/** The attribute is read only when its sibling of that name has that value. */
+export interface OnlyWhen {
+  readonly sibling: string
+  readonly is: string
+}
+
+type ValueOf<Entry> = Entry extends readonly [number, Payload<infer T>, ...unknown[]] ? T : never
+/** What a table of attributes holds; each may be absent. */
+export type AttributeValues<A extends AttributeTable> = {
+  readonly [Name in keyof A]?: ValueOf<A[Name]> | undefined
+}
+type HeaderValues<H extends HeaderLayout> = { readonly [Name in keyof H['fields']]: number }
+/** A message to encode: header fields that are left out are 0. */
+export type Encodable<H extends HeaderLayout, A extends AttributeTable> = Partial<HeaderValues<H>> &
+  AttributeValues<A>
+/** A message that was decoded: all header fields are there. */
+export type Decoded<H extends HeaderLayout, A extends AttributeTable> = HeaderValues<H> & AttributeValues<A>
+
+/** Encodes and decodes the messages of one table. */
+export interface MessageCodec<H extends HeaderLayout, A extends AttributeTable> {
+  /** Appends one message. */
+  encode(writer: MessageWriter, type: number, flags: number, message: Encodable<H, A>): void
+  /**
+   * Reads the body between two offsets of a view. Unknown attributes are passed over.
+   * @throws {MalformedMessageError} naming the attribute
+   */
+  decode(view: DataView, start: number, end: number): Decoded<H, A>
+}
+
+/** The type of what a codec decodes. */
+export type MessageOf<Codec> = Codec extends MessageCodec<infer H, infer A> ? Decoded<H, A> : never
+
+/** Makes the codec of a message. `H` and `A` are inferred: write the tables as literals. */
+export function messageCodec<H extends HeaderLayout, const A extends AttributeTable>(
+  header: H,
+  attributes: A,
+): MessageCodec<H, A> {
+  const fields = Object.entries(header.fields).map(([name, [offset, kind]]) => ({ name, offset, kind }))
+  const body = compile(attributes)
+  const blank: Values = { ...Object.fromEntries(fields.map(({ name }) => [name, 0])), ...body.blank }
+  return {
+    encode(writer, type, flags, message) {
+      const values: Readonly<Values> = message
+      writer.begin(type, flags)
+      const at = writer.reserve(header.size)
+      for (const { name, offset, kind } of fields) {
+        const value = values[name]
+        if (typeof value === 'number') kind.set(writer.view, at + offset, value)
+      }
+      body.encode(writer, values)
+      writer.finish()
+    },
+    decode(view, start, end) {
+      if (end - start < header.size) {
+        throw new MalformedMessageError(
+          `a body of ${end - start} bytes where its header alone has ${header.size}`,
+        )
+      }
+      const values = { ...blank }
+      for (const { name, offset, kind } of fields) values[name] = kind.get(view, start + offset)
+      body.decode(view, start + align(header.size), end, values)
+      return values as Decoded<H, A>
+    },
+  }
+}
+
+/** An attribute that holds attributes. */
+export function nested<const A extends AttributeTable>(attributes: A): Payload<AttributeValues<A>> {
+  const body = compile(attributes)
+  return {
+    write(writer, type, values) {
+      const payload = writer.attribute(type, 0)
+      body.encode(writer, values)
+      writer.closeNest(payload)
+    },
+    read(view, at, length) {
+      const values = { ...body.blank }
+      body.decode(view, at, at + length, values)
+      return values as AttributeValues<A>
+    },
+  }
+}
+
+type Values = Record<string, unknown>
+
+interface CompiledAttributes {
+  /** All names with `undefined`: copies of it share one hidden class, whatever a message carries. */
+  readonly blank: Readonly<Values>
+  encode(writer: MessageWriter, values: Readonly<Values>): void
+  decode(view: DataView, start: number, end: number, values: Values): void
+}
+
+interface Entry {
+  readonly name: string
+  readonly type: number
+  readonly kind: Payload<unknown>
+  readonly only: OnlyWhen | undefined
+}
+
+function compile(table: AttributeTable): CompiledAttributes {
+  const entries = Object.entries(table).map(
+    ([name, [type, kind, only]]): Entry => ({ name, type, kind, only }),
+  )
+  const byType: (Entry | undefined)[] = []
+  for (const entry of entries) byType[entry.type] = entry
+  const conditional = entries.filter((entry) => entry.only !== undefined)
+  return {
+    blank: Object.fromEntries(entries.map(({ name }) => [name, undefined])),
+    encode(writer, values) {
+      for (const { name, type, kind } of entries) {
+        const value = values[name]
+        if (value !== undefined) kind.write(writer, type, value)
+      }
+    },
+    decode(view, start, end, values) {
+      for (let at = start; at < end; ) {
+        const length = attributeLength(view, at, end)
+        const entry = byType[view.getUint16(at + 2, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK]
+        if (entry !== undefined && entry.only === undefined) {
+          values[entry.name] = readPayload(entry, view, at, length)
+        }
+        at += align(length)
+      }
+      // The deciding sibling may stand behind what it decides about: these wait until all else is read.
+      for (const entry of conditional) {
+        if (entry.only === undefined || values[entry.only.sibling] !== entry.only.is) continue
+        const at = findAttribute(view, start, end, entry.type)
+        if (at !== -1) values[entry.name] = readPayload(entry, view, at, attributeLength(view, at, end))
+      }
+    },
+  }
+}
+
+function readPayload(entry: Entry, view: DataView, at: number, length: number): unknown {
+  return entry.kind.read(view, at + ATTRIBUTE_HEADER_SIZE, length - ATTRIBUTE_HEADER_SIZE, entry.name)
+}
+
+/**
+ * The offset of the first attribute of a type between two offsets of a view, or -1.
+ * @throws {MalformedMessageError} when it or one before it does not end inside
+ */
+export function findAttribute(view: DataView, start: number, end: number, type: number): number {
+  for (let at = start; at < end; ) {
+    const length = attributeLength(view, at, end)
+    if ((view.getUint16(at + 2, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK) === type) return at
+    at += align(length)
+  }
+  return -1
+}
+
+/** The length an attribute says it has, header included, once it is known to be true. */
+function attributeLength(view: DataView, at: number, end: number): number {
+  const rest = end - at
+  const length = rest < ATTRIBUTE_HEADER_SIZE ? 0 : view.getUint16(at, HOST_LITTLE_ENDIAN)
+  if (length < ATTRIBUTE_HEADER_SIZE || length > rest) {
+    throw new MalformedMessageError(
+      `an attribute does not end inside its message (${length} of ${rest} bytes)`,
+    )
+  }
+  return length
+}

@@ -1,0 +1,133 @@
+/**
+ * The numbers of the kernel's netlink interface that we use, under the kernel's own names, grouped by the header each comes from.
+ * They are part of Linux's stable user-space interface.
+ */
+
+// linux/netlink.h
+export const NETLINK_ROUTE = 0
+export const NLMSG_ERROR = 2
+export const NLMSG_DONE = 3
+export const NLM_F_REQUEST = 0x1
+export const NLM_F_ACK = 0x4
+/** The objects changed while a dump went over them: it may lack some or tell some twice. */
+export const NLM_F_DUMP_INTR = 0x10
+export const NLM_F_DUMP = 0x300
+export const NLM_F_REPLACE = 0x100
+export const NLM_F_EXCL = 0x200
+export const NLM_F_CREATE = 0x400
+/** On an error reply: it carries the header of the request, not all of it. */
+export const NLM_F_CAPPED = 0x100
+/** On an error reply: attributes (NLMSGERR_ATTR_*) follow. */
+export const NLM_F_ACK_TLVS = 0x200
+export const NLMSGERR_ATTR_MSG = 1
+/** The two high bits of an attribute's type are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER). */
+export const NLA_TYPE_MASK = 0x3fff
+export const SOL_NETLINK = 270 // linux/socket.h
+export const NETLINK_NO_ENOBUFS = 5
+export const NETLINK_CAP_ACK = 10
+export const NETLINK_EXT_ACK = 11
+export const NETLINK_GET_STRICT_CHK = 12
+
+// asm-generic/socket.h
+export const SOL_SOCKET = 1
+export const SO_RCVBUF = 8
+export const SO_ATTACH_FILTER = 26
+export const SO_RCVBUFFORCE = 33
+
+// linux/socket.h
+export const AF_INET = 2
+export const AF_BRIDGE = 7
+
+// linux/rtnetlink.h: message types
+export const RTM_NEWLINK = 16
+export const RTM_DELLINK = 17
+export const RTM_GETLINK = 18
+export const RTM_NEWADDR = 20
+export const RTM_DELADDR = 21
+export const RTM_GETADDR = 22
+export const RTM_NEWROUTE = 24
+export const RTM_DELROUTE = 25
+export const RTM_GETROUTE = 26
+export const RTM_NEWNEIGH = 28
+export const RTM_DELNEIGH = 29
+export const RTM_GETNEIGH = 30
+export const RTM_NEWNEXTHOP = 104
+export const RTM_DELNEXTHOP = 105
+export const RTM_GETNEXTHOP = 106
+
+// linux/rtnetlink.h: multicast groups
+export const RTNLGRP_LINK = 1
+export const RTNLGRP_NEIGH = 3
+export const RTNLGRP_IPV4_IFADDR = 5
+export const RTNLGRP_IPV4_ROUTE = 7
+export const RTNLGRP_NEXTHOP = 32
+
+// linux/rtnetlink.h: routes
+export const RTA_DST = 1
+export const RTA_OIF = 4
+export const RTA_GATEWAY = 5
+export const RTA_PRIORITY = 6
+export const RTA_MULTIPATH = 9
+export const RTA_TABLE = 15
+export const RTA_ENCAP_TYPE = 21
+export const RTA_NH_ID = 30
+export const RT_TABLE_MAIN = 254
+export const RTPROT_KERNEL = 2
+export const RT_SCOPE_UNIVERSE = 0
+export const RT_SCOPE_LINK = 253
+export const RT_SCOPE_HOST = 254
+/** In a delete request: a route of any scope. */
+export const RT_SCOPE_NOWHERE = 255
+export const RTN_UNICAST = 1
+/** The gateway is on the link although no route says so. */
+export const RTNH_F_ONLINK = 0x4
+/** A cached exception, not an entry of the table. */
+export const RTM_F_CLONED = 0x200
+
+// linux/rtnetlink.h: what a link dump leaves out
+export const RTEXT_FILTER_SKIP_STATS = 0x8
+
+// linux/if.h
+export const IFF_UP = 0x1
+
+// linux/if_link.h
+export const IFLA_ADDRESS = 1
+export const IFLA_IFNAME = 3
+export const IFLA_MTU = 4
+export const IFLA_TXQLEN = 13
+export const IFLA_LINKINFO = 18
+export const IFLA_EXT_MASK = 29
+export const IFLA_INFO_KIND = 1
+export const IFLA_INFO_DATA = 2
+export const IFLA_VXLAN_ID = 1
+export const IFLA_VXLAN_GROUP = 2
+export const IFLA_VXLAN_LINK = 3
+export const IFLA_VXLAN_LOCAL = 4
+export const IFLA_VXLAN_TTL = 5
+export const IFLA_VXLAN_TOS = 6
+export const IFLA_VXLAN_LEARNING = 7
+export const IFLA_VXLAN_PROXY = 11
+export const IFLA_VXLAN_RSC = 12
+export const IFLA_VXLAN_L2MISS = 13
+export const IFLA_VXLAN_L3MISS = 14
+export const IFLA_VXLAN_PORT = 15
+export const IFLA_VXLAN_UDP_ZERO_CSUM6_TX = 19
+export const IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
+export const IFLA_VXLAN_GBP = 23
+
+// linux/if_addr.h
+export const IFA_ADDRESS = 1
+export const IFA_LOCAL = 2
+
+// linux/neighbour.h
+export const NDA_DST = 1
+export const NDA_LLADDR = 2
+export const NDA_IFINDEX = 8
+export const NUD_PERMANENT = 0x80
+/** On a device of its own, as opposed to the bridge it may be a port of. */
+export const NTF_SELF = 0x2
+
+// linux/nexthop.h
+export const NHA_ID = 1
+export const NHA_OIF = 5
+export const NHA_GATEWAY = 6

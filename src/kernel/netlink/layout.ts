@@ -1,0 +1,150 @@
+/**
+ * The words in which message tables are written: numbers, addresses, text, flags and nests. Each says how its value lies in memory;
+ * `codec.ts` puts them together, and the TypeScript types of messages are inferred from them.
+ */
+import { type Ipv4, ipv4, type MacAddress, mac } from '../../model/address'
+import { HOST_LITTLE_ENDIAN, type MessageWriter } from './bytes'
+import { MalformedMessageError } from './errors'
+
+/** A value that an attribute can carry. */
+export interface Payload<T> {
+  /** Writes a whole attribute of this type number. */
+  write(writer: MessageWriter, type: number, value: T): void
+  /**
+   * Reads a payload of `length` bytes at `at`; all of it is known to be inside the view.
+   * @param name the attribute's name, for the error
+   * @returns undefined to treat the attribute as absent
+   * @throws {MalformedMessageError} when a value of this kind cannot have that length
+   */
+  read(view: DataView, at: number, length: number, name: string): T | undefined
+}
+
+/** A value of a fixed size, which can also stand in a fixed header. */
+export interface Scalar<T> extends Payload<T> {
+  /** Bytes. */
+  readonly size: number
+  get(view: DataView, at: number): T
+  set(view: DataView, at: number, value: T): void
+}
+
+function scalar<T>(
+  size: number,
+  get: (view: DataView, at: number) => T,
+  set: (view: DataView, at: number, value: T) => void,
+): Scalar<T> {
+  return {
+    size,
+    get,
+    set,
+    write(writer, type, value) {
+      // In this order: reserving room may replace the view.
+      const at = writer.attribute(type, size)
+      set(writer.view, at, value)
+    },
+    read(view, at, length, name) {
+      if (length !== size) throw wrongSize(name, length, `${size}`)
+      return get(view, at)
+    },
+  }
+}
+
+function wrongSize(name: string, length: number, wanted: string): MalformedMessageError {
+  return new MalformedMessageError(`attribute ${name} has ${length} bytes where ${wanted} are wanted`)
+}
+
+export const u8 = scalar<number>(
+  1,
+  (view, at) => view.getUint8(at),
+  (view, at, value) => view.setUint8(at, value),
+)
+
+export const u16 = scalar<number>(
+  2,
+  (view, at) => view.getUint16(at, HOST_LITTLE_ENDIAN),
+  (view, at, value) => view.setUint16(at, value, HOST_LITTLE_ENDIAN),
+)
+
+export const u32 = scalar<number>(
+  4,
+  (view, at) => view.getUint32(at, HOST_LITTLE_ENDIAN),
+  (view, at, value) => view.setUint32(at, value, HOST_LITTLE_ENDIAN),
+)
+
+/** Signed: what the kernel declares as `int`, such as an interface index. */
+export const s32 = scalar<number>(
+  4,
+  (view, at) => view.getInt32(at, HOST_LITTLE_ENDIAN),
+  (view, at, value) => view.setInt32(at, value, HOST_LITTLE_ENDIAN),
+)
+
+/** 16 bits in network order, such as a UDP port. */
+export const be16 = scalar<number>(
+  2,
+  (view, at) => view.getUint16(at),
+  (view, at, value) => view.setUint16(at, value),
+)
+
+/** An attribute of one byte that is 0 or 1. */
+export const bool = scalar<boolean>(
+  1,
+  (view, at) => view.getUint8(at) !== 0,
+  (view, at, value) => view.setUint8(at, value ? 1 : 0),
+)
+
+export const ipv4Address = scalar<Ipv4>(
+  4,
+  (view, at) => ipv4(view.getUint32(at)),
+  (view, at, value) => view.setUint32(at, value),
+)
+
+export const macAddress = scalar<MacAddress>(
+  6,
+  (view, at) => mac(view.getUint16(at) * 2 ** 32 + view.getUint32(at + 2)),
+  (view, at, value) => {
+    view.setUint16(at, Math.floor(value / 2 ** 32))
+    view.setUint32(at + 2, value % 2 ** 32)
+  },
+)
+
+/**
+ * For attributes whose size depends on something else, such as a link-layer address on the kind of link: read when the size fits, absent
+ * otherwise.
+ */
+export function ifSized<T>(payload: Scalar<T>): Payload<T> {
+  return {
+    write: payload.write,
+    read: (view, at, length) => (length === payload.size ? payload.get(view, at) : undefined),
+  }
+}
+
+/** Text that ends at its first null, or where the payload ends. Written with a final null. */
+export const text: Payload<string> = {
+  write(writer, type, value) {
+    const at = writer.attribute(type, Buffer.byteLength(value) + 1)
+    writer.text(at, value)
+  },
+  read(view, at, length) {
+    const bytes = Buffer.from(view.buffer, view.byteOffset + at, length)
+    const end = bytes.indexOf(0)
+    return bytes.toString('utf8', 0, end === -1 ? length : end)
+  },
+}
+
+/** True when the attribute is there, which has no payload; false writes nothing. */
+export const flag: Payload<boolean> = {
+  write(writer, type, value) {
+    if (value) writer.attribute(type, 0)
+  },
+  read(_view, _at, length, name) {
+    if (length !== 0) throw wrongSize(name, length, 'none')
+    return true
+  },
+}
+
+/** An attribute of which only its presence matters to us; never written. */
+export const present: Payload<true> = {
+  write() {
+    throw new TypeError('an attribute that is only looked for cannot be written')
+  },
+  read: () => true,
+}

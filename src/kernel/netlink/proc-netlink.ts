@@ -1,0 +1,48 @@
+/**
+ * What /proc says about our sockets: their descriptors, which the library hides, and how many datagrams they lost, which no socket
+ * option tells.
+ */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { NETLINK_ROUTE } from './constants'
+
+/** One line of /proc/net/netlink. */
+export interface NetlinkRow {
+  readonly inode: string
+  readonly drops: number
+}
+
+/**
+ * The row of the rtnetlink socket with that port id, from the text of /proc/net/netlink. Its columns are: sk, Eth (the protocol), Pid (the port
+ * id), Groups, Rmem, Wmem, Dump, Locks, Drops, Inode (net/netlink/af_netlink.c).
+ */
+export function findNetlinkRow(table: string, portId: number): NetlinkRow | undefined {
+  for (const line of table.split('\n')) {
+    const [, protocol, port, , , , , , drops, inode] = line.trim().split(/\s+/)
+    if (Number(protocol) !== NETLINK_ROUTE || Number(port) !== portId) continue
+    if (drops !== undefined && inode !== undefined) return { inode, drops: Number(drops) }
+  }
+  return undefined
+}
+
+/** Reads the row of one of this network namespace's rtnetlink sockets. Takes a few hundred microseconds. */
+export function readNetlinkRow(portId: number): NetlinkRow | undefined {
+  return findNetlinkRow(readFileSync('/proc/net/netlink', 'latin1'), portId)
+}
+
+/** The descriptor of the socket with that inode in this process. */
+export function findDescriptor(inode: string): number | undefined {
+  const wanted = `socket:[${inode}]`
+  for (const descriptor of readdirSync('/proc/self/fd')) {
+    if (linkTarget(descriptor) === wanted) return Number(descriptor)
+  }
+  return undefined
+}
+
+function linkTarget(descriptor: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`)
+  } catch {
+    // Closed since the directory was read; the listing's own descriptor always is.
+    return undefined
+  }
+}

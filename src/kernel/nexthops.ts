@@ -1,0 +1,62 @@
+/**
+ * Nexthop objects (linux/nexthop.h, Linux 5.3): a gateway on a link under a number of its own. A route that names one costs the kernel the same
+ * however many there are; routes with a gateway each cost it more with every route.
+ */
+import { type Ipv4, ipv4 } from '../model/address'
+import { type NexthopId, ROUTE_PROTOCOL } from '../model/kernel'
+import type { MessageWriter } from './netlink/bytes'
+import type { Question } from './netlink/client'
+import {
+  AF_INET,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+  RTM_DELNEXTHOP,
+  RTM_GETNEXTHOP,
+  RTM_NEWNEXTHOP,
+  RTNH_F_ONLINK,
+} from './netlink/constants'
+import { nexthopMessage } from './netlink/messages'
+
+export interface Nexthop {
+  readonly id: NexthopId
+  readonly gateway: Ipv4
+}
+
+/** What stands for the gateway of a nexthop unlike ours, so that it never equals one that is wanted. */
+const NOT_OURS = ipv4(0)
+
+/** The IPv4 nexthops on one link; as a dump. EOPNOTSUPP where the kernel has none. */
+export const listNexthops = (linkIndex: number): Question<Nexthop> => ({
+  attempted: 'list nexthops',
+  encode: (writer) =>
+    nexthopMessage.encode(writer, RTM_GETNEXTHOP, NLM_F_REQUEST, { family: AF_INET, link: linkIndex }),
+  decode(view, start, end) {
+    const { family, flags, id, link, gateway } = nexthopMessage.decode(view, start, end)
+    if (family !== AF_INET || link !== linkIndex || id === undefined) return undefined
+    return { id, gateway: (flags & RTNH_F_ONLINK) === 0 ? NOT_OURS : (gateway ?? NOT_OURS) }
+  },
+})
+
+/** Appends the message that adds a nexthop (EEXIST when its id is taken), or replaces the one with its id. */
+export function encodeSetNexthop(
+  writer: MessageWriter,
+  index: number,
+  { id, gateway, replace }: Nexthop & { readonly replace: boolean },
+): void {
+  const mode = replace ? NLM_F_REPLACE : NLM_F_EXCL
+  nexthopMessage.encode(writer, RTM_NEWNEXTHOP, NLM_F_REQUEST | NLM_F_CREATE | mode, {
+    family: AF_INET,
+    protocol: ROUTE_PROTOCOL,
+    flags: RTNH_F_ONLINK,
+    id,
+    link: index,
+    gateway,
+  })
+}
+
+/** Appends the message that removes a nexthop, and the routes through it with it; ENOENT when there is none. */
+export function encodeDeleteNexthop(writer: MessageWriter, id: NexthopId): void {
+  nexthopMessage.encode(writer, RTM_DELNEXTHOP, NLM_F_REQUEST, { id })
+}

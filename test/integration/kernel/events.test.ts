@@ -1,0 +1,155 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import type { Kernel, KernelChange } from '../../../src/kernel/kernel'
+import type { ObjectOperation } from '../../../src/model/kernel'
+import {
+  address,
+  collectChanges,
+  makeDevice,
+  makeUnderlay,
+  openKernel,
+  PARENT,
+  peerOperations,
+  removeDevice,
+  removeUnderlay,
+  reported,
+  requireSandbox,
+  routeOf,
+  run,
+  testPeer,
+} from './network'
+
+let kernel: Kernel
+let index: number
+
+beforeAll(() => {
+  requireSandbox()
+  makeUnderlay()
+})
+
+beforeEach(async () => {
+  kernel = await openKernel()
+  index = (await makeDevice(kernel)).index
+})
+
+afterEach(async () => {
+  await removeDevice(kernel)
+  kernel.close()
+  expect(reported).toEqual([])
+})
+
+afterAll(() => removeUnderlay())
+
+const ofPeers = (change: KernelChange) => change.kind !== 'link' && change.kind !== 'address'
+
+/** Makes a change that is told, so that all before it have been. */
+async function fence({ until }: ReturnType<typeof collectChanges>): Promise<void> {
+  run('ip address add 192.0.2.200/32 dev lo')
+  await until((change) => change.kind === 'address' && !change.deleted)
+  run('ip address delete 192.0.2.200/32 dev lo')
+  await until((change) => change.kind === 'address' && change.deleted)
+}
+
+test('changes of others are told', async () => {
+  const changes = collectChanges(kernel)
+  const told = (kind: KernelChange['kind'], deleted: boolean) =>
+    changes.until(
+      (change) =>
+        change.kind === kind &&
+        'linkIndex' in change &&
+        change.linkIndex === index &&
+        change.deleted === deleted,
+    )
+  run('ip neighbour add 10.16.1.0 lladdr 02:00:00:00:00:05 dev flannel.1')
+  await told('neighbour', false)
+  run('ip nexthop add id 7 via 10.16.1.0 dev flannel.1 onlink')
+  await told('nexthop', false)
+  run('ip route add 10.16.1.0/24 nhid 7')
+  await told('route', false)
+  run('ip route delete 10.16.1.0/24 nhid 7')
+  await told('route', true)
+  run('ip nexthop delete id 7')
+  await told('nexthop', true)
+  run('ip neighbour delete 10.16.1.0 dev flannel.1')
+  await told('neighbour', true)
+  run('ip address add 10.99.0.1/32 dev flannel.1')
+  await told('address', false)
+  run('ip link set flannel.1 down')
+  await told('link', false)
+  run('ip link delete flannel.1')
+  await told('link', true)
+})
+
+test('a nexthop that goes is told, for its routes go without a word, and so is a default route on any link', async () => {
+  expect(await kernel.apply(index, peerOperations(testPeer(1)))).toEqual([])
+  const changes = collectChanges(kernel)
+  run('ip nexthop delete id 10001')
+  await changes.until((change) => change.kind === 'nexthop' && change.deleted)
+  expect((await kernel.observe(index)).routes.size).toBe(0)
+  run(`ip route add default dev ${PARENT} metric 77`)
+  await changes.until((change) => change.kind === 'route' && change.linkIndex !== index)
+  run(`ip route delete default dev ${PARENT} metric 77`)
+})
+
+test('changes of our own are not, whatever they are', async () => {
+  const changes = collectChanges(kernel)
+  const peers = Array.from({ length: 100 }, (_, n) => testPeer(n))
+  const operations = peers.flatMap((peer, n): ObjectOperation[] => [
+    ...peerOperations(peer),
+    { kind: 'set-fdb', mac: peer.mac, destination: testPeer(n + 1).publicIp },
+    { kind: 'set-nexthop', id: peer.nexthop, gateway: testPeer(n + 1).subnet, replace: true },
+    { kind: 'set-route', route: { ...routeOf(peer, 'gateway') }, replace: true },
+    { kind: 'delete-route', route: routeOf(peer, 'gateway') },
+    { kind: 'delete-nexthop', id: peer.nexthop },
+    { kind: 'delete-fdb', mac: peer.mac, destination: testPeer(n + 1).publicIp },
+    { kind: 'delete-neighbour', address: peer.subnet },
+  ])
+  // One at a time, and read before the next: of two quick changes of one entry, the first would differ from what was last asked.
+  for (const operation of operations) {
+    expect(await kernel.apply(index, [operation])).toEqual([])
+    await new Promise(setImmediate)
+  }
+  await fence(changes)
+  expect(changes.seen.filter(ofPeers)).toEqual([])
+})
+
+test('nor are changes on links that are not watched', async () => {
+  const changes = collectChanges(kernel)
+  run(`ip neighbour add 192.0.2.50 lladdr 02:00:00:00:00:05 dev ${PARENT}`)
+  run(`ip route add 198.51.100.0/24 dev ${PARENT}`)
+  kernel.watchLink(undefined)
+  run('ip neighbour add 10.16.1.0 lladdr 02:00:00:00:00:05 dev flannel.1')
+  await fence(changes)
+  expect(changes.seen.filter(ofPeers)).toEqual([])
+})
+
+test('a forwarding entry of ours that someone takes away is told', async () => {
+  const peer = testPeer(1)
+  await kernel.apply(index, [{ kind: 'set-fdb', mac: peer.mac, destination: peer.publicIp }])
+  const changes = collectChanges(kernel)
+  run('bridge fdb delete 02:01:00:00:00:01 dst 172.16.0.1 dev flannel.1')
+  await changes.until((change) => change.kind === 'neighbour' && change.deleted)
+})
+
+test('lost notifications are told as an overrun, and do no harm', async () => {
+  const small = await openKernel({ eventBuffer: 20_000 })
+  try {
+    expect(small.eventBuffer).toBeLessThan(100_000)
+    small.watchLink(index)
+    const changes = collectChanges(small)
+    const batch = Array.from({ length: 50_000 }, (_, n) => {
+      const verb = n % 2 === 0 ? 'replace' : 'delete'
+      return `neighbour ${verb} 10.16.1.0 ${verb === 'replace' ? 'lladdr 02:00:00:00:00:05 ' : ''}dev flannel.1`
+    })
+    const burst = promisify(execFile)('ip', ['-batch', '-'])
+    burst.child.stdin?.end(batch.join('\n'))
+    await burst
+    await changes.until((change) => change.kind === 'overrun')
+    // It still works.
+    changes.seen.splice(0)
+    await fence(changes)
+    expect((await small.observe(index)).neighbours.has(address('10.16.1.0'))).toBe(false)
+  } finally {
+    small.close()
+  }
+}, 60_000)

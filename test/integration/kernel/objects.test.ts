@@ -1,0 +1,252 @@
+import type { Kernel } from '../../../src/kernel/kernel'
+import { type Ipv4, ipv4, mac } from '../../../src/model/address'
+import { type ObjectOperation, type Route, routeKey } from '../../../src/model/kernel'
+import {
+  address,
+  makeDevice,
+  makeUnderlay,
+  openKernel,
+  PARENT,
+  peerOperations,
+  removeDevice,
+  removeUnderlay,
+  reported,
+  requireSandbox,
+  routeOf,
+  run,
+  show,
+  testPeer,
+} from './network'
+
+let kernel: Kernel
+let index: number
+
+beforeAll(() => {
+  requireSandbox()
+  makeUnderlay()
+})
+
+beforeEach(async () => {
+  kernel = await openKernel()
+  index = (await makeDevice(kernel)).index
+})
+
+afterEach(async () => {
+  await removeDevice(kernel)
+  kernel.close()
+  expect(reported).toEqual([])
+})
+
+afterAll(() => removeUnderlay())
+
+const peer = testPeer(1)
+const other = testPeer(2)
+
+/** Applies, twice, and expects no refusal. */
+async function applyTwice(...operations: ObjectOperation[]): Promise<void> {
+  expect(await kernel.apply(index, operations)).toEqual([])
+  expect(await kernel.apply(index, operations)).toEqual([])
+}
+
+const only = (address: Ipv4, length = 24) => routeKey({ address, length })
+
+test('neighbours', async () => {
+  await applyTwice({ kind: 'set-neighbour', address: peer.subnet, mac: other.mac })
+  await applyTwice({ kind: 'set-neighbour', address: peer.subnet, mac: peer.mac })
+  run(`ip neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev ${PARENT}`)
+  run('ip neighbour add 10.99.0.1 lladdr 02:00:00:00:00:78 dev flannel.1 nud reachable')
+  expect((await kernel.observe(index)).neighbours).toEqual(new Map([[peer.subnet, peer.mac]]))
+  expect(show('ip -j neighbour show 10.16.1.0 dev flannel.1')).toEqual([
+    { dst: '10.16.1.0', lladdr: '02:01:00:00:00:01', state: ['PERMANENT'] },
+  ])
+  await applyTwice({ kind: 'delete-neighbour', address: peer.subnet })
+  expect((await kernel.observe(index)).neighbours.size).toBe(0)
+})
+
+test('forwarding entries', async () => {
+  await applyTwice({ kind: 'set-fdb', mac: peer.mac, destination: other.publicIp })
+  await applyTwice({ kind: 'set-fdb', mac: peer.mac, destination: peer.publicIp })
+  run(`ip link add rival type vxlan id 2 dev ${PARENT} dstport 8472`)
+  run('bridge fdb add 02:00:00:00:00:55 dst 192.0.2.55 dev rival')
+  run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.66 dev flannel.1')
+  run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.67 dev flannel.1')
+  try {
+    expect((await kernel.observe(index)).fdb).toEqual(
+      new Map([
+        [peer.mac, [peer.publicIp]],
+        [mac(0), [address('192.0.2.66'), address('192.0.2.67')]],
+      ]),
+    )
+    expect(show('bridge -j fdb show dev flannel.1')).toContainEqual(
+      expect.objectContaining({
+        mac: '02:01:00:00:00:01',
+        dst: '172.16.0.1',
+        state: 'permanent',
+        flags: ['self'],
+      }),
+    )
+    // Of a MAC that is behind another destination by now, nothing is deleted.
+    await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: other.publicIp })
+    await applyTwice({ kind: 'delete-fdb', mac: mac(0), destination: address('192.0.2.66') })
+    expect((await kernel.observe(index)).fdb).toEqual(
+      new Map([
+        [peer.mac, [peer.publicIp]],
+        [mac(0), [address('192.0.2.67')]],
+      ]),
+    )
+    await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: peer.publicIp })
+    expect((await kernel.observe(index)).fdb.has(peer.mac)).toBe(false)
+  } finally {
+    run('ip link delete rival')
+  }
+})
+
+test('nexthops', async () => {
+  const add = (replace: boolean, gateway = peer.subnet): ObjectOperation => ({
+    kind: 'set-nexthop',
+    id: 7,
+    gateway,
+    replace,
+  })
+  await applyTwice(add(true, other.subnet))
+  await applyTwice(add(true))
+  const [failure] = await kernel.apply(index, [add(false, other.subnet)])
+  expect(failure?.error).toMatchObject({ errnoName: 'EEXIST' })
+  run(`ip nexthop add id 8 via 192.0.2.9 dev ${PARENT}`)
+  run('ip nexthop add id 9 dev flannel.1')
+  run('ip nexthop add id 10 blackhole')
+  run('ip nexthop add id 11 group 7')
+  expect((await kernel.observe(index)).nexthops).toEqual(
+    new Map([
+      [7, peer.subnet],
+      [9, ipv4(0)],
+    ]),
+  )
+  expect(show('ip -j nexthop show id 7')).toEqual([
+    expect.objectContaining({ id: 7, gateway: '10.16.1.0', dev: 'flannel.1', flags: ['onlink'] }),
+  ])
+  await applyTwice({ kind: 'delete-nexthop', id: 7 }, { kind: 'delete-nexthop', id: 9 })
+  expect((await kernel.observe(index)).nexthops.size).toBe(0)
+  for (const id of [8, 10]) run(`ip nexthop delete id ${id}`)
+})
+
+test('a route through a nexthop object looks as users of flannel know it', async () => {
+  expect(await kernel.apply(index, peerOperations(peer))).toEqual([])
+  expect(show('ip -j route show 10.16.1.0/24')).toEqual([
+    expect.objectContaining({
+      dst: '10.16.1.0/24',
+      gateway: '10.16.1.0',
+      dev: 'flannel.1',
+      flags: ['onlink'],
+    }),
+  ])
+  expect(run('ip route show 10.16.1.0/24')).toBe(
+    '10.16.1.0/24 nhid 10001 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
+  )
+  expect((await kernel.observe(index)).routes).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  await applyTwice({ kind: 'delete-route', route: routeOf(peer) })
+  expect((await kernel.observe(index)).routes.size).toBe(0)
+})
+
+test('routes of flannel are seen, replaced in place, and deleted exactly', async () => {
+  run('ip route add 10.16.1.0/24 via 10.16.1.0 dev flannel.1 onlink proto boot')
+  run('ip route add 10.16.1.0/24 via 10.16.1.0 dev flannel.1 onlink proto boot metric 9')
+  run('ip route add 10.16.2.0/24 dev flannel.1 proto static')
+  run('ip route add 10.16.3.0/24 via 10.16.3.0 dev flannel.1 onlink table 100')
+  run('ip route add 10.16.4.0/24 via 192.0.2.4')
+  run('ip route add blackhole 10.16.5.0/24')
+  const flannel = (metric: number): Route => ({ ...routeOf(peer, 'gateway'), metric, protocol: 3 })
+  expect((await kernel.observe(index)).routes).toEqual(
+    new Map([
+      [only(peer.subnet), [flannel(0), flannel(9)]],
+      [only(other.subnet), [{ ...routeOf(other), protocol: 4, target: { kind: 'other' } }]],
+    ]),
+  )
+  const [neighbour, entry, nexthop] = peerOperations(peer)
+  if (neighbour === undefined || entry === undefined || nexthop === undefined)
+    throw new Error('three are wanted')
+  await kernel.apply(index, [neighbour, entry, nexthop])
+  await applyTwice({ kind: 'set-route', route: routeOf(peer), replace: true })
+  expect((await kernel.observe(index)).routes.get(only(peer.subnet))).toEqual([routeOf(peer), flannel(9)])
+  await applyTwice(
+    { kind: 'delete-route', route: flannel(9) },
+    { kind: 'delete-route', route: { ...routeOf(other), protocol: 4, target: { kind: 'other' } } },
+    { kind: 'delete-route', route: flannel(0) },
+  )
+  expect((await kernel.observe(index)).routes).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  expect(show('ip -j route show table 100').length).toBe(1)
+  expect(show('ip -j route show 10.16.4.0/24').length).toBe(1)
+  for (const route of ['10.16.4.0/24', 'blackhole 10.16.5.0/24']) run(`ip route delete ${route}`)
+})
+
+test("a stranger's route of the same prefix is neither overwritten nor deleted", async () => {
+  run('ip route add 10.16.1.0/24 via 192.0.2.4')
+  try {
+    const failures = await kernel.apply(index, peerOperations(peer))
+    expect(failures.map(({ operation }) => operation.kind)).toEqual(['set-route'])
+    expect(failures[0]?.error).toMatchObject({
+      errnoName: 'EEXIST',
+      message: 'cannot add the route to 10.16.1.0/24 through nexthop 10001: file already exists (EEXIST)',
+    })
+    const plain = routeOf(peer, 'gateway')
+    expect((await kernel.apply(index, [{ kind: 'set-route', route: plain, replace: false }])).length).toBe(1)
+    await applyTwice({ kind: 'delete-route', route: routeOf(peer) }, { kind: 'delete-route', route: plain })
+    expect(run('ip route show 10.16.1.0/24')).toBe(`10.16.1.0/24 via 192.0.2.4 dev ${PARENT} \n`)
+  } finally {
+    run('ip route delete 10.16.1.0/24')
+  }
+})
+
+test('without nexthop objects there are plain routes', async () => {
+  const plain = await openKernel({ nexthopObjects: 'off' })
+  try {
+    expect([kernel.nexthopObjects, plain.nexthopObjects]).toEqual([true, false])
+    run('ip nexthop add id 7 via 10.16.2.0 dev flannel.1 onlink')
+    const route = routeOf(peer, 'gateway')
+    expect(await plain.apply(index, [{ kind: 'set-route', route, replace: false }])).toEqual([])
+    expect(await plain.observe(index)).toMatchObject({
+      nexthops: new Map(),
+      routes: new Map([[only(peer.subnet), [route]]]),
+    })
+    expect(run('ip route show 10.16.1.0/24')).toBe(
+      '10.16.1.0/24 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
+    )
+  } finally {
+    plain.close()
+  }
+})
+
+test('the poison ones of 200 operations fail, and nothing else', async () => {
+  const poison = (n: number) => n % 17 === 0 || n === 63 || n === 127 || n === 199
+  const operations = Array.from({ length: 200 }, (_, n): ObjectOperation => {
+    const address = poison(n) ? ipv4(0xe0000001) : testPeer(n).subnet // no gateway may be a multicast group
+    return poison(n)
+      ? { kind: 'set-nexthop', id: n + 1, gateway: address, replace: true }
+      : { kind: 'set-neighbour', address, mac: testPeer(n).mac }
+  })
+  const failures = await kernel.apply(index, operations)
+  expect(failures.map(({ operation }) => operation)).toEqual(operations.filter((_, n) => poison(n)))
+  expect((await kernel.observe(index)).neighbours.size).toBe(operations.filter((_, n) => !poison(n)).length)
+})
+
+test('what has ended by its signal can be done again', async () => {
+  const operations = Array.from({ length: 1000 }, (_, n) => testPeer(n)).flatMap(peerOperations)
+  const controller = new AbortController()
+  setImmediate(() => controller.abort(new Error('enough')))
+  await expect(kernel.apply(index, operations, controller.signal)).rejects.toThrow('enough')
+  await expect(kernel.observe(index, controller.signal)).rejects.toThrow('enough')
+  const { neighbours } = await kernel.observe(index)
+  expect(neighbours.size).toBeGreaterThan(0)
+  expect(neighbours.size).toBeLessThan(1000)
+})
+
+test('10,000 peers are programmed and read back', async () => {
+  const peers = Array.from({ length: 10_000 }, (_, n) => testPeer(n))
+  expect(await kernel.apply(index, peers.flatMap(peerOperations))).toEqual([])
+  expect(await kernel.observe(index)).toEqual({
+    neighbours: new Map(peers.map(({ subnet, mac }) => [subnet, mac])),
+    fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [publicIp]])),
+    nexthops: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),
+    routes: new Map(peers.map((peer) => [only(peer.subnet), [routeOf(peer)]])),
+  })
+}, 30_000)

@@ -1,0 +1,266 @@
+import { MessageCursor } from '../../../src/kernel/netlink/bytes'
+import { NetlinkClient, type Question, type RequestFormat } from '../../../src/kernel/netlink/client'
+import type { NetlinkHandlers, NetlinkSocket } from '../../../src/kernel/netlink/socket'
+import { ACKNOWLEDGEMENT, DONE, ERROR_WITH_TEXT, NEXTHOP } from './captured'
+
+/** One message of a datagram that was sent. */
+interface Sent {
+  readonly type: number
+  readonly flags: number
+  readonly sequence: number
+}
+
+/** A socket whose kernel is a function. */
+class FakeSocket implements NetlinkSocket {
+  readonly portId = 77
+  readonly receiveBuffer = 0
+  readonly sends: Sent[][] = []
+  closed = false
+
+  constructor(
+    private readonly handlers: NetlinkHandlers,
+    private readonly kernel: (messages: Sent[], reply: (...datagrams: Buffer[]) => void) => void,
+  ) {}
+
+  send(datagram: Buffer): void {
+    const cursor = new MessageCursor(datagram)
+    const messages: Sent[] = []
+    while (cursor.next()) messages.push({ type: cursor.type, flags: cursor.flags, sequence: cursor.sequence })
+    this.sends.push(messages)
+    this.kernel(messages, (...datagrams) => {
+      for (const answer of datagrams) setImmediate(() => this.handlers.onDatagram(answer))
+    })
+  }
+
+  addMembership(): void {}
+  drops(): number {
+    return 0
+  }
+  close(): void {
+    this.closed = true
+  }
+}
+
+const reported: Error[] = []
+let socket: FakeSocket
+let handlers: NetlinkHandlers
+
+async function client(kernel: ConstructorParameters<typeof FakeSocket>[1], deadline = 5000) {
+  const connect = async (given: NetlinkHandlers) => {
+    handlers = given
+    socket = new FakeSocket(given, kernel)
+    return socket
+  }
+  return NetlinkClient.open(connect, (error) => reported.push(error), { deadline })
+}
+
+/** A captured datagram as the answer to that message. */
+function answerTo({ sequence }: Sent, captured: Buffer, flags = 0): Buffer {
+  const datagram = Buffer.from(captured)
+  datagram.writeUInt32LE(sequence, 8)
+  datagram.writeUInt16LE(datagram.readUInt16LE(6) | flags, 6)
+  return datagram
+}
+
+function errnoTo(message: Sent, errno: number): Buffer {
+  const datagram = answerTo(message, ACKNOWLEDGEMENT)
+  datagram.writeInt32LE(-errno, 16)
+  return datagram
+}
+
+const last = (messages: Sent[]): Sent => messages[messages.length - 1] ?? { type: 0, flags: 0, sequence: 0 }
+
+const format: RequestFormat<number> = {
+  encode(writer, item) {
+    writer.begin(item, 1)
+    writer.finish()
+  },
+  describe: (item) => `do ${item}`,
+}
+
+const question: Question<number> = {
+  attempted: 'list things',
+  encode(writer) {
+    writer.begin(106, 1)
+    writer.finish()
+  },
+  decode: (view, start) => view.getUint8(start),
+}
+
+const DUMP_INTR = 0x10
+const EBUSY = 16
+
+beforeEach(() => reported.splice(0))
+
+describe('a batch', () => {
+  test('is sent 64 messages at a time, acknowledged on the last only, in order', async () => {
+    const requests = await client((messages, reply) => reply(answerTo(last(messages), ACKNOWLEDGEMENT)))
+    const items = Array.from({ length: 150 }, (_, index) => 100 + index)
+    expect(await requests.batch(items, format)).toEqual([])
+    expect(socket.sends.map((messages) => messages.length)).toEqual([64, 64, 22])
+    expect(socket.sends.flat().map(({ type }) => type)).toEqual(items)
+    for (const messages of socket.sends) {
+      expect(messages.map(({ flags }) => flags)).toEqual(messages.map((m) => (m === last(messages) ? 5 : 1)))
+    }
+    expect(new Set(socket.sends.flat().map(({ sequence }) => sequence)).size).toBe(150)
+  })
+
+  test('tells exactly the messages that were refused, the last one included', async () => {
+    const requests = await client((messages, reply) =>
+      reply(
+        Buffer.concat(
+          messages.filter(({ type }) => type % 10 === 3).map((m) => answerTo(m, ERROR_WITH_TEXT)),
+        ),
+        ...(last(messages).type % 10 === 3 ? [] : [answerTo(last(messages), ACKNOWLEDGEMENT)]),
+      ),
+    )
+    const failures = await requests.batch([11, 12, 13, 14, 23], format)
+    expect(failures.map(({ item }) => item)).toEqual([13, 23])
+    expect(failures[0]?.error.message).toBe(
+      'cannot do 13: Invalid flags for nexthop - PERVASIVE and ONLINK can not be set (EINVAL)',
+    )
+  })
+
+  test('of nothing sends nothing', async () => {
+    const requests = await client(() => undefined)
+    expect(await requests.batch([], format)).toEqual([])
+    expect(socket.sends).toEqual([])
+  })
+
+  test('gives up at its deadline, and a late answer is not taken for the next', async () => {
+    let mute: Sent | undefined
+    const requests = await client((messages, reply) => {
+      if (mute === undefined) mute = last(messages)
+      else reply(errnoTo(mute, 1), answerTo(last(messages), ACKNOWLEDGEMENT))
+    }, 20)
+    await expect(requests.batch([1], format)).rejects.toMatchObject({ code: 'netlink-timeout' })
+    expect(await requests.batch([2], format)).toEqual([])
+  })
+
+  test('ends with its signal after the send that is under way', async () => {
+    const controller = new AbortController()
+    const requests = await client((messages, reply) => {
+      setImmediate(() => {
+        controller.abort(new Error('enough'))
+        reply(answerTo(last(messages), ACKNOWLEDGEMENT))
+      })
+    })
+    const running = requests.batch(Array(65).fill(1), format, controller.signal)
+    const waiting = requests.batch([2], format, controller.signal)
+    const ends = await Promise.allSettled([running, waiting])
+    expect(ends.map((end) => end.status === 'rejected' && end.reason.message)).toEqual(['enough', 'enough'])
+    expect(socket.sends.map((messages) => messages.length)).toEqual([64])
+  })
+
+  test('is rejected by malformed answers, errors of the socket and its closing', async () => {
+    const requests = await client((messages, reply) => {
+      if (last(messages).type === 1) reply(Buffer.alloc(7))
+      if (last(messages).type === 2) setImmediate(() => handlers.onError(new Error('broken')))
+    })
+    await expect(requests.batch([1], format)).rejects.toMatchObject({ code: 'netlink-malformed' })
+    await expect(requests.batch([2], format)).rejects.toThrow('broken')
+    const running = requests.batch([3], format)
+    setImmediate(() => requests.close())
+    await expect(running).rejects.toMatchObject({
+      code: 'netlink-closed',
+      message: expect.stringContaining('do 3'),
+    })
+    expect(socket.closed).toBe(true)
+  })
+
+  test('an error of the socket with nothing under way is reported', async () => {
+    await client(() => undefined)
+    handlers.onError(new Error('broken'))
+    expect(reported.map(({ message }) => message)).toEqual(['broken'])
+  })
+})
+
+describe('a dump', () => {
+  test('collects all parts up to its end, and ignores answers to others', async () => {
+    const requests = await client((messages, reply) => {
+      const message = last(messages)
+      const part = answerTo(message, NEXTHOP)
+      reply(
+        answerTo({ ...message, sequence: 999 }, DONE),
+        Buffer.concat([part, part]),
+        part,
+        answerTo(message, DONE),
+      )
+    })
+    expect(await requests.dump(question)).toEqual([2, 2, 2])
+    expect(last(socket.sends.flat()).flags).toBe(0x301)
+  })
+
+  test('is done again when the tables changed under it, or another is still being sent', async () => {
+    let attempts = 0
+    const requests = await client((messages, reply) => {
+      attempts++
+      const message = last(messages)
+      if (attempts === 1) reply(answerTo(message, NEXTHOP, DUMP_INTR), answerTo(message, DONE))
+      else if (attempts === 2) reply(errnoTo(message, EBUSY))
+      else reply(answerTo(message, NEXTHOP), answerTo(message, DONE))
+    })
+    expect(await requests.dump(question)).toEqual([2])
+    expect(attempts).toBe(3)
+  })
+
+  test('but not for ever', async () => {
+    const requests = await client((messages, reply) => reply(answerTo(last(messages), DONE, DUMP_INTR)))
+    await expect(requests.dump(question)).rejects.toMatchObject({ code: 'netlink-dump-interrupted' })
+    expect(socket.sends.length).toBe(3)
+  })
+
+  test('fails with the errno of its end or of its refusal', async () => {
+    const failed = Buffer.from(DONE)
+    failed.writeInt32LE(-19, 16)
+    const requests = await client((messages, reply) =>
+      reply(socket.sends.length === 1 ? answerTo(last(messages), failed) : errnoTo(last(messages), 95)),
+    )
+    await expect(requests.dump(question)).rejects.toMatchObject({ errnoName: 'ENODEV' })
+    await expect(requests.dump(question)).rejects.toMatchObject({ errnoName: 'EOPNOTSUPP' })
+  })
+
+  test('whose parts cannot be read is read to its end before it fails', async () => {
+    let ended = false
+    const requests = await client((messages, reply) => {
+      reply(answerTo(last(messages), NEXTHOP))
+      setImmediate(() => {
+        ended = true
+        reply(answerTo(last(messages), DONE))
+      })
+    })
+    const unreadable = { ...question, decode: () => JSON.parse('{') }
+    await expect(requests.dump(unreadable)).rejects.toThrow(SyntaxError)
+    expect(ended).toBe(true)
+  })
+
+  test('waits for its turn', async () => {
+    let under = 0
+    const requests = await client((messages, reply) => {
+      expect(++under).toBe(1)
+      setImmediate(() => {
+        under--
+        reply(answerTo(last(messages), DONE))
+      })
+    })
+    await Promise.all([requests.dump(question), requests.dump(question), requests.dump(question)])
+    expect(socket.sends.length).toBe(3)
+  })
+})
+
+describe('a question for one object', () => {
+  test('gives the answer that comes before the acknowledgement', async () => {
+    const requests = await client((messages, reply) =>
+      reply(answerTo(last(messages), NEXTHOP), answerTo(last(messages), ACKNOWLEDGEMENT)),
+    )
+    expect(await requests.get(question)).toBe(2)
+  })
+
+  test('fails with what the kernel says', async () => {
+    const requests = await client((messages, reply) => reply(errnoTo(last(messages), 19)))
+    await expect(requests.get(question)).rejects.toMatchObject({
+      errnoName: 'ENODEV',
+      attempted: 'list things',
+    })
+  })
+})

@@ -1,0 +1,203 @@
+import fc from 'fast-check'
+import { Echoes } from '../../../src/kernel/echoes'
+import { ChangeStream, type KernelChange, readChanges } from '../../../src/kernel/events'
+import { MalformedMessageError } from '../../../src/kernel/netlink/errors'
+import type { NetlinkHandlers } from '../../../src/kernel/netlink/socket'
+import { ipv4, mac } from '../../../src/model/address'
+import type { ObjectOperation } from '../../../src/model/kernel'
+import { FORWARDING, LINK, NEIGHBOUR, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE } from './captured'
+
+const OURS = 4
+const OWN_PORT = 4711
+/** No link has this index: what is watched before ours is there. */
+const NONE = 0
+const DELETED = 1 // RTM_DEL* is RTM_NEW* + 1
+
+/** A captured message, sent by another socket. */
+function message(captured: Buffer, { type = 0, port = 1 } = {}): Buffer {
+  const datagram = Buffer.from(captured)
+  datagram.writeUInt16LE(datagram.readUInt16LE(4) + type, 4)
+  datagram.writeUInt32LE(port, 12)
+  return datagram
+}
+
+function changesIn(
+  datagram: Buffer,
+  watched: number | undefined = OURS,
+  echoes = new Echoes(),
+): KernelChange[] {
+  const changes: KernelChange[] = []
+  readChanges(datagram, { ownPortId: OWN_PORT, watched, echoes }, (change) => changes.push(change))
+  return changes
+}
+
+describe('a notification', () => {
+  test('is told as what kind of thing changed, and where', () => {
+    expect(changesIn(message(LINK))).toEqual([{ kind: 'link', linkIndex: OURS, deleted: false }])
+    expect(changesIn(message(NEIGHBOUR, { type: DELETED }))).toEqual([
+      { kind: 'neighbour', linkIndex: OURS, deleted: true },
+    ])
+    expect(changesIn(message(FORWARDING))).toEqual([{ kind: 'neighbour', linkIndex: OURS, deleted: false }])
+    expect(changesIn(message(NEXTHOP))).toEqual([{ kind: 'nexthop', linkIndex: OURS, deleted: false }])
+    expect(changesIn(message(NEXTHOP_ROUTE, { type: DELETED }))).toEqual([
+      { kind: 'route', linkIndex: OURS, deleted: true },
+    ])
+  })
+
+  test('of another link matters only for links, addresses and default routes', () => {
+    const defaultRoute = message(PLAIN_ROUTE)
+    defaultRoute.writeUInt8(0, 17)
+    for (const watched of [5, NONE]) {
+      expect(changesIn(message(LINK), watched).length).toBe(1)
+      expect(changesIn(defaultRoute, watched).length).toBe(1)
+      for (const other of [NEIGHBOUR, FORWARDING, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE]) {
+        expect(changesIn(message(other), watched)).toEqual([])
+      }
+    }
+  })
+
+  test('of our own is dropped before anything but its header is read', () => {
+    const garbage = message(NEXTHOP_ROUTE, { port: OWN_PORT })
+    garbage.fill(0xff, 28)
+    expect(changesIn(garbage)).toEqual([])
+    expect(() => changesIn(message(garbage))).toThrow(MalformedMessageError)
+  })
+
+  test('can be garbage', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(NEIGHBOUR, FORWARDING, NEXTHOP, NEXTHOP_ROUTE),
+        fc.uint8Array(),
+        (sample, noise) => {
+          const datagram = message(sample)
+          datagram.set(noise.subarray(0, datagram.length - 16), 16)
+          try {
+            changesIn(datagram)
+          } catch (error) {
+            if (!(error instanceof MalformedMessageError)) throw error
+          }
+        },
+      ),
+    )
+  })
+})
+
+describe('forwarding entries, whose notifications do not say who changed them', () => {
+  const entry = { mac: mac(0x020000000002), destination: ipv4(0xc0000202) }
+  const added = message(FORWARDING, { port: 0 })
+  const removed = message(FORWARDING, { port: 0, type: DELETED })
+
+  test('are not told when they say what we asked for', () => {
+    const echoes = new Echoes()
+    echoes.expect([{ kind: 'set-fdb', ...entry }])
+    expect(changesIn(added, OURS, echoes)).toEqual([])
+    expect(changesIn(removed, OURS, echoes).length).toBe(1)
+    echoes.expect([{ kind: 'delete-fdb', ...entry }])
+    expect(changesIn(removed, OURS, echoes)).toEqual([])
+    expect(changesIn(removed, OURS, echoes).length).toBe(1)
+  })
+
+  test('are told when someone else makes them differ', () => {
+    const echoes = new Echoes()
+    echoes.expect([{ kind: 'set-fdb', ...entry, destination: ipv4(1) }])
+    expect(changesIn(added, OURS, echoes).length).toBe(1)
+    expect(changesIn(removed, OURS, echoes).length).toBe(1)
+  })
+
+  test('an old destination that is deleted last leaves the new one ours', () => {
+    const echoes = new Echoes()
+    echoes.expect([
+      { kind: 'set-fdb', ...entry },
+      { kind: 'delete-fdb', mac: entry.mac, destination: ipv4(1) },
+    ])
+    expect(changesIn(added, OURS, echoes)).toEqual([])
+    expect(changesIn(removed, OURS, echoes).length).toBe(1)
+  })
+})
+
+test('a neighbour that we delete is not told, unless someone added it again', () => {
+  const echoes = new Echoes()
+  const removed = message(NEIGHBOUR, { port: 0, type: DELETED })
+  const gone: ObjectOperation = { kind: 'delete-neighbour', address: ipv4(0x0a050200) }
+  expect(changesIn(removed, OURS, echoes).length).toBe(1)
+  echoes.expect([gone])
+  expect(changesIn(removed, OURS, echoes)).toEqual([])
+  expect(changesIn(removed, OURS, echoes).length).toBe(1)
+  echoes.expect([gone, { kind: 'set-neighbour', address: ipv4(0x0a050200), mac: mac(1) }])
+  expect(changesIn(removed, OURS, echoes).length).toBe(1)
+})
+
+describe('the stream', () => {
+  const reported: Error[] = []
+  let drops = 0
+  let handlers: NetlinkHandlers | undefined
+  let groups: number[] = []
+  let stream: ChangeStream
+
+  beforeEach(async () => {
+    jest.useFakeTimers()
+    reported.splice(0)
+    drops = 0
+    groups = []
+    const connect = async (given: NetlinkHandlers) => {
+      handlers = given
+      return {
+        portId: 1,
+        receiveBuffer: 123,
+        send: () => undefined,
+        addMembership: (group: number) => void groups.push(group),
+        drops: () => drops,
+        close: () => undefined,
+      }
+    }
+    stream = await ChangeStream.open(connect, OWN_PORT, (error) => reported.push(error))
+  })
+
+  afterEach(() => {
+    stream.close()
+    jest.useRealTimers()
+  })
+
+  test('joins the groups of links, neighbours, addresses, routes and nexthops', () => {
+    expect(groups).toEqual([1, 3, 5, 7, 32])
+    expect(stream.receiveBuffer).toBe(123)
+  })
+
+  test('tells an overrun once per loss, soon after a burst or when asked', () => {
+    const told: KernelChange[] = []
+    stream.onChange((change) => told.push(change))
+    drops = 3
+    handlers?.onDatagram(message(NEIGHBOUR, { port: OWN_PORT }))
+    expect(told).toEqual([])
+    jest.advanceTimersByTime(100)
+    expect(told).toEqual([{ kind: 'overrun' }])
+    stream.checkOverruns()
+    expect(told.length).toBe(1)
+    drops = 4
+    stream.checkOverruns()
+    expect(told.length).toBe(2)
+  })
+
+  test('reports what a listener throws, and goes on with the others', () => {
+    const told: KernelChange[] = []
+    stream.onChange(() => {
+      throw new Error('listener')
+    })
+    const stop = stream.onChange((change) => told.push(change))
+    handlers?.onDatagram(message(LINK))
+    expect(reported.map((error) => error.message)).toEqual(['listener'])
+    expect(told.length).toBe(1)
+    stop()
+    handlers?.onDatagram(message(LINK))
+    expect(told.length).toBe(1)
+  })
+
+  test('tells neighbours of the watched link only', () => {
+    const told: KernelChange[] = []
+    stream.onChange((change) => told.push(change))
+    handlers?.onDatagram(message(NEIGHBOUR))
+    stream.watchLink(OURS)
+    handlers?.onDatagram(message(NEIGHBOUR))
+    expect(told.length).toBe(1)
+  })
+})
