@@ -2,7 +2,7 @@
  * What we program into the kernel and what we read back, in plain records. Desired and observed state use the same
  * types, so that a diff compares like with like.
  */
-import type { Ipv4, Ipv4Prefix, MacAddress } from './address'
+import { type Ipv4, type Ipv4Prefix, ipv4, type MacAddress } from './address'
 
 /**
  * Protocol number of our routes and nexthops. Free in linux/rtnetlink.h and in iproute2's rt_protos; above RTPROT_STATIC (4) the
@@ -112,6 +112,9 @@ export type RouteKey = number & { readonly [brand]: 'RouteKey' }
 
 export const routeKey = (destination: Ipv4Prefix): RouteKey =>
   (destination.address * 64 + destination.length) as RouteKey
+
+/** The destination address in a {@link RouteKey}. */
+export const routeAddress = (key: RouteKey): Ipv4 => ipv4(Math.floor(key / 64))
 
 /** One change of a link. Each is idempotent. */
 export type LinkOperation =

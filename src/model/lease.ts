@@ -67,3 +67,18 @@ export interface RejectedLease {
   /** True while the kernel still has the peer as it was when its lease was last good. */
   readonly keepsLastGood: boolean
 }
+
+/** Whether two values announce the same. */
+export function sameLeaseValue(a: LeaseValue, b: LeaseValue): boolean {
+  return (
+    a.publicIp === b.publicIp &&
+    a.publicIpv6 === b.publicIpv6 &&
+    a.backendType === b.backendType &&
+    sameVtep(a.vtep, b.vtep) &&
+    sameVtep(a.vtep6, b.vtep6)
+  )
+}
+
+function sameVtep(a: Vtep | undefined, b: Vtep | undefined): boolean {
+  return a?.vni === b?.vni && a?.mac === b?.mac
+}

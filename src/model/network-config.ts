@@ -85,7 +85,7 @@ const configSchema = z.object({
   SubnetLen: goField(z.int().min(0)),
   SubnetMin: goField(ipv4Field),
   SubnetMax: goField(ipv4Field),
-  Backend: z.unknown(),
+  Backend: z.unknown().optional(),
 })
 
 /** Smallest outer packet: 68 bytes of IPv4 (RFC 791) and 50 of encapsulation. */

@@ -174,7 +174,7 @@ function sameRoute(a: Route, b: Route): boolean {
 function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.id === b.id
   if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
-  return false
+  return a.kind === 'other' && b.kind === 'other'
 }
 
 /** Objects that can be changed in place: the reconciler's memory of the kernel. */

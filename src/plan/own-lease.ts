@@ -18,6 +18,15 @@ export type LeasePlan =
   /** None fits: create one. `outgrown` are ours of an earlier config, to be deleted afterwards. */
   | { readonly kind: 'create'; readonly subnet: Ipv4Prefix; readonly outgrown: readonly Lease[] }
 
+/** Who asks for a lease. */
+export interface HostIdentity {
+  readonly publicIp: Ipv4
+  /** The subnet this host had before, from subnet.env. */
+  readonly previous: Ipv4Prefix | undefined
+  /** Subnets that etcd refused us just now: taken by keys that cannot be read, or by someone who was faster. */
+  readonly refused: readonly Ipv4Prefix[]
+}
+
 /**
  * Chooses the lease for a host in flannel's order: its own (by PublicIP, first in key order), the previous subnet, a
  * free one at random (flannel: pkg/subnet/etcd/local_manager.go).
@@ -26,7 +35,7 @@ export type LeasePlan =
 export function planOwnLease(
   config: NetworkConfig,
   leases: readonly Lease[],
-  host: { readonly publicIp: Ipv4; readonly previous: Ipv4Prefix | undefined },
+  host: HostIdentity,
   random: Random,
 ): LeasePlan {
   const ours = leases
@@ -37,7 +46,7 @@ export function planOwnLease(
   )
   if (fitting !== undefined) return { kind: 'reuse', lease: fitting }
   const others = leases.filter((lease) => !ours.includes(lease)).map((lease) => lease.subnet.ipv4)
-  const subnet = allocateSubnet(config, others, host.previous, random)
+  const subnet = allocateSubnet(config, [...others, ...host.refused], host.previous, random)
   if (subnet === undefined) {
     throw new OverlayError(
       'out-of-subnets',

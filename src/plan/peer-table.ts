@@ -61,6 +61,11 @@ export class PeerTable {
     }
   }
 
+  /** Why the lease under that key is not followed; `undefined` when it is, or is not there. */
+  reasonAgainst(key: string): string | undefined {
+    return this.#rejected.get(key)?.reason
+  }
+
   /** The peer with that subnet address. */
   peerAt(subnet: Ipv4): Peer | undefined {
     const key = this.#bySubnet.get(subnet)

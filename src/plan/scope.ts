@@ -1,7 +1,7 @@
 /** A part of the objects on our device: what a change of a few peers can concern, so that a join costs the same at any size. */
-import type { Ipv4, MacAddress } from '../model/address'
+import { type Ipv4, ipv4, type MacAddress } from '../model/address'
 import type { KernelObjects, NexthopId, ObjectOperation, RouteKey } from '../model/kernel'
-import { routeKey } from '../model/kernel'
+import { routeAddress, routeKey } from '../model/kernel'
 import type { Peer } from '../model/lease'
 import { nexthopId } from './desired'
 
@@ -49,6 +49,26 @@ export function addOperation(scope: Scope, operation: ObjectOperation): void {
   }
 }
 
+/** Where peers are found by what they own. */
+export interface PeerLookup {
+  peerAt(subnet: Ipv4): Peer | undefined
+  peerWithMac(mac: MacAddress): Peer | undefined
+}
+
+/** The peers that may own objects in the scope. */
+export function peersIn(scope: Scope, peers: PeerLookup): Set<Peer> {
+  const subnets = [
+    ...scope.neighbours,
+    ...[...scope.nexthops].map(ipv4),
+    ...[...scope.routes].map(routeAddress),
+  ]
+  const found = [
+    ...subnets.map((subnet) => peers.peerAt(subnet)),
+    ...[...scope.fdb].map((mac) => peers.peerWithMac(mac)),
+  ]
+  return new Set(found.filter((peer) => peer !== undefined))
+}
+
 /** The objects that lie in the scope. */
 export function restrict(objects: KernelObjects, scope: Scope): KernelObjects {
   return {
@@ -66,4 +86,22 @@ function pick<Key, Value>(map: ReadonlyMap<Key, Value>, keys: ReadonlySet<Key>):
     if (value !== undefined) picked.set(key, value)
   }
   return picked
+}
+
+/** Whether the operation changes an object in the scope. */
+export function inScope(scope: Scope, operation: ObjectOperation): boolean {
+  switch (operation.kind) {
+    case 'set-neighbour':
+    case 'delete-neighbour':
+      return scope.neighbours.has(operation.address)
+    case 'set-fdb':
+    case 'delete-fdb':
+      return scope.fdb.has(operation.mac)
+    case 'set-nexthop':
+    case 'delete-nexthop':
+      return scope.nexthops.has(operation.id)
+    case 'set-route':
+    case 'delete-route':
+      return scope.routes.has(routeKey(operation.route.destination))
+  }
 }

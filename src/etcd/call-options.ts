@@ -1,0 +1,46 @@
+/** Per-call options of gRPC, made of interceptors because the etcd client hands nothing else through to a call. */
+import type { KVClient } from 'etcd3'
+
+export type CallOptions = NonNullable<Parameters<KVClient['range']>[1]>
+type Interceptor = NonNullable<CallOptions['interceptors']>[number]
+
+/** gRPC's status for a call its caller gave up. */
+const CANCELLED = 1
+
+/**
+ * Cancels the call when the signal fires. `release` lets go of the signal again.
+ * @param deadline milliseconds since the epoch; undefined for a stream that may live for ever
+ */
+export function callOptions(
+  signal: AbortSignal,
+  deadline: number | undefined,
+): { readonly options: CallOptions; readonly release: () => void } {
+  const lifetime = new AbortController()
+  const cancelOnAbort: Interceptor = (options, nextCall) => {
+    const call = nextCall(options)
+    const cancel = () => call.cancelWithStatus(CANCELLED, 'given up')
+    // A call can be cancelled only after its start, which follows.
+    if (signal.aborted) setImmediate(cancel)
+    signal.addEventListener('abort', cancel, { signal: lifetime.signal })
+    return call as ReturnType<Interceptor>
+  }
+  return {
+    options: { interceptors: [cancelOnAbort], ...(deadline === undefined ? {} : { deadline }) },
+    release: () => lifetime.abort(),
+  }
+}
+
+/**
+ * Asks the member to end the stream once it has no leader (etcd: clientv3.WithRequireLeader): a member cut off from its
+ * cluster would otherwise keep the stream open and say nothing.
+ */
+export const requireLeader: Interceptor = (options, nextCall) => {
+  const call = nextCall(options)
+  const start = call.start.bind(call)
+  call.start = (metadata, listener) => {
+    const own = metadata.clone()
+    own.set('hasleader', 'true')
+    start(own, listener)
+  }
+  return call as ReturnType<Interceptor>
+}

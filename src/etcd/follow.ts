@@ -1,0 +1,149 @@
+/** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { IWatchResponse } from 'etcd3'
+import type { Revision } from '../model/lease'
+import { backoffMs, GOOD_AFTER_MS } from './backoff'
+import type { EtcdClient } from './client'
+import { EtcdError, toEtcdError } from './errors'
+import type { Keys } from './keys'
+import { toRevision } from './lease-codec'
+import { type ReadSnapshot, readSnapshot } from './snapshot'
+import { decodeEvent, type RegistryEvent, type UpdateQueue } from './updates'
+import { watch } from './watch'
+
+/** Wait before a re-list that events have overtaken is repeated, in milliseconds. */
+const OVERTAKEN_MS = 1000
+
+/** Errors after which the history may well be whole: the connection is to blame, and a watch goes on where the last one ended. */
+const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls']
+
+/** Up to where everything has been told, and of which cluster. */
+interface Position {
+  readonly revision: Revision
+  readonly clusterId: string
+}
+
+/**
+ * Fills the queue until the signal fires.
+ *
+ * A watch begins at the last revision told, not the one after it, and leaves out what comes again: etcd (3.4) takes a watch from
+ * exactly the compacted revision without a complaint, and when that revision was a delete the event is gone.
+ */
+export class Follower {
+  #position: Position | undefined
+  #lost = false
+  #failures = 0
+
+  constructor(
+    private readonly client: EtcdClient,
+    private readonly keys: Keys,
+    private readonly queue: UpdateQueue,
+    /** Mean time between two re-lists, in milliseconds. */
+    private readonly relistMs: number,
+  ) {}
+
+  /** Ends when the signal fires, and throws nothing but a defect of ours. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const started = Date.now()
+      try {
+        await this.#session(signal)
+      } catch (cause) {
+        if (signal.aborted) return
+        const error = toEtcdError(cause, { doing: 'follow the leases', endpoint: this.client.endpoint })
+        if (!RESUMABLE.includes(error.code)) this.#position = undefined
+        this.#lost = true
+        this.queue.push({ kind: 'lost', error })
+        this.#failures = Date.now() - started > GOOD_AFTER_MS ? 1 : this.#failures + 1
+        await sleep(backoffMs(this.#failures, Math.random()), undefined, { signal }).catch(ignoreAbort)
+      }
+    }
+  }
+
+  /** From where we are, or from a snapshot, until the first failure. */
+  async #session(signal: AbortSignal): Promise<never> {
+    const position = this.#position ?? this.#tellSnapshot(await readSnapshot(this.client, this.keys, signal))
+    const scope = new AbortController()
+    const scoped = AbortSignal.any([signal, scope.signal])
+    const handlers = { created: this.#created.bind(this), response: this.#response.bind(this) }
+    const parts = [watch(this.client, this.keys, position.revision, handlers, scoped), this.#relist(scoped)]
+    try {
+      return await Promise.race(parts)
+    } finally {
+      scope.abort()
+      await Promise.allSettled(parts)
+    }
+  }
+
+  #tellSnapshot({ snapshot, clusterId }: ReadSnapshot): Position {
+    this.#position = { revision: snapshot.revision, clusterId }
+    this.#lost = false
+    this.queue.push({ kind: 'snapshot', snapshot })
+    return this.#position
+  }
+
+  /** The watch stands; an etcd that was put up anew or from a backup has other revisions than those we know. */
+  #created({ header }: IWatchResponse): void {
+    const { revision, clusterId } = this.#known()
+    // etcd's grpc-proxy is free to leave both out.
+    const replaced = header.cluster_id !== '0' && header.cluster_id !== clusterId
+    const behind = header.revision !== '0' && BigInt(header.revision) < revision
+    if (replaced || behind) {
+      throw new EtcdError(
+        'etcd-failed',
+        `etcd at ${this.client.endpoint} is not as it was left: revision ${header.revision} after ${revision}`,
+      )
+    }
+    if (this.#lost) this.#tellEvents(revision, [])
+  }
+
+  #response({ header, events }: IWatchResponse): void {
+    const { revision: known } = this.#known()
+    if (events.length === 0) {
+      // A progress notification: everything up to here has been sent.
+      const revision = toRevision(header.revision)
+      if (revision > known) this.#moveTo(revision)
+      return
+    }
+    const fresh = events.filter(({ kv }) => BigInt(kv.mod_revision) > known)
+    const last = fresh.at(-1)
+    if (last === undefined) return
+    const revision = toRevision(last.kv.mod_revision)
+    this.#moveTo(revision)
+    const told = fresh.flatMap((event) => decodeEvent(this.keys, event) ?? [])
+    if (told.length > 0) this.#tellEvents(revision, told)
+  }
+
+  #tellEvents(revision: Revision, events: readonly RegistryEvent[]): void {
+    this.#lost = false
+    this.queue.push({ kind: 'events', revision, events })
+  }
+
+  #moveTo(revision: Revision): void {
+    this.#position = { ...this.#known(), revision }
+  }
+
+  #known(): Position {
+    if (this.#position === undefined) throw new Error('a watch without a snapshot before it')
+    return this.#position
+  }
+
+  /**
+   * The safety net: now and then everything is read again beside the watch. A snapshot older than events already told
+   * would lead the consumer back, so it is read again.
+   */
+  async #relist(signal: AbortSignal): Promise<never> {
+    for (;;) {
+      await sleep(this.relistMs * (0.8 + 0.4 * Math.random()), undefined, { signal })
+      let read = await readSnapshot(this.client, this.keys, signal)
+      while (read.snapshot.revision < this.#known().revision) {
+        await sleep(OVERTAKEN_MS, undefined, { signal })
+        read = await readSnapshot(this.client, this.keys, signal)
+      }
+      this.#tellSnapshot(read)
+    }
+  }
+}
+
+/** The sleep's only error is the abort, which the loop asks for itself. */
+const ignoreAbort = () => {}

@@ -1,0 +1,304 @@
+/** The registry of one network in etcd: its config, everyone's leases, our own. */
+import { randomBytes } from 'node:crypto'
+import type { IRequestOp, ITxnRequest, ITxnResponse } from 'etcd3'
+import {
+  type EtcdLeaseId,
+  LEASE_TTL_SECONDS,
+  type Lease,
+  type LeaseSubnet,
+  type LeaseValue,
+  type Revision,
+  type UnreadableLease,
+} from '../model/lease'
+import { CALL_DEADLINE_MS, type EtcdClient } from './client'
+import { EtcdError } from './errors'
+import { Follower } from './follow'
+import { etcdPrefix, formatSubnetName, type Keys, keysUnder } from './keys'
+import { decodeLease, encodeLeaseValue, type KeyValue, toRevision } from './lease-codec'
+import { readSnapshot, type Snapshot } from './snapshot'
+import { type RegistryUpdate, UpdateQueue } from './updates'
+
+export interface RegistryOptions {
+  /** flannel's `--etcd-prefix`, as the operator wrote it. */
+  readonly prefix: string
+  /** Mean time between two re-lists of a follower, in milliseconds; each is up to 20 % off. */
+  readonly relistMs?: number
+}
+
+const RELIST_MS = 10 * 60 * 1000
+
+/**
+ * - `created`: the key is ours, bound to a new etcd lease
+ * - `taken`: someone has it; nothing was left behind
+ */
+export type CreateResult =
+  | { readonly kind: 'created'; readonly lease: Lease }
+  | { readonly kind: 'taken'; readonly by: Lease | UnreadableLease }
+
+/**
+ * - `updated`: the key has the wanted value
+ * - `changed`: the key is no longer as `current` says, and was not touched; `now` is undefined when it is gone
+ */
+export type UpdateResult =
+  | { readonly kind: 'updated'; readonly lease: Lease }
+  | { readonly kind: 'changed'; readonly now: Lease | UnreadableLease | undefined }
+
+/** All methods may be called at the same time; all throw {@link EtcdError}, or the signal's reason when it has fired. */
+export class Registry {
+  readonly #keys: Keys
+  readonly #relistMs: number
+
+  /** @throws {EtcdError} `etcd-options` */
+  constructor(
+    private readonly client: EtcdClient,
+    options: RegistryOptions,
+  ) {
+    this.#keys = keysUnder(etcdPrefix(options.prefix))
+    this.#relistMs = options.relistMs ?? RELIST_MS
+  }
+
+  /** Config and leases at one revision: one RPC up to 16,384 keys. */
+  async snapshot(signal: AbortSignal): Promise<Snapshot> {
+    return (await readSnapshot(this.client, this.#keys, signal)).snapshot
+  }
+
+  /**
+   * A snapshot, then every change after it, for ever: ends only when the signal fires or the consumer stops asking. After a
+   * failure it says `lost` and goes on by itself, where it was when etcd still has the history, else with a new snapshot.
+   */
+  async *follow(signal: AbortSignal): AsyncGenerator<RegistryUpdate, void, void> {
+    const scope = new AbortController()
+    const scoped = AbortSignal.any([signal, scope.signal])
+    const queue = new UpdateQueue(scoped)
+    const running = new Follower(this.client, this.#keys, queue, this.#relistMs).run(scoped)
+    // A defect of ours ends the iteration, and is thrown by the `await` at its end.
+    running.catch(() => scope.abort())
+    try {
+      for (let update = await queue.take(); update !== undefined; update = await queue.take()) yield update
+    } finally {
+      scope.abort()
+      await running
+    }
+  }
+
+  /**
+   * Takes a subnet if nobody has it: an etcd lease, and the key bound to it under the guard that it does not exist. When the key
+   * was not created the etcd lease is given back; where even that fails it ends by itself after a day.
+   */
+  async createLease(subnet: LeaseSubnet, value: LeaseValue, signal: AbortSignal): Promise<CreateResult> {
+    const key = Buffer.from(this.#keys.subnets + formatSubnetName(subnet))
+    // The id is ours to choose. So it is known, and can be given back, even when the answer is lost.
+    const etcdLease = newEtcdLeaseId()
+    try {
+      const { lease, taken } = await this.#takeKey(key, value, etcdLease, signal)
+      if (taken === undefined) return { kind: 'created', lease: { ...lease, subnet } }
+      await this.revoke(etcdLease, signal)
+      return { kind: 'taken', by: decodeLease(this.#keys, taken) }
+    } catch (error) {
+      return await this.#giveUp(etcdLease, error)
+    }
+  }
+
+  /**
+   * Gives our lease another value if it is still as `current` says; it stays bound to the etcd lease it has, or to none. A value
+   * that says the same is not written.
+   */
+  async updateLease(current: Lease, value: LeaseValue, signal: AbortSignal): Promise<UpdateResult> {
+    const wanted = encodeLeaseValue(value)
+    if (wanted === encodeLeaseValue(current.value)) return { kind: 'updated', lease: current }
+    const key = Buffer.from(current.key)
+    const response = await this.#guarded(
+      'update our lease',
+      current,
+      { request_put: { key, value: Buffer.from(wanted), ignore_lease: true } },
+      signal,
+    )
+    const updated = (revision: string): UpdateResult => ({
+      kind: 'updated',
+      lease: { ...current, value, modRevision: toRevision(revision) },
+    })
+    if (response.succeeded) return updated(response.header.revision)
+    const found = foundIn(response)
+    if (found === undefined) return { kind: 'changed', now: undefined }
+    // What we want is there, most likely by a first try of ours whose answer was lost.
+    if (found.lease === current.etcdLease && found.value.toString() === wanted)
+      return updated(found.mod_revision)
+    return { kind: 'changed', now: decodeLease(this.#keys, found) }
+  }
+
+  /**
+   * Deletes our key if it is still as `current` says, and the etcd lease with it.
+   * @returns what is there instead; undefined when the key is gone
+   */
+  async deleteLease(current: Lease, signal: AbortSignal): Promise<Lease | UnreadableLease | undefined> {
+    const key = Buffer.from(current.key)
+    const response = await this.#guarded(
+      'delete our lease',
+      current,
+      { request_delete_range: { key } },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    if (found !== undefined) return decodeLease(this.#keys, found)
+    if (current.etcdLease !== '0') await this.revoke(current.etcdLease, signal)
+    return undefined
+  }
+
+  /**
+   * Renews an etcd lease once, which no other host notices.
+   * @returns its life time from now in seconds, or `expired`: then its keys are gone too
+   */
+  async keepAlive(
+    etcdLease: EtcdLeaseId,
+    signal: AbortSignal,
+  ): Promise<{ readonly ttlSeconds: number } | 'expired'> {
+    const { stream, release, failed } = await this.client.openStream(
+      'renew our lease',
+      (etcd, options) => etcd.leaseClient.leaseKeepAlive(options),
+      signal,
+      CALL_DEADLINE_MS,
+    )
+    try {
+      signal.throwIfAborted()
+      const ttlSeconds = await new Promise<number>((resolve, reject) => {
+        stream.on('data', ({ TTL }) => resolve(Number(TTL)))
+        stream.on('error', (cause) => reject(failed(cause)))
+        stream.on('end', () => reject(failed(new Error('the stream ended without an answer'))))
+        stream.write({ ID: etcdLease })
+      })
+      return ttlSeconds > 0 ? { ttlSeconds } : 'expired'
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      release()
+      stream.end()
+      stream.cancel()
+    }
+  }
+
+  /** The seconds an etcd lease has left, for people; undefined when it is gone. */
+  async timeToLive(etcdLease: EtcdLeaseId, signal: AbortSignal): Promise<number | undefined> {
+    const { TTL } = await this.client.call(
+      'read the life time of our lease',
+      (etcd, options) => etcd.leaseClient.leaseTimeToLive({ ID: etcdLease }, options),
+      signal,
+    )
+    return Number(TTL) > 0 ? Number(TTL) : undefined
+  }
+
+  /** Gives an etcd lease back; its keys go with it. That it is gone already is no error. */
+  async revoke(etcdLease: EtcdLeaseId, signal: AbortSignal): Promise<void> {
+    try {
+      await this.client.call(
+        'give our lease back',
+        (etcd, options) => etcd.leaseClient.leaseRevoke({ ID: etcdLease }, options),
+        signal,
+      )
+    } catch (error) {
+      if (!(error instanceof EtcdError && error.message.includes(LEASE_NOT_FOUND))) throw error
+    }
+  }
+
+  /** Asks the cluster for its revision: cheap, and answered only by a member in touch with a leader. */
+  async status(signal: AbortSignal): Promise<RegistryStatus> {
+    const started = performance.now()
+    const { header } = await this.client.call(
+      'ask etcd for its state',
+      (etcd, options) => etcd.kv.range({ key: Buffer.from(this.#keys.config), count_only: true }, options),
+      signal,
+    )
+    return {
+      endpoint: this.client.endpoint,
+      latencyMs: performance.now() - started,
+      revision: toRevision(header.revision),
+    }
+  }
+
+  async #grant(id: EtcdLeaseId, signal: AbortSignal): Promise<void> {
+    try {
+      await this.client.call(
+        'get a lease from etcd',
+        (etcd, options) => etcd.leaseClient.leaseGrant({ ID: id, TTL: LEASE_TTL_SECONDS }, options),
+        signal,
+      )
+    } catch (error) {
+      // A second try of ours: nobody else chooses this id.
+      if (!(error instanceof EtcdError && error.message.includes(LEASE_EXISTS))) throw error
+    }
+  }
+
+  /** @returns `taken` when the key is someone else's */
+  async #takeKey(
+    key: Buffer,
+    value: LeaseValue,
+    etcdLease: EtcdLeaseId,
+    signal: AbortSignal,
+  ): Promise<{ readonly lease: Omit<Lease, 'subnet'>; readonly taken: KeyValue | undefined }> {
+    await this.#grant(etcdLease, signal)
+    const response = await this.#txn(
+      'create our lease',
+      {
+        compare: [{ key, target: 'Version', result: 'Equal', version: '0' }],
+        success: [{ request_put: { key, value: Buffer.from(encodeLeaseValue(value)), lease: etcdLease } }],
+        failure: [{ request_range: { key } }],
+      },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    // A second try of ours finds what the first has put when its answer was lost: nobody else knows the etcd lease.
+    const taken = found?.lease === etcdLease ? undefined : found
+    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    return { lease: { key: key.toString(), value, etcdLease, modRevision }, taken }
+  }
+
+  /** Tries to leave nothing behind, also after an abort, and throws the error that brought us here. */
+  async #giveUp(etcdLease: EtcdLeaseId, error: unknown): Promise<never> {
+    try {
+      await this.revoke(etcdLease, AbortSignal.timeout(GIVE_BACK_MS))
+    } catch {
+      if (error instanceof EtcdError) {
+        const left = `etcd lease ${etcdLease} may be left, it ends by itself within a day`
+        throw new EtcdError(error.code, `${error.message}; ${left}`, { cause: error })
+      }
+    }
+    throw error
+  }
+
+  /** Does one operation if the key is still at the revision of `current`; the else branch reads it. */
+  #guarded(doing: string, current: Lease, operation: IRequestOp, signal: AbortSignal): Promise<ITxnResponse> {
+    const key = Buffer.from(current.key)
+    return this.#txn(
+      doing,
+      {
+        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(current.modRevision) }],
+        success: [operation],
+        failure: [{ request_range: { key } }],
+      },
+      signal,
+    )
+  }
+
+  #txn(doing: string, request: ITxnRequest, signal: AbortSignal): Promise<ITxnResponse> {
+    return this.client.call(doing, (etcd, options) => etcd.kv.txn(request, options), signal)
+  }
+}
+
+export interface RegistryStatus {
+  /** The member that answered. */
+  readonly endpoint: string
+  readonly latencyMs: number
+  readonly revision: Revision
+}
+
+/** etcd's texts (api/v3rpc/rpctypes/error.go); gRPC's status codes do not tell these from others. */
+const LEASE_NOT_FOUND = 'requested lease not found'
+const LEASE_EXISTS = 'lease already exists'
+
+const GIVE_BACK_MS = 1000
+
+/** The key as the else branch of a transaction found it; undefined when it does not exist. */
+const foundIn = (response: ITxnResponse): KeyValue | undefined => response.responses[0]?.response_range.kvs[0]
+
+/** A random positive 63-bit number: etcd's ids are signed, and zero means "choose one". */
+const newEtcdLeaseId = () => String(randomBytes(8).readBigUInt64BE() >> 1n || 1n) as EtcdLeaseId

@@ -1,0 +1,78 @@
+/**
+ * One watch on one stream. The library's own Watcher is not used: after a cut it resumes behind the store's current revision, which
+ * loses what it had not yet delivered, and it dies without a word when its revision was compacted.
+ */
+import type { IWatchResponse } from 'etcd3'
+import type { Revision } from '../model/lease'
+import { CALL_DEADLINE_MS, type EtcdClient } from './client'
+import { grpcError } from './errors'
+import type { Keys } from './keys'
+
+export interface WatchHandlers {
+  /** The watch stands. Throwing ends it. */
+  readonly created: (response: IWatchResponse) => void
+  /** Events, in order; none for a progress notification. An etcd revision never spans two responses. Throwing ends the watch. */
+  readonly response: (response: IWatchResponse) => void
+}
+
+/**
+ * Watches until something breaks.
+ * @param from first revision wanted, included
+ * @returns never
+ * @throws {EtcdError} `etcd-compacted` when the history no longer reaches back to `from`; or the signal's reason
+ */
+export async function watch(
+  client: EtcdClient,
+  { range }: Keys,
+  from: Revision,
+  handlers: WatchHandlers,
+  signal: AbortSignal,
+): Promise<never> {
+  const { stream, release, failed } = await client.openStream(
+    'watch the leases',
+    (etcd, options) => etcd.watchClient.watch(options),
+    signal,
+  )
+  let timer: NodeJS.Timeout | undefined
+  try {
+    signal.throwIfAborted()
+    return await new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      stream.on('error', (cause) => reject(failed(cause)))
+      stream.on('end', () => reject(failed(grpcError(14, 'the stream ended'))))
+      stream.on('data', (response) => {
+        try {
+          if (response.canceled) throw cancellation(response)
+          if (response.created) clearTimeout(timer)
+          handlers[response.created ? 'created' : 'response'](response)
+        } catch (cause) {
+          reject(failed(cause))
+        }
+      })
+      timer = setTimeout(
+        () => reject(failed(grpcError(4, `no watch within ${CALL_DEADLINE_MS / 1000} s`))),
+        CALL_DEADLINE_MS,
+      )
+      stream.write({
+        create_request: {
+          key: Buffer.from(range.start),
+          range_end: Buffer.from(range.end),
+          start_revision: String(from),
+          progress_notify: true,
+        },
+      })
+    })
+  } finally {
+    clearTimeout(timer)
+    release()
+    // Ended first, for the library takes an error on a writable stream as a failure of the member.
+    stream.end()
+    stream.cancel()
+  }
+}
+
+function cancellation({ compact_revision, cancel_reason }: IWatchResponse): Error {
+  if (compact_revision === '0')
+    return new Error(`the watch was cancelled: ${cancel_reason || 'no reason given'}`)
+  return grpcError(11, `the revision to go on from is compacted, the history begins at ${compact_revision}`)
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+/** The daemon's entry: options in, exit code out. 0: told to stop. 1: cannot go on. 2: wrong usage. */
+import { Daemon } from './daemon/daemon'
+import { createLogger, type Logger } from './daemon/logger'
+import { type Options, parseCommandLine, UsageError } from './daemon/options'
+import { readVersion } from './daemon/version'
+import { openEtcd } from './etcd/client'
+import { EtcdError } from './etcd/errors'
+import { Registry } from './etcd/registry'
+import { Kernel } from './kernel/kernel'
+import { describeError } from './model/errors'
+
+/** Milliseconds from the request to stop until the process ends whatever still runs: the kernel needs nothing of us. */
+const STOP_DEADLINE = 800
+
+async function main(): Promise<number> {
+  const invocation = await parseCommandLine(process.argv.slice(2), process.env)
+  if (invocation.kind === 'help') {
+    process.stdout.write(`${invocation.text}\n`)
+    return 0
+  }
+  if (invocation.kind === 'version') {
+    // On standard error, as flanneld does.
+    process.stderr.write(`${readVersion()}\n`)
+    return 0
+  }
+  const log = createLogger(invocation.options.v)
+  try {
+    await runDaemon(invocation.options, log)
+    return 0
+  } catch (error) {
+    log.error(describeError(error))
+    if (error instanceof Error && error.stack !== undefined) log.debug(error.stack)
+    return error instanceof EtcdError && error.code === 'etcd-options' ? 2 : 1
+  }
+}
+
+async function runDaemon(options: Options, log: Logger): Promise<void> {
+  const stop = new AbortController()
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    // The second one has its default effect.
+    process.once(name, () => {
+      log.info(`${name}: stopping; the kernel keeps everything`)
+      setTimeout(() => process.exit(0), STOP_DEADLINE).unref()
+      stop.abort()
+    })
+  }
+  const crash = (error: unknown): never => {
+    log.error(`defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    process.exit(1)
+  }
+  process.on('uncaughtException', crash)
+  process.on('unhandledRejection', crash)
+
+  const version = readVersion()
+  log.info(`overlayd ${version}, process ${process.pid}`)
+  const kernel = await Kernel.open({ report: (error) => log.error(`netlink: ${describeError(error)}`) })
+  const etcd = await openEtcd({ endpoints: options['etcd-endpoints'] })
+  try {
+    const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
+    await new Daemon(options, kernel, registry, log, version).run(stop.signal)
+  } finally {
+    etcd.close()
+    kernel.close()
+  }
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code
+  },
+  (error: unknown) => {
+    process.stderr.write(`overlayd: ${describeError(error)}\n`)
+    process.exitCode = error instanceof UsageError ? 2 : 1
+  },
+)

@@ -1,0 +1,78 @@
+import fc from 'fast-check'
+import {
+  formatIpv4Prefix,
+  type Ipv4Prefix,
+  ipv4,
+  ipv4Network,
+  prefixesOverlap,
+} from '../../../src/model/address'
+import { allocateSubnet, isLeasable } from '../../../src/plan/allocate'
+import { config, net } from './support'
+
+const small = config({ Network: '10.3.0.0/24' }) // 10.3.0.64, .128 and .192
+
+const choose = (taken: string[], random: number, previous?: string): string | undefined => {
+  const before = previous === undefined ? undefined : net(previous)
+  const subnet = allocateSubnet(small, taken.map(net), before, () => random)
+  return subnet && formatIpv4Prefix(subnet)
+}
+
+test('every free subnet can be had, and only those', () => {
+  expect([0, 0.34, 0.67, 0.999].map((random) => choose([], random))).toEqual([
+    '10.3.0.64/26',
+    '10.3.0.128/26',
+    '10.3.0.192/26',
+    '10.3.0.192/26',
+  ])
+  expect(choose(['10.3.0.128/26'], 0.5)).toBe('10.3.0.192/26')
+})
+
+test('a subnet of another length blocks what it overlaps', () => {
+  expect(choose(['10.3.0.128/25'], 0.99)).toBe('10.3.0.64/26')
+  expect(choose(['10.3.0.70/32', '10.3.0.192/28'], 0.5)).toBe('10.3.0.128/26')
+})
+
+test('nothing is left when all is taken', () => {
+  expect(choose(['10.3.0.0/24'], 0.5)).toBeUndefined()
+  expect(choose(['10.3.0.64/26', '10.3.0.128/26', '10.3.0.192/26'], 0)).toBeUndefined()
+})
+
+test('leases outside the range take nothing away', () => {
+  expect(choose(['10.2.0.0/24', '10.4.0.0/24', '10.3.0.0/26'], 0)).toBe('10.3.0.64/26')
+})
+
+test('the previous subnet comes first, while it is free and fits', () => {
+  expect(choose([], 0, '10.3.0.128/26')).toBe('10.3.0.128/26')
+  expect(choose(['10.3.0.128/26'], 0, '10.3.0.128/26')).toBe('10.3.0.64/26')
+  expect(choose(['10.3.0.128/25'], 0, '10.3.0.192/26')).toBe('10.3.0.64/26')
+  expect(choose([], 0, '10.3.0.0/26')).toBe('10.3.0.64/26')
+  expect(choose([], 0, '10.3.0.128/27')).toBe('10.3.0.64/26')
+  expect(choose([], 0, '10.9.0.0/26')).toBe('10.3.0.64/26')
+})
+
+const anyTaken = fc.array(
+  fc
+    .tuple(fc.integer({ min: 0x0a050000, max: 0x0a05ffff }), fc.integer({ min: 12, max: 32 }))
+    .map(([address, length]) => ipv4Network(ipv4(address), length)),
+  { maxLength: 40 },
+)
+
+test('whatever is taken, the choice overlaps nothing and stays between SubnetMin and SubnetMax', () => {
+  const network = config({ Network: '10.5.0.0/16', SubnetMin: '10.5.16.0', SubnetMax: '10.5.47.0' })
+  fc.assert(
+    fc.property(anyTaken, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (taken, random) => {
+      const all = Array.from(
+        { length: 32 },
+        (_, i): Ipv4Prefix => ({ address: ipv4(0x0a051000 + i * 256), length: 24 }),
+      )
+      const free = all.filter((subnet) => !taken.some((other) => prefixesOverlap(other, subnet)))
+      const choice = allocateSubnet(network, taken, undefined, () => random)
+      if (free.length === 0) return choice === undefined
+      return (
+        choice !== undefined &&
+        isLeasable(network, choice) &&
+        choice.address === free[Math.floor(random * free.length)]?.address
+      )
+    }),
+  )
+})

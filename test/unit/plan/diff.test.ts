@@ -1,0 +1,337 @@
+import fc from 'fast-check'
+import type { Ipv4, MacAddress } from '../../../src/model/address'
+import { ipv4 } from '../../../src/model/address'
+import {
+  type KernelObjects,
+  type LinkSpec,
+  type ObjectOperation,
+  type ObservedLink,
+  type Route,
+  type RouteKey,
+  routeKey,
+} from '../../../src/model/kernel'
+import type { Peer } from '../../../src/model/lease'
+import { describeOperation } from '../../../src/plan/describe'
+import {
+  desiredAddress,
+  desiredLink,
+  desiredObjects,
+  overlayMtu,
+  type RouteStyle,
+} from '../../../src/plan/desired'
+import { applyOperation, diffAddresses, diffLink, diffObjects, remember } from '../../../src/plan/diff'
+import { addOperation, addPeer, emptyScope, isEmptyScope, peersIn, restrict } from '../../../src/plan/scope'
+import { config, hw, ip, net } from './support'
+
+const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
+  key: `peer${n}`,
+  subnet: net(`10.5.${n}.0/24`),
+  publicIp: ip(`192.168.77.${n}`),
+  mac: hw(`02:00:00:00:00:${n.toString(16).padStart(2, '0')}`),
+  ...fields,
+})
+
+const nothing = desiredObjects([], 'nexthop')
+const kinds = (operations: readonly ObjectOperation[]) => operations.map(({ kind }) => kind)
+
+test('a peer is a neighbour, an FDB entry, a nexthop and a route, made in that order and removed in the opposite one', () => {
+  const wanted = desiredObjects([peer(2)], 'nexthop')
+  expect(kinds(diffObjects(wanted, nothing))).toEqual([
+    'set-neighbour',
+    'set-fdb',
+    'set-nexthop',
+    'set-route',
+  ])
+  expect(kinds(diffObjects(nothing, wanted))).toEqual([
+    'delete-route',
+    'delete-nexthop',
+    'delete-fdb',
+    'delete-neighbour',
+  ])
+  expect(diffObjects(wanted, wanted)).toEqual([])
+})
+
+test('without nexthop objects a route names its gateway', () => {
+  const wanted = desiredObjects([peer(2)], 'gateway')
+  expect(diffObjects(wanted, nothing).map(describeOperation)).toEqual([
+    'set neighbour 10.5.2.0 to 02:00:00:00:00:02',
+    'set FDB entry 02:00:00:00:00:02 to 192.168.77.2',
+    'set route 10.5.2.0/24',
+  ])
+})
+
+test('flannel’s plain route is replaced in place', () => {
+  const wanted = desiredObjects([peer(2)], 'nexthop')
+  const flannels: Route = {
+    destination: net('10.5.2.0/24'),
+    metric: 0,
+    tos: 0,
+    protocol: 3,
+    target: { kind: 'gateway', gateway: ip('10.5.2.0'), onlink: true },
+  }
+  const observed = {
+    ...wanted,
+    nexthops: new Map(),
+    routes: new Map([[routeKey(flannels.destination), [flannels]]]),
+  }
+  expect(diffObjects(wanted, observed)).toMatchObject([
+    { kind: 'set-nexthop' },
+    { kind: 'set-route', replace: true },
+  ])
+})
+
+test('a changed MAC sets the new entry before it removes the old one', () => {
+  const changes = diffObjects(
+    desiredObjects([peer(2, { mac: hw('02:00:00:00:00:99') })], 'nexthop'),
+    desiredObjects([peer(2)], 'nexthop'),
+  )
+  expect(changes.map(describeOperation)).toEqual([
+    'set neighbour 10.5.2.0 to 02:00:00:00:00:99',
+    'set FDB entry 02:00:00:00:00:99 to 192.168.77.2',
+    'delete FDB entry 02:00:00:00:00:02 to 192.168.77.2',
+  ])
+})
+
+test('a changed PublicIP is one replaced FDB entry', () => {
+  const changes = diffObjects(
+    desiredObjects([peer(2, { publicIp: ip('192.168.77.99') })], 'nexthop'),
+    desiredObjects([peer(2)], 'nexthop'),
+  )
+  expect(changes.map(describeOperation)).toEqual(['set FDB entry 02:00:00:00:00:02 to 192.168.77.99'])
+})
+
+test('a route of the same destination and another metric goes after ours is there', () => {
+  const wanted = desiredObjects([peer(2)], 'nexthop')
+  const stray: Route = {
+    destination: net('10.5.2.0/24'),
+    metric: 5,
+    tos: 0,
+    protocol: 3,
+    target: { kind: 'other' },
+  }
+  const observed = { ...nothing, routes: new Map([[routeKey(stray.destination), [stray]]]) }
+  const changes = diffObjects(wanted, observed)
+  expect(changes.at(-2)).toMatchObject({ kind: 'set-route', replace: false })
+  expect(changes.at(-1)).toEqual({ kind: 'delete-route', route: stray })
+})
+
+// Small number spaces, so that random states collide in every way.
+const someIp = fc.integer({ min: 1, max: 6 }).map((n) => ipv4(0x0a050000 + n * 256))
+const someMac = fc.integer({ min: 1, max: 6 }).map((n) => n as MacAddress)
+const someTarget = fc.oneof(
+  someIp.map((id) => ({ kind: 'nexthop', id: id as number }) as const),
+  fc.record({ kind: fc.constant('gateway' as const), gateway: someIp, onlink: fc.boolean() }),
+  fc.constant({ kind: 'other' } as const),
+)
+const someRoute: fc.Arbitrary<Route> = fc.record({
+  destination: fc.record({ address: someIp, length: fc.constantFrom(24, 25) }),
+  metric: fc.constantFrom(0, 5),
+  tos: fc.constantFrom(0, 8),
+  protocol: fc.constantFrom(3, 79),
+  target: someTarget,
+})
+const sameJson = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+const someState: fc.Arbitrary<KernelObjects> = fc.record({
+  neighbours: fc.array(fc.tuple(someIp, someMac)).map((entries) => new Map(entries)),
+  fdb: fc
+    .array(fc.tuple(someMac, fc.uniqueArray(someIp, { minLength: 1, maxLength: 3 })))
+    .map((entries) => new Map<MacAddress, readonly Ipv4[]>(entries)),
+  nexthops: fc.array(fc.tuple(someIp, someIp)).map((entries) => new Map<number, Ipv4>(entries)),
+  routes: fc.uniqueArray(someRoute, { comparator: sameJson, maxLength: 12 }).map((routes) => {
+    const grouped = new Map<RouteKey, Route[]>()
+    for (const route of routes) {
+      const key = routeKey(route.destination)
+      grouped.set(key, [...(grouped.get(key) ?? []), route])
+    }
+    return grouped as ReadonlyMap<RouteKey, readonly Route[]>
+  }),
+})
+const somePeers: fc.Arbitrary<Peer[]> = fc
+  .uniqueArray(fc.integer({ min: 1, max: 6 }), { maxLength: 6 })
+  .map((numbers) =>
+    numbers.map((n) =>
+      peer(n, { subnet: { address: ipv4(0x0a050000 + n * 256), length: 24 }, mac: n as MacAddress }),
+    ),
+  )
+const someStyle = fc.constantFrom<RouteStyle>('nexthop', 'gateway')
+
+/** Maps in one order, so that equal states are equal texts. */
+const normal = (state: KernelObjects) => ({
+  neighbours: [...state.neighbours].sort(),
+  fdb: [...state.fdb].sort(),
+  nexthops: [...state.nexthops].sort(),
+  routes: [...state.routes].sort((a, b) => a[0] - b[0]),
+})
+
+test('applying the diff of any two states leads from one to the other', () => {
+  fc.assert(
+    fc.property(somePeers, someStyle, someState, (peers, style, observed) => {
+      const desired = desiredObjects(peers, style)
+      const state = remember(observed)
+      for (const operation of diffObjects(desired, observed)) applyOperation(state, operation)
+      expect(normal(state)).toEqual(normal(desired))
+      expect(diffObjects(desired, state)).toEqual([])
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('no object of a peer that stays as it is is touched', () => {
+  fc.assert(
+    fc.property(somePeers, somePeers, someStyle, (before, after, style) => {
+      const stays = before.filter((old) => after.some((now) => now.key === old.key))
+      const scope = emptyScope()
+      for (const each of stays) addPeer(scope, each)
+      const changes = diffObjects(desiredObjects(after, style), desiredObjects(before, style))
+      const touched = emptyScope()
+      for (const operation of changes) addOperation(touched, operation)
+      expect([...touched.neighbours].filter((key) => scope.neighbours.has(key))).toEqual([])
+      expect([...touched.routes].filter((key) => scope.routes.has(key))).toEqual([])
+    }),
+  )
+})
+
+test('the diff of a scope is that part of the whole diff', () => {
+  fc.assert(
+    fc.property(
+      somePeers,
+      someStyle,
+      someState,
+      fc.integer({ min: 1, max: 6 }),
+      (peers, style, observed, n) => {
+        const concerned = peer(n, {
+          subnet: { address: ipv4(0x0a050000 + n * 256), length: 24 },
+          mac: n as MacAddress,
+        })
+        const scope = emptyScope()
+        addPeer(scope, concerned)
+        const lookup = {
+          peerAt: (subnet: Ipv4) => peers.find((each) => each.subnet.address === subnet),
+          peerWithMac: (mac: MacAddress) => peers.find((each) => each.mac === mac),
+        }
+        const part = diffObjects(
+          restrict(desiredObjects(peersIn(scope, lookup), style), scope),
+          restrict(observed, scope),
+        )
+        const whole = diffObjects(desiredObjects(peers, style), observed).filter((operation) => {
+          const touched = emptyScope()
+          addOperation(touched, operation)
+          return (
+            [...touched.neighbours].some((key) => scope.neighbours.has(key)) ||
+            [...touched.fdb].some((key) => scope.fdb.has(key)) ||
+            [...touched.nexthops].some((key) => scope.nexthops.has(key)) ||
+            [...touched.routes].some((key) => scope.routes.has(key))
+          )
+        })
+        expect(new Set(part.map(describeOperation))).toEqual(new Set(whole.map(describeOperation)))
+      },
+    ),
+  )
+  expect(isEmptyScope(emptyScope())).toBe(true)
+})
+
+describe('the device', () => {
+  const underlay = {
+    link: {
+      index: 2,
+      name: 'eth0',
+      mac: hw('02:00:00:00:00:0a'),
+      mtu: 1500,
+      up: true,
+      kind: undefined,
+      vxlan: undefined,
+    },
+    local: ip('192.168.77.11'),
+    publicIp: ip('192.168.77.11'),
+  }
+  const wanted: LinkSpec = desiredLink(config(), underlay, hw('02:00:00:00:00:01'))
+  const observed: ObservedLink = {
+    index: 9,
+    name: 'flannel.1',
+    mac: wanted.mac,
+    mtu: 1450,
+    up: true,
+    kind: 'vxlan',
+    vxlan: {
+      vni: 1,
+      port: 8472,
+      local: wanted.local,
+      parent: 2,
+      group: undefined,
+      learning: false,
+      gbp: false,
+      l2miss: false,
+    },
+  }
+  const vxlan = (fields: object): ObservedLink => ({
+    ...observed,
+    vxlan: { ...observed.vxlan, ...fields } as ObservedLink['vxlan'],
+  })
+
+  test('is named and sized as flannel does', () => {
+    expect(wanted).toEqual({
+      name: 'flannel.1',
+      mac: hw('02:00:00:00:00:01'),
+      mtu: 1450,
+      vni: 1,
+      port: undefined,
+      local: ip('192.168.77.11'),
+      parent: 2,
+      learning: false,
+      gbp: false,
+    })
+    const sized = config({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', MTU: 9000 } })
+    expect(overlayMtu(sized, underlay)).toBe(8950)
+  })
+
+  test('is created when it is not there, and left alone when it is right', () => {
+    expect(diffLink(wanted, undefined)).toEqual([{ kind: 'create-link', link: wanted }])
+    expect(diffLink(wanted, observed)).toEqual([])
+  })
+
+  test('is corrected in place where that can be done', () => {
+    expect(
+      diffLink(wanted, { ...vxlan({ learning: true }), mtu: 1200, mac: hw('02:00:00:00:00:77') }),
+    ).toEqual([
+      { kind: 'change-link', index: 9, name: 'flannel.1', mac: wanted.mac, mtu: 1450, learning: false },
+    ])
+  })
+
+  test.each([
+    [{ vni: 2 }],
+    [{ local: ip('192.168.77.12') }],
+    [{ parent: 3 }],
+    [{ group: ip('239.1.1.1') }],
+    [{ l2miss: true }],
+    [{ gbp: true }],
+  ])('is made again when %j cannot be corrected', (fields) => {
+    expect(diffLink(wanted, vxlan(fields)).map(({ kind }) => kind)).toEqual(['delete-link', 'create-link'])
+  })
+
+  test('keeps its port unless the config names one', () => {
+    expect(diffLink(wanted, vxlan({ port: 4789 }))).toEqual([])
+    expect(diffLink({ ...wanted, port: 8472 }, vxlan({ port: 4789 }))).toHaveLength(2)
+  })
+
+  test('is not taken from someone whose device has the name', () => {
+    const bridge = { ...observed, kind: 'bridge', vxlan: undefined }
+    expect(() => diffLink(wanted, bridge)).toThrow(
+      'interface flannel.1 exists and is of kind bridge, not vxlan',
+    )
+  })
+
+  test('gets its address and comes up; an earlier subnet’s address goes, a stranger’s stays', () => {
+    const address = (text: string) => ({ linkIndex: 9, address: net(text), scope: 'global' as const })
+    const operations = diffAddresses(
+      desiredAddress(net('10.5.1.0/24')),
+      net('10.5.0.0/16'),
+      { ...observed, up: false },
+      [address('10.5.7.0/32'), address('192.0.2.1/32')],
+    )
+    expect(operations.map(describeOperation)).toEqual([
+      'add address 10.5.1.0/32',
+      'bring device flannel.1 up',
+      'delete address 10.5.7.0/32',
+    ])
+  })
+})

@@ -1,0 +1,238 @@
+import fc from 'fast-check'
+import { formatIpv4Prefix } from '../../../src/model/address'
+import type { Lease, UnreadableLease } from '../../../src/model/lease'
+import { type PeerChange, PeerTable } from '../../../src/plan/peer-table'
+import { config, hw, ip, type LeaseFields, lease, net } from './support'
+
+const own = {
+  key: '/coreos.com/network/subnets/10.5.1.0-24',
+  subnet: net('10.5.1.0/24'),
+  publicIp: ip('192.168.77.11'),
+  mac: hw('02:00:00:00:00:01'),
+}
+
+const table = () => new PeerTable(config(), own)
+const subnets = (peers: PeerTable) => [...peers.peers()].map((peer) => formatIpv4Prefix(peer.subnet)).sort()
+const reasons = (peers: PeerTable) => [...peers.rejected()].map(({ reason }) => reason)
+const what = (changes: readonly PeerChange[]) =>
+  changes.map(({ before, after }) =>
+    before === undefined ? 'join' : after === undefined ? 'leave' : 'change',
+  )
+
+const unreadable = (of: Lease, revision = 9): UnreadableLease => ({
+  key: of.key,
+  reason: 'not JSON',
+  modRevision: BigInt(revision) as Lease['modRevision'],
+})
+
+test('a good lease is a peer; the same again changes nothing', () => {
+  const peers = table()
+  expect(what(peers.put(lease('10.5.2.0/24')))).toEqual(['join'])
+  expect(peers.put(lease('10.5.2.0/24', { revision: 2 }))).toEqual([])
+  expect(peers.peerAt(ip('10.5.2.0'))).toMatchObject({ publicIp: ip('192.168.77.12') })
+  expect(peers.peerWithMac(hw('02:00:00:00:00:02'))).toBe(peers.peerAt(ip('10.5.2.0')))
+})
+
+test('our own lease is no peer', () => {
+  const peers = table()
+  expect(peers.put(lease('10.5.1.0/24', { key: own.key }))).toEqual([])
+  peers.putUnreadable(unreadable(lease('10.5.1.0/24', { key: own.key })))
+  expect([peers.size, reasons(peers)]).toEqual([0, []])
+})
+
+const poison: [string, LeaseFields, string][] = [
+  ['10.6.2.0/24', {}, 'outside the network'],
+  ['10.0.0.0/8', {}, 'outside the network'],
+  ['10.5.0.0/16', {}, 'outside the network'],
+  ['0.0.0.0/0', {}, 'outside the network'],
+  ['128.0.0.0/1', {}, 'outside the network'],
+  ['192.168.77.0/24', {}, 'outside the network'],
+  ['10.5.2.0/25', {}, 'not a /24'],
+  ['10.5.1.0/24', { key: 'other' }, 'overlaps our own'],
+  ['10.5.2.0/24', { backendType: 'udp' }, 'BackendType "udp"'],
+  ['10.5.2.0/24', { backendType: 'VXLAN' }, 'BackendType "VXLAN"'],
+  ['10.5.2.0/24', { publicIp: '0.0.0.0' }, 'not a unicast address'],
+  ['10.5.2.0/24', { publicIp: '127.0.0.1' }, 'not a unicast address'],
+  ['10.5.2.0/24', { publicIp: '239.1.1.1' }, 'not a unicast address'],
+  ['10.5.2.0/24', { publicIp: '192.168.77.11' }, 'is our own'],
+  ['10.5.2.0/24', { publicIp: '10.5.9.9' }, 'inside the overlay'],
+  ['10.5.2.0/24', { vni: 2 }, 'VNI 2'],
+  ['10.5.2.0/24', { mac: '00:00:00:00:00:00' }, 'not a unicast address'],
+  ['10.5.2.0/24', { mac: '01:00:5e:00:00:01' }, 'not a unicast address'],
+  ['10.5.2.0/24', { mac: 'ff:ff:ff:ff:ff:ff' }, 'not a unicast address'],
+  ['10.5.2.0/24', { mac: '02:00:00:00:00:01' }, 'is our own'],
+]
+
+test.each(poison)('%s %j is rejected: %s', (subnet, fields, reason) => {
+  const peers = table()
+  expect(peers.put(lease(subnet, fields))).toEqual([])
+  expect(peers.size).toBe(0)
+  expect(reasons(peers)).toEqual([expect.stringContaining(reason)])
+})
+
+test('poison hides no good peer', () => {
+  const peers = table()
+  for (const [i, [subnet, fields]] of poison.entries())
+    peers.put(lease(subnet, { key: `poison${i}`, ...fields }))
+  expect(what(peers.put(lease('10.5.2.0/24')))).toEqual(['join'])
+  expect(reasons(peers)).toHaveLength(poison.length)
+})
+
+test('a lease without VTEP data is rejected', () => {
+  const bare = lease('10.5.2.0/24')
+  const peers = table()
+  peers.put({ ...bare, value: { ...bare.value, vtep: undefined } })
+  expect(reasons(peers)).toEqual(['BackendData has no usable VNI and VtepMAC'])
+})
+
+test('a changed MAC or PublicIP is one change, and the old MAC is forgotten', () => {
+  const peers = table()
+  peers.put(lease('10.5.2.0/24'))
+  const changes = peers.put(lease('10.5.2.0/24', { mac: '02:00:00:00:00:99', publicIp: '192.168.77.99' }))
+  expect(changes).toMatchObject([{ before: { mac: 0x020000000002 }, after: { mac: 0x020000000099 } }])
+  expect(peers.peerWithMac(hw('02:00:00:00:00:02'))).toBeUndefined()
+})
+
+test('a peer whose lease turns bad stays as it was last good until its key goes', () => {
+  const good = lease('10.5.2.0/24')
+  const peers = table()
+  peers.put(good)
+  peers.putUnreadable(unreadable(good))
+  expect([...peers.rejected()]).toEqual([{ key: good.key, reason: 'not JSON', keepsLastGood: true }])
+  peers.put(lease('10.5.2.0/24', { mac: '00:00:00:00:00:00', revision: 10 }))
+  expect([...peers.rejected()]).toMatchObject([{ keepsLastGood: true }])
+  expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+  expect(what(peers.remove(good.key))).toEqual(['leave'])
+  expect(reasons(peers)).toEqual([])
+})
+
+test('a lease that becomes readable again is followed again', () => {
+  const good = lease('10.5.2.0/24')
+  const peers = table()
+  peers.putUnreadable(unreadable(good))
+  expect(what(peers.put(good))).toEqual(['join'])
+  expect(reasons(peers)).toEqual([])
+})
+
+describe('a MAC that two hosts announce', () => {
+  const first = lease('10.5.2.0/24')
+  const second = lease('10.5.3.0/24', { publicIp: '192.168.77.13', revision: 2 })
+
+  test('stays with the first', () => {
+    const peers = table()
+    peers.put(first)
+    peers.put(second)
+    expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+    expect(reasons(peers)).toEqual([expect.stringContaining('is already that of 192.168.77.12')])
+  })
+
+  test('goes to the second when the first leaves, or takes another', () => {
+    const peers = table()
+    peers.put(first)
+    peers.put(second)
+    expect(what(peers.remove(first.key))).toEqual(['leave', 'join'])
+    const others = table()
+    others.put(first)
+    others.put(second)
+    expect(what(others.put(lease('10.5.2.0/24', { mac: '02:00:00:00:00:99' })))).toEqual(['change', 'join'])
+    expect(subnets(others)).toEqual(['10.5.2.0/24', '10.5.3.0/24'])
+  })
+
+  test('in a listing, stays with the older claim, in whatever order it is listed', () => {
+    for (const listed of [
+      [first, second],
+      [second, first],
+    ]) {
+      const peers = table()
+      peers.reset(listed, [])
+      expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+    }
+  })
+
+  test('is no clash when they are two leases of one host', () => {
+    const peers = table()
+    peers.put(first)
+    expect(what(peers.put(lease('10.5.3.0/24')))).toEqual(['join'])
+    peers.remove(first.key)
+    expect(peers.peerWithMac(hw('02:00:00:00:00:02'))?.key).toContain('10.5.3.0')
+  })
+})
+
+test('one subnet under two keys stays with the first', () => {
+  const peers = table()
+  peers.put(lease('10.5.2.0/24'))
+  peers.put(lease('10.5.2.0/24', { key: 'dual', publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }))
+  expect(reasons(peers)).toEqual([
+    expect.stringContaining('subnet 10.5.2.0/24 is already that of 192.168.77.12'),
+  ])
+})
+
+test('two hosts may exchange their MACs between two listings', () => {
+  const peers = table()
+  const a = { publicIp: '192.168.77.12', mac: '02:00:00:00:00:02' }
+  const b = { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }
+  peers.reset([lease('10.5.2.0/24', a), lease('10.5.3.0/24', b)], [])
+  const changes = peers.reset(
+    [lease('10.5.2.0/24', { ...a, mac: b.mac }), lease('10.5.3.0/24', { ...b, mac: a.mac })],
+    [],
+  )
+  expect(what(changes)).toEqual(['change', 'change'])
+})
+
+test('a listing tells only what differs, and keeps the last good state of what cannot be read', () => {
+  const peers = table()
+  const stays = lease('10.5.2.0/24')
+  const leaves = lease('10.5.3.0/24', { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' })
+  const broken = lease('10.5.4.0/24', { publicIp: '192.168.77.14', mac: '02:00:00:00:00:04' })
+  const joins = lease('10.5.5.0/24', { publicIp: '192.168.77.15', mac: '02:00:00:00:00:05' })
+  expect(what(peers.reset([stays, leaves, broken], []))).toEqual(['join', 'join', 'join'])
+  expect(what(peers.reset([stays, joins], [unreadable(broken)])).sort()).toEqual(['join', 'leave'])
+  expect(subnets(peers)).toEqual(['10.5.2.0/24', '10.5.4.0/24', '10.5.5.0/24'])
+})
+
+test('events and a listing of their outcome lead to the same rejections and sound peers', () => {
+  const anyLease = fc
+    .record({
+      subnet: fc.integer({ min: 1, max: 6 }),
+      mac: fc.integer({ min: 1, max: 5 }),
+      publicIp: fc.integer({ min: 11, max: 15 }),
+    })
+    .map(({ subnet, mac, publicIp }) => ({
+      subnet: `10.5.${subnet}.0/24`,
+      mac: `02:00:00:00:00:0${mac}`,
+      publicIp: `192.168.77.${publicIp}`,
+    }))
+  fc.assert(
+    fc.property(fc.array(fc.record({ lease: anyLease, gone: fc.boolean() }), { maxLength: 30 }), (events) => {
+      const peers = table()
+      const mirror = new Map<string, string>()
+      const outcome = new Map<string, Lease>()
+      for (const [revision, { lease: fields, gone }] of events.entries()) {
+        const next = lease(fields.subnet, { ...fields, revision })
+        const changes = gone ? peers.remove(next.key) : peers.put(next)
+        if (gone) outcome.delete(next.key)
+        else outcome.set(next.key, next)
+        for (const { before, after } of changes) {
+          if (before !== undefined) mirror.delete(before.key)
+          if (after !== undefined) mirror.set(after.key, JSON.stringify(after))
+        }
+      }
+      // The changes told add up to the peers.
+      expect([...mirror].sort()).toEqual(
+        [...peers.peers()].map((peer): [string, string] => [peer.key, JSON.stringify(peer)]).sort(),
+      )
+      // No two peers clash.
+      const owners = new Map<number, number>()
+      for (const { mac, publicIp } of peers.peers()) {
+        expect(owners.get(mac) ?? publicIp).toBe(publicIp)
+        owners.set(mac, publicIp)
+      }
+      // Every lease is either a peer or rejected with a reason, or ours.
+      const rejected = new Set([...peers.rejected()].map(({ key }) => key))
+      for (const key of outcome.keys()) {
+        const isPeer = [...peers.peers()].some((peer) => peer.key === key)
+        expect(isPeer || rejected.has(key) || key === own.key).toBe(true)
+      }
+    }),
+  )
+})
