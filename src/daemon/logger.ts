@@ -9,11 +9,14 @@ const CONTROL = /\p{Cc}/gu
 /**
  * Makes the logger.
  * @param verbosity 0: events (info). 1: details (debug). 2 and above: everything (silly)
- * @param underJournald the journal has its own time stamps
+ * @param output `underJournald`: the journal has its own time stamps
  */
 export function createLogger(
   verbosity: number,
-  underJournald = process.env['JOURNAL_STREAM'] !== undefined,
+  output: { readonly underJournald: boolean; readonly stream: NodeJS.WritableStream } = {
+    underJournald: process.env['JOURNAL_STREAM'] !== undefined,
+    stream: process.stderr,
+  },
 ): Logger {
   const { combine, printf, timestamp } = winston.format
   const line = printf(({ level, message, timestamp: time }) => {
@@ -22,8 +25,8 @@ export function createLogger(
   })
   return winston.createLogger({
     level: verbosity === 0 ? 'info' : verbosity === 1 ? 'debug' : 'silly',
-    format: underJournald ? line : combine(timestamp(), line),
-    transports: [new winston.transports.Stream({ stream: process.stderr })],
+    format: output.underJournald ? line : combine(timestamp(), line),
+    transports: [new winston.transports.Stream({ stream: output.stream })],
   })
 }
 

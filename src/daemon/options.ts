@@ -49,7 +49,9 @@ const optionsSchema = z.object({
     .describe('etcd endpoints, comma separated'),
   'etcd-prefix': text.min(1).prefault('/coreos.com/network').describe('etcd key prefix of this network'),
   iface: z
-    .array(text.min(1))
+    .array(text)
+    // An empty one is none, as with flannel: unit files pass variables that may be empty.
+    .transform((names) => names.filter((name) => name !== ''))
     .prefault([])
     .describe(
       'underlay interface, by name or address; repeat for alternatives (default: that of the default route)',

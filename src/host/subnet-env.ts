@@ -3,7 +3,7 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { formatIpv4Prefix, type Ipv4Prefix, ipv4, ipv4Network, parseIpv4Prefix } from '../model/address'
-import { OverlayError } from '../model/errors'
+import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 
 export interface SubnetEnv {
   readonly network: Ipv4Prefix
@@ -81,16 +81,15 @@ async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (systemErrorCode(error) === 'ENOENT') return undefined
     throw subnetFileError(path, 'read', error)
   }
 }
 
 function subnetFileError(path: string, verb: string, error: unknown): OverlayError {
-  const reason = error instanceof Error ? error.message : String(error)
   return new OverlayError(
     'subnet-file',
-    `subnet file ${path} cannot be ${verb}: ${reason}`,
+    `subnet file ${path} cannot be ${verb}: ${describeError(error)}`,
     'choose another with --subnet-file, or correct its permissions',
     { cause: error },
   )

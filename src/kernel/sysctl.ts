@@ -1,6 +1,6 @@
 /** The network sysctls that an overlay needs, of the network namespace this process is in. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { OverlayError } from '../model/errors'
+import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 
 const IP_FORWARD = '/proc/sys/net/ipv4/ip_forward'
 
@@ -30,7 +30,7 @@ export async function ignoreRouterAdvertisements(link: string): Promise<boolean>
     await writeSysctl(`/proc/sys/net/ipv6/conf/${link}/accept_ra`, '0')
     return true
   } catch (error) {
-    if (error instanceof OverlayError && isErrno(error.cause, 'ENOENT')) return false
+    if (error instanceof OverlayError && systemErrorCode(error.cause) === 'ENOENT') return false
     throw error
   }
 }
@@ -39,7 +39,7 @@ async function readSysctl(path: string): Promise<string> {
   try {
     return (await readFile(path, 'latin1')).trim()
   } catch (cause) {
-    throw new OverlayError('sysctl', `cannot read ${path}: ${reasonOf(cause)}`, undefined, { cause })
+    throw new OverlayError('sysctl', `cannot read ${path}: ${describeError(cause)}`, undefined, { cause })
   }
 }
 
@@ -48,12 +48,8 @@ async function writeSysctl(path: string, value: string): Promise<void> {
     await writeFile(path, value)
   } catch (cause) {
     const fix = `write ${value} to ${path} on this host, or let this process do it (CAP_NET_ADMIN, a writable /proc/sys/net)`
-    throw new OverlayError('sysctl', `cannot write ${value} to ${path}: ${reasonOf(cause)}`, fix, { cause })
+    throw new OverlayError('sysctl', `cannot write ${value} to ${path}: ${describeError(cause)}`, fix, {
+      cause,
+    })
   }
 }
-
-function isErrno(error: unknown, code: string): boolean {
-  return typeof error === 'object' && error !== null && 'code' in error && error.code === code
-}
-
-const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -1,3 +1,5 @@
+import { isNativeError } from 'node:util/types'
+
 /**
  * An error for people: `message` names the thing, its value and what is wrong with it, `fix` says what to do. `code` is
  * stable and for programs.
@@ -17,5 +19,10 @@ export class OverlayError extends Error {
 /** The text of whatever was thrown, with its fix when it has one. */
 export function describeError(error: unknown): string {
   if (error instanceof OverlayError && error.fix !== undefined) return `${error.message}; ${error.fix}`
-  return error instanceof Error ? error.message : String(error)
+  return isNativeError(error) ? error.message : String(error)
+}
+
+/** The code of an error of Node or the system, such as `ENOENT`. */
+export function systemErrorCode(error: unknown): string | undefined {
+  return isNativeError(error) && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }

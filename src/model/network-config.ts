@@ -16,7 +16,7 @@ import {
   parseIpv4Prefix,
   prefixContains,
 } from './address'
-import { OverlayError } from './errors'
+import { describeError, OverlayError } from './errors'
 import { firstIssue, foldGoObject, goField, parseGoObject } from './go-json'
 
 /** The vxlan backend's settings; `undefined` means that the operator left it to the kernel or the underlay. */
@@ -217,8 +217,7 @@ function readObject<T>(read: () => T, what: string): T {
   try {
     return read()
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new ConfigError(`${what} cannot be read: ${reason}`, `write it as in ${EXAMPLE}`)
+    throw new ConfigError(`${what} cannot be read: ${describeError(error)}`, `write it as in ${EXAMPLE}`)
   }
 }
 
