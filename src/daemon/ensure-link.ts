@@ -2,9 +2,9 @@
 
 import type { Kernel } from '../kernel/kernel'
 import { ignoreRouterAdvertisements } from '../kernel/sysctl'
+import { describeOperation } from '../model/describe-operation'
 import { OverlayError } from '../model/errors'
 import type { LinkOperation, LinkSpec, ObservedLink } from '../model/kernel'
-import { describeOperation } from '../plan/describe'
 import { diffLink } from '../plan/diff'
 import type { Logger } from './logger'
 

@@ -6,10 +6,10 @@ import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import type { Ipv4Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeOperation } from '../model/describe-operation'
 import { describeError } from '../model/errors'
 import type { LinkSpec, ObjectOperation, ObservedLink } from '../model/kernel'
 import type { Peer, Revision } from '../model/lease'
-import { describeOperation } from '../plan/describe'
 import { desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
 import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
 import type { PeerChange, PeerTable } from '../plan/peer-table'
@@ -157,7 +157,7 @@ export class Reconciler {
     addPeer(scope, peer)
     for (const { operation, error } of this.#retries.failures()) {
       if (inScope(scope, operation)) {
-        return { state: 'failing', reason: `cannot ${describeOperation(operation)}: ${describeError(error)}` }
+        return { state: 'failing', reason: describeError(error) }
       }
     }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
@@ -222,13 +222,8 @@ export class Reconciler {
       if (!failed.has(operation)) applyOperation(this.#memory, operation)
     }
     this.#operations += operations.length - failed.size
-    for (const { operation, error } of this.#retries.settle(
-      operations,
-      failures,
-      performance.now(),
-      this.random,
-    )) {
-      this.#lastError = `cannot ${describeOperation(operation)}: ${describeError(error)}`
+    for (const { error } of this.#retries.settle(operations, failures, performance.now(), this.random)) {
+      this.#lastError = describeError(error)
       this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`)
     }
     for (const operation of operations.slice(0, 20)) this.log.silly(`kernel: ${describeOperation(operation)}`)

@@ -1,8 +1,8 @@
 /** Operations the kernel refused: each is tried again alone, with backoff, and blocks no other. */
 
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeOperation } from '../model/describe-operation'
 import type { ObjectOperation, OperationFailure } from '../model/kernel'
-import { describeOperation } from '../plan/describe'
 import { addOperation, inScope, type Scope } from '../plan/scope'
 
 /** From a glitch (100 ms) to something that needs a person (30 s). */

@@ -1,6 +1,6 @@
 /** Carries out link operations, and turns the kernel's refusals that an operator can act on into words that say what is in the way. */
 import { constants } from 'node:os'
-import { formatIpv4Prefix } from '../model/address'
+import { describeOperation } from '../model/describe-operation'
 import { OverlayError } from '../model/errors'
 import type { LinkOperation, LinkSpec, ObservedLink } from '../model/kernel'
 import { encodeAddAddress, encodeDeleteAddress } from './addresses'
@@ -68,7 +68,7 @@ function stepsOf(operation: LinkOperation): readonly LinkOperation[] {
   return [others, { kind, index, name, learning }]
 }
 
-const LINK_FORMAT: RequestFormat<LinkOperation> = { encode, describe }
+const LINK_FORMAT: RequestFormat<LinkOperation> = { encode, describe: describeOperation }
 
 function encode(writer: MessageWriter, operation: LinkOperation): void {
   switch (operation.kind) {
@@ -90,23 +90,6 @@ function encode(writer: MessageWriter, operation: LinkOperation): void {
     case 'delete-address':
       encodeDeleteAddress(writer, operation.index, operation.address)
       break
-  }
-}
-
-function describe(operation: LinkOperation): string {
-  switch (operation.kind) {
-    case 'create-link':
-      return `create the VXLAN device ${operation.link.name}`
-    case 'delete-link':
-      return `delete the device ${operation.name}`
-    case 'change-link':
-      return `change the device ${operation.name}`
-    case 'set-link-up':
-      return `set the device ${operation.name} up`
-    case 'add-address':
-      return `add the address ${formatIpv4Prefix(operation.address)}`
-    case 'delete-address':
-      return `delete the address ${formatIpv4Prefix(operation.address)}`
   }
 }
 

@@ -1,8 +1,9 @@
 import { MessageCursor, MessageWriter } from '../../../src/kernel/netlink/bytes'
 import { NetlinkError } from '../../../src/kernel/netlink/errors'
 import { neighbourMessage, nexthopMessage, routeMessage } from '../../../src/kernel/netlink/messages'
-import { describeOperation, isAlreadyGone, objectFormat } from '../../../src/kernel/operations'
+import { isAlreadyGone, objectFormat } from '../../../src/kernel/operations'
 import { ipv4, mac } from '../../../src/model/address'
+import { describeOperation } from '../../../src/model/describe-operation'
 import type { ObjectOperation, Route } from '../../../src/model/kernel'
 
 const LINK = 9
@@ -41,13 +42,13 @@ test.each<[ObjectOperation, type: number, flags: number, words: string]>([
     { kind: 'set-fdb', mac: peerMac, destination },
     28,
     CREATE_REPLACE,
-    'set the forwarding entry of 02:00:00:00:00:02 to 192.0.2.2',
+    'set the FDB entry of 02:00:00:00:00:02 to 192.0.2.2',
   ],
   [
     { kind: 'delete-fdb', mac: peerMac, destination },
     29,
     1,
-    'delete the forwarding entry of 02:00:00:00:00:02 to 192.0.2.2',
+    'delete the FDB entry of 02:00:00:00:00:02 to 192.0.2.2',
   ],
   [{ kind: 'set-nexthop', id: 7, gateway, replace: false }, 104, CREATE_EXCL, 'add nexthop 7 via 10.5.2.0'],
   [
@@ -61,19 +62,19 @@ test.each<[ObjectOperation, type: number, flags: number, words: string]>([
     { kind: 'set-route', route, replace: false },
     24,
     CREATE_EXCL,
-    'add the route to 10.5.2.0/24 through nexthop 7',
+    'add the route to 10.5.2.0/24 through nexthop 7 proto 79',
   ],
   [
     { kind: 'set-route', route, replace: true },
     24,
     CREATE_REPLACE,
-    'replace the route to 10.5.2.0/24 through nexthop 7',
+    'replace the route to 10.5.2.0/24 through nexthop 7 proto 79',
   ],
   [
     { kind: 'delete-route', route: plainRoute },
     25,
     1,
-    'delete the route to 10.5.2.0/24 via 10.5.2.0 with metric 5',
+    'delete the route to 10.5.2.0/24 via 10.5.2.0 metric 5 proto 79',
   ],
 ])('%j', (operation, type, flags, words) => {
   const cursor = encode(operation)

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { Ipv4, MacAddress } from '../../../src/model/address'
 import { ipv4 } from '../../../src/model/address'
+import { describeOperation } from '../../../src/model/describe-operation'
 import {
   type KernelObjects,
   type LinkSpec,
@@ -11,7 +12,6 @@ import {
   routeKey,
 } from '../../../src/model/kernel'
 import type { Peer } from '../../../src/model/lease'
-import { describeOperation } from '../../../src/plan/describe'
 import {
   desiredAddress,
   desiredLink,
@@ -55,8 +55,8 @@ test('without nexthop objects a route names its gateway', () => {
   const wanted = desiredObjects([peer(2)], 'gateway')
   expect(diffObjects(wanted, nothing).map(describeOperation)).toEqual([
     'set neighbour 10.5.2.0 to 02:00:00:00:00:02',
-    'set FDB entry 02:00:00:00:00:02 to 192.168.77.2',
-    'set route 10.5.2.0/24',
+    'set the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
+    'add the route to 10.5.2.0/24 via 10.5.2.0 proto 79',
   ])
 })
 
@@ -87,8 +87,8 @@ test('a changed MAC sets the new entry before it removes the old one', () => {
   )
   expect(changes.map(describeOperation)).toEqual([
     'set neighbour 10.5.2.0 to 02:00:00:00:00:99',
-    'set FDB entry 02:00:00:00:00:99 to 192.168.77.2',
-    'delete FDB entry 02:00:00:00:00:02 to 192.168.77.2',
+    'set the FDB entry of 02:00:00:00:00:99 to 192.168.77.2',
+    'delete the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
   ])
 })
 
@@ -97,7 +97,7 @@ test('a changed PublicIP is one replaced FDB entry', () => {
     desiredObjects([peer(2, { publicIp: ip('192.168.77.99') })], 'nexthop'),
     desiredObjects([peer(2)], 'nexthop'),
   )
-  expect(changes.map(describeOperation)).toEqual(['set FDB entry 02:00:00:00:00:02 to 192.168.77.99'])
+  expect(changes.map(describeOperation)).toEqual(['set the FDB entry of 02:00:00:00:00:02 to 192.168.77.99'])
 })
 
 test('a route of the same destination and another metric goes after ours is there', () => {
@@ -329,9 +329,9 @@ describe('the device', () => {
       [address('10.5.7.0/32'), address('192.0.2.1/32')],
     )
     expect(operations.map(describeOperation)).toEqual([
-      'add address 10.5.1.0/32',
-      'bring device flannel.1 up',
-      'delete address 10.5.7.0/32',
+      'add the address 10.5.1.0/32',
+      'bring the device flannel.1 up',
+      'delete the address 10.5.7.0/32',
     ])
   })
 })

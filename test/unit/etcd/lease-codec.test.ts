@@ -1,0 +1,228 @@
+import fc from 'fast-check'
+import { keysUnder } from '../../../src/etcd/keys'
+import { decodeLease, decodeLeaseValue, encodeLeaseValue } from '../../../src/etcd/lease-codec'
+import {
+  type Ipv6,
+  ipv4,
+  type MacAddress,
+  mac,
+  parseIpv4,
+  parseIpv6,
+  parseMac,
+} from '../../../src/model/address'
+import type { LeaseValue } from '../../../src/model/lease'
+
+/** Written by a real flanneld. */
+const V4_ONLY =
+  '{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"12:f0:94:ff:1f:ad"}}'
+const DUAL_STACK =
+  '{"PublicIP":"192.168.77.11","PublicIPv6":"fd77::11","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"12:f0:94:ff:1f:ad"},"BackendV6Data":{"VNI":1,"VtepMAC":"7e:6d:10:3f:55:0a"}}'
+
+const v4Only: LeaseValue = {
+  publicIp: ip('192.168.77.11'),
+  publicIpv6: undefined,
+  backendType: 'vxlan',
+  vtep: { vni: 1, mac: ether('12:f0:94:ff:1f:ad') },
+  vtep6: undefined,
+}
+const dualStack: LeaseValue = {
+  ...v4Only,
+  publicIpv6: ip6('fd77::11'),
+  vtep6: { vni: 1, mac: ether('7e:6d:10:3f:55:0a') },
+}
+
+describe('a value', () => {
+  test('is written as flannel does, byte for byte', () => {
+    expect(encodeLeaseValue(v4Only)).toBe(V4_ONLY)
+    expect(encodeLeaseValue(dualStack)).toBe(DUAL_STACK)
+    expect(encodeLeaseValue({ ...v4Only, backendType: '', vtep: undefined })).toBe(
+      '{"PublicIP":"192.168.77.11","PublicIPv6":null}',
+    )
+  })
+
+  test('of flannel is read', () => {
+    expect(decodeLeaseValue(V4_ONLY)).toEqual({ value: v4Only })
+    expect(decodeLeaseValue(DUAL_STACK)).toEqual({ value: dualStack })
+  })
+
+  test("is read by the rules of Go's encoding/json", () => {
+    const loose =
+      ' {"publicip":"1.1.1.1","PUBLICIP":"192.168.77.11","New":{"a":[1]},"backendTYPE":"vxlan","backenddata":{"vni":1,"VTEPMAC":"12F0.94FF.1FAD"}}\n'
+    expect(decodeLeaseValue(loose)).toEqual({ value: v4Only })
+  })
+
+  test.each([
+    ['no type', '{"PublicIP":"192.168.77.11"}', ''],
+    ['a null type', '{"PublicIP":"192.168.77.11","BackendType":null}', ''],
+    ['the type in another case', V4_ONLY.replace('vxlan', 'VXLAN'), 'VXLAN'],
+    [
+      'another backend',
+      '{"PublicIP":"192.168.77.11","BackendType":"host-gw","BackendData":"any"}',
+      'host-gw',
+    ],
+  ])('with %s has no VTEP', (_, text, backendType) => {
+    expect(decodeLeaseValue(text)).toEqual({ value: { ...v4Only, backendType, vtep: undefined } })
+  })
+
+  test.each([
+    'null',
+    '[]',
+    '{}',
+    '{"VNI":1}',
+    '{"VNI":1,"VtepMAC":""}',
+    '{"VNI":1,"VtepMAC":"12:f0:94:ff:1f"}',
+    '{"VNI":1,"VtepMAC":"12:f0:94:ff:1f:ad:00:01"}',
+    '{"VNI":-1,"VtepMAC":"12:f0:94:ff:1f:ad"}',
+    '{"VNI":1.5,"VtepMAC":"12:f0:94:ff:1f:ad"}',
+    '{"VNI":4294967296,"VtepMAC":"12:f0:94:ff:1f:ad"}',
+    '{"VNI":"1","VtepMAC":"12:f0:94:ff:1f:ad"}',
+  ])('with BackendData %s still holds its subnet, without a VTEP', (data) => {
+    const text = `{"PublicIP":"192.168.77.11","BackendType":"vxlan","BackendData":${data}}`
+    expect(decodeLeaseValue(text)).toEqual({ value: { ...v4Only, vtep: undefined } })
+  })
+
+  test('without a VNI has VNI 0, as in Go', () => {
+    const text =
+      '{"PublicIP":"192.168.77.11","BackendType":"vxlan","BackendData":{"VtepMAC":"12:f0:94:ff:1f:ad"}}'
+    expect(decodeLeaseValue(text).value?.vtep?.vni).toBe(0)
+  })
+
+  test('with IPv4 text for IPv6 is taken as the mapped address', () => {
+    const text = '{"PublicIP":"192.168.77.11","PublicIPv6":"1.2.3.4"}'
+    expect(decodeLeaseValue(text).value?.publicIpv6).toBe(ip6('::ffff:1.2.3.4'))
+  })
+
+  test.each([
+    ['{"BackendType":"vxlan"}', 'the value has no PublicIP'],
+    ['{"PublicIP":null}', 'the value is not valid: PublicIP: Invalid input: expected string, received null'],
+    ['{"PublicIP":7}', 'the value is not valid: PublicIP: Invalid input: expected string, received number'],
+    ['{"PublicIP":""}', 'the value is not valid: PublicIP: "" is not an IPv4 address'],
+    ['{"PublicIP":"fd77::11"}', 'the value is not valid: PublicIP: "fd77::11" is not an IPv4 address'],
+    [
+      '{"PublicIP":"1.2.3.4","PublicIPv6":"x"}',
+      'the value is not valid: PublicIPv6: "x" is not an IP address',
+    ],
+    [
+      '{"PublicIP":"1.2.3.4","BackendType":1}',
+      'the value is not valid: BackendType: Invalid input: expected string, received number',
+    ],
+    ['null', 'the value is not a JSON object: a JSON object is wanted, this is null'],
+    ['[1]', 'the value is not a JSON object: a JSON object is wanted, this is [1]'],
+    ['', 'the value is not a JSON object: Unexpected end of JSON input'],
+    [`${V4_ONLY}x`, expect.stringContaining('the value is not a JSON object: ')],
+  ])('%s is refused', (text, reason) => expect(decodeLeaseValue(text)).toEqual({ reason }))
+
+  test('gives reasons that are safe on a terminal and short, whatever was put', () => {
+    for (const text of [
+      '\u001b[2J',
+      '{"PublicIP":"\u009b2J"}',
+      'x'.repeat(1e6),
+      `{"PublicIP":"${'\\u001b'.repeat(1000)}"}`,
+    ]) {
+      const { reason } = decodeLeaseValue(text)
+      expect(reason).toMatch(/^[^\p{Cc}]{1,350}$/u)
+    }
+  })
+
+  test('too deep for the stack is refused like others', () => {
+    const text = `{"PublicIP":"1.2.3.4","BackendData":${'['.repeat(200_000)}`
+    expect(decodeLeaseValue(text).reason).toContain('the value is not a JSON object')
+  })
+
+  test('reads back whatever is written', () => {
+    const vtep = fc.record({
+      vni: fc.nat({ max: 0xffffffff }),
+      mac: fc.nat({ max: 2 ** 48 - 1 }).map((bits): MacAddress => mac(bits)),
+    })
+    const value: fc.Arbitrary<LeaseValue> = fc.record({
+      publicIp: fc.nat({ max: 0xffffffff }).map(ipv4),
+      publicIpv6: fc.option(
+        fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }).map((bits) => bits as Ipv6),
+        { nil: undefined },
+      ),
+      backendType: fc.constant('vxlan'),
+      vtep: fc.option(vtep, { nil: undefined }),
+      vtep6: fc.option(vtep, { nil: undefined }),
+    })
+    fc.assert(
+      fc.property(value, (lease) =>
+        expect(decodeLeaseValue(encodeLeaseValue(lease))).toEqual({ value: lease }),
+      ),
+    )
+  })
+
+  test('of any text or JSON is read or refused with a reason', () => {
+    const anything = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.json(),
+      fc
+        .record(
+          {
+            PublicIP: fc.anything(),
+            PublicIPv6: fc.anything(),
+            BackendType: fc.anything(),
+            BackendData: fc.anything(),
+          },
+          { requiredKeys: [] },
+        )
+        .map(
+          (fields) =>
+            JSON.stringify(fields, (_, field: unknown) =>
+              typeof field === 'bigint' ? String(field) : field,
+            ) ?? '',
+        ),
+    )
+    fc.assert(
+      fc.property(anything, (text) => {
+        const { value, reason } = decodeLeaseValue(text)
+        expect((value === undefined) !== (reason === undefined)).toBe(true)
+      }),
+    )
+  })
+})
+
+describe('a key with its value', () => {
+  const keys = keysUnder('/coreos.com/network')
+  const kv = (name: string, value: string | Buffer) => ({
+    key: Buffer.from(keys.subnets + name),
+    value: Buffer.from(value),
+    mod_revision: '9223372036854775807',
+    lease: '7587883212297104637',
+  })
+
+  test('is a lease', () => {
+    expect(decodeLease(keys, kv('10.5.12.0-24', V4_ONLY))).toEqual({
+      key: '/coreos.com/network/subnets/10.5.12.0-24',
+      subnet: { ipv4: { address: ip('10.5.12.0'), length: 24 }, ipv6: undefined },
+      value: v4Only,
+      etcdLease: '7587883212297104637',
+      modRevision: 9223372036854775807n,
+    })
+  })
+
+  test.each([
+    ['10.5.12.0-24', 'garbage', expect.stringContaining('not a JSON object')],
+    ['10.5.12.0-24', Buffer.from([0xff, 0xfe, 0x00]), expect.stringContaining('not a JSON object')],
+    ['10.5.12.7-24', V4_ONLY, expect.stringContaining('not the first address')],
+  ])('%s with %p is unreadable, with a reason', (name, value, reason) => {
+    expect(decodeLease(keys, kv(name, value))).toEqual({
+      key: `/coreos.com/network/subnets/${name}`,
+      reason,
+      modRevision: 9223372036854775807n,
+    })
+  })
+})
+
+function ip(text: string) {
+  return parsed(parseIpv4(text))
+}
+function ip6(text: string) {
+  return parsed(parseIpv6(text))
+}
+function ether(text: string) {
+  return parsed(parseMac(text))
+}
+function parsed<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('the test has a typing error in an address')
+  return value
+}

@@ -1,0 +1,130 @@
+import type { IEvent } from 'etcd3'
+import { EtcdError } from '../../../src/etcd/errors'
+import { keysUnder } from '../../../src/etcd/keys'
+import { decodeEvent, type RegistryEvent, type RegistryUpdate, UpdateQueue } from '../../../src/etcd/updates'
+import type { Revision } from '../../../src/model/lease'
+
+const keys = keysUnder('/p')
+const VALUE = '{"PublicIP":"192.168.77.11"}'
+
+function event(type: 'Put' | 'Delete', key: string, value = ''): IEvent {
+  const kv = {
+    key: Buffer.from(key),
+    value: Buffer.from(value),
+    mod_revision: '7',
+    create_revision: '1',
+    version: '1',
+    lease: '0',
+  }
+  return { type, kv, prev_kv: kv }
+}
+
+describe('an event', () => {
+  test.each([
+    ['Put', '/p/config', '{}', { kind: 'config', text: '{}', modRevision: 7n }],
+    ['Delete', '/p/config', '', { kind: 'config', text: undefined, modRevision: 7n }],
+    [
+      'Put',
+      '/p/subnets/10.5.1.0-24',
+      VALUE,
+      { kind: 'lease', lease: expect.objectContaining({ key: '/p/subnets/10.5.1.0-24' }) },
+    ],
+    [
+      'Put',
+      '/p/subnets/10.5.1.0-24',
+      'x',
+      { kind: 'unreadable', lease: expect.objectContaining({ key: '/p/subnets/10.5.1.0-24' }) },
+    ],
+    [
+      'Put',
+      '/p/subnets/x',
+      VALUE,
+      { kind: 'unreadable', lease: expect.objectContaining({ key: '/p/subnets/x' }) },
+    ],
+    [
+      'Delete',
+      '/p/subnets/10.5.1.0-24',
+      '',
+      { kind: 'removed', key: '/p/subnets/10.5.1.0-24', modRevision: 7n },
+    ],
+    ['Put', '/p/overlay/x', VALUE, undefined],
+    ['Put', '/p/subnets-old/10.5.1.0-24', VALUE, undefined],
+    ['Put', '/p/config/x', VALUE, undefined],
+  ] as const)('%s %s %s', (type, key, value, told) =>
+    expect(decodeEvent(keys, event(type, key, value))).toEqual(told),
+  )
+})
+
+describe('the queue', () => {
+  const config = (text: string): RegistryEvent => ({ kind: 'config', text, modRevision: 1n as Revision })
+  const events = (revision: bigint, ...list: RegistryEvent[]): RegistryUpdate => ({
+    kind: 'events',
+    revision: revision as Revision,
+    events: list,
+  })
+  const lost = (message: string): RegistryUpdate => ({
+    kind: 'lost',
+    error: new EtcdError('etcd-timeout', message),
+  })
+  const snapshot: RegistryUpdate = {
+    kind: 'snapshot',
+    snapshot: {
+      revision: 5n as Revision,
+      config: undefined,
+      configRevision: undefined,
+      leases: [],
+      unreadable: [],
+    },
+  }
+  const taken = async (...updates: RegistryUpdate[]) => {
+    const queue = new UpdateQueue(new AbortController().signal)
+    for (const update of updates) queue.push(update)
+    const end = lost('end')
+    queue.push(end)
+    const all: (RegistryUpdate | undefined)[] = []
+    for (let update = await queue.take(); update !== end; update = await queue.take()) all.push(update)
+    return all
+  }
+
+  test('joins events behind events, in order', async () => {
+    const [a, b, c] = [config('a'), config('b'), config('c')]
+    expect(await taken(events(1n, a), events(2n, b, c))).toEqual([events(2n, a, b, c)])
+  })
+
+  test('leaves alone what it was given', async () => {
+    const first = events(1n, config('a'))
+    await taken(first, events(2n, config('b')))
+    expect(first).toEqual(events(1n, config('a')))
+  })
+
+  test('keeps events before and behind a loss apart', async () => {
+    const [before, after] = [events(1n, config('a')), events(2n, config('b'))]
+    const loss = lost('x')
+    expect(await taken(before, loss, after)).toEqual([before, loss, after])
+  })
+
+  test('puts a snapshot in the place of everything before it', async () => {
+    expect(await taken(events(1n, config('a')), lost('x'), snapshot)).toEqual([snapshot])
+  })
+
+  test('keeps the last of losses in a row', async () => {
+    const queue = new UpdateQueue(new AbortController().signal)
+    const second = lost('second')
+    queue.push(lost('first'))
+    queue.push(second)
+    expect(await queue.take()).toBe(second)
+  })
+
+  test('wakes a waiting consumer, and ends with the signal', async () => {
+    const controller = new AbortController()
+    const queue = new UpdateQueue(controller.signal)
+    const next = queue.take()
+    queue.push(snapshot)
+    expect(await next).toBe(snapshot)
+    const last = queue.take()
+    controller.abort()
+    expect(await last).toBeUndefined()
+    queue.push(snapshot)
+    expect(await queue.take()).toBeUndefined()
+  })
+})
