@@ -131,7 +131,6 @@ export class Daemon {
       return
     }
     const { reconciler, keeper } = this.#member
-    this.kernel.onChange((change) => reconciler.kernelChanged(change))
     reconciler.run(signal).catch(fail)
     keeper.run(signal).catch(fail)
     await this.#ready(this.#member)
@@ -196,6 +195,8 @@ export class Daemon {
     const subnet = lease.subnet.ipv4
     const peers = new PeerTable(config, { key: lease.key, subnet, publicIp: underlay.publicIp, mac })
     const reconciler = new Reconciler(this.kernel, { link, network: config.network, subnet, peers }, this.log)
+    // Before the first dump, so that what changes after it is not missed.
+    this.kernel.onChange((change) => reconciler.kernelChanged(change))
     reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
     for (const { key, reason } of peers.rejected()) this.#logRejected(key, reason)
     await enableIpForward()
