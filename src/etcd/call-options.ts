@@ -1,4 +1,5 @@
 /** Per-call options of gRPC, made of interceptors because the etcd client hands nothing else through to a call. */
+import { setMaxListeners } from 'node:events'
 import type { KVClient } from 'etcd3'
 
 export type CallOptions = NonNullable<Parameters<KVClient['range']>[1]>
@@ -16,6 +17,8 @@ export function callOptions(
   deadline: number | undefined,
 ): { readonly options: CallOptions; readonly release: () => void } {
   const lifetime = new AbortController()
+  // One listener for each call under way, and each goes with its call: many are no leak.
+  setMaxListeners(0, signal)
   const cancelOnAbort: Interceptor = (options, nextCall) => {
     const call = nextCall(options)
     const cancel = () => call.cancelWithStatus(CANCELLED, 'given up')

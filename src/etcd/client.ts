@@ -146,7 +146,10 @@ export class EtcdClient {
     }
   }
 
-  /** Closes all connections. Calls under way end at their deadline at the latest. */
+  /**
+   * Closes all connections. Calls under way end at their deadline at the latest; a connection that was never answered keeps the
+   * process for another second.
+   */
   close(): void {
     for (const { etcd } of this.members) etcd.close()
   }

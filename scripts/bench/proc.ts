@@ -1,0 +1,63 @@
+/** What /proc tells of a process and of the machine. */
+import { readFileSync } from 'node:fs'
+import { sleep } from '../../test/support/wait'
+
+/** Clock ticks a second in /proc/PID/stat; 100 on every Linux that Node runs on. */
+const TICKS_PER_SECOND = 100
+
+/** CPU time of a process since its start, user and system, in seconds. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  // After the name in parentheses: state is field 3, utime 14, stime 15 (man 5 proc).
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
+}
+
+/** The largest resident set of a process so far, in MB (10^6 bytes). */
+export function peakRssMb(pid: number): number {
+  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+  return (Number(kib) * 1024) / 1e6
+}
+
+/**
+ * The routes in the network namespace of a process, without what counts them getting in the way: the size of the routing trie,
+ * which the kernel sums up in well under a millisecond. It includes a handful of local routes.
+ */
+export function trieSize(pid: number): number {
+  return Number(/Prefixes:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/net/fib_triestat`, 'utf8'))?.[1] ?? 0)
+}
+
+/** The exact number of routes by way of a gateway on a device. */
+export function routeCount(pid: number, device: string): number {
+  const gatewayFlag = 2
+  return readFileSync(`/proc/${pid}/net/route`, 'utf8')
+    .split('\n')
+    .map((line) => line.split('\t'))
+    .filter(([name, , , flags]) => name === device && (Number.parseInt(flags ?? '0', 16) & gatewayFlag) !== 0)
+    .length
+}
+
+/**
+ * Waits until other work on the machine has calmed down, e.g. the kernel's removing of the last run's namespaces.
+ * @returns false when it does not within a minute
+ */
+export async function quietMachine(): Promise<boolean> {
+  let before = cpuTimes()
+  for (let attempt = 0; attempt < 300; attempt += 1) {
+    await sleep(200)
+    const now = cpuTimes()
+    const idle = (now.idle - before.idle) / (now.total - before.total)
+    if (idle > 0.95) return true
+    before = now
+  }
+  return false
+}
+
+function cpuTimes(): { idle: number; total: number } {
+  const times =
+    readFileSync('/proc/stat', 'utf8').split('\n')[0]?.trim().split(/\s+/).slice(1).map(Number) ?? []
+  return {
+    idle: (times[3] ?? 0) + (times[4] ?? 0),
+    total: times.slice(0, 8).reduce((sum, time) => sum + time, 0),
+  }
+}

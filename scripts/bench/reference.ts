@@ -1,0 +1,64 @@
+/**
+ * The yardstick: the same kernel objects made by iproute2 in batches, on a VXLAN device made by hand in a namespace of its own. It
+ * knows everything beforehand and talks to nobody, so it is as near as a program gets to what the kernel itself costs.
+ */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Host } from '../../test/support/lab'
+import { execOk, ipBatch } from '../../test/support/namespace'
+import type { Stage } from './case'
+
+let made = 0
+
+/**
+ * Times the batches.
+ * @param routes `nexthop`: by nexthop objects, as overlayd makes them; `plain`: with their gateway, as flannel makes them
+ * @returns seconds
+ */
+export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 'plain'): Promise<number> {
+  made += 1
+  const namespace = `reference${made}`
+  const device = Host.device
+  await lab.addNamespace(namespace)
+  await ipBatch(namespace, [
+    'link set lo up',
+    'link add eth0 type bridge',
+    'address add 192.168.78.1/24 dev eth0',
+    'link set eth0 up',
+    `link add ${device} address 02:ff:00:00:00:01 type vxlan id 1 local 192.168.78.1 dev eth0 dstport 8472 nolearning`,
+    `address add 10.0.1.0/32 dev ${device}`,
+    `link set ${device} up`,
+  ])
+  const batch = (name: string, lines: readonly string[]): string => {
+    const file = join(lab.directory, `${namespace}-${name}`)
+    writeFileSync(file, `${lines.join('\n')}\n`)
+    return file
+  }
+  const gateways = peers.map(({ subnet }) => subnet.replace('-24', ''))
+  const neighbours = batch(
+    'neighbours',
+    peers.map(
+      ({ mac }, index) => `neigh replace ${gateways[index]} lladdr ${mac} dev ${device} nud permanent`,
+    ),
+  )
+  const fdb = batch(
+    'fdb',
+    peers.map(({ mac, publicIp }) => `fdb replace ${mac} dev ${device} dst ${publicIp} self permanent`),
+  )
+  const nexthopsAndRoutes = batch(
+    'routes',
+    routes === 'plain'
+      ? gateways.map((gateway) => `route replace ${gateway}/24 via ${gateway} dev ${device} onlink`)
+      : [
+          ...gateways.map(
+            (gateway, index) => `nexthop replace id ${index + 1} via ${gateway} dev ${device} onlink`,
+          ),
+          ...gateways.map((gateway, index) => `route replace ${gateway}/24 nhid ${index + 1}`),
+        ],
+  )
+  const start = performance.now()
+  await execOk(namespace, ['ip', '-batch', neighbours])
+  await execOk(namespace, ['bridge', '-batch', fdb])
+  await execOk(namespace, ['ip', '-batch', nexthopsAndRoutes])
+  return (performance.now() - start) / 1000
+}

@@ -1,0 +1,89 @@
+# Bootstrap shared by scripts/demo, scripts/test and scripts/bench/run: from a fresh checkout to a built tree. Sourced, not run.
+# Does nothing, and says nothing, where everything is in place. Sets `root`; the caller is left in it.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+# program:Debian package, of all that the lab of network namespaces runs
+needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
+  setpriv:util-linux mount:mount flock:util-linux)
+
+say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+[ -t 2 ] || say() { printf '%s\n' "$*" >&2; }
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# Runs a command and shows what it printed only when it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if "$@" >"$log" 2>&1; then
+    rm -f "$log"
+  else
+    local status=$?
+    tail -n 40 "$log" >&2
+    rm -f "$log"
+    return "$status"
+  fi
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+  local -A packages=()
+  local pair
+  # Programs for administrators may lie outside a user's PATH.
+  PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+  for pair in "${needed_programs[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || packages[${pair##*:}]=1
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  local list="${!packages[*]}"
+  command -v apt-get >/dev/null || die "these programs are missing, by the names of their Debian packages: $list"
+  if [ "$(id -u)" != 0 ] && ! { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; then
+    die "these packages are missing and $(id -un) may not install them: run apt-get install $list as root"
+  fi
+  say "installing $list"
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${!packages[@]}")
+  # The lists of packages may be absent or old: then once more with fresh ones.
+  as_root "${install[@]}" >/dev/null 2>&1 && return
+  quietly as_root apt-get update || die 'apt-get update failed'
+  quietly as_root "${install[@]}" || die "cannot install $list"
+}
+
+check_node() {
+  command -v node >/dev/null || die 'node is missing: install Node.js 20.12 or newer'
+  node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 12) ? 0 : 1)' ||
+    die "node is $(node --version): Node.js 20.12 or newer is needed"
+}
+
+install_modules() {
+  # npm writes this file last.
+  local done_file=node_modules/.package-lock.json
+  [ -e "$done_file" ] && [ ! package-lock.json -nt "$done_file" ] && return
+  say 'installing node modules'
+  quietly npm ci --no-audit --no-fund || die 'npm ci failed'
+  touch "$done_file"
+}
+
+build() {
+  [ -e dist/overlayd.js ] && [ -e dist/overlayctl.js ] &&
+    [ -z "$(find src tsconfig.json tsconfig.build.json package-lock.json -newer dist/overlayd.js -print -quit)" ] && return
+  say 'building'
+  quietly npm run build || die 'the build failed'
+}
+
+# Each step under a lock on the tree, so that two at once do not install over each other.
+bootstrap() {
+  local step
+  install_packages
+  check_node
+  exec {tree_lock}<"$root"
+  flock "$tree_lock"
+  for step in "$@"; do "$step"; done
+  exec {tree_lock}<&-
+}

@@ -1,0 +1,310 @@
+import { keysUnder } from '../../../src/etcd/keys'
+import type { Registry } from '../../../src/etcd/registry'
+import { readSnapshot } from '../../../src/etcd/snapshot'
+import type { Lease } from '../../../src/model/lease'
+import { type EtcdLeaseId, NO_ETCD_LEASE } from '../../../src/model/lease'
+import { manyPeers } from '../../support/leases'
+import { CONFIG, ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
+import { TcpProxy } from './tcp-proxy'
+
+let site: Site
+let registry: Registry
+
+beforeAll(async () => {
+  site = await Site.start()
+  registry = await site.registry()
+}, 30_000)
+afterAll(() => site.stop())
+beforeEach(() => site.clear())
+
+const textOf = async (key: string) => site.others.get(`${PREFIX}/${key}`).string()
+const etcdLeases = async () => (await site.others.leaseClient.leaseLeases()).leases.map(({ ID }) => ID)
+
+async function create(address: string, host: number): Promise<Lease> {
+  const result = await registry.createLease(subnetOf(address), hostValue(host), ever)
+  if (result.kind !== 'created') throw new Error(`${address} is taken`)
+  return result.lease
+}
+
+describe('a snapshot', () => {
+  test('of nothing is empty', async () => {
+    const { leases, unreadable, config, configRevision } = await registry.snapshot(ever)
+    expect({ leases, unreadable, config, configRevision }).toEqual({
+      leases: [],
+      unreadable: [],
+      config: undefined,
+      configRevision: undefined,
+    })
+  })
+
+  test('has the config, good leases and bad ones, and nothing else', async () => {
+    await site.put('config', CONFIG)
+    await site.put('subnets/10.5.2.0-24', peerValue(2))
+    await site.put('subnets/10.5.1.0-24', peerValue(1))
+    await site.put('subnets/10.5.3.0-24', 'garbage')
+    await site.put('subnets/10.5.4.9-24', peerValue(4))
+    await site.put('subnets-old/10.5.5.0-24', peerValue(5))
+    await site.put('overlay/x', 'y')
+    await site.others.put('/coreos.com/network2/config').value('{}')
+
+    const snapshot = await registry.snapshot(ever)
+    expect(snapshot).toMatchObject({
+      config: CONFIG,
+      leases: [
+        {
+          key: `${PREFIX}/subnets/10.5.1.0-24`,
+          subnet: subnetOf('10.5.1.0'),
+          value: hostValue(1),
+          etcdLease: NO_ETCD_LEASE,
+        },
+        { key: `${PREFIX}/subnets/10.5.2.0-24`, value: hostValue(2) },
+      ],
+      unreadable: [
+        { key: `${PREFIX}/subnets/10.5.3.0-24`, reason: expect.stringContaining('not a JSON object') },
+        { key: `${PREFIX}/subnets/10.5.4.9-24`, reason: expect.stringContaining('not the first address') },
+      ],
+    })
+    expect(snapshot.configRevision).toBe(snapshot.revision - 7n)
+  })
+
+  test('of 10,001 leases is one Range', async () => {
+    await site.put('config', CONFIG)
+    await site.putMany(manyPeers(10_001).map(({ subnet }) => subnet))
+    const rpcs = await site.rpcsOf(async () => {
+      expect((await registry.snapshot(ever)).leases).toHaveLength(10_001)
+    })
+    expect(rpcs).toEqual({ Range: 1 })
+  })
+
+  test('of many pages is of one revision, whatever happens between them', async () => {
+    const subnets = manyPeers(100)
+      .map(({ subnet }) => subnet)
+      .sort()
+    await site.putMany(subnets)
+    const client = await site.client()
+    let calls = 0
+    const call = client.call.bind(client)
+    client.call = async (...args) => {
+      // Behind the pages that are still to come a lease vanishes, another one appears.
+      if (++calls === 3) {
+        await site.remove(`subnets/${subnets[99]}`)
+        await site.put('subnets/10.250.0.0-24', peerValue(1))
+      }
+      return call(...args)
+    }
+    const { snapshot } = await readSnapshot(client, keysUnder(PREFIX), ever, 10)
+    expect(snapshot.leases.map(({ key }) => key)).toEqual(
+      subnets.map((subnet) => `${PREFIX}/subnets/${subnet}`),
+    )
+    expect(calls).toBe(10)
+  })
+
+  test('begins anew when its revision is compacted between two pages', async () => {
+    await site.putMany(manyPeers(30).map(({ subnet }) => subnet))
+    const client = await site.client()
+    let calls = 0
+    const call = client.call.bind(client)
+    client.call = async (...args) => {
+      if (++calls === 2) {
+        await site.put('subnets/10.5.1.0-24', peerValue(1))
+        await site.compact()
+      }
+      return call(...args)
+    }
+    const { snapshot } = await readSnapshot(client, keysUnder(PREFIX), ever, 10)
+    expect(snapshot.leases).toHaveLength(31)
+  })
+})
+
+describe('creating a lease', () => {
+  test('writes what flannel would, bound to a new etcd lease of a day', async () => {
+    const lease = await create('10.5.1.0', 11)
+    expect(await textOf('subnets/10.5.1.0-24')).toBe(
+      '{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:0b"}}',
+    )
+    expect((await registry.snapshot(ever)).leases).toEqual([lease])
+    expect(await registry.timeToLive(lease.etcdLease, ever)).toBeGreaterThan(86_390)
+  })
+
+  test('is two RPCs', async () => {
+    expect(await site.rpcsOf(() => create('10.5.1.0', 11))).toEqual({ LeaseGrant: 1, Txn: 1 })
+  })
+
+  test('of one subnet by twenty hosts succeeds once, and leaves no etcd lease behind', async () => {
+    for (const id of await etcdLeases()) await registry.revoke(id as EtcdLeaseId, ever)
+    const results = await Promise.all(
+      Array.from({ length: 20 }, (_, host) =>
+        registry.createLease(subnetOf('10.5.1.0'), hostValue(host + 1), ever),
+      ),
+    )
+    const [winner, ...more] = results.filter((result) => result.kind === 'created')
+    expect(more).toEqual([])
+    const { leases } = await registry.snapshot(ever)
+    expect(leases).toEqual([winner?.lease])
+    expect(results.filter((result) => result.kind === 'taken').map(({ by }) => by)).toEqual(
+      Array(19).fill(leases[0]),
+    )
+    expect(await etcdLeases()).toEqual([winner?.lease.etcdLease])
+    expect((await site.etcd.etcdctl('lease', 'list')).trim().split('\n')).toHaveLength(2)
+  })
+
+  test('says what is there when it cannot be read', async () => {
+    await site.put('subnets/10.5.1.0-24', 'garbage')
+    expect(await registry.createLease(subnetOf('10.5.1.0'), hostValue(11), ever)).toMatchObject({
+      kind: 'taken',
+      by: { key: `${PREFIX}/subnets/10.5.1.0-24`, reason: expect.any(String) },
+    })
+  })
+
+  test('knows its own when the answer to the first try is lost', async () => {
+    const proxy = await TcpProxy.start(site.etcd.endpoint)
+    site.onStop(() => proxy.close())
+    const shaky = await site.registry({ endpoints: proxy.endpoint })
+    await shaky.status(ever)
+    proxy.loseAnswerTo = '"PublicIP"'
+    const rpcs = await site.rpcsOf(async () => {
+      const result = await shaky.createLease(subnetOf('10.5.1.0'), hostValue(11), ever)
+      expect(result.kind).toBe('created')
+      expect((await registry.snapshot(ever)).leases).toEqual([result.kind === 'created' && result.lease])
+    })
+    expect(rpcs).toMatchObject({ Txn: 2, LeaseGrant: 1 })
+  })
+
+  test('given up leaves nothing behind', async () => {
+    for (const id of await etcdLeases()) await registry.revoke(id as EtcdLeaseId, ever)
+    const proxy = await TcpProxy.start(site.etcd.endpoint)
+    site.onStop(() => proxy.close())
+    const shaky = await site.registry({ endpoints: proxy.endpoint })
+    await shaky.status(ever)
+    const controller = new AbortController()
+    proxy.loseAnswerTo = '"PublicIP"'
+    const creating = shaky.createLease(subnetOf('10.5.1.0'), hostValue(11), controller.signal)
+    setTimeout(() => controller.abort(), 50)
+    await expect(creating).rejects.toMatchObject({ name: 'AbortError' })
+    expect(await etcdLeases()).toEqual([])
+    expect(await textOf('subnets/10.5.1.0-24')).toBeNull()
+  })
+})
+
+describe('updating a lease', () => {
+  test('keeps the etcd lease', async () => {
+    const lease = await create('10.5.1.0', 11)
+    const result = await registry.updateLease(lease, hostValue(12), ever)
+    const { leases } = await registry.snapshot(ever)
+    expect(result).toEqual({ kind: 'updated', lease: leases[0] })
+    expect(leases[0]).toMatchObject({ value: hostValue(12), etcdLease: lease.etcdLease })
+  })
+
+  test('leaves a reservation one', async () => {
+    await site.put('subnets/10.5.1.0-24', peerValue(11))
+    const [reservation] = (await registry.snapshot(ever)).leases
+    if (reservation === undefined) throw new Error('no reservation')
+    expect(await registry.updateLease(reservation, hostValue(12), ever)).toMatchObject({
+      kind: 'updated',
+      lease: { value: hostValue(12), etcdLease: NO_ETCD_LEASE },
+    })
+    expect((await registry.snapshot(ever)).leases[0]?.etcdLease).toBe(NO_ETCD_LEASE)
+  })
+
+  test('with the same value does not trouble etcd', async () => {
+    const lease = await create('10.5.1.0', 11)
+    const rpcs = await site.rpcsOf(async () => {
+      expect(await registry.updateLease(lease, hostValue(11), ever)).toEqual({ kind: 'updated', lease })
+    })
+    expect(rpcs).toEqual({})
+  })
+
+  test('that someone else has changed touches nothing', async () => {
+    const lease = await create('10.5.1.0', 11)
+    await site.put('subnets/10.5.1.0-24', peerValue(99))
+    expect(await registry.updateLease(lease, hostValue(12), ever)).toMatchObject({
+      kind: 'changed',
+      now: { value: hostValue(99), etcdLease: NO_ETCD_LEASE },
+    })
+    expect(await textOf('subnets/10.5.1.0-24')).toBe(peerValue(99))
+  })
+
+  test('that is gone does not bring it back', async () => {
+    const lease = await create('10.5.1.0', 11)
+    await registry.revoke(lease.etcdLease, ever)
+    expect(await registry.updateLease(lease, hostValue(12), ever)).toEqual({
+      kind: 'changed',
+      now: undefined,
+    })
+    expect(await textOf('subnets/10.5.1.0-24')).toBeNull()
+  })
+
+  test('knows its own when the answer to the first try is lost', async () => {
+    const lease = await create('10.5.1.0', 11)
+    const proxy = await TcpProxy.start(site.etcd.endpoint)
+    site.onStop(() => proxy.close())
+    const shaky = await site.registry({ endpoints: proxy.endpoint })
+    await shaky.status(ever)
+    proxy.loseAnswerTo = '"PublicIP"'
+    const result = await shaky.updateLease(lease, hostValue(12), ever)
+    expect(result).toEqual({ kind: 'updated', lease: (await registry.snapshot(ever)).leases[0] })
+  })
+})
+
+describe('deleting a lease', () => {
+  test('takes the etcd lease along', async () => {
+    const lease = await create('10.5.1.0', 11)
+    expect(await registry.deleteLease(lease, ever)).toBeUndefined()
+    expect(await textOf('subnets/10.5.1.0-24')).toBeNull()
+    expect(await etcdLeases()).not.toContain(lease.etcdLease)
+  })
+
+  test("leaves someone else's alone", async () => {
+    const lease = await create('10.5.1.0', 11)
+    await site.put('subnets/10.5.1.0-24', peerValue(99))
+    expect(await registry.deleteLease(lease, ever)).toMatchObject({ value: hostValue(99) })
+    expect(await textOf('subnets/10.5.1.0-24')).toBe(peerValue(99))
+  })
+
+  test('that is gone already is fine', async () => {
+    const lease = await create('10.5.1.0', 11)
+    await registry.revoke(lease.etcdLease, ever)
+    expect(await registry.deleteLease(lease, ever)).toBeUndefined()
+  })
+})
+
+describe('an etcd lease', () => {
+  test('is renewed by one RPC, which nobody sees', async () => {
+    const lease = await create('10.5.1.0', 11)
+    const { revision } = await registry.status(ever)
+    const rpcs = await site.rpcsOf(async () => {
+      expect(await registry.keepAlive(lease.etcdLease, ever)).toEqual({ ttlSeconds: 86_400 })
+    })
+    expect(rpcs).toEqual({ LeaseKeepAlive: 1 })
+    expect((await registry.status(ever)).revision).toBe(revision)
+  })
+
+  test('that is gone is expired', async () => {
+    const { ID } = await site.others.leaseClient.leaseGrant({ TTL: 60 })
+    const id = ID as EtcdLeaseId
+    expect(await registry.keepAlive(id, ever)).toEqual({ ttlSeconds: 60 })
+    await registry.revoke(id, ever)
+    expect(await registry.keepAlive(id, ever)).toBe('expired')
+    expect(await registry.timeToLive(id, ever)).toBeUndefined()
+    await registry.revoke(id, ever)
+  })
+
+  test('that was let run out is expired', async () => {
+    const { ID } = await site.others.leaseClient.leaseGrant({ TTL: 1 })
+    await site.others.put(`${PREFIX}/subnets/10.5.1.0-24`).value(peerValue(1)).lease(ID)
+    const follow = site.follow(registry)
+    const [gone] = await follow.waitForEvents(1)
+    expect(gone).toMatchObject({ kind: 'removed', key: `${PREFIX}/subnets/10.5.1.0-24` })
+    expect(await registry.keepAlive(ID as EtcdLeaseId, ever)).toBe('expired')
+    await follow.end()
+  })
+})
+
+test('the status names the member, and is one RPC', async () => {
+  const rpcs = await site.rpcsOf(async () => {
+    const { endpoint, latencyMs } = await registry.status(ever)
+    expect(endpoint).toBe(site.etcd.endpoint)
+    expect(latencyMs).toBeLessThan(100)
+  })
+  expect(rpcs).toEqual({ Range: 1 })
+})

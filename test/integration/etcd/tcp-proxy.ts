@@ -1,0 +1,78 @@
+/** A TCP proxy between a client and etcd that can be told to misbehave. */
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
+
+export class TcpProxy {
+  /** While false, connections are closed as soon as they are made. */
+  open = true
+  /** Bytes from the server after which a connection is cut. */
+  cutAfter = Number.POSITIVE_INFINITY
+  /** A request with this text goes through once, its answer does not: the connection is cut instead. */
+  loseAnswerTo: string | undefined
+  readonly #sockets = new Set<Socket>()
+
+  private constructor(
+    private readonly server: Server,
+    private readonly target: URL,
+  ) {}
+
+  /** @param tls makes it speak TLS towards the client */
+  static async start(target: string, tls?: TlsOptions): Promise<TcpProxy> {
+    const server = tls === undefined ? createServer() : createTlsServer({ ...tls, ALPNProtocols: ['h2'] })
+    const proxy = new TcpProxy(server, new URL(target))
+    server.on(tls === undefined ? 'connection' : 'secureConnection', (client: Socket) => proxy.#serve(client))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    return proxy
+  }
+
+  get address(): string {
+    return `127.0.0.1:${(this.server.address() as AddressInfo).port}`
+  }
+
+  get endpoint(): string {
+    return `http://${this.address}`
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  close(): void {
+    this.server.close()
+    this.cut()
+  }
+
+  #serve(client: Socket): void {
+    if (!this.open) {
+      client.destroy()
+      return
+    }
+    const server = connect(Number(this.target.port), this.target.hostname)
+    const both = [client, server]
+    const end = () => {
+      for (const socket of both) socket.destroy()
+    }
+    for (const socket of both) {
+      this.#sockets.add(socket.setNoDelay())
+      socket.on('error', end).on('close', () => {
+        this.#sockets.delete(socket)
+        end()
+      })
+    }
+    let received = 0
+    let mute = false
+    client.on('data', (chunk) => {
+      if (this.loseAnswerTo !== undefined && chunk.includes(this.loseAnswerTo)) {
+        this.loseAnswerTo = undefined
+        mute = true
+        setTimeout(end, 100)
+      }
+      server.write(chunk)
+    })
+    server.on('data', (chunk) => {
+      received += chunk.length
+      if (!mute) client.write(chunk)
+      if (received > this.cutAfter) end()
+    })
+  }
+}

@@ -1,0 +1,312 @@
+/** A host of the lab: a network namespace on the underlay in which overlayd runs as on a real machine. */
+import { mkdirSync, readFileSync } from 'node:fs'
+import { get } from 'node:http'
+import { join, resolve } from 'node:path'
+import { type Status, statusSchema } from '../../src/daemon/status'
+import { type KernelView, readKernel } from './kernel-view'
+import { execOk, inNamespace, ipBatch } from './namespace'
+import { type Command, type Exit, LongProcess, run } from './process'
+import { Pending, waitFor } from './wait'
+
+const ROOT = resolve(__dirname, '../..')
+/** The name of the bridge that stands for docker's. */
+const BRIDGE = 'docker0'
+
+/** What a host has to know of its lab. */
+export interface HostSite {
+  readonly name: string
+  /** On the underlay, with its prefix length in `underlay`. */
+  readonly address: string
+  /** Of the host alone; removed with the lab. */
+  readonly directory: string
+  readonly etcdEndpoint: string
+  readonly etcdPrefix: string
+}
+
+export interface StartOptions {
+  /** More flags, or other values of those that are given anyway: the last one counts. */
+  readonly flags?: Readonly<Record<string, string>>
+  readonly env?: NodeJS.ProcessEnv
+  /** A command that runs the daemon's command, e.g. `setpriv ...`. */
+  readonly wrapper?: readonly string[]
+}
+
+export interface SubnetEnv {
+  readonly network: string
+  /** `10.5.12.1/24` */
+  readonly subnet: string
+  readonly mtu: number
+}
+
+/** A container as the overlay sees it: a namespace with an address of its host's subnet, behind the host's bridge. */
+export interface Container {
+  readonly name: string
+  /** The same as its name. */
+  readonly namespace: string
+  readonly address: string
+}
+
+export class Host {
+  static readonly device = 'flannel.1'
+  readonly subnetFile: string
+  readonly runDirectory: string
+  #daemon: LongProcess | undefined
+  #startOptions: StartOptions = {}
+  #containers: Container[] = []
+
+  constructor(private readonly site: HostSite) {
+    this.subnetFile = join(site.directory, 'subnet.env')
+    this.runDirectory = join(site.directory, 'run')
+    mkdirSync(this.runDirectory, { recursive: true })
+  }
+
+  get name(): string {
+    return this.site.name
+  }
+
+  get namespace(): string {
+    return this.site.name
+  }
+
+  /** Its address on the underlay. */
+  get address(): string {
+    return this.site.address
+  }
+
+  /** The daemon that was started last. */
+  get daemon(): LongProcess {
+    if (this.#daemon === undefined) throw new Error(`overlayd was never started on ${this.name}`)
+    return this.#daemon
+  }
+
+  get running(): boolean {
+    return this.#daemon?.running ?? false
+  }
+
+  get containers(): readonly Container[] {
+    return this.#containers
+  }
+
+  /** Starts overlayd and does not wait for anything. */
+  start(options: StartOptions = {}): LongProcess {
+    if (this.running) throw new Error(`overlayd runs already on ${this.name}`)
+    this.#startOptions = options
+    this.#daemon = this.spawn(options)
+    return this.#daemon
+  }
+
+  /** Runs overlayd beside what {@link start} started; whoever calls it has to end it. */
+  spawn(options: StartOptions = {}): LongProcess {
+    const flags = {
+      'etcd-endpoints': this.site.etcdEndpoint,
+      'etcd-prefix': this.site.etcdPrefix,
+      iface: 'eth0',
+      'subnet-file': this.subnetFile,
+      'run-dir': this.runDirectory,
+      v: '1',
+      ...options.flags,
+    }
+    const command = [
+      ...(options.wrapper ?? []),
+      process.execPath,
+      join(ROOT, 'dist/overlayd.js'),
+      ...Object.entries(flags).map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
+    ]
+    return new LongProcess(`overlayd on ${this.name}`, inNamespace(this.namespace, command), {
+      ...process.env,
+      ...options.env,
+    })
+  }
+
+  /** Ends the daemon and waits for that. */
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
+    return this.daemon.stop(signal)
+  }
+
+  /** Stops the daemon by a signal and starts it as it was started before. */
+  async restart(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.stop(signal)
+    this.start(this.#startOptions)
+  }
+
+  /** The status document, straight from the control socket, or why there is none. */
+  async status(): Promise<Status | Pending> {
+    const text = await httpGet(join(this.runDirectory, 'overlayd.sock'), '/status')
+    return text instanceof Pending ? text : statusSchema.parse(JSON.parse(text))
+  }
+
+  /** Runs overlayctl for this host's daemon. */
+  overlayctl(...args: readonly string[]) {
+    const [command = 'status', ...rest] = args
+    return run(
+      inNamespace(this.namespace, [
+        process.execPath,
+        join(ROOT, 'dist/overlayctl.js'),
+        command,
+        `--run-dir=${this.runDirectory}`,
+        ...rest,
+      ]),
+    )
+  }
+
+  /** Waits until the status document is as wanted. */
+  waitForStatus(what: string, wanted: (status: Status) => boolean, timeoutMs = 10_000): Promise<Status> {
+    return waitFor(
+      `the status of ${this.name}: ${what}`,
+      async () => {
+        const status = await this.status()
+        if (status instanceof Pending) return status
+        return wanted(status) ? status : new Pending(summarize(status))
+      },
+      { timeoutMs, context: () => this.#daemon?.tail() ?? '' },
+    )
+  }
+
+  /** Waits until the daemon is healthy and the kernel has exactly this number of peers. */
+  waitConverged(peers: number, timeoutMs?: number): Promise<Status> {
+    return this.waitForStatus(
+      `healthy and converged with ${peers} peers`,
+      (status) =>
+        status.state === 'healthy' &&
+        status.convergence.converged &&
+        status.peers.filter((peer) => peer.state === 'ok').length === peers,
+      timeoutMs,
+    )
+  }
+
+  /** What the daemon wrote for Docker; waits for it. */
+  subnetEnv(): Promise<SubnetEnv> {
+    return waitFor(
+      `${this.subnetFile}`,
+      () => {
+        try {
+          return parseSubnetEnv(readFileSync(this.subnetFile, 'utf8'))
+        } catch (error) {
+          return new Pending(String(error))
+        }
+      },
+      { context: () => this.#daemon?.tail() ?? '' },
+    )
+  }
+
+  /** Its overlay device's objects, as iproute2 shows them. */
+  kernel(): Promise<KernelView> {
+    return readKernel(this.namespace, Host.device)
+  }
+
+  /** Waits until iproute2 shows the device's objects as wanted. */
+  waitForKernel(
+    what: string,
+    wanted: (view: KernelView) => boolean,
+    timeoutMs = 10_000,
+  ): Promise<KernelView> {
+    return waitFor(
+      `the kernel of ${this.name}: ${what}`,
+      async () => {
+        const view = await this.kernel()
+        return wanted(view) ? view : new Pending(JSON.stringify(view))
+      },
+      { timeoutMs, context: () => this.#daemon?.tail() ?? '' },
+    )
+  }
+
+  /** Waits until something about the host holds. */
+  waitUntil(what: string, holds: () => Promise<boolean>, timeoutMs = 10_000): Promise<true> {
+    return waitFor(`${this.name}: ${what}`, async () => (await holds()) || new Pending('it is not so'), {
+      timeoutMs,
+      context: () => this.#daemon?.tail() ?? '',
+    })
+  }
+
+  /** Its overlay device, by iproute2. */
+  async link(): Promise<{ readonly mac: string; readonly mtu: number }> {
+    const shown = await this.exec('ip', '-o', 'link', 'show', 'dev', Host.device)
+    const match = / mtu (\d+) .* link\/ether ([0-9a-f:]{17})/.exec(shown)
+    if (match?.[2] === undefined) throw new Error(`not the line of a device: ${shown}`)
+    return { mac: match[2], mtu: Number(match[1]) }
+  }
+
+  /** Runs a command on the host that has to succeed. */
+  exec(...command: Command): Promise<string> {
+    return execOk(this.namespace, command)
+  }
+
+  /** Adds a container in the host's subnet, and with the first one the bridge, sized as Docker would by subnet.env. */
+  async addContainer(): Promise<Container> {
+    const { subnet, mtu } = await this.subnetEnv()
+    const [gateway = '', length = ''] = subnet.split('/')
+    const number = this.#containers.length + 1
+    const name = `${this.name}-c${number}`
+    const address = gateway.replace(/\d+$/, (last) => `${Number(last) + number}`)
+    const bridge =
+      number > 1
+        ? []
+        : [
+            `link add ${BRIDGE} mtu ${mtu} type bridge`,
+            `address add ${subnet} dev ${BRIDGE}`,
+            `link set ${BRIDGE} up`,
+          ]
+    await ipBatch(undefined, [`netns add ${name}`])
+    await ipBatch(this.namespace, [
+      ...bridge,
+      `link add veth${number} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${name}`,
+      `link set veth${number} master ${BRIDGE} up`,
+    ])
+    await ipBatch(name, [
+      'link set lo up',
+      `address add ${address}/${length} dev eth0`,
+      'link set eth0 up',
+      `route add default via ${gateway}`,
+    ])
+    const container = { name, namespace: name, address }
+    this.#containers.push(container)
+    return container
+  }
+}
+
+/** A GET over a unix socket; a daemon that does not answer (yet) is no error. */
+function httpGet(socketPath: string, path: string): Promise<string | Pending> {
+  return new Promise((resolve) => {
+    const failed = (error: Error) => resolve(new Pending(error.message))
+    const request = get({ socketPath, path, agent: false, timeout: 5000 }, (response) => {
+      let body = ''
+      response.setEncoding('utf8').on('data', (text: string) => {
+        body += text
+      })
+      response.on('error', failed)
+      response.on('end', () =>
+        resolve(response.statusCode === 200 ? body : new Pending(`HTTP ${response.statusCode}`)),
+      )
+    })
+    request.on('timeout', () => request.destroy(new Error('the control socket does not answer')))
+    request.on('error', failed)
+  })
+}
+
+function parseSubnetEnv(text: string): SubnetEnv {
+  const value = (name: string): string => {
+    const match = new RegExp(`^${name}=(.+)$`, 'm').exec(text)
+    if (match?.[1] === undefined) throw new Error(`no ${name} in ${JSON.stringify(text)}`)
+    return match[1]
+  }
+  return {
+    network: value('FLANNEL_NETWORK'),
+    subnet: value('FLANNEL_SUBNET'),
+    mtu: Number(value('FLANNEL_MTU')),
+  }
+}
+
+/** A status document in a line, for the message of a wait that failed. */
+function summarize(status: Status): string {
+  const peers = status.peers.map(
+    ({ subnet, state, reason }) => `${subnet} ${state}${reason === undefined ? '' : ` (${reason})`}`,
+  )
+  return JSON.stringify({
+    state: status.state,
+    problems: status.problems,
+    phase: status.daemon.phase,
+    convergence: status.convergence,
+    etcd: status.etcd,
+    peers: peers.length > 10 ? `${peers.length} peers` : peers,
+  })
+}

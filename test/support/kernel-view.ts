@@ -1,0 +1,80 @@
+/** What a namespace's kernel holds on the overlay device, read by iproute2, so not by the code under test. Lines, sorted. */
+import { z } from 'zod'
+import type { FakePeer } from './leases'
+import { exec } from './namespace'
+import type { Command } from './process'
+
+export interface KernelView {
+  /** `10.5.2.0/24 via 10.5.2.0 onlink` */
+  readonly routes: readonly string[]
+  /** `10.5.2.0 02:00:00:00:00:02`, the permanent ones. */
+  readonly neighbours: readonly string[]
+  /** `02:00:00:00:00:02 192.168.77.12` */
+  readonly fdb: readonly string[]
+  /** `10.5.2.0`: the gateways of nexthop objects. */
+  readonly nexthops: readonly string[]
+}
+
+/** What a peer has in a kernel, if all is right. */
+export function expectedObjects(peer: FakePeer) {
+  const gateway = peer.subnet.replace(/-\d+$/, '')
+  return {
+    route: `${peer.subnet.replace('-', '/')} via ${gateway} onlink`,
+    neighbour: `${gateway} ${peer.mac}`,
+    fdb: `${peer.mac} ${peer.publicIp}`,
+    nexthop: gateway,
+  }
+}
+
+/** Whether all that a peer needs is there. */
+export function holdsPeer(view: KernelView, peer: FakePeer): boolean {
+  const { route, neighbour, fdb, nexthop } = expectedObjects(peer)
+  return (
+    view.routes.includes(route) &&
+    view.neighbours.includes(neighbour) &&
+    view.fdb.includes(fdb) &&
+    view.nexthops.includes(nexthop)
+  )
+}
+
+/** Every line that has to do with a peer's subnet or MAC. */
+export function tracesOf(view: KernelView, peer: FakePeer): string[] {
+  const gateway = peer.subnet.replace(/-\d+$/, '')
+  return Object.values(view)
+    .flat()
+    .filter((line: string) => line.split(/[ /]/).some((word) => word === gateway || word === peer.mac))
+}
+
+const flags = z.array(z.string()).default([])
+const routes = z.array(z.object({ dst: z.string(), gateway: z.string().default('-'), flags }))
+const neighbours = z.array(z.object({ dst: z.string(), lladdr: z.string().default('-'), state: flags }))
+const fdb = z.array(z.object({ mac: z.string(), dst: z.string().default('-') }))
+const nexthops = z.array(z.object({ gateway: z.string().default('-') }))
+
+/** Reads it; a device that does not exist has nothing. */
+export async function readKernel(namespace: string, device: string): Promise<KernelView> {
+  const show = async <T>(schema: z.ZodType<T[]>, command: Command): Promise<T[]> => {
+    const { code, stdout, stderr } = await exec(namespace, command)
+    if (code !== 0 && !/Cannot find device|does not exist/.test(stderr)) {
+      throw new Error(`\`${command.join(' ')}\` failed in ${namespace}: ${stderr.trim()}`)
+    }
+    return stdout.trim() === '' ? [] : schema.parse(JSON.parse(stdout))
+  }
+  const [routeList, neighbourList, fdbList, nexthopList] = await Promise.all([
+    show(routes, ['ip', '-4', '-j', 'route', 'show', 'dev', device]),
+    show(neighbours, ['ip', '-4', '-j', 'neigh', 'show', 'dev', device]),
+    show(fdb, ['bridge', '-j', 'fdb', 'show', 'dev', device]),
+    show(nexthops, ['ip', '-j', 'nexthop', 'show', 'dev', device]),
+  ])
+  return {
+    routes: routeList
+      .map((route) => `${route.dst} via ${route.gateway}${route.flags.includes('onlink') ? ' onlink' : ''}`)
+      .sort(),
+    neighbours: neighbourList
+      .filter((neighbour) => neighbour.state.includes('PERMANENT'))
+      .map((neighbour) => `${neighbour.dst} ${neighbour.lladdr}`)
+      .sort(),
+    fdb: fdbList.map((entry) => `${entry.mac} ${entry.dst}`).sort(),
+    nexthops: nexthopList.map((nexthop) => nexthop.gateway).sort(),
+  }
+}

@@ -1,0 +1,83 @@
+/** Leases of hosts that do not exist, put into etcd byte for byte as flannel writes them. */
+import type { Etcd3 } from 'etcd3'
+
+/** What a lease says, and where. */
+export interface FakePeer {
+  /** As in a key: `10.5.77.0-24`. */
+  readonly subnet: string
+  readonly publicIp: string
+  readonly mac: string
+}
+
+/** Day-long, as flannel's. */
+const TTL_SECONDS = 86_400
+/** Operations etcd takes in one transaction (its default `--max-txn-ops`). */
+const TXN_OPERATIONS = 128
+const GRANTS_AT_ONCE = 64
+
+export const leaseKey = (prefix: string, subnet: string): string => `${prefix}/subnets/${subnet}`
+
+export function leaseValue({ publicIp, mac }: FakePeer): string {
+  return JSON.stringify({
+    PublicIP: publicIp,
+    PublicIPv6: null,
+    BackendType: 'vxlan',
+    BackendData: { VNI: 1, VtepMAC: mac },
+  })
+}
+
+/** A peer of the lab's own network, apart from the subnets that real hosts are likely to get; numbers 0 to 99. */
+export function fakePeer(number: number): FakePeer {
+  const octet = number.toString(16).padStart(2, '0')
+  return {
+    subnet: `10.5.${150 + number}.0-24`,
+    publicIp: `172.16.0.${number + 1}`,
+    mac: `02:fa:4e:00:00:${octet}`,
+  }
+}
+
+/** Puts peers, each bound to an etcd lease of its own. */
+export async function putPeers(client: Etcd3, prefix: string, peers: readonly FakePeer[]): Promise<void> {
+  for (const some of chunks(peers, TXN_OPERATIONS)) {
+    const grants: string[] = []
+    for (const together of chunks(some, GRANTS_AT_ONCE)) {
+      grants.push(...(await Promise.all(together.map(() => grantLease(client)))))
+    }
+    await client.kv.txn({
+      success: some.map((peer, index) => ({
+        request_put: {
+          key: Buffer.from(leaseKey(prefix, peer.subnet)),
+          value: Buffer.from(leaseValue(peer)),
+          lease: grants[index] ?? '0',
+        },
+      })),
+    })
+  }
+}
+
+async function grantLease(client: Etcd3): Promise<string> {
+  return (await client.leaseClient.leaseGrant({ TTL: TTL_SECONDS })).ID
+}
+
+/**
+ * As many peers as wanted: subnets of /24 from `10.<first>.0.0` upwards, addresses from 172.16.0.1 upwards, MACs from
+ * 02:00:00:00:00:01 upwards.
+ */
+export function manyPeers(count: number, firstSubnet = 0x0a80_0000): FakePeer[] {
+  return Array.from({ length: count }, (_, index) => ({
+    subnet: `${dotted(firstSubnet + index * 256)}-24`,
+    publicIp: dotted(0xac10_0001 + index),
+    mac: `02:00:${(index + 1)
+      .toString(16)
+      .padStart(8, '0')
+      .replace(/(..)(?=.)/g, '$1:')}`,
+  }))
+}
+
+const dotted = (bits: number): string => [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.')
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) =>
+    items.slice(index * size, (index + 1) * size),
+  )
+}
