@@ -10,7 +10,7 @@ import { Registry } from './etcd/registry'
 import { Kernel } from './kernel/kernel'
 import { describeError } from './model/errors'
 
-/** Milliseconds from the request to stop until the process ends whatever still runs: the kernel needs nothing of us. */
+/** Milliseconds until the process ends whatever still runs: the kernel needs nothing of us. */
 const STOP_DEADLINE = 800
 
 async function main(): Promise<number> {
@@ -41,8 +41,8 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     // The second one has its default effect.
     process.once(name, () => {
       log.info(`${name}: stopping; the kernel keeps everything`)
-      setTimeout(() => process.exit(0), STOP_DEADLINE).unref()
       stop.abort()
+      end(0)
     })
   }
   const crash = (error: unknown): never => {
@@ -65,12 +65,12 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
   }
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code
-  },
-  (error: unknown) => {
-    process.stderr.write(`overlayd: ${describeError(error)}\n`)
-    process.exitCode = error instanceof UsageError ? 2 : 1
-  },
-)
+function end(code: number): void {
+  process.exitCode = code
+  setTimeout(() => process.exit(), STOP_DEADLINE).unref()
+}
+
+main().then(end, (error: unknown) => {
+  process.stderr.write(`overlayd: ${describeError(error)}\n`)
+  end(error instanceof UsageError ? 2 : 1)
+})

@@ -66,14 +66,9 @@ export class Daemon {
     const failure = new AbortController()
     const signal = AbortSignal.any([stop, failure.signal])
     const fail = (error: unknown): void => failure.abort(error)
-    try {
-      await this.#follow(signal, fail)
-    } catch (error) {
-      if (!signal.aborted) throw error
-    } finally {
-      await close(server)
-    }
-    if (failure.signal.aborted) throw failure.signal.reason
+    await this.#follow(signal, fail).catch(fail)
+    await close(server)
+    if (failure.signal.aborted && !stop.aborted) throw failure.signal.reason
   }
 
   status(): Promise<Status> {
@@ -226,7 +221,12 @@ export class Daemon {
     if (written) this.log.info(`subnet file: wrote ${this.options['subnet-file']}`)
     this.#phase = 'running'
     this.log.info(`ready: ${formatIpv4Prefix(subnet)} on ${linkName(config)}, ${peers.size} peers`)
-    notifySystemd('READY=1')
+    try {
+      notifySystemd('READY=1')
+    } catch (error) {
+      // systemd will make of it what it wants; the host works.
+      this.log.error(describeError(error))
+    }
   }
 
   /** Takes in what etcd tells while running. */

@@ -25,7 +25,8 @@ export function notifySystemd(state: string, socketPath = process.env['NOTIFY_SO
   const address = socketAddress(socketPath)
   const libc = koffi.load('libc.so.6')
   const socket = libc.func('int socket(int, int, int)')
-  const sendto = libc.func('ssize_t sendto(int, const void*, size_t, int, const void*, unsigned int)')
+  // ssize_t is a long on Linux.
+  const sendto = libc.func('long sendto(int, const void*, size_t, int, const void*, unsigned int)')
   const close = libc.func('int close(int)')
   const fd: number = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)
   if (fd < 0) throw notifyError(socketPath, koffi.errno())

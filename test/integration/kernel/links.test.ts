@@ -153,7 +153,7 @@ test('MAC, MTU and learning change in place, together or alone, while the device
   expect(await existing(kernel, name)).toMatchObject({ mtu: 1450, vxlan: { learning: false } })
   await expect(kernel.applyLink({ kind: 'change-link', index, name, mtu: 20 })).rejects.toMatchObject({
     errnoName: 'EINVAL',
-    message: expect.stringContaining('cannot change the device flannel.1: '),
+    message: expect.stringContaining('cannot correct the device flannel.1: '),
   })
 })
 

@@ -186,7 +186,8 @@ test("a stranger's route of the same prefix is neither overwritten nor deleted",
     expect(failures.map(({ operation }) => operation.kind)).toEqual(['set-route'])
     expect(failures[0]?.error).toMatchObject({
       errnoName: 'EEXIST',
-      message: 'cannot add the route to 10.16.1.0/24 through nexthop 10001: file already exists (EEXIST)',
+      message:
+        'cannot add the route to 10.16.1.0/24 through nexthop 10001 proto 79: file already exists (EEXIST)',
     })
     const plain = routeOf(peer, 'gateway')
     expect((await kernel.apply(index, [{ kind: 'set-route', route: plain, replace: false }])).length).toBe(1)
