@@ -275,10 +275,10 @@ describe('when etcd fails', () => {
     await first.put('subnets/10.5.1.0-24', peerValue(1))
     await first.put('config', CONFIG)
     await follow.waitForEvents(1)
+    const from = follow.updates.length
     await first.stop()
     const second = await Site.start({ clientPort: port })
     try {
-      const from = follow.updates.length
       expect((await follow.waitFor('snapshot', { from })).snapshot).toMatchObject({
         leases: [],
         config: undefined,
