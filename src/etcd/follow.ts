@@ -1,8 +1,8 @@
 /** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IWatchResponse } from 'etcd3'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import type { Revision } from '../model/lease'
-import { backoffMs, GOOD_AFTER_MS } from './backoff'
 import type { EtcdClient } from './client'
 import { EtcdError, toEtcdError } from './errors'
 import type { Keys } from './keys'
@@ -11,6 +11,10 @@ import { type ReadSnapshot, readSnapshot } from './snapshot'
 import { decodeEvent, type RegistryEvent, type UpdateQueue } from './updates'
 import { watch } from './watch'
 
+/** Wait between two attempts. */
+const RECONNECT: BackoffBounds = { first: 100, most: 2000 }
+/** A stream that lived that many milliseconds was a good one: the next wait is short again. */
+const GOOD_AFTER_MS = RECONNECT.most
 /** Wait before a re-list that events have overtaken is repeated, in milliseconds. */
 const OVERTAKEN_MS = 1000
 
@@ -55,7 +59,9 @@ export class Follower {
         this.#lost = true
         this.queue.push({ kind: 'lost', error })
         this.#failures = Date.now() - started > GOOD_AFTER_MS ? 1 : this.#failures + 1
-        await sleep(backoffMs(this.#failures, Math.random()), undefined, { signal }).catch(ignoreAbort)
+        await sleep(backoffDelay(this.#failures, RECONNECT, Math.random), undefined, { signal }).catch(
+          ignoreAbort,
+        )
       }
     }
   }
