@@ -40,6 +40,9 @@ export interface Member {
   readonly reconciler: Reconciler
 }
 
+/** Lines about rejected leases at the start. */
+const MOST_REJECTED_LINES = 20
+
 export class Daemon {
   #phase: DaemonView['phase'] = 'starting'
   #member: Member | undefined
@@ -193,7 +196,7 @@ export class Daemon {
     // Before the first dump, so that what changes after it is not missed.
     this.kernel.onChange((change) => reconciler.kernelChanged(change))
     reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
-    for (const { key, reason } of peers.rejected()) this.#logRejected(key, reason)
+    this.#logAllRejected(peers)
     await enableIpForward()
     await reconciler.syncAll(signal)
     const keeper = new LeaseKeeper(this.registry, lease, value, this.log)
@@ -289,6 +292,14 @@ export class Daemon {
         : `the network config in etcd ${text === undefined ? 'was deleted' : 'has changed'} since the start; it takes effect at the next start`
     if (problem !== undefined && problem !== this.#configProblem) this.log.warn(`config: ${problem}`)
     this.#configProblem = problem
+  }
+
+  /** A log that is flooded says nothing; `overlayctl status` lists them all. */
+  #logAllRejected(peers: PeerTable): void {
+    const rejected = [...peers.rejected()]
+    for (const { key, reason } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logRejected(key, reason)
+    const more = rejected.length - MOST_REJECTED_LINES
+    if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }
 
   #logRejected(key: string, reason: string): void {

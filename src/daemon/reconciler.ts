@@ -97,13 +97,10 @@ export class Reconciler {
    */
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
-    const revision = this.#wantedRevision
     this.#fullDue = started + PERIOD * (0.9 + 0.2 * this.random())
+    const link = await this.#ensureDevice(signal)
     this.#scope = emptyScope()
-    const { link, operations } = await ensureLink(this.kernel, this.target.link, this.log, signal)
-    this.#link = link
-    this.kernel.watchLink(link.index)
-    this.#operations += operations + (await this.#ensureAddress(link, signal))
+    const revision = this.#wantedRevision
     const desired = desiredObjects(this.target.peers.peers(), this.#style)
     this.#memory = remember(await this.kernel.observe(link.index, signal))
     const changes = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
@@ -112,6 +109,8 @@ export class Reconciler {
     const took = performance.now() - started
     const spacing = Math.min(SPACING.most, Math.max(SPACING.least, SPACING.factor * took))
     this.#fullEarliest = performance.now() + spacing
+    // What was notified meanwhile, our own work on the device among it, may wait that long too.
+    this.#fullDue = Math.max(this.#fullDue, this.#fullEarliest)
     this.log.debug(
       `kernel: compared everything: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
     )
@@ -201,13 +200,18 @@ export class Reconciler {
     this.#settled(revision)
   }
 
-  async #ensureAddress(link: ObservedLink, signal: AbortSignal): Promise<number> {
-    const { subnet, network } = this.target
+  /** Makes the device right, with its address and up. */
+  async #ensureDevice(signal: AbortSignal): Promise<ObservedLink> {
+    const { subnet, network, link: desired } = this.target
+    const { link, operations } = await ensureLink(this.kernel, desired, this.log, signal)
+    this.#link = link
+    this.kernel.watchLink(link.index)
     const addresses = await this.kernel.linkAddresses(link.index, signal)
-    const operations = diffAddresses(desiredAddress(subnet), network, link, addresses)
-    await applyLinkOperations(this.kernel, operations, this.log, signal)
-    if (operations.length > 0) this.#link = (await this.kernel.link(link.name, signal)) ?? link
-    return operations.length
+    const corrections = diffAddresses(desiredAddress(subnet), network, link, addresses)
+    await applyLinkOperations(this.kernel, corrections, this.log, signal)
+    if (corrections.length > 0) this.#link = (await this.kernel.link(link.name, signal)) ?? link
+    this.#operations += operations + corrections.length
+    return link
   }
 
   async #apply(

@@ -155,7 +155,11 @@ export class Host {
       `the status of ${this.name}: ${what}`,
       async () => {
         const status = await this.status()
-        if (status instanceof Pending) return status
+        if (status instanceof Pending) {
+          if (!this.running)
+            throw new Error(`waited for ${what}, and the daemon has ended\n${this.daemon.tail()}`)
+          return status
+        }
         return wanted(status) ? status : new Pending(summarize(status))
       },
       { timeoutMs, context: () => this.#daemon?.tail() ?? '' },
