@@ -2,9 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type Container, ETCD_ADDRESS, Host, Lab, NETWORK_CONFIG } from '../test/support/lab'
+import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/support/lab'
 import { runOk } from '../test/support/process'
 
+const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
 /** Up to this many hosts, every container pings every other; above, only the next one and back. */
 const ALL_PAIRS_UP_TO = 4
 /** So many hosts are drawn. */
@@ -32,7 +33,7 @@ interface Site {
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { hosts: { type: 'string' }, keep: { type: 'boolean' } } })
   const count = Number(values.hosts ?? 2)
-  const lab = await Lab.create({ hosts: count })
+  const lab = await Lab.create({ hosts: count, config: NETWORK_CONFIG })
   try {
     await show(lab)
   } catch (error) {

@@ -16,7 +16,12 @@ export class KernelMonitor {
   /** Starts to listen in a namespace. Everything that happens after the answer is seen. */
   static async start(namespace: string): Promise<KernelMonitor> {
     const monitor = new KernelMonitor(namespace)
-    await monitor.#mark()
+    try {
+      await monitor.#mark()
+    } catch (error) {
+      await monitor.stop()
+      throw error
+    }
     return monitor
   }
 

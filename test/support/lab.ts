@@ -22,7 +22,8 @@ import { run } from './process'
 export { type Container, Host } from './host'
 
 export const ETCD_PREFIX = '/coreos.com/network'
-export const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
+/** Real hosts take subnets up to 10.5.99.0, so that a test can put leases above without getting into their way. */
+export const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","SubnetMax":"10.5.99.0","Backend":{"Type":"vxlan"}}'
 
 const LAB_ADDRESS = '192.168.77.1'
 export const ETCD_ADDRESS = '192.168.77.2'

@@ -26,7 +26,7 @@ export function leaseValue({ publicIp, mac }: FakePeer): string {
   })
 }
 
-/** A peer of the lab's own network, apart from the subnets that real hosts are likely to get; numbers 0 to 99. */
+/** A peer of the lab's network, in a subnet that no real host of the lab takes; numbers 0 to 99. */
 export function fakePeer(number: number): FakePeer {
   const octet = number.toString(16).padStart(2, '0')
   return {

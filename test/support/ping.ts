@@ -47,7 +47,12 @@ export class RunningPing {
   /** Starts it and waits for the first answer. */
   static async start(namespace: string, address: string, intervalMs = 5): Promise<RunningPing> {
     const running = new RunningPing(namespace, address, intervalMs)
-    await running.#process.waitForOutput(/icmp_seq=\d+ ttl/, { timeoutMs: 5000 })
+    try {
+      await running.#process.waitForOutput(/icmp_seq=\d+ ttl/, { timeoutMs: 5000 })
+    } catch (error) {
+      running.kill()
+      throw error
+    }
     return running
   }
 

@@ -103,11 +103,12 @@ test('a member that has lost its cluster is noticed, and followed again when it 
 }, 60_000)
 
 describe('TLS', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
+  let directory: string
   const path = (name: string) => join(directory, name)
   let proxy: TcpProxy
 
   beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
     const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
     openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test CA')

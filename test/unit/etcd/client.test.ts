@@ -22,7 +22,10 @@ test('TLS files are not read for http:// endpoints, as with flannel', async () =
 })
 
 describe('TLS', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
+  let directory: string
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
+  })
   afterAll(() => rmSync(directory, { recursive: true }))
   const file = (name: string) => {
     const path = join(directory, name)
