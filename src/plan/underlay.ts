@@ -9,7 +9,7 @@ import {
 } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { HostNetwork, ObservedLink } from '../model/kernel'
-import type { NetworkConfig } from '../model/network-config'
+import { ConfigError, type NetworkConfig } from '../model/network-config'
 
 export interface UnderlayOptions {
   /** Interface names or addresses, tried in order. */
@@ -41,13 +41,12 @@ export function chooseUnderlay(host: HostNetwork, options: UnderlayOptions): Und
 
 /**
  * Refuses a network that covers the address the underlay uses: routes of peers would then cut the host off.
- * @throws {OverlayError} `network-covers-underlay`
+ * @throws {ConfigError}
  */
 export function checkUnderlayOutside(config: NetworkConfig, underlay: Underlay): void {
   for (const address of [underlay.local, underlay.publicIp]) {
     if (!prefixContains(config.network, address)) continue
-    throw new OverlayError(
-      'network-covers-underlay',
+    throw new ConfigError(
       `Network ${formatIpv4Prefix(config.network)} contains ${formatIpv4(address)}, this host's own address on ${underlay.link.name}`,
       'choose a Network that no host address lies in',
     )

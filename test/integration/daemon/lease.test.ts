@@ -1,0 +1,115 @@
+/** Our own lease in etcd: raced for, deleted, taken, reserved. Whatever happens to it, the kernel keeps carrying. */
+import { writeFileSync } from 'node:fs'
+import { ETCD_PREFIX, Lab } from '../../support/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
+
+jest.setTimeout(60_000)
+
+const PEER = fakePeer(0)
+const STRANGER = fakePeer(1)
+
+let lab: Lab
+
+beforeAll(async () => {
+  lab = await Lab.create({ hosts: 4 })
+  await lab.putPeers(PEER)
+})
+afterAll(() => lab?.close())
+
+/** What etcd has under a host's key. */
+async function ownLease(number: number) {
+  const { subnet } = await lab.host(number).subnetEnv()
+  const key = leaseKey(ETCD_PREFIX, subnet.replace(/\d+\/24$/, '0-24'))
+  const [kv] = (await lab.client.get(key).exec()).kvs
+  return { key, value: kv?.value.toString(), etcdLease: kv?.lease, modRevision: kv?.mod_revision }
+}
+
+test('two hosts that want the same subnet get one each', async () => {
+  const [first, second] = [lab.host(1), lab.host(2)]
+  for (const host of [first, second]) writeFileSync(host.subnetFile, 'FLANNEL_SUBNET=10.5.77.1/24\n')
+  first.start()
+  second.start()
+  await lab.waitConverged(1)
+  const subnets = [(await first.subnetEnv()).subnet, (await second.subnetEnv()).subnet]
+  expect(subnets).toContain('10.5.77.1/24')
+  expect(new Set(subnets).size).toBe(2)
+  await second.stop()
+  await lab.client.delete().key((await ownLease(2)).key)
+})
+
+test('a key that was deleted is created again, the same, and the kernel is not touched', async () => {
+  const host = lab.host(1)
+  await host.waitConverged(1)
+  const before = { lease: await ownLease(1), kernel: await host.kernel(), link: await host.link() }
+  const monitor = await lab.monitor(host)
+  await lab.client.delete().key(before.lease.key)
+  await host.waitUntil('its key is there again', async () => (await ownLease(1)).value !== undefined)
+  const status = await host.waitConverged(1)
+  expect(status.lease).toMatchObject({ state: 'held' })
+  expect((await ownLease(1)).value).toBe(before.lease.value)
+  expect((await ownLease(1)).etcdLease).not.toBe('0')
+  expect(await monitor.changes()).toEqual([])
+  expect({ kernel: await host.kernel(), link: await host.link() }).toEqual({
+    kernel: before.kernel,
+    link: before.link,
+  })
+})
+
+test('an etcd lease that was revoked is replaced', async () => {
+  const host = lab.host(1)
+  const before = await ownLease(1)
+  await lab.client.leaseClient.leaseRevoke({ ID: before.etcdLease ?? '' })
+  await host.waitUntil('a new etcd lease', async () => {
+    const { etcdLease } = await ownLease(1)
+    return etcdLease !== undefined && etcdLease !== before.etcdLease
+  })
+  await host.waitConverged(1)
+})
+
+test('a key that someone else took is a conflict: loud, not written over, and the kernel goes on', async () => {
+  const host = lab.host(1)
+  const before = await ownLease(1)
+  const kernel = await host.kernel()
+  await lab.client.put(before.key).value(leaseValue(STRANGER))
+  const status = await host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict')
+  expect(status).toMatchObject({ state: 'degraded', problems: [expect.stringContaining(STRANGER.publicIp)] })
+  expect(host.daemon.output).toMatch(/error lease: CONFLICT.*delete the key/)
+  const ctl = await host.overlayctl('status')
+  expect(ctl.code).toBe(1)
+  // Others come and go meanwhile, as ever.
+  const newcomer = fakePeer(2)
+  await lab.putPeers(newcomer)
+  await host.waitForStatus('the newcomer', ({ peers }) => peers.length === 2)
+  await lab.deletePeer(newcomer)
+  await host.waitForStatus('the newcomer gone', ({ peers }) => peers.length === 1)
+  expect(await host.kernel()).toEqual(kernel)
+  expect((await ownLease(1)).value).toBe(leaseValue(STRANGER))
+
+  await lab.client.delete().key(before.key)
+  await host.waitConverged(1)
+  expect((await ownLease(1)).value).toBe(before.value)
+})
+
+test('a reservation is used and stays one', async () => {
+  const host = lab.host(3)
+  const reserved = { subnet: '10.5.99.0-24', publicIp: host.address, mac: '02:00:00:00:99:99' }
+  await lab.client.put(leaseKey(ETCD_PREFIX, reserved.subnet)).value(leaseValue(reserved))
+  host.start()
+  const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(status.lease).toMatchObject({ subnet: '10.5.99.0/24', state: 'held' })
+  expect(status.lease?.etcdLease).toBeUndefined()
+  expect(await ownLease(3)).toMatchObject({ etcdLease: '0' })
+  // The MAC it was reserved with is kept, so nothing had to be written.
+  expect(await host.link()).toMatchObject({ mac: reserved.mac })
+  await host.stop()
+})
+
+test('a key that cannot be read takes its subnet from the allocator, and only that', async () => {
+  const host = lab.host(4)
+  await lab.client.put(leaseKey(ETCD_PREFIX, '10.5.88.0-24')).value('garbage')
+  writeFileSync(host.subnetFile, 'FLANNEL_SUBNET=10.5.88.1/24\n')
+  host.start()
+  const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(status.lease?.subnet).not.toBe('10.5.88.0/24')
+  expect(await lab.client.get(leaseKey(ETCD_PREFIX, '10.5.88.0-24')).string()).toBe('garbage')
+})
