@@ -32,11 +32,17 @@ export interface PeerChange {
   readonly after: Peer | undefined
 }
 
+interface Rejection {
+  readonly reason: string
+  /** The lease, when it is good in itself and only clashes with a peer: it may be one when that peer leaves. */
+  readonly waiting: Lease | undefined
+}
+
 export class PeerTable {
   /** lease key -> peer */
   readonly #peers = new Map<string, Peer>()
   /** lease key -> the lease or what could not be read of it, with the reason */
-  readonly #rejected = new Map<string, { readonly lease: Lease | UnreadableLease; readonly reason: string }>()
+  readonly #rejected = new Map<string, Rejection>()
   /** subnet address -> lease key, of the peers */
   readonly #bySubnet = new Map<Ipv4, string>()
   /** MAC -> lease keys, of the peers; several only for one host's several leases */
@@ -101,22 +107,29 @@ export class PeerTable {
   /** Takes in a new or changed lease. */
   put(lease: Lease): PeerChange[] {
     if (lease.key === this.own.key) return []
-    const result = this.#judge(lease)
-    if (typeof result === 'string') {
-      this.#rejected.set(lease.key, { lease, reason: result })
+    const peer = judgeAlone(lease, this.config, this.own)
+    if (typeof peer === 'string') {
+      this.#rejected.set(lease.key, { reason: peer, waiting: undefined })
+      return []
+    }
+    const clash = this.#clash(peer)
+    if (clash !== undefined) {
+      this.#rejected.set(lease.key, { reason: clash, waiting: lease })
       return []
     }
     this.#rejected.delete(lease.key)
     const before = this.#peers.get(lease.key)
-    if (samePeer(before, result)) return []
+    if (samePeer(before, peer)) return []
     if (before !== undefined) this.#forget(before)
-    this.#admit(result)
-    return [{ before, after: result }, ...(before === undefined ? [] : this.#reconsider())]
+    this.#admit(peer)
+    return [{ before, after: peer }, ...(before === undefined ? [] : this.#reconsider())]
   }
 
   /** Takes in that a lease is there and cannot be read. */
   putUnreadable(lease: UnreadableLease): void {
-    if (lease.key !== this.own.key) this.#rejected.set(lease.key, { lease, reason: lease.reason })
+    if (lease.key !== this.own.key) {
+      this.#rejected.set(lease.key, { reason: lease.reason, waiting: undefined })
+    }
   }
 
   /** Takes in that a lease is gone. */
@@ -130,10 +143,8 @@ export class PeerTable {
 
   /** A place became free: leases that were rejected for it may have it now, the oldest claim first. */
   #reconsider(): PeerChange[] {
-    const waiting = [...this.#rejected.values()].flatMap(({ lease }) => ('value' in lease ? lease : []))
-    return oldestFirst(waiting).flatMap((lease) =>
-      typeof this.#judge(lease) === 'string' ? [] : this.put(lease),
-    )
+    const waiting = [...this.#rejected.values()].flatMap((rejection) => rejection.waiting ?? [])
+    return oldestFirst(waiting).flatMap((lease) => this.put(lease))
   }
 
   #admit(peer: Peer): void {
@@ -149,12 +160,6 @@ export class PeerTable {
     const keys = this.#byMac.get(peer.mac)
     keys?.delete(peer.key)
     if (keys?.size === 0) this.#byMac.delete(peer.mac)
-  }
-
-  /** The peer a lease stands for, or why it is not believed. */
-  #judge(lease: Lease): Peer | string {
-    const peer = judgeAlone(lease, this.config, this.own)
-    return typeof peer === 'string' ? peer : (this.#clash(peer) ?? peer)
   }
 
   /** Why a lease that is good in itself cannot stand beside the other peers. */
