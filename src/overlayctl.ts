@@ -1,13 +1,19 @@
 #!/usr/bin/env node
-/** The operator's entry: `overlayctl status`. */
+/** The operator's entry: its commands and their flags. Each command loads only what it needs. */
 import yargs from 'yargs'
 import { hideBin } from 'yargs/helpers'
-import { EXIT, runStatus } from './cli/status'
+import { EXIT } from './cli/exit'
 import { parseOptions, UsageError, yargsOptions } from './daemon/options'
 import { readVersion } from './daemon/version'
-import { describeError } from './model/errors'
+import { describeError, OverlayError } from './model/errors'
 
-const SHARED = yargsOptions(['run-dir', 'etcd-endpoints', 'etcd-prefix', 'subnet-file'])
+const ETCD = yargsOptions(['etcd-endpoints', 'etcd-prefix'])
+const LOCAL = yargsOptions(['run-dir', 'subnet-file'])
+const JSON_ARGUMENT = {
+  type: 'string',
+  demandOption: true,
+  describe: "the config's JSON text; - reads it",
+} as const
 
 async function main(): Promise<number> {
   let code: number = EXIT.usage
@@ -21,7 +27,8 @@ async function main(): Promise<number> {
       'show network, lease, device, etcd and peers; exit code 0 healthy, 1 degraded, 2 nothing reachable',
       (command) =>
         command.options({
-          ...SHARED,
+          ...LOCAL,
+          ...ETCD,
           output: {
             alias: 'o',
             choices: ['text', 'json'] as const,
@@ -30,7 +37,68 @@ async function main(): Promise<number> {
           },
         }),
       async ({ output, ...flags }) => {
+        const { runStatus } = await import('./cli/status.js')
         code = await runStatus(parseOptions(flags, process.env), output)
+      },
+    )
+    .command('config', 'read, check and write the network config in etcd', (config) =>
+      config
+        .command(
+          'get',
+          'print it as it is; exit code 1 when it is missing or not valid',
+          (command) => command.options(ETCD),
+          async (flags) => {
+            const { getConfig } = await import('./cli/config.js')
+            await getConfig(parseOptions(flags, process.env))
+            code = EXIT.healthy
+          },
+        )
+        .command(
+          'validate <json>',
+          'say what a config means, or what is wrong with it',
+          (command) => command.positional('json', JSON_ARGUMENT),
+          async ({ json }) => {
+            const { validateConfig } = await import('./cli/config.js')
+            await validateConfig(json)
+            code = EXIT.healthy
+          },
+        )
+        .command(
+          'set <json>',
+          'check it, then write it over what is there',
+          (command) =>
+            command.positional('json', JSON_ARGUMENT).options({
+              ...ETCD,
+              'if-absent': { type: 'boolean', default: false, describe: 'leave one that is there' },
+            }),
+          async ({ json, 'if-absent': ifAbsent, ...flags }) => {
+            const { setConfig } = await import('./cli/config.js')
+            await setConfig(parseOptions(flags, process.env), json, ifAbsent)
+            code = EXIT.healthy
+          },
+        )
+        .demandCommand(1, 'get, validate or set is wanted'),
+    )
+    .command(
+      'docker-opts',
+      "write Docker's options out of subnet.env, as flannel's mk-docker-opts.sh does",
+      (command) =>
+        command.options({
+          f: { type: 'string', default: '/run/flannel/subnet.env', describe: 'subnet.env' },
+          d: { type: 'string', default: '/run/docker_opts.env', describe: 'file to write' },
+          i: {
+            type: 'boolean',
+            default: false,
+            describe: 'one variable per option (neither -i nor -c: both)',
+          },
+          c: { type: 'boolean', default: false, describe: 'all options in one variable' },
+          k: { type: 'string', default: 'DOCKER_OPTS', describe: 'name of that variable' },
+          m: { type: 'boolean', default: false, describe: 'leave out --ip-masq' },
+        }),
+      async ({ f, d, i, c, k, m }) => {
+        const { runDockerOptions } = await import('./cli/docker-options.js')
+        await runDockerOptions({ input: f, output: d }, { individual: i, combined: c, key: k, ipMasq: !m })
+        code = EXIT.healthy
       },
     )
     .demandCommand(1, 'a command is wanted')
@@ -46,12 +114,17 @@ async function main(): Promise<number> {
   return code
 }
 
+/** What stands between us and an answer, as against an answer that is bad. */
+function isUnreachable(error: unknown): boolean {
+  return error instanceof OverlayError && (error.code.startsWith('etcd-') || error.code === 'control-socket')
+}
+
 main().then(
   (code) => {
     process.exitCode = code
   },
   (error: unknown) => {
     process.stderr.write(`overlayctl: ${describeError(error)}\n`)
-    process.exitCode = EXIT.usage
+    process.exitCode = error instanceof UsageError || isUnreachable(error) ? EXIT.usage : EXIT.degraded
   },
 )

@@ -3,11 +3,9 @@
 import type { Options } from '../daemon/options'
 import type { Status } from '../daemon/status'
 import { readDaemonStatus } from './daemon-status'
+import { EXIT } from './exit'
 import { readLocalStatus } from './local-status'
 import { renderStatus } from './render-status'
-
-/** Exit codes. */
-export const EXIT = { healthy: 0, degraded: 1, unreachable: 2, usage: 2 } as const
 
 /** Prints the status and answers the exit code. */
 export async function runStatus(options: Options, output: 'text' | 'json'): Promise<number> {

@@ -127,6 +127,35 @@ export class Registry {
   }
 
   /**
+   * Writes the network config if it is still as it was read.
+   * @param expected its revision then, or `absent`
+   * @returns `changed` when it is not: nothing was written
+   */
+  async putConfig(
+    text: string,
+    expected: Revision | 'absent',
+    signal: AbortSignal,
+  ): Promise<'written' | 'changed'> {
+    const key = Buffer.from(this.#keys.config)
+    const value = Buffer.from(text)
+    const response = await this.#txn(
+      'write the network config',
+      {
+        compare: [
+          expected === 'absent'
+            ? { key, target: 'Version', result: 'Equal', version: '0' }
+            : { key, target: 'Mod', result: 'Equal', mod_revision: String(expected) },
+        ],
+        success: [{ request_put: { key, value } }],
+        failure: [{ request_range: { key } }],
+      },
+      signal,
+    )
+    // The same text may be there by a first try of ours whose answer was lost; in either case it is as wanted.
+    return response.succeeded || foundIn(response)?.value.equals(value) === true ? 'written' : 'changed'
+  }
+
+  /**
    * Deletes our key if it is still as `current` says, and the etcd lease with it.
    * @returns what is there instead; undefined when the key is gone
    */

@@ -1,9 +1,9 @@
 /** subnet.env: how Docker and CNI learn the host's subnet (flannel: pkg/subnet/subnet.go; format in the order written here). */
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
 import { formatIpv4Prefix, type Ipv4Prefix, ipv4, ipv4Network, parseIpv4Prefix } from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { writeFileAtomically } from './atomic-file'
 
 export interface SubnetEnv {
   readonly network: Ipv4Prefix
@@ -46,35 +46,29 @@ export async function readPreviousSubnet(
 }
 
 /**
- * Writes the file as a whole or not at all (hidden temporary file, fsync, rename), and not when it already says the same. A new file
- * gets mode 0644, an existing one keeps its mode.
+ * Writes the file as a whole or not at all, and not when it already says the same.
  * @returns whether it was written
  * @throws {OverlayError} `subnet-file`
  */
 export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<boolean> {
   const text = formatSubnetEnv(env)
   if ((await readIfThere(path)) === text) return false
-  const temporary = join(dirname(path), `.subnet.env.${process.pid}`)
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
-    const mode = await stat(path).then(
-      (info) => info.mode & 0o777,
-      () => 0o644,
-    )
-    const file = await open(temporary, 'w', mode)
-    try {
-      await file.chmod(mode)
-      await file.writeFile(text)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, path)
+    await writeFileAtomically(path, text)
     return true
   } catch (error) {
-    await rm(temporary, { force: true })
     throw subnetFileError(path, 'written', error)
   }
+}
+
+/**
+ * All variables of such a file, as text; none when it is missing.
+ * @throws {OverlayError} `subnet-file`
+ */
+export async function readSubnetVariables(
+  path: string,
+): Promise<Readonly<Record<string, string | undefined>>> {
+  return parseEnv((await readIfThere(path)) ?? '')
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {

@@ -135,7 +135,7 @@ export class Host {
     return text instanceof Pending ? text : statusSchema.parse(JSON.parse(text))
   }
 
-  /** Runs overlayctl for this host's daemon. */
+  /** Runs overlayctl on this host, `status` for its daemon. */
   overlayctl(...args: readonly string[]) {
     const [command = 'status', ...rest] = args
     return run(
@@ -143,7 +143,7 @@ export class Host {
         process.execPath,
         join(ROOT, 'dist/overlayctl.js'),
         command,
-        `--run-dir=${this.runDirectory}`,
+        ...(command === 'status' ? [`--run-dir=${this.runDirectory}`] : []),
         ...rest,
       ]),
     )

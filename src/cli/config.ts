@@ -1,0 +1,93 @@
+/** `overlayctl config`: reads, checks and writes the network config in etcd. */
+import { text as readAll } from 'node:stream/consumers'
+import type { Options } from '../daemon/options'
+import { openEtcd } from '../etcd/client'
+import { Registry } from '../etcd/registry'
+import { formatIpv4, formatIpv4Prefix, ipv4Size } from '../model/address'
+import { OverlayError } from '../model/errors'
+import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+
+/** Milliseconds for all of etcd. */
+const DEADLINE = 10_000
+
+/** Prints the config as it is in etcd. */
+export async function getConfig(options: Options): Promise<void> {
+  const config = await withRegistry(
+    options,
+    async (registry, signal) => (await registry.snapshot(signal)).config,
+  )
+  if (config === undefined) {
+    throw new OverlayError(
+      'no-config',
+      `there is no network config under ${options['etcd-prefix']}`,
+      `put one: overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,
+    )
+  }
+  process.stdout.write(`${config}\n`)
+  parseNetworkConfig(config)
+}
+
+/**
+ * Says what a config means, without etcd.
+ * @param json the text, or `-` for standard input
+ * @throws {ConfigError} naming the field, its value and the rule
+ */
+export async function validateConfig(json: string): Promise<void> {
+  process.stdout.write(`${explain(parseNetworkConfig(await readJson(json)))}\n`)
+}
+
+/**
+ * Writes a config that was checked, and only over what was there when it was read.
+ * @param json the text, or `-` for standard input
+ * @throws {ConfigError}, {OverlayError} `config-changed`
+ */
+export async function setConfig(options: Options, json: string, ifAbsent: boolean): Promise<void> {
+  const text = (await readJson(json)).trim()
+  const meaning = explain(parseNetworkConfig(text))
+  await withRegistry(options, async (registry, signal) => {
+    const { config, configRevision } = await registry.snapshot(signal)
+    if (config === text || (config !== undefined && ifAbsent)) {
+      process.stdout.write(
+        config === text ? 'unchanged: it is there already\n' : `unchanged: ${config} is there\n`,
+      )
+      return
+    }
+    if ((await registry.putConfig(text, configRevision ?? 'absent', signal)) === 'changed') {
+      throw new OverlayError(
+        'config-changed',
+        'someone else changed the network config at the same time; nothing was written',
+        'look at it: overlayctl config get, then try again',
+      )
+    }
+    const effect =
+      config === undefined ? 'hosts that wait for it start now' : 'running hosts take it at their next start'
+    process.stdout.write(`written; ${effect}\n${meaning}\n`)
+  })
+}
+
+function explain(config: NetworkConfig): string {
+  const { network, subnetLength, subnetMin, subnetMax, backend } = config
+  const count = (subnetMax - subnetMin) / ipv4Size(subnetLength) + 1
+  const port = backend.port === undefined ? "the kernel's default port (8472)" : `port ${backend.port}`
+  return (
+    `${formatIpv4Prefix(network)}: ${count} subnets of /${subnetLength}, ${formatIpv4(subnetMin)} to ${formatIpv4(subnetMax)}; ` +
+    `vxlan, VNI ${backend.vni}, ${port}`
+  )
+}
+
+async function readJson(json: string): Promise<string> {
+  // yargs makes an empty text of a lone dash.
+  return json === '-' || json === '' ? readAll(process.stdin) : json
+}
+
+async function withRegistry<T>(
+  options: Options,
+  use: (registry: Registry, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const client = await openEtcd({ endpoints: options['etcd-endpoints'] })
+  try {
+    return await use(new Registry(client, { prefix: options['etcd-prefix'] }), AbortSignal.timeout(DEADLINE))
+  } finally {
+    client.close()
+  }
+}
