@@ -7,6 +7,7 @@ import { readVersion } from './daemon/version'
 import { openEtcd } from './etcd/client'
 import { EtcdError } from './etcd/errors'
 import { Registry } from './etcd/registry'
+import { notifySystemd } from './host/sd-notify'
 import { Kernel } from './kernel/kernel'
 import { describeError } from './model/errors'
 
@@ -43,6 +44,11 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       log.info(`${name}: stopping; the kernel keeps everything`)
       stop.abort()
       end(0)
+      try {
+        notifySystemd(['STOPPING=1'])
+      } catch (error) {
+        log.warn(describeError(error))
+      }
     })
   }
   const crash = (error: unknown): never => {

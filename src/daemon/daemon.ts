@@ -8,7 +8,7 @@ import { etcdPrefix, keysUnder } from '../etcd/keys'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
-import { notifySystemd } from '../host/sd-notify'
+import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
 import { readPreviousSubnet, writeSubnetEnv } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
 import { enableIpForward } from '../kernel/sysctl'
@@ -40,6 +40,8 @@ export interface Member {
   readonly reconciler: Reconciler
 }
 
+/** Signs of life in the time after which systemd gives us up: one may be late. */
+const WATCHDOG_BEATS = 3
 /** Lines about rejected leases at the start. */
 const MOST_REJECTED_LINES = 20
 
@@ -50,6 +52,7 @@ export class Daemon {
   #configProblem: string | undefined
   #following: { readonly connected: boolean; readonly error?: string } = { connected: false }
   #revision: Revision | undefined
+  #toldStatus: string | undefined
 
   constructor(
     private readonly options: Options,
@@ -110,6 +113,7 @@ export class Daemon {
         this.log.warn(`etcd: ${error}; the kernel keeps everything, trying again`)
       }
       this.#following = { connected: false, error }
+      this.#notify([])
       return
     }
     if (!this.#following.connected) this.log.info('etcd: following')
@@ -129,7 +133,10 @@ export class Daemon {
       return
     }
     const { reconciler, keeper } = this.#member
-    reconciler.run(signal).catch(fail)
+    const watchdog = watchdogMilliseconds()
+    const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
+    const tell = (): void => this.#notify(watchdog === undefined ? [] : ['WATCHDOG=1'])
+    reconciler.run(signal, { every, tell }).catch(fail)
     keeper.run(signal).catch(fail)
     await this.#ready(this.#member)
   }
@@ -150,6 +157,7 @@ export class Daemon {
     if (this.#configProblem !== problem) this.log.warn(`config: ${problem}; waiting for a usable one`)
     this.#configProblem = problem
     this.#phase = 'waiting-for-config'
+    this.#notify([])
   }
 
   async #start(config: NetworkConfig, snapshot: Snapshot, signal: AbortSignal): Promise<Member> {
@@ -224,12 +232,34 @@ export class Daemon {
     if (written) this.log.info(`subnet file: wrote ${this.options['subnet-file']}`)
     this.#phase = 'running'
     this.log.info(`ready: ${formatIpv4Prefix(subnet)} on ${linkName(config)}, ${peers.size} peers`)
+    this.#notify(['READY=1'])
+  }
+
+  /** Tells systemd, with the line that `systemctl status` shows when that has changed. */
+  #notify(states: readonly string[]): void {
+    const line = `STATUS=${this.#statusLine()}`
+    const news = line === this.#toldStatus ? states : [...states, line]
+    if (news.length === 0) return
+    this.#toldStatus = line
     try {
-      notifySystemd('READY=1')
+      notifySystemd(news)
     } catch (error) {
       // systemd will make of it what it wants; the host works.
       this.log.error(describeError(error))
     }
+  }
+
+  #statusLine(): string {
+    if (this.#member === undefined) return this.#configProblem ?? 'starting'
+    const { keeper, peers, reconciler, config } = this.#member
+    const subnet = formatIpv4Prefix(keeper.own.subnet.ipv4)
+    const troubles = [
+      !this.#following.connected && 'etcd away',
+      keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
+      !reconciler.convergence.converged && 'kernel not converged',
+      this.#configProblem !== undefined && 'config changed',
+    ].filter((trouble) => trouble !== false)
+    return `${subnet} on ${linkName(config)}, ${peers.size} peers, ${troubles.join(', ') || 'healthy'}`
   }
 
   /** Takes in what etcd tells while running. */

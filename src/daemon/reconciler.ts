@@ -116,14 +116,18 @@ export class Reconciler {
     )
   }
 
-  /** Runs until the signal fires. */
-  async run(signal: AbortSignal): Promise<void> {
+  /**
+   * Runs until the signal fires.
+   * @param alive told whenever a pass is done or there is none to do, at least each `every` milliseconds: while a pass hangs it is not
+   */
+  async run(signal: AbortSignal, alive: { readonly every: number; tell(): void }): Promise<void> {
     const checkOverruns = setInterval(() => this.kernel.checkOverruns(), OVERRUN_CHECK)
     checkOverruns.unref()
     try {
       while (!signal.aborted) {
-        await this.#waker.sleep(this.#nextWork() - performance.now(), signal)
-        if (!signal.aborted) await this.#pass(signal)
+        await this.#waker.sleep(Math.min(this.#nextWork() - performance.now(), alive.every), signal)
+        if (!signal.aborted && this.#nextWork() <= performance.now()) await this.#pass(signal)
+        alive.tell()
       }
     } finally {
       clearInterval(checkOverruns)

@@ -76,6 +76,30 @@ describe('readiness', () => {
       socket.close()
     }
   })
+
+  test('signs of life, the state in a line and the stop are told as well', async () => {
+    const host = lab.host(2)
+    await host.stop()
+    const socket = new NotifySocket(join(lab.directory, 'watchdog'))
+    const told = (assignment: RegExp) => socket.received().filter((each) => assignment.test(each))
+    try {
+      host.start({ env: { NOTIFY_SOCKET: socket.path, WATCHDOG_USEC: '300000' } })
+      await host.waitUntil('ten signs of life', async () => told(/^WATCHDOG=1$/).length > 10)
+      expect(told(/^STATUS=/).at(-1)).toMatch(/^STATUS=10\.5\.\d+\.0\/24 on flannel\.1, 4 peers, healthy$/)
+      await lab.deletePeer(fakePeer(0))
+      await host.waitUntil('the new number of peers', async () => told(/ 3 peers, healthy$/).length === 1)
+      await host.stop()
+      await socket.waitFor('STOPPING=1')
+      // A watchdog that watches another process is none of ours.
+      host.start({ env: { NOTIFY_SOCKET: socket.path, WATCHDOG_USEC: '300000', WATCHDOG_PID: '1' } })
+      const before = told(/^WATCHDOG=1$/).length
+      await host.waitConverged(3)
+      expect(told(/^WATCHDOG=1$/)).toHaveLength(before)
+    } finally {
+      socket.close()
+    }
+    await lab.putPeers(fakePeer(0))
+  })
 })
 
 describe('a host that cannot take part ends with exit code 1 and one line that says why', () => {
