@@ -6,7 +6,7 @@ cd "$root"
 
 # program:Debian package, of all that the lab of network namespaces runs
 needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
-  setpriv:util-linux mount:mount flock:util-linux openssl:openssl)
+  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }

@@ -17,12 +17,14 @@ import { describeError } from '../model/errors'
 import type { Lease, LeaseValue, Revision, UnreadableLease } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { desiredLink, linkName, overlayMtu } from '../plan/desired'
+import { dockerRules } from '../plan/firewall'
 import { chooseMac } from '../plan/own-lease'
 import { type PeerChange, PeerTable } from '../plan/peer-table'
 import { checkUnderlayOutside, chooseUnderlay, type Underlay } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
 import { serveControlSocket } from './control-socket'
 import { ensureLink } from './ensure-link'
+import { FirewallKeeper } from './firewall-keeper'
 import { LeaseKeeper } from './lease-keeper'
 import type { Logger } from './logger'
 import type { Options } from './options'
@@ -38,6 +40,8 @@ export interface Member {
   readonly keeper: LeaseKeeper
   readonly peers: PeerTable
   readonly reconciler: Reconciler
+  /** Only on hosts with Docker. */
+  readonly firewall: FirewallKeeper | undefined
 }
 
 /** Signs of life in the time after which systemd gives us up: one may be late. */
@@ -132,12 +136,13 @@ export class Daemon {
       this.#waitForConfig(describeError(error))
       return
     }
-    const { reconciler, keeper } = this.#member
+    const { reconciler, keeper, firewall } = this.#member
     const watchdog = watchdogMilliseconds()
     const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
     const tell = (): void => this.#notify(watchdog === undefined ? [] : ['WATCHDOG=1'])
     reconciler.run(signal, { every, tell }).catch(fail)
     keeper.run(signal).catch(fail)
+    firewall?.run(signal).catch(fail)
     await this.#ready(this.#member)
   }
 
@@ -205,10 +210,17 @@ export class Daemon {
     this.kernel.onChange((change) => reconciler.kernelChanged(change))
     reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
     this.#logAllRejected(peers)
+    // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
     await enableIpForward()
+    const firewall = await FirewallKeeper.forDocker(
+      link.name,
+      dockerRules(link.name, config.network),
+      this.log,
+    )
+    await firewall?.look(signal)
     await reconciler.syncAll(signal)
     const keeper = new LeaseKeeper(this.registry, lease, value, this.log)
-    return { config, configText: snapshot.config, underlay, keeper, peers, reconciler }
+    return { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall }
   }
 
   #warnAboutConfig(config: NetworkConfig): void {
