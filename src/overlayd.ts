@@ -64,7 +64,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
   const etcd = await openEtcd({ endpoints: options['etcd-endpoints'] })
   try {
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
-    await new Daemon(options, kernel, registry, log, version).run(stop.signal)
+    await new Daemon({ options, kernel, registry, log }, version).run(stop.signal)
   } finally {
     etcd.close()
     kernel.close()

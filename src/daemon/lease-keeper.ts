@@ -51,10 +51,6 @@ export class LeaseKeeper {
     return this.#state
   }
 
-  get key(): string {
-    return this.own.key
-  }
-
   /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
   get expiresInSeconds(): number | undefined {
     if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined

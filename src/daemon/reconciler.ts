@@ -81,6 +81,7 @@ export class Reconciler {
       if (after !== undefined) addPeer(this.#scope, after)
     }
     this.#wantedRevision = revision
+    if (changes.length === 0 && this.convergence.converged) this.#revision = revision
     this.#waker.wake()
   }
 

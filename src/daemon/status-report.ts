@@ -4,7 +4,7 @@ import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
 import { describeError } from '../model/errors'
 import { NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import type { Member } from './daemon'
+import type { MemberParts } from './member'
 import type { Options } from './options'
 import { type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
@@ -13,7 +13,7 @@ export interface DaemonView {
   readonly options: Options
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
-  readonly member: Member | undefined
+  readonly member: MemberParts | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
@@ -82,7 +82,7 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
   }
 }
 
-function reportLease({ keeper }: Member): { lease?: NonNullable<Status['lease']> } {
+function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds } = keeper
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
@@ -96,7 +96,7 @@ function reportLease({ keeper }: Member): { lease?: NonNullable<Status['lease']>
   }
 }
 
-function reportDevice({ reconciler, underlay }: Member): { device?: NonNullable<Status['device']> } {
+function reportDevice({ reconciler, underlay }: MemberParts): { device?: NonNullable<Status['device']> } {
   const { link } = reconciler
   if (link === undefined) return {}
   return {
@@ -112,7 +112,7 @@ function reportDevice({ reconciler, underlay }: Member): { device?: NonNullable<
   }
 }
 
-function reportConvergence(member: Member | undefined): Status['convergence'] {
+function reportConvergence(member: MemberParts | undefined): Status['convergence'] {
   if (member === undefined) return { converged: false, failing: 0, operations: 0 }
   const { converged, revision, failing, operations, lastSync, lastError } = member.reconciler.convergence
   return {
@@ -125,7 +125,7 @@ function reportConvergence(member: Member | undefined): Status['convergence'] {
   }
 }
 
-function reportPeers({ peers, reconciler }: Member): PeerStatus[] {
+function reportPeers({ peers, reconciler }: MemberParts): PeerStatus[] {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
   const good = [...peers.peers()].map((peer): PeerStatus => {

@@ -1,0 +1,145 @@
+/** This host as part of the network: what it consists of, and how it takes in what etcd tells. */
+import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
+import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import type { Lease, Revision, UnreadableLease } from '../model/lease'
+import type { NetworkConfig } from '../model/network-config'
+import { linkName } from '../plan/desired'
+import type { PeerChange, PeerTable } from '../plan/peer-table'
+import type { Underlay } from '../plan/underlay'
+import type { FirewallKeeper } from './firewall-keeper'
+import type { LeaseKeeper } from './lease-keeper'
+import type { Logger } from './logger'
+import type { Reconciler } from './reconciler'
+
+export interface MemberParts {
+  readonly config: NetworkConfig
+  /** The config's text in etcd at the start. */
+  readonly configText: string | undefined
+  readonly underlay: Underlay
+  readonly keeper: LeaseKeeper
+  readonly peers: PeerTable
+  readonly reconciler: Reconciler
+  /** Only on hosts with Docker. */
+  readonly firewall: FirewallKeeper | undefined
+}
+
+/** Lines about rejected leases at once: a log that is flooded says nothing, and `overlayctl status` lists them all. */
+const MOST_REJECTED_LINES = 20
+
+export class Member {
+  #configProblem: string | undefined
+
+  constructor(
+    readonly parts: MemberParts,
+    private readonly log: Logger,
+  ) {
+    this.#logRejected()
+  }
+
+  /** How the config in etcd differs from the one in use; `undefined` when it does not. */
+  get configProblem(): string | undefined {
+    return this.#configProblem
+  }
+
+  /** Takes in what etcd tells. */
+  take(update: RegistryUpdate): void {
+    const { keeper, peers } = this.parts
+    if (update.kind === 'lost') return
+    if (update.kind === 'events') {
+      const changes = update.events.flatMap((event) => this.#takeEvent(event))
+      this.#peersChanged(changes, update.revision)
+      return
+    }
+    const { leases, unreadable, config, revision } = update.snapshot
+    this.#noteConfig(config)
+    const listed: (Lease | UnreadableLease)[] = [...leases, ...unreadable]
+    keeper.observe(listed.find((lease) => lease.key === keeper.own.key))
+    this.#peersChanged(peers.reset(leases, unreadable), revision)
+  }
+
+  /** The host in one line: `10.5.12.0/24 on flannel.1, 3 peers, healthy`. */
+  summary(followsEtcd: boolean): string {
+    const { keeper, peers, reconciler, config, firewall } = this.parts
+    const troubles = [
+      !followsEtcd && 'etcd away',
+      keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
+      !reconciler.convergence.converged && 'kernel not converged',
+      firewall?.problem !== undefined && 'firewall rules missing',
+      this.#configProblem !== undefined && 'config changed',
+    ].filter((trouble) => trouble !== false)
+    const subnet = formatIpv4Prefix(keeper.own.subnet.ipv4)
+    return `${subnet} on ${linkName(config)}, ${peers.size} peers, ${troubles.join(', ') || 'healthy'}`
+  }
+
+  #takeEvent(event: RegistryEvent): PeerChange[] {
+    const { keeper, peers } = this.parts
+    switch (event.kind) {
+      case 'config':
+        this.#noteConfig(event.text)
+        return []
+      case 'removed':
+        if (event.key === keeper.own.key) keeper.observe(undefined)
+        return peers.remove(event.key)
+      case 'unreadable':
+        if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
+        peers.putUnreadable(event.lease)
+        this.#logRejected(event.lease.key)
+        return []
+      case 'lease': {
+        if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
+        const changes = peers.put(event.lease)
+        this.#logRejected(event.lease.key)
+        return changes
+      }
+    }
+  }
+
+  #peersChanged(changes: readonly PeerChange[], revision: Revision): void {
+    for (const { before, after } of changes) {
+      const peer = after ?? before
+      if (peer === undefined) continue
+      const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
+      const subnet = formatIpv4Prefix(peer.subnet)
+      this.log.debug(`peer ${what}: ${subnet} at ${formatIpv4(peer.publicIp)} with ${formatMac(peer.mac)}`)
+    }
+    if (changes.length > 0) this.log.info(summarize(changes))
+    this.parts.reconciler.peersChanged(changes, revision)
+  }
+
+  /** A config that changes or goes while we run takes effect at the next start; until then what runs goes on. */
+  #noteConfig(text: string | undefined): void {
+    const what = text === undefined ? 'was deleted' : 'has changed'
+    const problem =
+      text === this.parts.configText
+        ? undefined
+        : `the network config in etcd ${what} since the start; it takes effect at the next start`
+    if (problem !== undefined && problem !== this.#configProblem) this.log.warn(`config: ${problem}`)
+    this.#configProblem = problem
+  }
+
+  /** @param key of the lease to speak of, if it is rejected; without it, of all */
+  #logRejected(key?: string): void {
+    const rejected = [...this.parts.peers.rejected()].filter((each) => key === undefined || each.key === key)
+    for (const { key: name, reason } of rejected.slice(0, MOST_REJECTED_LINES)) {
+      this.log.warn(`peer rejected: ${name}: ${reason}`)
+    }
+    const more = rejected.length - MOST_REJECTED_LINES
+    if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
+  }
+}
+
+/** One line for any number of changes. */
+function summarize(changes: readonly PeerChange[]): string {
+  const joined = changes.filter(({ before }) => before === undefined).length
+  const left = changes.filter(({ after }) => after === undefined).length
+  const changed = changes.length - joined - left
+  const parts = [
+    joined > 0 && `${joined} joined`,
+    left > 0 && `${left} left`,
+    changed > 0 && `${changed} changed`,
+  ]
+  const [only] = changes
+  const one = changes.length === 1 ? (only?.after ?? only?.before) : undefined
+  const detail = one === undefined ? '' : `: ${formatIpv4Prefix(one.subnet)} at ${formatIpv4(one.publicIp)}`
+  return `peers: ${parts.filter(Boolean).join(', ')}${detail}`
+}
