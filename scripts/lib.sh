@@ -8,6 +8,9 @@ cd "$root"
 needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
   setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables)
 
+# of all that the package is made and checked with; scripts/test adds them
+package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)
+
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -68,6 +71,11 @@ install_modules() {
   say 'installing node modules'
   quietly npm ci --no-audit --no-fund || die 'npm ci failed'
   touch "$done_file"
+}
+
+# The package's own node, for which the sandbox has no network.
+fetch_node() {
+  quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" || die 'cannot get the node for the package'
 }
 
 build() {

@@ -16,7 +16,8 @@ const JSON_ARGUMENT = {
 } as const
 
 async function main(): Promise<number> {
-  let code: number = EXIT.usage
+  // As it is for --help and --version.
+  let code: number = EXIT.healthy
   await yargs(hideBin(process.argv))
     .scriptName('overlayctl')
     .usage(
