@@ -1,4 +1,7 @@
-/** Two projects: `unit` needs nothing, `integration` needs the sandbox (`scripts/sandbox`), a kernel and an etcd. */
+/**
+ * `unit` needs nothing; `integration` needs the sandbox (`scripts/sandbox`), a kernel and an etcd; `e2e` needs root and a machine that can
+ * boot hosts (`scripts/hosts/sandbox`).
+ */
 const common = {
   testEnvironment: 'node',
   transform: {
@@ -10,5 +13,6 @@ module.exports = {
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.test.ts'] },
     { ...common, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.test.ts'] },
+    { ...common, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.test.ts'] },
   ],
 }

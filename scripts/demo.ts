@@ -4,26 +4,13 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/support/lab'
 import { runOk } from '../test/support/process'
+import { bold, dim, END_MARK, green, indent, red, say } from './demo-output'
 
 const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
 /** Up to this many hosts, every container pings every other; above, only the next one and back. */
 const ALL_PAIRS_UP_TO = 4
 /** So many hosts are drawn. */
 const DRAWN = 3
-/** Ends what `scripts/demo --keep` prints. */
-const END_MARK = '\x1e'
-
-const colour = process.env['OVERLAYD_DEMO_COLOUR'] === '1'
-const paint = (code: string) => (text: string) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text)
-const bold = paint('1')
-const dim = paint('2')
-const green = paint('32')
-const red = paint('31')
-
-const say = (text = ''): void => {
-  process.stdout.write(`${text}\n`)
-}
-const indent = (text: string): string => text.trimEnd().replace(/^(?=.)/gm, '    ')
 
 interface Site {
   readonly host: Host

@@ -7,7 +7,6 @@
  */
 
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import {
   chmod,
   copyFile,
@@ -124,16 +123,16 @@ export async function writeDeb(
   return file
 }
 
-/** The units as they are in the tree; a drop-in goes to the unit that it is for. */
+/**
+ * The units as they are in the tree, and Docker's drop-in as an example only: in force by itself, it would have Docker wait at the next
+ * boot of a host where nobody has configured the overlay yet.
+ */
 async function putUnits(put: (path: string, content: Uint8Array) => Promise<void>): Promise<void> {
-  const files = existsSync(UNITS) ? await readdir(UNITS, { recursive: true, withFileTypes: true }) : []
-  for (const file of files.filter((entry) => entry.isFile())) {
-    const content = await readFile(join(file.parentPath, file.name))
-    if (file.name.endsWith('.service')) await put(`${SYSTEMD}/${file.name}`, content)
-    else if (file.name.endsWith('.conf') && /docker|40-overlayd/.test(join(file.parentPath, file.name))) {
-      await put(`${SYSTEMD}/docker.service.d/40-overlayd.conf`, content)
-    }
+  for (const unit of ['overlayd.service', 'overlayd@.service']) {
+    await put(`${SYSTEMD}/${unit}`, await readFile(join(UNITS, unit)))
   }
+  const dropIn = 'docker.service.d/40-overlayd.conf'
+  await put(`usr/share/doc/overlayd/examples/${dropIn}`, await readFile(join(UNITS, dropIn)))
 }
 
 function control({ debian }: Target, version: string, kilobytes: number): string {

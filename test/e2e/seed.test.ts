@@ -1,0 +1,253 @@
+/** What the project is for, on hosts that boot: from one cloud-config to containers that reach each other, and what happens to them later. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { BootedContainer, BootedHost } from '../support/booted-host'
+import { assertBootable, BootedLab } from '../support/booted-lab'
+import { exec } from '../support/namespace'
+import { type PingResult, ping, RunningPing } from '../support/ping'
+import { LongProcess } from '../support/process'
+import { Pending } from '../support/wait'
+
+assertBootable()
+jest.setTimeout(120_000)
+
+const UNDERLAY_MTU = 1500
+const VXLAN_OVERHEAD = 50
+/** IP and ICMP headers. */
+const PING_OVERHEAD = 28
+
+let lab: BootedLab
+const containers: BootedContainer[] = []
+
+beforeAll(async () => {
+  lab = await BootedLab.create()
+  try {
+    await lab.boot(2)
+  } catch (error) {
+    // No afterAll after this.
+    await lab.close()
+    throw error
+  }
+})
+
+afterAll(async () => {
+  await lab?.close()
+})
+
+const container = (number: number): BootedContainer => {
+  const found = containers[number - 1]
+  if (found === undefined) throw new Error(`there is no container on node${number}: an earlier test failed`)
+  return found
+}
+
+/** Pings from container to container, by the number of their hosts. */
+const pingBetween = (from: number, to: number, count = 20): Promise<PingResult> =>
+  ping(container(from).namespace, container(to).address, { count })
+
+/** Waits until one ping is answered. */
+const waitForPing = (from: number, to: number): Promise<true> =>
+  lab.host(from).waitFor(`to reach the container of node${to}`, async () => {
+    const { received, output } = await pingBetween(from, to, 1)
+    return received === 1 ? true : new Pending(output)
+  })
+
+/** The addresses a subnet has in common, e.g. `10.5.12.`. */
+const subnetOf = async (host: BootedHost): Promise<string> =>
+  ((await host.subnetEnv())['FLANNEL_SUBNET'] ?? '').replace(/\d+\/24$/, '')
+
+/** The time of an event of a unit in the journal, which has it once. */
+async function timeOf(host: BootedHost, event: 'starting' | 'started', unit: string) {
+  const found = (await host.unitEvents()).filter((each) => each.unit === unit && each.event === event)
+  expect({ unit, event, times: found.length }).toEqual({ unit, event, times: 1 })
+  return found[0] ?? { monotonic: Number.NaN, realtime: Number.NaN }
+}
+
+test('the boot order is etcd, overlayd, docker, also on the first boot', async () => {
+  const [first, second] = [lab.host(1), lab.host(2)]
+  const etcdStarted = await timeOf(first, 'started', 'etcd.service')
+  const overlaydStarting = await timeOf(first, 'starting', 'overlayd.service')
+  expect(overlaydStarting.monotonic).toBeGreaterThanOrEqual(etcdStarted.monotonic)
+  expect(await second.property('etcd.service', 'ActiveState')).toBe('inactive')
+  for (const host of [first, second]) {
+    const overlaydStarted = await timeOf(host, 'started', 'overlayd.service')
+    const dockerStarting = await timeOf(host, 'starting', 'docker.service')
+    await timeOf(host, 'started', 'docker.service')
+    expect(dockerStarting.monotonic).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
+    const written = Number(await host.exec('stat', '--format=%.6Y', '/run/flannel/subnet.env'))
+    expect(written).toBeLessThanOrEqual(dockerStarting.realtime)
+  }
+})
+
+test('containers get addresses of their host’s /24, and an MTU that leaves room for VXLAN', async () => {
+  containers.push(...(await Promise.all(lab.hosts.map((host) => host.startContainer('c1')))))
+  const subnets = await Promise.all(lab.hosts.map(subnetOf))
+  expect(new Set(subnets).size).toBe(2)
+  for (const [index, host] of lab.hosts.entries()) {
+    const { namespace, address } = container(index + 1)
+    expect(address.replace(/\d+$/, '')).toBe(subnets[index])
+    expect((await host.subnetEnv())['FLANNEL_MTU']).toBe(`${UNDERLAY_MTU - VXLAN_OVERHEAD}`)
+    const { stdout } = await exec(namespace, ['ip', '-o', 'link', 'show', 'dev', 'eth0'])
+    expect(stdout).toContain(` mtu ${UNDERLAY_MTU - VXLAN_OVERHEAD} `)
+  }
+})
+
+test.each([
+  [1, 2],
+  [2, 1],
+])('20 pings from the container of node%i to that of node%i are all answered', async (from, to) => {
+  await waitForPing(from, to)
+  expect(await pingBetween(from, to)).toMatchObject({ sent: 20, received: 20 })
+})
+
+test('packets of full size need no fragments', async () => {
+  const send = (size: number) =>
+    exec(container(1).namespace, [
+      'ping',
+      '-n',
+      '-c3',
+      '-i0.01',
+      '-W2',
+      '-Mdo',
+      `-s${size}`,
+      container(2).address,
+    ])
+  const full = UNDERLAY_MTU - VXLAN_OVERHEAD - PING_OVERHEAD
+  expect((await send(full)).stdout).toContain(' 3 received, 0% packet loss')
+  expect((await send(full + 1)).stderr).toContain('message too long')
+})
+
+test('TCP connections keep the address of the container they come from', async () => {
+  const program = `
+    const server = require('node:net').createServer((socket) => socket.end(socket.remoteAddress + '\\n'))
+    server.listen(8080, '0.0.0.0', () => console.log('listening'))`
+  const { namespace } = container(2)
+  const server = new LongProcess('TCP server', [
+    'nsenter',
+    `--net=/run/netns/${namespace}`,
+    process.execPath,
+    '-e',
+    program,
+  ])
+  try {
+    await server.waitForOutput(/listening/)
+    const connect = `require('node:net').connect(8080, '${container(2).address}').pipe(process.stdout)`
+    const { stdout } = await exec(container(1).namespace, [process.execPath, '-e', connect])
+    expect(stdout.trim()).toBe(container(1).address)
+  } finally {
+    await server.stop()
+  }
+})
+
+test.each([
+  ['overlayd', 2],
+  ['etcd', 1],
+])('a restart of %s loses no packet and stops no container', async (unit, node) => {
+  const host = lab.host(node)
+  const startedAt = () => host.exec('docker', 'inspect', '--format={{.State.StartedAt}}', 'c1')
+  const [before, process] = [await startedAt(), await host.property(unit, 'MainPID')]
+  const pings = [await RunningPing.start(container(1).namespace, container(2).address)]
+  try {
+    pings.push(await RunningPing.start(container(2).namespace, container(1).address))
+    await host.exec('systemctl', 'restart', unit)
+    for (const each of pings) {
+      const { sent, lost } = await each.stop()
+      expect(lost).toBe(0)
+      expect(sent).toBeGreaterThan(10)
+    }
+  } finally {
+    for (const each of pings) each.kill()
+  }
+  expect(await host.property(unit, 'MainPID')).not.toBe(process)
+  expect(await startedAt()).toBe(before)
+})
+
+test('a restart of docker brings the container back into the overlay', async () => {
+  const subnet = await subnetOf(lab.host(2))
+  await lab.host(2).exec('systemctl', 'restart', 'docker')
+  containers[1] = await lab.host(2).container('c1')
+  expect(container(2).address).toContain(subnet)
+  await waitForPing(1, 2)
+  expect(await pingBetween(2, 1)).toMatchObject({ received: 20 })
+})
+
+test('a host that reboots has the same subnet again, and its container is reached', async () => {
+  const before = await lab.host(2).subnetEnv()
+  await lab.host(2).reboot()
+  expect(await lab.host(2).subnetEnv()).toEqual(before)
+  const overlaydStarted = await timeOf(lab.host(2), 'started', 'overlayd.service')
+  const dockerStarting = await timeOf(lab.host(2), 'starting', 'docker.service')
+  expect(dockerStarting.monotonic).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
+  containers[1] = await lab.host(2).container('c1')
+  await waitForPing(1, 2)
+  expect(await pingBetween(1, 2)).toMatchObject({ received: 20 })
+})
+
+test('a third host that boots later reaches both, and both reach it', async () => {
+  const [third] = await lab.boot(1)
+  if (third === undefined) throw new Error('no host was added')
+  containers[2] = await third.startContainer('c1')
+  for (const other of [1, 2]) {
+    await waitForPing(3, other)
+    expect(await pingBetween(3, other)).toMatchObject({ received: 20 })
+    expect(await pingBetween(other, 3)).toMatchObject({ received: 20 })
+  }
+})
+
+test('a further network is an instance of the unit', async () => {
+  const host = lab.host(1)
+  const config = '{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan","VNI":2}}'
+  const endpoints = 'FLANNELD_ETCD_ENDPOINTS=http://192.0.2.11:2379'
+  await host.exec('overlayctl', 'config', 'set', '--etcd-prefix=/coreos.com/network/blue', config)
+  await host.exec('sh', '-c', `echo ${endpoints} >/etc/default/overlayd-blue`)
+  await host.exec('systemctl', 'start', 'overlayd@blue')
+  expect(await host.exec('cat', '/run/flannel/networks/blue.env')).toMatch(/^FLANNEL_SUBNET=10\.6\./m)
+  expect(await host.exec('overlayctl', 'status', '--run-dir=/run/overlayd-blue')).toContain('healthy')
+  expect(await host.exec('overlayctl', 'status')).toContain('healthy')
+  await host.exec('systemctl', 'restart', 'overlayd')
+  await host.exec('systemctl', 'stop', 'overlayd@blue')
+})
+
+test('systemd takes the units as they are, and finds them well confined', async () => {
+  const units = ['overlayd.service', 'overlayd@blue.service', 'docker.service']
+  const { stdout, stderr } = await lab.host(1).run('systemd-analyze', 'verify', '--man=no', ...units)
+  expect((stdout + stderr).split('\n').filter((line) => line.includes('overlayd'))).toEqual([])
+  for (const unit of ['overlayd.service', 'overlayd@blue.service']) {
+    const report = await lab.host(1).exec('systemd-analyze', 'security', '--no-pager', unit)
+    const level = /Overall exposure level for \S+: ([\d.]+)/.exec(report)?.[1]
+    expect(Number(level)).toBeLessThanOrEqual(2)
+  }
+})
+
+test('the cloud-config is one by its schema, and its drop-in for docker is the shipped one', async () => {
+  const file = '/var/lib/cloud/seed/nocloud/user-data'
+  expect(await lab.host(1).exec('cloud-init', 'schema', '--config-file', file)).toContain(
+    'Valid cloud-config',
+  )
+  const withoutComments = (text: string) => text.replace(/^#.*\n/gm, '').trim()
+  const written = await lab.host(1).exec('cat', '/etc/systemd/system/docker.service.d/40-overlayd.conf')
+  const shipped = join(__dirname, '../../scripts/systemd/docker.service.d/40-overlayd.conf')
+  expect(withoutComments(written)).toBe(withoutComments(readFileSync(shipped, 'utf8')))
+})
+
+test('an overlayd that hangs is started again, and no packet is lost', async () => {
+  const host = lab.host(2)
+  expect(await host.property('overlayd', 'WatchdogUSec')).toBe('30s')
+  // Shorter, for the test.
+  const dropIn = '/run/systemd/system/overlayd.service.d/watchdog.conf'
+  const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nWatchdogSec=2\\n' >${dropIn}`
+  await host.exec('sh', '-c', `${write} && systemctl daemon-reload && systemctl restart overlayd`)
+  const process = await host.property('overlayd', 'MainPID')
+  const running = await RunningPing.start(container(1).namespace, container(2).address)
+  try {
+    await host.exec('kill', '-STOP', process)
+    await host.waitFor('to start overlayd again', async () => {
+      const state = await host.property('overlayd', 'ActiveState')
+      const now = await host.property('overlayd', 'MainPID')
+      return state === 'active' && now !== process ? true : new Pending(`${state}, process ${now}`)
+    })
+    expect((await running.stop()).lost).toBe(0)
+  } finally {
+    running.kill()
+  }
+  expect(await host.exec('journalctl', '--boot', '--unit=overlayd')).toContain('Watchdog timeout')
+})
