@@ -1,5 +1,5 @@
 /** A host that really boots: Debian with systemd as process 1, cloud-init, etcd and Docker, in a container of systemd-nspawn. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, LongProcess, type RunResult, run, runOk } from './process'
 import { Pending, type WaitOptions, waitFor } from './wait'
@@ -127,6 +127,11 @@ export class BootedHost {
     const { code, stdout, stderr } = await this.run(...command)
     if (code === 0) return stdout
     throw new Error(`\`${command.join(' ')}\` on ${this.name} failed (${code}): ${(stderr || stdout).trim()}`)
+  }
+
+  /** Copies a file into its file system. */
+  put(source: string, path: string): void {
+    copyFileSync(source, join(this.#root, path))
   }
 
   /** Waits for something about it; says where it stands when that does not come. */

@@ -71,7 +71,7 @@ export class BootedLab {
     }
   }
 
-  private constructor(private readonly prepared: Prepared) {}
+  private constructor(readonly prepared: Prepared) {}
 
   host(number: number): BootedHost {
     const host = this.hosts[number - 1]
