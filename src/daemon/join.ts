@@ -92,8 +92,8 @@ export async function joinNetwork(
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
   await enableIpForward()
   const firewall = await FirewallKeeper.forDocker(link.name, dockerRules(link.name, config.network), log)
-  await firewall?.look(signal)
-  await reconciler.syncAll(signal)
+  // Side by side: an iptables that hangs holds up no route.
+  await Promise.all([firewall?.look(signal), reconciler.syncAll(signal)])
   const keeper = new LeaseKeeper(registry, lease, value, log)
   return new Member(
     { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall },

@@ -33,7 +33,7 @@ export class Member {
     readonly parts: MemberParts,
     private readonly log: Logger,
   ) {
-    this.#logRejected()
+    this.#logAllRejected()
   }
 
   /** How the config in etcd differs from the one in use; `undefined` when it does not. */
@@ -83,12 +83,12 @@ export class Member {
       case 'unreadable':
         if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
         peers.putUnreadable(event.lease)
-        this.#logRejected(event.lease.key)
+        this.#logIfRejected(event.lease.key)
         return []
       case 'lease': {
         if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
         const changes = peers.put(event.lease)
-        this.#logRejected(event.lease.key)
+        this.#logIfRejected(event.lease.key)
         return changes
       }
     }
@@ -117,12 +117,14 @@ export class Member {
     this.#configProblem = problem
   }
 
-  /** @param key of the lease to speak of, if it is rejected; without it, of all */
-  #logRejected(key?: string): void {
-    const rejected = [...this.parts.peers.rejected()].filter((each) => key === undefined || each.key === key)
-    for (const { key: name, reason } of rejected.slice(0, MOST_REJECTED_LINES)) {
-      this.log.warn(`peer rejected: ${name}: ${reason}`)
-    }
+  #logIfRejected(key: string): void {
+    const reason = this.parts.peers.reasonAgainst(key)
+    if (reason !== undefined) this.log.warn(`peer rejected: ${key}: ${reason}`)
+  }
+
+  #logAllRejected(): void {
+    const rejected = [...this.parts.peers.rejected()]
+    for (const { key } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logIfRejected(key)
     const more = rejected.length - MOST_REJECTED_LINES
     if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }

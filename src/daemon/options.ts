@@ -171,7 +171,7 @@ const variableName = (option: string): string => `FLANNELD_${option.toUpperCase(
  * Brings Go's flag syntax into the one form `--name=value`: `-x`, `--x`, `=` or a blank; a boolean takes a value only with `=`.
  * @throws {UsageError} for a word that is no flag, an unknown flag, and a flag without its value
  */
-export function splitGoFlags(
+function splitGoFlags(
   argv: readonly string[],
   known: Readonly<Record<string, Pick<YargsOption, 'string'>>>,
 ): string[] {

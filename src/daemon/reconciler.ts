@@ -122,7 +122,7 @@ export class Reconciler {
    * @param alive told whenever a pass is done or there is none to do, at least each `every` milliseconds: while a pass hangs it is not
    */
   async run(signal: AbortSignal, alive: { readonly every: number; tell(): void }): Promise<void> {
-    const checkOverruns = setInterval(() => this.kernel.checkOverruns(), OVERRUN_CHECK)
+    const checkOverruns = setInterval(() => this.#checkOverruns(), OVERRUN_CHECK)
     checkOverruns.unref()
     try {
       while (!signal.aborted) {
@@ -166,6 +166,16 @@ export class Reconciler {
     }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
+  }
+
+  #checkOverruns(): void {
+    try {
+      this.kernel.checkOverruns()
+    } catch (error) {
+      // Whether something was lost cannot be told: as if it was.
+      this.log.warn(`kernel: ${describeError(error)}`)
+      this.kernelChanged({ kind: 'overrun' })
+    }
   }
 
   #nextWork(): number {

@@ -30,7 +30,9 @@ export class Retries {
 
   /** When the next retry is due, on the monotonic clock in milliseconds; Infinity for never. */
   get nextDue(): number {
-    return Math.min(...[...this.#failing.values()].map((failing) => failing.dueAt), Number.POSITIVE_INFINITY)
+    let next = Number.POSITIVE_INFINITY
+    for (const { dueAt } of this.#failing.values()) next = Math.min(next, dueAt)
+    return next
   }
 
   /** Adds the objects whose retry is due. */

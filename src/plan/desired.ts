@@ -49,7 +49,7 @@ export const desiredAddress = (subnet: Ipv4Prefix): Ipv4Prefix => ({ address: su
 export const nexthopId = (subnet: Ipv4Prefix): NexthopId => subnet.address
 
 /** The route to a peer: via its subnet's network address, which the permanent neighbour entry resolves. */
-export function peerRoute(peer: Peer, style: RouteStyle): Route {
+function peerRoute(peer: Peer, style: RouteStyle): Route {
   return {
     destination: peer.subnet,
     metric: 0,
