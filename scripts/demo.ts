@@ -1,10 +1,9 @@
 /** What `scripts/demo` runs in the sandbox: hosts, an overlay, containers, pings, a picture. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/support/lab'
 import { runOk } from '../test/support/process'
-import { bold, dim, END_MARK, green, indent, red, say } from './demo-output'
+import { bold, dim, green, indent, perform, say } from './demo-stage'
 
 const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
 /** Up to this many hosts, every container pings every other; above, only the next one and back. */
@@ -15,25 +14,6 @@ const DRAWN = 3
 interface Site {
   readonly host: Host
   readonly container: Container
-}
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { hosts: { type: 'string' }, keep: { type: 'boolean' } } })
-  const count = Number(values.hosts ?? 2)
-  const lab = await Lab.create({ hosts: count, config: NETWORK_CONFIG })
-  try {
-    await show(lab)
-  } catch (error) {
-    await lab.close()
-    throw error
-  }
-  if (values.keep === true) {
-    sayHowToGoOn(lab)
-    say(END_MARK)
-    // The sandbox ends with this process, so it stays.
-    await new Promise(() => setInterval(() => {}, 2 ** 30))
-  }
-  await lab.close()
 }
 
 async function show(lab: Lab): Promise<void> {
@@ -149,10 +129,4 @@ function ownerOfSandbox(): string | undefined {
   return readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/)[1]
 }
 
-main().then(
-  () => process.exit(0),
-  (error: unknown) => {
-    say(`\n${red('failed')}: ${error instanceof Error ? error.message : String(error)}`)
-    process.exit(1)
-  },
-)
+perform({ create: (hosts) => Lab.create({ hosts, config: NETWORK_CONFIG }), show, sayHowToGoOn })

@@ -1,31 +1,12 @@
 /** What `scripts/demo --vms` runs in the sandbox: hosts that boot from the shipped cloud-config, containers by Docker, pings. */
-import { parseArgs } from 'node:util'
 import type { BootedContainer, BootedHost } from '../../test/support/booted-host'
 import { BootedLab } from '../../test/support/booted-lab'
 import { ping } from '../../test/support/ping'
-import { bold, dim, END_MARK, green, indent, red, say } from '../demo-output'
+import { bold, dim, green, indent, perform, say } from '../demo-stage'
 
 const PINGS = 3
 /** The parts whose order at boot is the point. */
 const UNITS = ['etcd.service', 'overlayd.service', 'docker.service']
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { hosts: { type: 'string' }, keep: { type: 'boolean' } } })
-  const lab = await BootedLab.create()
-  try {
-    await show(lab, Number(values.hosts ?? 2))
-  } catch (error) {
-    await lab.close()
-    throw error
-  }
-  if (values.keep === true) {
-    sayHowToGoOn(lab)
-    say(END_MARK)
-    // The sandbox ends with this process, so it stays.
-    await new Promise(() => setInterval(() => {}, 2 ** 30))
-  }
-  await lab.close()
-}
 
 async function show(lab: BootedLab, count: number): Promise<void> {
   say(`${bold(`${count} hosts boot`)} from scripts/cloud-config/user-data, with the package installed`)
@@ -89,10 +70,4 @@ function sayHowToGoOn(lab: BootedLab): void {
 \nTo end and remove everything:\n\n    kill -9 ${pid}`)
 }
 
-main().then(
-  () => process.exit(0),
-  (error: unknown) => {
-    say(`\n${red('failed')}: ${error instanceof Error ? error.message : String(error)}`)
-    process.exit(1)
-  },
-)
+perform({ create: () => BootedLab.create(), show, sayHowToGoOn })
