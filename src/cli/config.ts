@@ -3,7 +3,7 @@ import { text as readAll } from 'node:stream/consumers'
 import type { Options } from '../daemon/options'
 import { openEtcd } from '../etcd/client'
 import { Registry } from '../etcd/registry'
-import { formatIpv4, formatIpv4Prefix, ipv4Size } from '../model/address'
+import { formatIpv4, formatPrefix, prefixSize } from '../model/address'
 import { OverlayError } from '../model/errors'
 import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 
@@ -67,10 +67,10 @@ export async function setConfig(options: Options, json: string, ifAbsent: boolea
 
 function explain(config: NetworkConfig): string {
   const { network, subnetLength, subnetMin, subnetMax, backend } = config
-  const count = (subnetMax - subnetMin) / ipv4Size(subnetLength) + 1
+  const count = (subnetMax - subnetMin) / Number(prefixSize('IPv4', subnetLength)) + 1
   const port = backend.port === undefined ? "the kernel's default port (8472)" : `port ${backend.port}`
   return (
-    `${formatIpv4Prefix(network)}: ${count} subnets of /${subnetLength}, ${formatIpv4(subnetMin)} to ${formatIpv4(subnetMax)}; ` +
+    `${formatPrefix(network)}: ${count} subnets of /${subnetLength}, ${formatIpv4(subnetMin)} to ${formatIpv4(subnetMax)}; ` +
     `vxlan, VNI ${backend.vni}, ${port}`
   )
 }

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { writeFileAtomically } from '../host/atomic-file'
 import { readSubnetVariables } from '../host/subnet-env'
-import { formatIpv4Prefix, ipv4Network, parseIpv4Prefix } from '../model/address'
+import { formatPrefix, networkOf, parseIpv4Prefix } from '../model/address'
 import { describeError, OverlayError } from '../model/errors'
 import { type DockerOptionsRequest, dockerOptions } from '../plan/docker-options'
 
@@ -41,7 +41,7 @@ export async function runDockerOptions(
   }
   const bridge = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
   if (bridge === undefined) return
-  const subnet = formatIpv4Prefix(ipv4Network(bridge.address, bridge.length))
+  const subnet = formatPrefix(networkOf(bridge.address, bridge.length))
   const route = (await listRoutes()).find((line) => line.startsWith(`${subnet} `) && / via /.test(line))
   if (route !== undefined) {
     throw new OverlayError(

@@ -8,7 +8,7 @@ import { Registry, type RegistryStatus } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { readPreviousSubnet } from '../host/subnet-env'
 import { Kernel } from '../kernel/kernel'
-import { formatIpv4, formatIpv4Prefix, formatMac, samePrefix } from '../model/address'
+import { formatIpv4, formatMac, formatPrefix, samePrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { KernelObjects, ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE } from '../model/lease'
@@ -123,7 +123,7 @@ function findOwn(
 
 function reportLease({ subnet, value, etcdLease }: Lease): NonNullable<Status['lease']> {
   return {
-    subnet: formatIpv4Prefix(subnet.ipv4),
+    subnet: formatPrefix(subnet.ipv4),
     publicIp: formatIpv4(value.publicIp),
     state: 'unknown',
     ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
@@ -154,7 +154,7 @@ function reportPeers(
     const mac = value.vtep?.mac
     const there = mac !== undefined && objects?.neighbours.get(subnet.ipv4.address) === mac
     return {
-      subnet: formatIpv4Prefix(subnet.ipv4),
+      subnet: formatPrefix(subnet.ipv4),
       publicIp: formatIpv4(value.publicIp),
       mac: mac === undefined ? '-' : formatMac(mac),
       state: there ? 'ok' : 'pending',

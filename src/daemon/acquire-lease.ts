@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { formatIpv4Prefix, type Ipv4, type Ipv4Prefix } from '../model/address'
+import { formatPrefix, type Ipv4, type Ipv4Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import type { Lease, LeaseValue } from '../model/lease'
@@ -51,7 +51,7 @@ export async function acquireLease(
     if (refused.length >= MOST_RACES) {
       throw new OverlayError(
         'lease-race',
-        `${MOST_RACES} subnets in a row were taken by others, last ${formatIpv4Prefix(refused.at(-1) ?? { address: request.publicIp, length: 32 })}`,
+        `${MOST_RACES} subnets in a row were taken by others, last ${formatPrefix(refused.at(-1) ?? { address: request.publicIp, length: 32 })}`,
         'look for keys under the prefix that cannot be read (overlayctl status lists them)',
       )
     }
@@ -72,16 +72,16 @@ async function tryOnce(
   if (plan.kind === 'reuse') {
     const result = await registry.updateLease(plan.lease, value, signal)
     if (result.kind === 'changed') return undefined
-    log.info(`lease: keeping ${formatIpv4Prefix(result.lease.subnet.ipv4)}`)
+    log.info(`lease: keeping ${formatPrefix(result.lease.subnet.ipv4)}`)
     return result.lease
   }
   const result = await registry.createLease({ ipv4: plan.subnet, ipv6: undefined }, value, signal)
   if (result.kind === 'taken') {
-    log.info(`lease: ${formatIpv4Prefix(plan.subnet)} was taken by another host, choosing again`)
+    log.info(`lease: ${formatPrefix(plan.subnet)} was taken by another host, choosing again`)
     refused.push(plan.subnet)
     return undefined
   }
-  log.info(`lease: acquired ${formatIpv4Prefix(plan.subnet)}`)
+  log.info(`lease: acquired ${formatPrefix(plan.subnet)}`)
   for (const outgrown of plan.outgrown) {
     log.info(`lease: deleting ${outgrown.key}, which does not fit the network config`)
     await registry.deleteLease(outgrown, signal)

@@ -8,7 +8,7 @@ import type { Snapshot } from '../etcd/snapshot'
 import type { RegistryUpdate } from '../etcd/updates'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
 import { writeSubnetEnv } from '../host/subnet-env'
-import { formatIpv4Prefix } from '../model/address'
+import { formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { Revision } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
@@ -150,7 +150,7 @@ export class Daemon {
     })
     if (written) this.#log.info(`subnet file: wrote ${this.tools.options['subnet-file']}`)
     this.#phase = 'running'
-    this.#log.info(`ready: ${formatIpv4Prefix(subnet)} on ${linkName(config)}, ${peers.size} peers`)
+    this.#log.info(`ready: ${formatPrefix(subnet)} on ${linkName(config)}, ${peers.size} peers`)
     this.#notify(['READY=1'])
   }
 

@@ -5,7 +5,7 @@
 import { performance } from 'node:perf_hooks'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import { formatIpv4, formatMac, formatPrefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import {
@@ -62,7 +62,7 @@ export class LeaseKeeper {
     const before = this.#state.kind
     this.#state = this.#judge(found)
     if (this.#state.kind === before) return
-    const subnet = formatIpv4Prefix(this.own.subnet.ipv4)
+    const subnet = formatPrefix(this.own.subnet.ipv4)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
     else if (this.#state.kind === 'lost') {
       this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)

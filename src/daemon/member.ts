@@ -1,6 +1,6 @@
 /** This host as part of the network: what it consists of, and how it takes in what etcd tells. */
 import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
-import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import { formatIpv4, formatMac, formatPrefix } from '../model/address'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { linkName } from '../plan/desired'
@@ -67,7 +67,7 @@ export class Member {
       firewall?.problem !== undefined && 'firewall rules missing',
       this.#configProblem !== undefined && 'config changed',
     ].filter((trouble) => trouble !== false)
-    const subnet = formatIpv4Prefix(keeper.own.subnet.ipv4)
+    const subnet = formatPrefix(keeper.own.subnet.ipv4)
     return `${subnet} on ${linkName(config)}, ${peers.size} peers, ${troubles.join(', ') || 'healthy'}`
   }
 
@@ -99,7 +99,7 @@ export class Member {
       const peer = after ?? before
       if (peer === undefined) continue
       const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
-      const subnet = formatIpv4Prefix(peer.subnet)
+      const subnet = formatPrefix(peer.subnet)
       this.log.debug(`peer ${what}: ${subnet} at ${formatIpv4(peer.publicIp)} with ${formatMac(peer.mac)}`)
     }
     if (changes.length > 0) this.log.info(summarize(changes))
@@ -142,6 +142,6 @@ function summarize(changes: readonly PeerChange[]): string {
   ]
   const [only] = changes
   const one = changes.length === 1 ? (only?.after ?? only?.before) : undefined
-  const detail = one === undefined ? '' : `: ${formatIpv4Prefix(one.subnet)} at ${formatIpv4(one.publicIp)}`
+  const detail = one === undefined ? '' : `: ${formatPrefix(one.subnet)} at ${formatIpv4(one.publicIp)}`
   return `peers: ${parts.filter(Boolean).join(', ')}${detail}`
 }

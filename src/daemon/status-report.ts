@@ -1,6 +1,6 @@
 /** Makes the status document from what the daemon knows. */
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatIpv4Prefix, formatMac } from '../model/address'
+import { formatIpv4, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import { NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
@@ -53,7 +53,7 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
 export function reportNetwork(config: NetworkConfig, etcdPrefix: string): NonNullable<Status['network']> {
   return {
     etcdPrefix,
-    network: formatIpv4Prefix(config.network),
+    network: formatPrefix(config.network),
     subnetLength: config.subnetLength,
     backend: 'vxlan',
     vni: config.backend.vni,
@@ -87,7 +87,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
-      subnet: formatIpv4Prefix(own.subnet.ipv4),
+      subnet: formatPrefix(own.subnet.ipv4),
       publicIp: formatIpv4(own.value.publicIp),
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
@@ -133,7 +133,7 @@ function reportPeers({ peers, reconciler }: MemberParts): PeerStatus[] {
     const reason =
       newer === undefined ? undefined : `kept as it was last good; its newer lease is not: ${newer}`
     return {
-      subnet: formatIpv4Prefix(peer.subnet),
+      subnet: formatPrefix(peer.subnet),
       publicIp: formatIpv4(peer.publicIp),
       mac: formatMac(peer.mac),
       ...(reason !== undefined && { reason }),

@@ -11,7 +11,7 @@ import {
   formatIpv6,
   type Ipv4Prefix,
   type Ipv6Prefix,
-  ipv4Network,
+  networkOf,
   parseIpv4,
   parseIpv6,
 } from '../model/address'
@@ -92,7 +92,7 @@ function readIpv4(text: string, length: number): Decoded<Ipv4Prefix> {
   if (address === undefined) return { reason: `${text} in the key is not an IPv4 address` }
   if (length > LONGEST_IPV4)
     return { reason: `the prefix length ${length} in the key is above ${LONGEST_IPV4}` }
-  const network = ipv4Network(address, length)
+  const network = networkOf(address, length)
   if (network.address !== address) {
     return {
       reason: `${text} in the key is not the first address of a /${length}, ${formatIpv4(network.address)} is`,

@@ -1,7 +1,7 @@
 /** subnet.env: how Docker and CNI learn the host's subnet (flannel: pkg/subnet/subnet.go; format in the order written here). */
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
-import { formatIpv4Prefix, type Ipv4Prefix, ipv4, ipv4Network, parseIpv4Prefix } from '../model/address'
+import { formatPrefix, type Ipv4Prefix, ipv4, networkOf, parseIpv4Prefix } from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { writeFileAtomically } from './atomic-file'
 
@@ -18,8 +18,8 @@ export interface SubnetEnv {
 export function formatSubnetEnv(env: SubnetEnv): string {
   const bridge = { address: ipv4(env.subnet.address + 1), length: env.subnet.length }
   return [
-    `FLANNEL_NETWORK=${formatIpv4Prefix(env.network)}`,
-    `FLANNEL_SUBNET=${formatIpv4Prefix(bridge)}`,
+    `FLANNEL_NETWORK=${formatPrefix(env.network)}`,
+    `FLANNEL_SUBNET=${formatPrefix(bridge)}`,
     `FLANNEL_MTU=${env.mtu}`,
     `FLANNEL_IPMASQ=${env.ipMasq}`,
     '',
@@ -42,7 +42,7 @@ export async function readPreviousSubnet(
     const found = value === undefined ? 'no FLANNEL_SUBNET' : `FLANNEL_SUBNET=${value.slice(0, 64)}`
     return { subnet: undefined, problem: `${path} has ${found}, which names no subnet: ignored` }
   }
-  return { subnet: ipv4Network(prefix.address, prefix.length), problem: undefined }
+  return { subnet: networkOf(prefix.address, prefix.length), problem: undefined }
 }
 
 /**

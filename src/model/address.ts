@@ -16,17 +16,19 @@ export type Ipv6 = Brand<bigint, 'Ipv6'>
 /** An EUI-48 address as an unsigned 48-bit number (exact in a double): 02:00:00:00:00:01 is 0x020000000001. */
 export type MacAddress = Brand<number, 'MacAddress'>
 
-/** An IPv4 network. `address` may carry host bits only where a doc comment says so. `length` is 0 to 32. */
-export interface Ipv4Prefix {
-  readonly address: Ipv4
-  readonly length: number
-}
+/** An address of either family: a number is IPv4, a bigint is IPv6. */
+export type IpAddress = Ipv4 | Ipv6
 
-/** An IPv6 network. `length` is 0 to 128. */
-export interface Ipv6Prefix {
-  readonly address: Ipv6
+/** The two families, as they are called in messages. */
+export type Family = 'IPv4' | 'IPv6'
+
+/** A network. `address` may carry host bits only where a doc comment says so. `length` is 0 to 32, or to 128. */
+export interface Prefix<Address extends IpAddress = IpAddress> {
+  readonly address: Address
   readonly length: number
 }
+export type Ipv4Prefix = Prefix<Ipv4>
+export type Ipv6Prefix = Prefix<Ipv6>
 
 /** The number as an address; for decoders that have already read exactly 32 bits. */
 export const ipv4 = (bits: number): Ipv4 => (bits >>> 0) as Ipv4
@@ -86,44 +88,92 @@ export function randomMac(bytes: Uint8Array): MacAddress {
   return mac(octets.reduce((bits, octet) => bits * 256 + octet, 0))
 }
 
-/** The mask of a prefix length (0 to 32) as a number. */
-export const ipv4Mask = (length: number): number => (length === 0 ? 0 : (-1 << (32 - length)) >>> 0)
+/** Reads an address of either family. */
+export const parseIp = (text: string): IpAddress | undefined => parseIpv4(text) ?? parseIpv6(text)
+
+export const formatIp = (address: IpAddress): string =>
+  typeof address === 'number' ? formatIpv4(address) : formatIpv6(address)
+
+export const familyOf = (address: IpAddress): Family => (typeof address === 'number' ? 'IPv4' : 'IPv6')
+
+/** Bits of an address: also the length of a prefix that holds a single one. */
+export const addressBits = (family: Family): 32 | 128 => (family === 'IPv4' ? 32 : 128)
 
 /** The number of addresses in a network of that length. */
-export const ipv4Size = (length: number): number => 2 ** (32 - length)
+export const prefixSize = (family: Family, length: number): bigint =>
+  1n << BigInt(addressBits(family) - length)
+
+/** The address that many steps above another of the same family; it must exist. */
+export function addressAfter<Address extends IpAddress>(address: Address, steps: bigint): Address {
+  const from: IpAddress = address
+  const next = typeof from === 'number' ? ipv4(from + Number(steps)) : from + steps
+  return next as Address
+}
 
 /** The network an address lies in: host bits cleared. */
-export function ipv4Network(address: Ipv4, length: number): Ipv4Prefix {
-  return { address: ipv4(address & ipv4Mask(length)), length }
+export function networkOf<Address extends IpAddress>(address: Address, length: number): Prefix<Address> {
+  return { address: withoutHostBits(address, length) as Address, length }
 }
 
-/** Reads `10.5.0.0/16`; host bits are kept, so mask with {@link ipv4Network} where a network is meant. */
+function withoutHostBits(address: IpAddress, length: number): IpAddress {
+  // Shifting by 32 bits shifts by none in JavaScript.
+  if (typeof address === 'number') return ipv4(length === 0 ? 0 : address & (-1 << (32 - length)))
+  const hostBits = BigInt(128 - length)
+  return ((address >> hostBits) << hostBits) as Ipv6
+}
+
+/** Whether all host bits are zero. */
+export const isNetwork = ({ address, length }: Prefix): boolean =>
+  withoutHostBits(address, length) === address
+
+/** Reads `10.5.0.0/16`; host bits are kept, so mask with {@link networkOf} where a network is meant. */
 export function parseIpv4Prefix(text: string): Ipv4Prefix | undefined {
-  const match = /^([^/]+)\/(\d{1,2})$/.exec(text)
-  const address = match?.[1] === undefined ? undefined : parseIpv4(match[1])
+  return parsePrefix(text, parseIpv4, 32)
+}
+
+/** Reads `fd00:5::/48`; host bits are kept. */
+export function parseIpv6Prefix(text: string): Ipv6Prefix | undefined {
+  return parsePrefix(text, parseIpv6, 128)
+}
+
+function parsePrefix<Address extends IpAddress>(
+  text: string,
+  parseAddress: (text: string) => Address | undefined,
+  longest: number,
+): Prefix<Address> | undefined {
+  const match = /^([^/]+)\/(\d{1,3})$/.exec(text)
+  const address = match?.[1] === undefined ? undefined : parseAddress(match[1])
   const length = Number(match?.[2])
-  return address === undefined || length > 32 ? undefined : { address, length }
+  return address === undefined || length > longest ? undefined : { address, length }
 }
 
-export function formatIpv4Prefix(prefix: Ipv4Prefix): string {
-  return `${formatIpv4(prefix.address)}/${prefix.length}`
+export const formatPrefix = ({ address, length }: Prefix): string => `${formatIp(address)}/${length}`
+
+/** False for an address of the other family. */
+export function prefixContains({ address: network, length }: Prefix, address: IpAddress): boolean {
+  return (
+    typeof network === typeof address && withoutHostBits(network, length) === withoutHostBits(address, length)
+  )
 }
 
-export function prefixContains(prefix: Ipv4Prefix, address: Ipv4): boolean {
-  return ipv4Network(address, prefix.length).address === ipv4Network(prefix.address, prefix.length).address
+/** Two prefixes of different families do not overlap. */
+export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
+  return a.length < b.length ? prefixContains(a, b.address) : prefixContains(b, a.address)
 }
 
-export function prefixesOverlap(a: Ipv4Prefix, b: Ipv4Prefix): boolean {
-  const length = Math.min(a.length, b.length)
-  return ipv4Network(a.address, length).address === ipv4Network(b.address, length).address
-}
-
-export function samePrefix(a: Ipv4Prefix, b: Ipv4Prefix): boolean {
+export function samePrefix(a: Prefix, b: Prefix): boolean {
   return a.address === b.address && a.length === b.length
 }
 
-/** An address a host can own: not 0.0.0.0/8 (RFC 1122), 127.0.0.0/8, multicast, reserved or broadcast. */
-export function isUnicastIpv4(address: Ipv4): boolean {
-  const first = address >>> 24
-  return first !== 0 && first !== 127 && first < 224
+/**
+ * An address a host can own and be reached at from others. IPv4: not 0.0.0.0/8 (RFC 1122), 127.0.0.0/8, multicast, reserved or broadcast.
+ * IPv6: not unspecified, loopback, multicast (ff00::/8), link-local (fe80::/10) or IPv4-mapped (::ffff:0:0/96, RFC 4291).
+ */
+export function isUnicast(address: IpAddress): boolean {
+  if (typeof address === 'number') {
+    const first = address >>> 24
+    return first !== 0 && first !== 127 && first < 224
+  }
+  const top = Number(address >> 112n)
+  return address > 1n && top < 0xff00 && (top & 0xffc0) !== 0xfe80 && address >> 32n !== 0xffffn
 }

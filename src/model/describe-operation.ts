@@ -1,4 +1,4 @@
-import { formatIpv4, formatIpv4Prefix, formatMac } from './address'
+import { formatIpv4, formatMac, formatPrefix } from './address'
 import type { LinkOperation, ObjectOperation, Route } from './kernel'
 
 /** An operation in words that follow "cannot": `set neighbour 10.5.2.0 to 02:..`. Different operations on objects have different words. */
@@ -13,9 +13,9 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
     case 'set-link-up':
       return `bring the device ${operation.name} up`
     case 'add-address':
-      return `add the address ${formatIpv4Prefix(operation.address)}`
+      return `add the address ${formatPrefix(operation.address)}`
     case 'delete-address':
-      return `delete the address ${formatIpv4Prefix(operation.address)}`
+      return `delete the address ${formatPrefix(operation.address)}`
     case 'set-neighbour':
       return `set neighbour ${formatIpv4(operation.address)} to ${formatMac(operation.mac)}`
     case 'delete-neighbour':
@@ -36,7 +36,7 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
 }
 
 function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
-  const words = [formatIpv4Prefix(destination)]
+  const words = [formatPrefix(destination)]
   if (target.kind === 'nexthop') words.push(`through nexthop ${target.id}`)
   if (target.kind === 'gateway') words.push(`via ${formatIpv4(target.gateway)}`)
   if (target.kind === 'gateway' && !target.onlink) words.push('not onlink')

@@ -5,16 +5,16 @@
 import { z } from 'zod'
 import {
   formatIpv4,
-  formatIpv4Prefix,
+  formatPrefix,
   type Ipv4,
   type Ipv4Prefix,
   ipv4,
-  ipv4Mask,
-  ipv4Network,
-  ipv4Size,
+  isNetwork,
+  networkOf,
   parseIpv4,
   parseIpv4Prefix,
   prefixContains,
+  prefixSize,
 } from './address'
 import { describeError, OverlayError } from './errors'
 import { firstIssue, foldGoObject, goField, parseGoObject } from './go-json'
@@ -72,7 +72,7 @@ const ipv4Field = z.string().transform((text, context) => {
 
 const networkField = z.string().transform((text, context) => {
   const prefix = parseIpv4Prefix(text)
-  if (prefix !== undefined) return ipv4Network(prefix.address, prefix.length)
+  if (prefix !== undefined) return networkOf(prefix.address, prefix.length)
   context.addIssue({ code: 'custom', message: `"${text}" is not an IPv4 network such as 10.5.0.0/16` })
   return z.NEVER
 })
@@ -157,24 +157,25 @@ function subnetRange(
   config: z.infer<typeof configSchema>,
 ): Omit<NetworkConfig, 'backend'> {
   const subnetLength = chooseSubnetLength(network, config.SubnetLen ?? 0)
-  const size = ipv4Size(subnetLength)
+  const size = Number(prefixSize('IPv4', subnetLength))
   // 0.0.0.0 is Go's zero value: the same as absent.
   const subnetMin = config.SubnetMin || ipv4(network.address + size)
-  const subnetMax = config.SubnetMax || ipv4(network.address + ipv4Size(network.length) - size)
+  const subnetMax =
+    config.SubnetMax || ipv4(network.address + Number(prefixSize('IPv4', network.length)) - size)
   for (const [name, address] of [
     ['SubnetMin', subnetMin],
     ['SubnetMax', subnetMax],
   ] as const) {
     if (!prefixContains(network, address)) {
       throw new ConfigError(
-        `${name} ${formatIpv4(address)} is outside Network ${formatIpv4Prefix(network)}`,
+        `${name} ${formatIpv4(address)} is outside Network ${formatPrefix(network)}`,
         `choose an address inside Network, or remove ${name}`,
       )
     }
-    if ((address & ipv4Mask(subnetLength)) >>> 0 !== address) {
+    if (!isNetwork({ address, length: subnetLength })) {
       throw new ConfigError(
         `${name} ${formatIpv4(address)} is not the first address of a /${subnetLength}`,
-        `write ${formatIpv4(ipv4Network(address, subnetLength).address)}`,
+        `write ${formatIpv4(networkOf(address, subnetLength).address)}`,
       )
     }
   }
@@ -192,7 +193,7 @@ function chooseSubnetLength(network: Ipv4Prefix, wanted: number): number {
   if (wanted === 0) {
     if (network.length > 28) {
       throw new ConfigError(
-        `Network ${formatIpv4Prefix(network)} is too small: it must hold at least four subnets of /30`,
+        `Network ${formatPrefix(network)} is too small: it must hold at least four subnets of /30`,
         'use a /28 or larger',
       )
     }
@@ -206,7 +207,7 @@ function chooseSubnetLength(network: Ipv4Prefix, wanted: number): number {
   }
   if (wanted < shortest) {
     throw new ConfigError(
-      `SubnetLen ${wanted} is too short: Network ${formatIpv4Prefix(network)} must hold at least four subnets`,
+      `SubnetLen ${wanted} is too short: Network ${formatPrefix(network)} must hold at least four subnets`,
       `use ${shortest} or more`,
     )
   }

@@ -1,5 +1,5 @@
 /** Which subnet a host gets: flannel's order of preference, but uniform over everything that is free. */
-import { type Ipv4Prefix, ipv4, ipv4Network, ipv4Size, prefixesOverlap } from '../model/address'
+import { type Ipv4Prefix, ipv4, networkOf, prefixesOverlap, prefixSize } from '../model/address'
 import type { NetworkConfig } from '../model/network-config'
 
 /** A source of uniform numbers in [0, 1), such as Math.random. */
@@ -9,7 +9,7 @@ export type Random = () => number
 export function isLeasable(config: NetworkConfig, subnet: Ipv4Prefix): boolean {
   return (
     subnet.length === config.subnetLength &&
-    ipv4Network(subnet.address, subnet.length).address === subnet.address &&
+    networkOf(subnet.address, subnet.length).address === subnet.address &&
     subnet.address >= config.subnetMin &&
     subnet.address <= config.subnetMax
   )
@@ -30,7 +30,7 @@ export function allocateSubnet(
   if (previous !== undefined && isLeasable(config, previous)) {
     if (!taken.some((other) => prefixesOverlap(other, previous))) return previous
   }
-  const size = ipv4Size(config.subnetLength)
+  const size = Number(prefixSize('IPv4', config.subnetLength))
   const count = (config.subnetMax - config.subnetMin) / size + 1
   const gaps = freeGaps(config, taken, count)
   const free = gaps.reduce((sum, gap) => sum + gap.length, 0)
@@ -53,13 +53,13 @@ function freeGaps(
   taken: readonly Ipv4Prefix[],
   count: number,
 ): { first: number; length: number }[] {
-  const size = ipv4Size(config.subnetLength)
+  const size = Number(prefixSize('IPv4', config.subnetLength))
   const blocks = taken
     .map((prefix) => {
-      const start = ipv4Network(prefix.address, prefix.length).address - config.subnetMin
+      const start = networkOf(prefix.address, prefix.length).address - config.subnetMin
       return {
         first: Math.floor(start / size),
-        last: Math.floor((start + ipv4Size(prefix.length) - 1) / size),
+        last: Math.floor((start + Number(prefixSize('IPv4', prefix.length)) - 1) / size),
       }
     })
     .sort((a, b) => a.first - b.first)

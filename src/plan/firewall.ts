@@ -3,7 +3,7 @@
  * FORWARD policy where it switched forwarding on itself, and since version 28 by a rule for each container in raw PREROUTING and one
  * in its DOCKER chain. Accepting must be done in Docker's own hooks: an accept in a table of our own does not undo a drop in another.
  */
-import { formatIpv4Prefix, type Ipv4Prefix } from '../model/address'
+import { formatPrefix, type Ipv4Prefix } from '../model/address'
 import {
   type FirewallCommand,
   type FirewallListing,
@@ -16,7 +16,7 @@ const DOCKER_USER = 'DOCKER-USER'
 
 /** What must be there for one network: accept what comes in and goes out by our device, with addresses of the network. */
 export function dockerRules(link: string, network: Ipv4Prefix): FirewallRule[] {
-  const addresses = formatIpv4Prefix(network)
+  const addresses = formatPrefix(network)
   const accept = ['-m', 'comment', '--comment', RULE_COMMENT, '-j', 'ACCEPT']
   const incoming = ['-s', addresses, '-i', link, ...accept]
   const outgoing = ['-d', addresses, '-o', link, ...accept]

@@ -1,7 +1,7 @@
 /** What a host does to hold a lease: decided from what etcd has, done elsewhere. */
 import {
   formatIpv4,
-  formatIpv4Prefix,
+  formatPrefix,
   type Ipv4,
   type Ipv4Prefix,
   isUnicastMac,
@@ -50,7 +50,7 @@ export function planOwnLease(
   if (subnet === undefined) {
     throw new OverlayError(
       'out-of-subnets',
-      `no /${config.subnetLength} is free between ${formatIpv4(config.subnetMin)} and ${formatIpv4(config.subnetMax)} of ${formatIpv4Prefix(config.network)}: ${leases.length} leases exist`,
+      `no /${config.subnetLength} is free between ${formatIpv4(config.subnetMin)} and ${formatIpv4(config.subnetMax)} of ${formatPrefix(config.network)}: ${leases.length} leases exist`,
       'delete leases of hosts that are gone, or enlarge Network',
     )
   }

@@ -4,11 +4,11 @@
  */
 import {
   formatIpv4,
-  formatIpv4Prefix,
   formatMac,
+  formatPrefix,
   type Ipv4,
   type Ipv4Prefix,
-  isUnicastIpv4,
+  isUnicast,
   isUnicastMac,
   type MacAddress,
   prefixContains,
@@ -166,7 +166,7 @@ export class PeerTable {
   #clash(peer: Peer): string | undefined {
     const holder = this.peerAt(peer.subnet.address)
     if (holder !== undefined && holder.key !== peer.key) {
-      return `subnet ${formatIpv4Prefix(peer.subnet)} is already that of ${formatIpv4(holder.publicIp)} (${holder.key})`
+      return `subnet ${formatPrefix(peer.subnet)} is already that of ${formatIpv4(holder.publicIp)} (${holder.key})`
     }
     const namesakes = [...(this.#byMac.get(peer.mac) ?? [])].flatMap((key) => this.#peers.get(key) ?? [])
     const namesake = namesakes.find((other) => other.key !== peer.key && other.publicIp !== peer.publicIp)
@@ -181,19 +181,19 @@ function judgeAlone(lease: Lease, config: NetworkConfig, own: OwnIdentity): Peer
   const subnet = lease.subnet.ipv4
   const { publicIp, vtep } = value
   if (!prefixContains(config.network, subnet.address) || subnet.length <= config.network.length) {
-    return `subnet ${formatIpv4Prefix(subnet)} is outside the network ${formatIpv4Prefix(config.network)}`
+    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(config.network)}`
   }
   if (subnet.length !== config.subnetLength) {
-    return `subnet ${formatIpv4Prefix(subnet)} is not a /${config.subnetLength}`
+    return `subnet ${formatPrefix(subnet)} is not a /${config.subnetLength}`
   }
   if (prefixesOverlap(subnet, own.subnet)) {
-    return `subnet ${formatIpv4Prefix(subnet)} overlaps our own ${formatIpv4Prefix(own.subnet)}`
+    return `subnet ${formatPrefix(subnet)} overlaps our own ${formatPrefix(own.subnet)}`
   }
   if (value.backendType !== 'vxlan') return `BackendType "${value.backendType}" is not vxlan`
-  if (!isUnicastIpv4(publicIp)) return `PublicIP ${formatIpv4(publicIp)} is not a unicast address`
+  if (!isUnicast(publicIp)) return `PublicIP ${formatIpv4(publicIp)} is not a unicast address`
   if (publicIp === own.publicIp) return `PublicIP ${formatIpv4(publicIp)} is our own`
   if (prefixContains(config.network, publicIp)) {
-    return `PublicIP ${formatIpv4(publicIp)} lies inside the overlay network ${formatIpv4Prefix(config.network)}`
+    return `PublicIP ${formatIpv4(publicIp)} lies inside the overlay network ${formatPrefix(config.network)}`
   }
   if (vtep === undefined) return 'BackendData has no usable VNI and VtepMAC'
   if (vtep.vni !== config.backend.vni) return `VNI ${vtep.vni} is not the network's ${config.backend.vni}`

@@ -1,12 +1,5 @@
 /** Which interface carries the VXLAN packets, and under which address (flannel: pkg/ipmatch/match.go). */
-import {
-  formatIpv4,
-  formatIpv4Prefix,
-  type Ipv4,
-  isUnicastIpv4,
-  parseIpv4,
-  prefixContains,
-} from '../model/address'
+import { formatIpv4, formatPrefix, type Ipv4, isUnicast, parseIpv4, prefixContains } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { HostNetwork, ObservedLink } from '../model/kernel'
 import { ConfigError, type NetworkConfig } from '../model/network-config'
@@ -47,7 +40,7 @@ export function checkUnderlayOutside(config: NetworkConfig, underlay: Underlay):
   for (const address of [underlay.local, underlay.publicIp]) {
     if (!prefixContains(config.network, address)) continue
     throw new ConfigError(
-      `Network ${formatIpv4Prefix(config.network)} contains ${formatIpv4(address)}, this host's own address on ${underlay.link.name}`,
+      `Network ${formatPrefix(config.network)} contains ${formatIpv4(address)}, this host's own address on ${underlay.link.name}`,
       'choose a Network that no host address lies in',
     )
   }
@@ -109,7 +102,7 @@ function owner(host: HostNetwork, address: Ipv4): ObservedLink | undefined {
 /** Global scope before link scope, else the kernel's order. */
 function firstAddress(host: HostNetwork, link: ObservedLink): Ipv4 | undefined {
   const usable = host.addresses.filter(
-    (each) => each.linkIndex === link.index && isUnicastIpv4(each.address.address),
+    (each) => each.linkIndex === link.index && isUnicast(each.address.address),
   )
   const best = usable.find((each) => each.scope === 'global') ?? usable.find((each) => each.scope === 'link')
   return best?.address.address

@@ -3,7 +3,7 @@ import { Etcd3 } from 'etcd3'
 import { type EtcdClient, type EtcdOptions, openEtcd } from '../../../src/etcd/client'
 import { Registry, type RegistryOptions } from '../../../src/etcd/registry'
 import type { RegistryEvent, RegistryUpdate } from '../../../src/etcd/updates'
-import { ipv4Network, mac, parseIpv4, parseMac } from '../../../src/model/address'
+import { mac, networkOf, parseIpv4, parseMac } from '../../../src/model/address'
 import type { LeaseSubnet, LeaseValue } from '../../../src/model/lease'
 import { type Etcd, type EtcdSite, startEtcd } from '../../support/etcd'
 import { leaseValue } from '../../support/leases'
@@ -165,7 +165,7 @@ export const ever = new AbortController().signal
 export function subnetOf(text: string, length = 24): LeaseSubnet {
   const address = parseIpv4(text)
   if (address === undefined) throw new Error(`${text} is not an address`)
-  return { ipv4: ipv4Network(address, length), ipv6: undefined }
+  return { ipv4: networkOf(address, length), ipv6: undefined }
 }
 
 /** The value a host announces, with a MAC made of its number. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { etcdPrefix, formatSubnetName, keysUnder, parseSubnetName } from '../../../src/etcd/keys'
-import { formatIpv4, type Ipv6, ipv4, ipv4Network, parseIpv4, parseIpv6 } from '../../../src/model/address'
+import { formatIpv4, type Ipv6, ipv4, networkOf, parseIpv4, parseIpv6 } from '../../../src/model/address'
 
 describe('the prefix', () => {
   test.each([
@@ -73,7 +73,7 @@ describe('the name of a lease', () => {
   test('reads back whatever is written', () => {
     const v4 = fc
       .tuple(fc.nat({ max: 0xffffffff }), fc.integer({ min: 0, max: 31 }))
-      .map(([bits, length]) => ipv4Network(ipv4(bits), length))
+      .map(([bits, length]) => networkOf(ipv4(bits), length))
     const v6 = fc
       .tuple(fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }), fc.integer({ min: 0, max: 127 }))
       .map(([bits, length]) => {

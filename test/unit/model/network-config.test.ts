@@ -1,4 +1,4 @@
-import { formatIpv4, formatIpv4Prefix } from '../../../src/model/address'
+import { formatIpv4, formatPrefix } from '../../../src/model/address'
 import { ConfigError, parseNetworkConfig } from '../../../src/model/network-config'
 
 const parse = (fields: object) =>
@@ -6,7 +6,7 @@ const parse = (fields: object) =>
 
 const range = (fields: object): string => {
   const { network, subnetLength, subnetMin, subnetMax } = parse(fields)
-  return `${formatIpv4Prefix(network)} /${subnetLength} ${formatIpv4(subnetMin)} ${formatIpv4(subnetMax)}`
+  return `${formatPrefix(network)} /${subnetLength} ${formatIpv4(subnetMin)} ${formatIpv4(subnetMax)}`
 }
 
 test.each([

@@ -1,11 +1,5 @@
 import fc from 'fast-check'
-import {
-  formatIpv4Prefix,
-  type Ipv4Prefix,
-  ipv4,
-  ipv4Network,
-  prefixesOverlap,
-} from '../../../src/model/address'
+import { formatPrefix, type Ipv4Prefix, ipv4, networkOf, prefixesOverlap } from '../../../src/model/address'
 import { allocateSubnet, isLeasable } from '../../../src/plan/allocate'
 import { config, net } from './support'
 
@@ -14,7 +8,7 @@ const small = config({ Network: '10.3.0.0/24' }) // 10.3.0.64, .128 and .192
 const choose = (taken: string[], random: number, previous?: string): string | undefined => {
   const before = previous === undefined ? undefined : net(previous)
   const subnet = allocateSubnet(small, taken.map(net), before, () => random)
-  return subnet && formatIpv4Prefix(subnet)
+  return subnet && formatPrefix(subnet)
 }
 
 test('every free subnet can be had, and only those', () => {
@@ -53,7 +47,7 @@ test('the previous subnet comes first, while it is free and fits', () => {
 const anyTaken = fc.array(
   fc
     .tuple(fc.integer({ min: 0x0a050000, max: 0x0a05ffff }), fc.integer({ min: 12, max: 32 }))
-    .map(([address, length]) => ipv4Network(ipv4(address), length)),
+    .map(([address, length]) => networkOf(ipv4(address), length)),
   { maxLength: 40 },
 )
 

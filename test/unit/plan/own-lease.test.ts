@@ -1,4 +1,4 @@
-import { formatIpv4Prefix } from '../../../src/model/address'
+import { formatPrefix } from '../../../src/model/address'
 import { chooseMac, planOwnLease } from '../../../src/plan/own-lease'
 import { config, hw, ip, lease, net } from './support'
 
@@ -36,7 +36,7 @@ test('a dual-stack lease of ours does not fit a network without IPv6', () => {
 test('a subnet that etcd refused is not asked for again', () => {
   const host = { ...us, previous: net('10.5.9.0/24'), refused: [net('10.5.9.0/24'), net('10.5.1.0/24')] }
   const plan = planOwnLease(config(), [], host, () => 0)
-  expect(plan.kind === 'create' && formatIpv4Prefix(plan.subnet)).toBe('10.5.2.0/24')
+  expect(plan.kind === 'create' && formatPrefix(plan.subnet)).toBe('10.5.2.0/24')
 })
 
 test('a full network is an error that says how full', () => {

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { formatIpv4Prefix } from '../../../src/model/address'
+import { formatPrefix } from '../../../src/model/address'
 import type { Lease, UnreadableLease } from '../../../src/model/lease'
 import { type PeerChange, PeerTable } from '../../../src/plan/peer-table'
 import { config, hw, ip, type LeaseFields, lease, net } from './support'
@@ -12,7 +12,7 @@ const own = {
 }
 
 const table = () => new PeerTable(config(), own)
-const subnets = (peers: PeerTable) => [...peers.peers()].map((peer) => formatIpv4Prefix(peer.subnet)).sort()
+const subnets = (peers: PeerTable) => [...peers.peers()].map((peer) => formatPrefix(peer.subnet)).sort()
 const reasons = (peers: PeerTable) => [...peers.rejected()].map(({ reason }) => reason)
 const what = (changes: readonly PeerChange[]) =>
   changes.map(({ before, after }) =>
