@@ -6,7 +6,7 @@ import { readVersion } from '../daemon/version'
 import { openEtcd } from '../etcd/client'
 import { Registry, type RegistryStatus } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { readPreviousSubnet } from '../host/subnet-env'
+import { readPreviousSubnets } from '../host/subnet-env'
 import { Kernel } from '../kernel/kernel'
 import { formatIpv4, formatMac, formatPrefix, samePrefix } from '../model/address'
 import { describeError } from '../model/errors'
@@ -40,9 +40,9 @@ export async function readLocalStatus(options: Options): Promise<Status> {
   const config = etcd.value?.config.value
   // Without a config the usual name is the best guess.
   const kernel = await attempt(() => readKernel(config === undefined ? 'flannel.1' : linkName(config)))
-  const previous = await attempt(() => readPreviousSubnet(options['subnet-file']))
+  const previous = await attempt(() => readPreviousSubnets(options['subnet-file']))
   const { link, objects } = kernel.value ?? {}
-  const own = findOwn(etcd.value?.snapshot, link, previous.value?.subnet)
+  const own = findOwn(etcd.value?.snapshot, link, previous.value?.ipv4)
   return {
     schema: STATUS_SCHEMA,
     version: readVersion(),

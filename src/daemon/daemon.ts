@@ -143,8 +143,7 @@ export class Daemon {
   async #ready({ parts: { config, underlay, keeper, peers } }: Member): Promise<void> {
     const subnet = keeper.own.subnet.ipv4
     const written = await writeSubnetEnv(this.tools.options['subnet-file'], {
-      network: config.network,
-      subnet,
+      ipv4: { network: config.network, subnet },
       mtu: overlayMtu(config, underlay),
       ipMasq: false,
     })

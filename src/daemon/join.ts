@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { readPreviousSubnet } from '../host/subnet-env'
+import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
 import { enableIpForward } from '../kernel/sysctl'
 import { formatIpv4, randomMac } from '../model/address'
@@ -74,12 +74,12 @@ export async function joinNetwork(
     vtep: { vni: config.backend.vni, mac },
     vtep6: undefined,
   }
-  const previous = await readPreviousSubnet(options['subnet-file'])
-  if (previous.problem !== undefined) log.warn(`subnet file: ${previous.problem}`)
+  const previous = await readPreviousSubnets(options['subnet-file'])
+  for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
   const lease = await acquireLease(
     registry,
     snapshot,
-    { config, publicIp: underlay.publicIp, previous: previous.subnet, value },
+    { config, publicIp: underlay.publicIp, previous: previous.ipv4, value },
     log,
     signal,
   )
