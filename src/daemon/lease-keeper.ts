@@ -5,10 +5,11 @@
 import { performance } from 'node:perf_hooks'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatMac, formatPrefix } from '../model/address'
+import { formatIp, formatMac } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import {
+  formatLeaseSubnet,
   type Lease,
   type LeaseValue,
   NO_ETCD_LEASE,
@@ -62,7 +63,7 @@ export class LeaseKeeper {
     const before = this.#state.kind
     this.#state = this.#judge(found)
     if (this.#state.kind === before) return
-    const subnet = formatPrefix(this.own.subnet.ipv4)
+    const subnet = formatLeaseSubnet(this.own.subnet)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
     else if (this.#state.kind === 'lost') {
       this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)
@@ -100,8 +101,9 @@ export class LeaseKeeper {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
     if (sameLeaseValue(found.value, this.value)) return { kind: 'held', lease: found }
-    const { publicIp, vtep } = found.value
-    const owner = `PublicIP ${formatIpv4(publicIp)} with MAC ${vtep === undefined ? 'unknown' : formatMac(vtep.mac)}`
+    const { publicIp, publicIpv6, vtep, vtep6 } = found.value
+    const mac = (vtep ?? vtep6)?.mac
+    const owner = `${formatIp(publicIp || (publicIpv6 ?? publicIp))} with MAC ${mac === undefined ? 'unknown' : formatMac(mac)}`
     return { kind: 'conflict', reason: `${found.key} now names ${owner}` }
   }
 
