@@ -4,6 +4,7 @@ import { formatIpv4, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import { NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
+import { requireIpv4 } from '../plan/underlay'
 import type { MemberParts } from './member'
 import type { Options } from './options'
 import { type PeerStatus, STATUS_SCHEMA, type Status } from './status'
@@ -105,7 +106,7 @@ function reportDevice({ reconciler, underlay }: MemberParts): { device?: NonNull
       index: link.index,
       mac: formatMac(link.mac),
       mtu: link.mtu,
-      local: formatIpv4(underlay.local),
+      local: formatIpv4(requireIpv4(underlay).local),
       underlay: underlay.link.name,
       up: link.up,
     },

@@ -3,9 +3,11 @@
  * a message. A {@link Kernel} never keeps the process alive by itself, and must be closed.
  */
 import { constants } from 'node:os'
-import type { Ipv4, MacAddress } from '../model/address'
+import type { IpAddress, Ipv4, MacAddress } from '../model/address'
 import { OverlayError } from '../model/errors'
 import {
+  type DefaultRoute,
+  type HostAddress,
   type HostNetwork,
   type InterfaceAddress,
   type KernelObjects,
@@ -30,7 +32,8 @@ import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
 import { listNexthops } from './nexthops'
 import { isAlreadyGone, objectFormat } from './operations'
-import { listDefaultRoutes, listRoutes } from './routes'
+import { listRoutes } from './routes'
+import { listDefaultRoutes, lookUpRoute } from './underlay-routes'
 
 export type { KernelChange } from './events'
 
@@ -97,13 +100,23 @@ export class Kernel {
     }
   }
 
-  /** All links, IPv4 addresses and default routes. */
-  async hostNetwork(signal?: AbortSignal): Promise<HostNetwork> {
-    return {
-      links: await this.dumps.dump(listLinks, signal),
-      addresses: await this.dumps.dump(listAddresses(), signal),
-      defaultRoutes: await this.dumps.dump(listDefaultRoutes, signal),
+  /**
+   * All links, and addresses and default routes of both families.
+   * @param reach an address to which the way is looked up too
+   */
+  async hostNetwork(
+    { reach }: { readonly reach?: IpAddress | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<HostNetwork> {
+    const links = await this.dumps.dump(listLinks, signal)
+    const addresses: HostAddress[] = []
+    const defaultRoutes: DefaultRoute[] = []
+    for (const family of ['IPv4', 'IPv6'] as const) {
+      addresses.push(...(await this.dumps.dump(listAddresses(family), signal)))
+      defaultRoutes.push(...(await this.dumps.dump(listDefaultRoutes(family), signal)))
     }
+    const way = reach === undefined ? undefined : await lookUpRoute(this.requests, reach, signal)
+    return { links, addresses, defaultRoutes, reach: way }
   }
 
   /** The link of that name, if there is one. */
@@ -116,7 +129,7 @@ export class Kernel {
    * @throws {NetlinkError} ENODEV when there is no such link
    */
   async linkAddresses(index: number, signal?: AbortSignal): Promise<readonly InterfaceAddress[]> {
-    return this.dumps.dump(listAddresses(index), signal)
+    return this.dumps.dump(listAddresses('IPv4', index), signal)
   }
 
   /**

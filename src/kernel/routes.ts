@@ -1,5 +1,5 @@
 /** Unicast IPv4 routes of the main table (linux/rtnetlink.h). */
-import { ipv4 } from '../model/address'
+import { type IpAddress, type Ipv4, ipv4 } from '../model/address'
 import type { Route, RouteTarget } from '../model/kernel'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
@@ -25,11 +25,6 @@ import { routeMessage } from './netlink/messages'
 
 type RouteMessage = MessageOf<typeof routeMessage>
 
-/** A default route; `undefined` for one over several links. */
-export interface DefaultRoute {
-  readonly linkIndex: number | undefined
-}
-
 /** The routes on one link that are not the kernel's own; as a dump. ENODEV when there is no such link. */
 export const listRoutes = (linkIndex: number): Question<Route> => ({
   attempted: 'list routes',
@@ -46,7 +41,7 @@ export const listRoutes = (linkIndex: number): Question<Route> => ({
     // A route over several links has no RTA_OIF; the kernel's filter let it through because our link is one of them.
     if (message.link !== undefined && message.link !== linkIndex) return undefined
     return {
-      destination: { address: message.destination ?? ipv4(0), length: message.destinationLength },
+      destination: { address: onlyIpv4(message.destination) ?? ipv4(0), length: message.destinationLength },
       metric: message.metric ?? 0,
       tos: message.tos,
       protocol: message.protocol,
@@ -54,22 +49,6 @@ export const listRoutes = (linkIndex: number): Question<Route> => ({
     }
   },
 })
-
-/** The default routes of all links, in the kernel's order; as a dump. */
-export const listDefaultRoutes: Question<DefaultRoute> = {
-  attempted: 'list default routes',
-  encode: (writer) =>
-    routeMessage.encode(writer, RTM_GETROUTE, NLM_F_REQUEST, {
-      family: AF_INET,
-      table: RT_TABLE_MAIN,
-      type: RTN_UNICAST,
-    }),
-  decode(view, start, end) {
-    const message = routeMessage.decode(view, start, end)
-    if (!isMainUnicast(message) || message.destinationLength !== 0) return undefined
-    return { linkIndex: message.link }
-  },
-}
 
 /** Appends the message that adds a route (EEXIST when its destination, metric and tos are taken), or replaces the one that has them. */
 export function encodeSetRoute(
@@ -130,5 +109,9 @@ function targetOf({ nexthop, gateway, multipath, encapsulation, flags }: RouteMe
   if (nexthop !== undefined) return { kind: 'nexthop', id: nexthop }
   if (gateway === undefined || multipath !== undefined || encapsulation !== undefined)
     return { kind: 'other' }
+  if (typeof gateway !== 'number') return { kind: 'other' }
   return { kind: 'gateway', gateway, onlink: (flags & RTNH_F_ONLINK) !== 0 }
 }
+
+const onlyIpv4 = (address: IpAddress | undefined): Ipv4 | undefined =>
+  typeof address === 'number' ? address : undefined

@@ -12,7 +12,7 @@ import {
 } from '../model/kernel'
 import type { Peer } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import type { Underlay } from './underlay'
+import { requireIpv4, type Underlay } from './underlay'
 
 /** How routes name their gateway: by a nexthop object (Linux 5.3 and later), or each on its own. */
 export type RouteStyle = 'nexthop' | 'gateway'
@@ -32,7 +32,7 @@ export function desiredLink(config: NetworkConfig, underlay: Underlay, mac: MacA
     mtu: overlayMtu(config, underlay),
     vni: config.backend.vni,
     port: config.backend.port,
-    local: underlay.local,
+    local: requireIpv4(underlay).local,
     parent: underlay.link.index,
     learning: config.backend.learning,
     gbp: config.backend.gbp,

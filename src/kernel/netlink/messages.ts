@@ -6,6 +6,7 @@ import {
   bool,
   flag,
   ifSized,
+  ipAddress,
   ipv4Address,
   macAddress,
   present,
@@ -55,13 +56,13 @@ export const linkMessage = messageCodec(
   },
 )
 
-/** struct ifaddrmsg and IFA_* (linux/if_addr.h), IPv4. */
+/** struct ifaddrmsg and IFA_* (linux/if_addr.h). */
 export const addressMessage = messageCodec(
   {
     size: 8,
     fields: { family: [0, u8], prefixLength: [1, u8], flags: [2, u8], scope: [3, u8], index: [4, u32] },
   },
-  { address: [k.IFA_ADDRESS, ipv4Address], local: [k.IFA_LOCAL, ipv4Address] },
+  { address: [k.IFA_ADDRESS, ipAddress], local: [k.IFA_LOCAL, ipAddress] },
 )
 
 /** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and, with AF_BRIDGE, forwarding entries of a link. */
@@ -88,7 +89,7 @@ export const nexthopMessage = messageCodec(
   },
 )
 
-/** struct rtmsg and RTA_* (linux/rtnetlink.h), IPv4. */
+/** struct rtmsg and RTA_* (linux/rtnetlink.h). */
 export const routeMessage = messageCodec(
   {
     size: 12,
@@ -104,10 +105,11 @@ export const routeMessage = messageCodec(
     },
   },
   {
-    destination: [k.RTA_DST, ipv4Address],
-    gateway: [k.RTA_GATEWAY, ipv4Address],
+    destination: [k.RTA_DST, ipAddress],
+    gateway: [k.RTA_GATEWAY, ipAddress],
     link: [k.RTA_OIF, u32],
     metric: [k.RTA_PRIORITY, u32],
+    preferredSource: [k.RTA_PREFSRC, ipAddress],
     nexthop: [k.RTA_NH_ID, u32],
     multipath: [k.RTA_MULTIPATH, present],
     encapsulation: [k.RTA_ENCAP_TYPE, present],

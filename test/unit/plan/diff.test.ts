@@ -241,8 +241,8 @@ describe('the device', () => {
       kind: undefined,
       vxlan: undefined,
     },
-    local: ip('192.168.77.11'),
-    publicIp: ip('192.168.77.11'),
+    ipv4: { local: ip('192.168.77.11'), public: ip('192.168.77.11') },
+    ipv6: undefined,
   }
   const wanted: LinkSpec = desiredLink(config(), underlay, hw('02:00:00:00:00:01'))
   const observed: ObservedLink = {
