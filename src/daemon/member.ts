@@ -57,6 +57,19 @@ export class Member {
     this.#peersChanged(peers.reset(leases, unreadable), revision)
   }
 
+  /** Why other hosts may not reach this one; `undefined` when they should. */
+  get unready(): string | undefined {
+    const { keeper, reconciler, firewall } = this.parts
+    const { converged, failing } = reconciler.convergence
+    const troubles = [
+      keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
+      // Single peers that the kernel refuses must not take this host out of service.
+      !converged && failing === 0 && 'kernel not converged',
+      firewall?.problem !== undefined && 'firewall rules missing',
+    ].filter((trouble) => trouble !== false)
+    return troubles.length === 0 ? undefined : troubles.join(', ')
+  }
+
   /** The host in one line: `10.5.12.0/24 on flannel.1, 3 peers, healthy`. */
   summary(followsEtcd: boolean): string {
     const { keeper, peers, reconciler, config, firewall } = this.parts
