@@ -3,11 +3,11 @@
 import yargs from 'yargs'
 import { hideBin } from 'yargs/helpers'
 import { EXIT } from './cli/exit'
-import { parseOptions, UsageError, yargsOptions } from './daemon/options'
+import { ETCD_OPTIONS, parseOptions, UsageError, yargsOptions } from './daemon/options'
 import { readVersion } from './daemon/version'
 import { describeError, OverlayError } from './model/errors'
 
-const ETCD = yargsOptions(['etcd-endpoints', 'etcd-prefix'])
+const ETCD = yargsOptions(ETCD_OPTIONS)
 const LOCAL = yargsOptions(['run-dir', 'subnet-file'])
 const JSON_ARGUMENT = {
   type: 'string',

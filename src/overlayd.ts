@@ -1,14 +1,16 @@
 #!/usr/bin/env node
+import { setTimeout as sleep } from 'node:timers/promises'
 /** The daemon's entry: options in, exit code out. 0: told to stop. 1: cannot go on. 2: wrong usage. */
 import { Daemon } from './daemon/daemon'
 import { createLogger, type Logger } from './daemon/logger'
-import { type Options, parseCommandLine, UsageError } from './daemon/options'
+import { describeOptions, etcdOptions, type Options, parseCommandLine, UsageError } from './daemon/options'
 import { readVersion } from './daemon/version'
-import { openEtcd } from './etcd/client'
+import { type EtcdClient, openEtcd } from './etcd/client'
 import { EtcdError } from './etcd/errors'
 import { Registry } from './etcd/registry'
 import { notifySystemd } from './host/sd-notify'
 import { Kernel } from './kernel/kernel'
+import { type BackoffBounds, backoffDelay } from './model/backoff'
 import { describeError } from './model/errors'
 
 /** Milliseconds until the process ends whatever still runs: the kernel needs nothing of us. */
@@ -26,6 +28,7 @@ async function main(): Promise<number> {
     return 0
   }
   const log = createLogger(invocation.options.v)
+  for (const warning of invocation.warnings) log.warn(warning)
   try {
     await runDaemon(invocation.options, log)
     return 0
@@ -61,14 +64,44 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
   const version = readVersion()
   log.info(`overlayd ${version}, process ${process.pid}`)
   const kernel = await Kernel.open({ report: (error) => log.error(`netlink: ${describeError(error)}`) })
-  const etcd = await openEtcd({ endpoints: options['etcd-endpoints'] })
+  const etcd = await openEtcdAtLast(options, log, stop.signal)
+  if (etcd === undefined) return
   try {
+    // Only now, for a list of endpoints that cannot be used may hold a password.
+    log.debug(`options: ${describeOptions(options)}`)
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
     await new Daemon({ options, kernel, registry, log }, version).run(stop.signal)
   } finally {
     etcd.close()
     kernel.close()
   }
+}
+
+/** Wait between two attempts to find etcd's endpoints. */
+const DISCOVERY: BackoffBounds = { first: 1000, most: 15_000 }
+
+/**
+ * Makes the client; while DNS names no endpoint it is asked again.
+ * @returns undefined when the signal has fired
+ * @throws {EtcdError} `etcd-options`
+ */
+async function openEtcdAtLast(
+  options: Options,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<EtcdClient | undefined> {
+  for (let failures = 1; !signal.aborted; failures++) {
+    try {
+      return await openEtcd(etcdOptions(options), log)
+    } catch (error) {
+      if (!(error instanceof EtcdError) || error.code !== 'etcd-unreachable') throw error
+      log.warn(`etcd: ${describeError(error)}; trying again`)
+      await sleep(backoffDelay(failures, DISCOVERY, Math.random), undefined, { signal }).catch(
+        () => undefined,
+      )
+    }
+  }
+  return undefined
 }
 
 function end(code: number): void {

@@ -34,7 +34,7 @@ export function parseHelp(text: string, path: string): Help {
   for (const block of text.trim().split(/\n{2,}/)) {
     const [title = '', ...lines] = block.split('\n')
     if (title === 'Commands:') commands.push(...joinRows(lines).map((row) => parseCommand(row, path)))
-    else if (title === 'Options:') options.push(...joinRows(lines).map(parseOption))
+    else if (isOptions(title, lines)) options.push(...joinRows(lines).map(parseOption))
     else if (title !== 'Positionals:') {
       const paragraphs = options.length === 0 && commands.length === 0 ? intro : outro
       paragraphs.push(block.replace(/\s*\n\s*/g, ' '))
@@ -42,6 +42,10 @@ export function parseHelp(text: string, path: string): Help {
   }
   return { intro, commands, options, outro }
 }
+
+/** `Options:`, or the heading of a group of them. */
+const isOptions = (title: string, [first = '']: readonly string[]): boolean =>
+  title === 'Options:' || (title.endsWith(':') && /^ {2,6}-/.test(first))
 
 /** A row begins with a flag or a command, at most six columns in; what is further in goes on with it. */
 function joinRows(lines: readonly string[]): string[] {

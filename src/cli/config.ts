@@ -1,6 +1,6 @@
 /** `overlayctl config`: reads, checks and writes the network config in etcd. */
 import { text as readAll } from 'node:stream/consumers'
-import type { Options } from '../daemon/options'
+import { etcdOptions, type Options } from '../daemon/options'
 import { openEtcd } from '../etcd/client'
 import { Registry } from '../etcd/registry'
 import { familyOf, formatIp, formatPrefix, prefixSize } from '../model/address'
@@ -97,7 +97,7 @@ async function withRegistry<T>(
   options: Options,
   use: (registry: Registry, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const client = await openEtcd({ endpoints: options['etcd-endpoints'] })
+  const client = await openEtcd(etcdOptions(options))
   try {
     return await use(new Registry(client, { prefix: options['etcd-prefix'] }), AbortSignal.timeout(DEADLINE))
   } finally {

@@ -1,5 +1,5 @@
 /** The status without a daemon: what etcd and the kernel say, and that nobody looks after it. */
-import type { Options } from '../daemon/options'
+import { etcdOptions, type Options } from '../daemon/options'
 import { STATUS_SCHEMA, type Status } from '../daemon/status'
 import {
   formatEtcdLease,
@@ -90,7 +90,7 @@ async function attempt<T>(read: () => Promise<T>): Promise<Answer<T>> {
 }
 
 async function readEtcd(options: Options): Promise<EtcdView> {
-  const client = await openEtcd({ endpoints: options['etcd-endpoints'] })
+  const client = await openEtcd(etcdOptions(options))
   try {
     const registry = new Registry(client, { prefix: options['etcd-prefix'] })
     const signal = AbortSignal.timeout(DEADLINE)

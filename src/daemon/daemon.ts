@@ -13,6 +13,7 @@ import type { Revision } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
 import { serveControlSocket } from './control-socket'
+import { serveHealth } from './health-server'
 import { joinNetwork, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
@@ -46,14 +47,34 @@ export class Daemon {
    * @throws {OverlayError} when it cannot go on: no underlay, device refused, no subnet free, subnet file not writable, ...
    */
   async run(stop: AbortSignal): Promise<void> {
-    const server = await serveControlSocket(this.tools.options['run-dir'], () => this.status(), this.#log)
+    const servers: Server[] = []
     // A part that fails ends all others, and its error is the daemon's.
     const failure = new AbortController()
     const signal = AbortSignal.any([stop, failure.signal])
     const fail = (error: unknown): void => failure.abort(error)
-    await this.#follow(signal, fail).catch(fail)
-    await close(server)
+    try {
+      servers.push(await serveControlSocket(this.tools.options['run-dir'], () => this.status(), this.#log))
+      servers.push(...(await this.#serveHealth()))
+      await this.#follow(signal, fail)
+    } catch (error) {
+      fail(error)
+    }
+    await Promise.all(servers.map(close))
     if (failure.signal.aborted && !stop.aborted) throw failure.signal.reason
+  }
+
+  /** @returns the server, if one is asked for */
+  async #serveHealth(): Promise<Server[]> {
+    const { 'healthz-ip': ip, 'healthz-port': port } = this.tools.options
+    if (port === 0) return []
+    const server = await serveHealth({ ip, port }, () => this.#notReady())
+    this.#log.info(`health: serving /healthz and /readyz on ${ip} port ${port}`)
+    return [server]
+  }
+
+  /** For {@link serveHealth}. That etcd is away takes no host out of service: what runs goes on without it. */
+  #notReady(): string | undefined {
+    return this.#phase === 'running' ? this.#member?.unready : (this.#configProblem ?? '')
   }
 
   status(): Promise<Status> {

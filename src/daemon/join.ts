@@ -1,5 +1,6 @@
 /** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import { randomBytes } from 'node:crypto'
+import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { readPreviousSubnets } from '../host/subnet-env'
@@ -84,7 +85,7 @@ export async function joinNetwork(
     reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
   }
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
-  await enableIpForward()
+  if (options['ip-forward']) await enableIpForward()
   const ipv4Half = halves.find(({ family }) => family === 'IPv4')
   const firewall =
     ipv4Half &&
@@ -97,24 +98,6 @@ export async function joinNetwork(
   await Promise.all([firewall?.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
   const keeper = new LeaseKeeper(registry, lease, value, log)
   return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
-}
-
-async function findUnderlay(
-  { options, kernel, log }: Tools,
-  config: NetworkConfig,
-  signal: AbortSignal,
-): Promise<Underlay> {
-  const underlay = chooseUnderlay(await kernel.hostNetwork(signal), {
-    iface: options.iface,
-    publicIp: options['public-ip'],
-  })
-  checkUnderlayOutside(config, underlay)
-  const addresses = [underlay.ipv4, underlay.ipv6].filter((address) => address !== undefined)
-  const described = addresses.map(
-    ({ local, public: announced }) => `sending from ${formatIp(local)}, announced as ${formatIp(announced)}`,
-  )
-  log.info(`underlay: ${underlay.link.name}, ${described.join('; ')}`)
-  return underlay
 }
 
 /** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
@@ -171,7 +154,7 @@ async function findStaleLinks(
   config: NetworkConfig,
   signal: AbortSignal,
 ): Promise<readonly StaleLink[]> {
-  const { links, addresses } = await kernel.hostNetwork(signal)
+  const { links, addresses } = await kernel.hostNetwork({}, signal)
   return staleLinks(config, links, addresses)
 }
 
@@ -188,7 +171,7 @@ function succeeded(
 }
 
 function makeOverlay(
-  { kernel, log }: Tools,
+  { options, kernel, log }: Tools,
   config: NetworkConfig,
   { family, range, address, link }: Half,
   lease: Lease,
@@ -206,7 +189,7 @@ function makeOverlay(
     subnet,
     peers,
     directRouting: config.backend.directRouting,
-    blackhole: false,
+    blackhole: options['ip-blackhole-route'],
     stale,
   }
   return {
@@ -217,4 +200,42 @@ function makeOverlay(
     peers,
     reconciler: new Reconciler(kernel, target, log),
   }
+}
+
+/**
+ * Chooses the underlay, and refuses a network that covers what the host needs on it.
+ * @throws {OverlayError} `no-underlay`
+ * @throws {ConfigError}
+ */
+async function findUnderlay(
+  { options, kernel, log }: Tools,
+  config: NetworkConfig,
+  signal: AbortSignal,
+): Promise<Underlay> {
+  const reach = options['iface-can-reach']
+  const host = await kernel.hostNetwork({ reach }, signal)
+  const underlay = chooseUnderlay(
+    host,
+    {
+      iface: options.iface,
+      ifaceRegex: options['iface-regex'],
+      ifaceCanReach: reach,
+      publicIp: options['public-ip'],
+      publicIpv6: options['public-ipv6'],
+    },
+    { ipv4: config.ipv4 !== undefined, ipv6: config.ipv6 !== undefined },
+  )
+  if (!options['allow-network-overlap']) {
+    const networks = subnetRanges(config).map(({ network }) => network)
+    checkUnderlayOutside(networks, underlay, {
+      etcd: endpointAddresses(options['etcd-endpoints']),
+      gateways: host.defaultRoutes.flatMap(({ gateway }) => gateway ?? []),
+    })
+  }
+  const addresses = [underlay.ipv4, underlay.ipv6].filter((address) => address !== undefined)
+  const described = addresses.map(
+    ({ local, public: announced }) => `sending from ${formatIp(local)}, announced as ${formatIp(announced)}`,
+  )
+  log.info(`underlay: ${underlay.link.name}, ${described.join('; ')}`)
+  return underlay
 }

@@ -8,7 +8,7 @@ import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { LeaseKeeper } from './lease-keeper'
 import type { Logger } from './logger'
-import type { Overlay } from './overlay'
+import { convergenceOf, type Overlay } from './overlay'
 
 export interface MemberParts {
   readonly config: NetworkConfig
@@ -61,13 +61,26 @@ export class Member {
     }
   }
 
+  /** Why other hosts may not reach this one; `undefined` when they should. */
+  get unready(): string | undefined {
+    const { keeper, overlays, firewall } = this.parts
+    const { converged, failing } = convergenceOf(overlays)
+    const troubles = [
+      keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
+      // Single peers that the kernel refuses must not take this host out of service.
+      !converged && failing === 0 && 'kernel not converged',
+      firewall?.problem !== undefined && 'firewall rules missing',
+    ].filter((trouble) => trouble !== false)
+    return troubles.length === 0 ? undefined : troubles.join(', ')
+  }
+
   /** The host in one line: `10.5.12.0/24 on flannel.1, 3 peers, healthy`. */
   summary(followsEtcd: boolean): string {
     const { keeper, overlays, firewall } = this.parts
     const troubles = [
       !followsEtcd && 'etcd away',
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
-      !overlays.every(({ reconciler }) => reconciler.convergence.converged) && 'kernel not converged',
+      !convergenceOf(overlays).converged && 'kernel not converged',
       firewall?.problem !== undefined && 'firewall rules missing',
       this.#configProblem !== undefined && 'config changed',
     ].filter((trouble) => trouble !== false)

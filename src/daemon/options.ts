@@ -4,76 +4,172 @@
  */
 import yargs from 'yargs'
 import { z } from 'zod'
-import { parseIpv4 } from '../model/address'
-import { OverlayError } from '../model/errors'
+import type { EtcdOptions } from '../etcd/client'
+import { formatIp, type IpAddress, parseIp, parseIpv4, parseIpv6 } from '../model/address'
+import { checkForeignFlag, foreignFlagNames, isForeignBoolean } from './foreign-flags'
+import { type GivenFlag, goBoolean, goInteger, readGoFlags } from './go-flags'
+import { compileGoRegex } from './go-regex'
+import { UsageError } from './usage-error'
 
-/** A wrong flag, value or variable: exit code 2. */
-export class UsageError extends OverlayError {
-  constructor(message: string, fix = 'see --help') {
-    super('usage', message, fix)
-  }
-}
+export { UsageError } from './usage-error'
 
 const text = z.string()
+const off = goBoolean.prefault('false')
+const on = goBoolean.prefault('true')
 
-/** Go's integers (strconv.ParseInt with base 0): 0x10, 0o17, 0b1, 1_000. */
-const integer = text.transform((value, context) => {
-  const number = /^-?\d|^0/.test(value) ? Number(value.replaceAll('_', '')) : Number.NaN
-  if (Number.isSafeInteger(number)) return number
-  context.addIssue({ code: 'custom', message: 'a whole number is wanted' })
-  return z.NEVER
-})
+const integerFrom = (least: number, most: number) => {
+  const error = `a whole number from ${least} to ${most} is wanted`
+  return goInteger.pipe(z.number().min(least, { error }).max(most, { error }))
+}
 
-/** Go's booleans (strconv.ParseBool). */
-const flag = z
-  .stringbool({
-    truthy: ['1', 't', 'T', 'TRUE', 'true', 'True'],
-    falsy: ['0', 'f', 'F', 'FALSE', 'false', 'False'],
-    case: 'sensitive',
-    error: 'true or false is wanted',
-  })
-  .meta({ boolean: true })
+/** An empty one is none, as with flannel: unit files pass variables that may be empty. */
+const addressOption = <A extends IpAddress>(parse: (text: string) => A | undefined, wanted: string) =>
+  text
+    .transform((value, context) => {
+      if (value === '') return undefined
+      const address = parse(value)
+      if (address !== undefined) return address
+      context.addIssue({ code: 'custom', message: `${wanted} is wanted` })
+      return z.NEVER
+    })
+    .prefault('')
 
-const ipv4Option = text.transform((value, context) => {
-  if (value === '') return undefined
-  const address = parseIpv4(value)
-  if (address !== undefined) return address
-  context.addIssue({ code: 'custom', message: 'an IPv4 address such as 192.0.2.1 is wanted' })
-  return z.NEVER
-})
+const list = z.array(text).transform((values) => values.filter((value) => value !== ''))
+
+const patterns = list
+  .transform((values, context) =>
+    values.map((value) => {
+      try {
+        return compileGoRegex(value)
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error)
+        context.addIssue({ code: 'custom', message: `${JSON.stringify(value)}: ${reason}` })
+        return z.NEVER
+      }
+    }),
+  )
+  .prefault([])
+
+/** The headings of --help. */
+const inGroup =
+  (group: string) =>
+  <T extends z.ZodType>(schema: T, description: string): T =>
+    schema.meta({ group, description })
+
+const etcd = inGroup('etcd:')
+const underlay = inGroup('Underlay interface:')
+const files = inGroup('Files:')
+const firewall = inGroup('Firewall and routing:')
+const health = inGroup('Health:')
+const logging = inGroup('Logging:')
+const about = inGroup('About:')
 
 const optionsSchema = z.object({
-  'etcd-endpoints': text
-    .min(1)
-    .prefault('http://127.0.0.1:4001,http://127.0.0.1:2379')
-    .describe('etcd endpoints, comma separated'),
-  'etcd-prefix': text.min(1).prefault('/coreos.com/network').describe('etcd key prefix of this network'),
-  iface: z
-    .array(text)
-    // An empty one is none, as with flannel: unit files pass variables that may be empty.
-    .transform((names) => names.filter((name) => name !== ''))
-    .prefault([])
-    .describe(
-      'underlay interface, by name or address; repeat for alternatives (default: that of the default route)',
-    ),
-  'public-ip': ipv4Option
-    .prefault('')
-    .describe('address other hosts send to (default: that of the underlay interface)'),
-  'subnet-file': text
-    .min(1)
-    .prefault('/run/flannel/subnet.env')
-    .describe('file that tells Docker and CNI the subnet'),
-  'run-dir': text.min(1).prefault('/run/overlayd').describe('directory of the control socket'),
-  v: integer
-    .pipe(z.number().min(0))
-    .prefault('0')
-    .describe('log verbosity: 0 events, 1 details, 2 everything'),
-  version: flag.prefault('false').describe('print the version and exit'),
-  help: flag.prefault('false').describe('print this help and exit'),
+  'etcd-endpoints': etcd(
+    text.min(1).prefault('http://127.0.0.1:4001,http://127.0.0.1:2379'),
+    'etcd endpoints, comma separated',
+  ),
+  'etcd-discovery-srv': etcd(
+    text.prefault(''),
+    'DNS domain whose SRV records name the endpoints, instead of --etcd-endpoints',
+  ),
+  'etcd-prefix': etcd(text.min(1).prefault('/coreos.com/network'), 'etcd key prefix of this network'),
+  'etcd-cafile': etcd(
+    text.prefault(''),
+    "file of the CA that etcd's certificate is checked against (default: the system's)",
+  ),
+  'etcd-certfile': etcd(text.prefault(''), 'file of the client certificate for etcd'),
+  'etcd-keyfile': etcd(text.prefault(''), "file of the client certificate's key"),
+  'etcd-username': etcd(text.prefault(''), 'user name for etcd'),
+  'etcd-password': etcd(
+    text.prefault(''),
+    'its password; better in the variable FLANNELD_ETCD_PASSWORD, for everyone can read command lines',
+  ),
+  'subnet-lease-renew-margin': etcd(
+    integerFrom(1, 1439).prefault('60'),
+    'minutes before the end of its lease at which the lease is renewed at the latest',
+  ),
+  iface: underlay(
+    list.prefault([]),
+    'underlay interface, by name or address; repeat for alternatives (default: that of the default route)',
+  ),
+  'iface-regex': underlay(
+    patterns,
+    'pattern for an address or, where none matches, a name of an interface; repeat for alternatives',
+  ),
+  'iface-can-reach': underlay(
+    addressOption(parseIp, 'an address such as 192.0.2.1 or 2001:db8::1'),
+    'take the interface over which this address is reached',
+  ),
+  'public-ip': underlay(
+    addressOption(parseIpv4, 'an IPv4 address such as 192.0.2.1'),
+    'address other hosts send to (default: that of the underlay interface)',
+  ),
+  'public-ipv6': underlay(
+    addressOption(parseIpv6, 'an IPv6 address such as 2001:db8::1'),
+    'the same for IPv6 (default: that of the underlay interface)',
+  ),
+  'allow-network-overlap': underlay(
+    off,
+    'start although the network covers an address of the underlay, of etcd or of the default gateway',
+  ),
+  'subnet-file': files(
+    text.min(1).prefault('/run/flannel/subnet.env'),
+    'file that tells Docker and CNI the subnet',
+  ),
+  'run-dir': files(text.min(1).prefault('/run/overlayd'), 'directory of the control socket'),
+  'ip-masq': firewall(off, 'masquerade what leaves the network'),
+  'ip-masq-fully-random-disable': firewall(
+    off,
+    'masquerade without choosing source ports at random (--random-fully)',
+  ),
+  'iptables-forward-rules': firewall(on, 'accept forwarded packets of the network; also with nftables'),
+  'iptables-resync': firewall(
+    integerFrom(1, 86_400).prefault('5'),
+    'seconds between two looks whether the rules are there',
+  ),
+  'ip-blackhole-route': firewall(off, "drop what goes to addresses of this host's subnet that nobody has"),
+  'ip-forward': firewall(on, 'switch forwarding on in the kernel'),
+  'healthz-ip': health(text.min(1).prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
+  'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),
+  v: logging(
+    integerFrom(0, Number.MAX_SAFE_INTEGER).prefault('0'),
+    'log verbosity: 0 events, 1 details, 2 everything',
+  ),
+  version: about(off, 'print the version and exit'),
+  help: about(off, 'print this help and exit'),
 })
 
 export type Options = z.output<typeof optionsSchema>
 type OptionName = keyof Options
+
+const optionNames = Object.keys(optionsSchema.shape) as OptionName[]
+
+/** The options that say where etcd is and how to get in, for every program that talks to it. */
+export const ETCD_OPTIONS = [
+  'etcd-endpoints',
+  'etcd-discovery-srv',
+  'etcd-prefix',
+  'etcd-cafile',
+  'etcd-certfile',
+  'etcd-keyfile',
+  'etcd-username',
+  'etcd-password',
+] as const satisfies readonly OptionName[]
+
+/** The same as the etcd client wants it. */
+export function etcdOptions(options: Pick<Options, (typeof ETCD_OPTIONS)[number]>): EtcdOptions {
+  return {
+    endpoints: options['etcd-endpoints'],
+    discoverySrv: options['etcd-discovery-srv'],
+    tls: {
+      caFile: options['etcd-cafile'],
+      certFile: options['etcd-certfile'],
+      keyFile: options['etcd-keyfile'],
+    },
+    auth: { username: options['etcd-username'], password: options['etcd-password'] },
+  }
+}
 
 /** What yargs needs to know of an option: read from the schema, so that it stands nowhere twice. */
 interface YargsOption {
@@ -81,6 +177,7 @@ interface YargsOption {
   /** False for booleans, whose text the schema reads. */
   readonly string: boolean
   readonly describe: string
+  readonly group: string
 }
 
 /** The options of that name, for yargs. */
@@ -90,17 +187,26 @@ export function yargsOptions<Name extends OptionName>(names: readonly Name[]): R
     const property = properties[name]
     const schema = typeof property === 'object' ? property : {}
     const boolean = schema['boolean'] === true
-    const fallback = typeof schema.default === 'string' && !boolean ? schema.default : ''
+    const given = typeof schema.default === 'string' ? schema.default : ''
+    const fallback = boolean && given === 'false' ? '' : given
     const describe = `${schema.description ?? ''}${fallback === '' ? '' : ` (default: ${fallback})`}`
-    return [name, { array: schema.type === 'array', string: !boolean, describe }]
+    const group = String(schema['group'])
+    return [name, { array: schema.type === 'array', string: !boolean, describe, group }]
   })
   return Object.fromEntries(entries) as Record<Name, YargsOption>
 }
 
-const optionNames = Object.keys(optionsSchema.shape) as OptionName[]
+const KNOWN = yargsOptions(optionNames)
+/** These may be given several times, and all count. */
+const REPEATABLE: ReadonlySet<string> = new Set(optionNames.filter((name) => KNOWN[name].array))
 
 export type Invocation =
-  | { readonly kind: 'run'; readonly options: Options }
+  | {
+      readonly kind: 'run'
+      readonly options: Options
+      /** What was given and has no effect. */
+      readonly warnings: readonly string[]
+    }
   | { readonly kind: 'help'; readonly text: string }
   | { readonly kind: 'version' }
 
@@ -110,8 +216,11 @@ export type Invocation =
  * @throws {UsageError} naming the flag or variable, its value, and what is wanted
  */
 export async function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<Invocation> {
-  const known = yargsOptions(optionNames)
-  const parser = yargs(splitGoFlags(argv, known))
+  const isOption = (name: string): name is OptionName => Object.hasOwn(KNOWN, name)
+  const given = readGoFlags(argv, (name) => (isOption(name) ? !KNOWN[name].string : isForeignBoolean(name)))
+  const parser = yargs(
+    given.filter(({ name }) => isOption(name)).map(({ name, value }) => `--${name}=${value}`),
+  )
     .scriptName('overlayd')
     .usage(
       'overlayd: gives this Docker host a subnet out of one network and connects it with all others.\n\n' +
@@ -120,7 +229,7 @@ export async function parseCommandLine(argv: readonly string[], env: NodeJS.Proc
     // Before the options: both names are ours.
     .version(false)
     .help(false)
-    .options(known)
+    .options(KNOWN)
     .epilogue(
       'Each flag may be written -flag or --flag, with "=" or a blank before its value; a boolean takes a value only with "=". ' +
         'Without a flag the variable FLANNELD_<FLAG> counts (upper case, "_" for "-").',
@@ -133,9 +242,15 @@ export async function parseCommandLine(argv: readonly string[], env: NodeJS.Proc
       throw error ?? new UsageError(message)
     })
   const { _: _positional, $0: _program, ...flags } = parser.parseSync()
-  const options = parseOptions(flags, env)
-  if (options.help) return { kind: 'help', text: await parser.getHelp() }
-  return options.version ? { kind: 'version' } : { kind: 'run', options }
+  // Asked for, they are answered whatever else is wrong.
+  const { help, version } = parseOptions({ help: flags['help'], version: flags['version'] }, {})
+  if (help) return { kind: 'help', text: await parser.getHelp() }
+  if (version) return { kind: 'version' }
+  const warnings = readForeignFlags(
+    given.filter(({ name }) => !isOption(name)),
+    env,
+  )
+  return { kind: 'run', options: parseOptions(flags, env), warnings }
 }
 
 /**
@@ -148,10 +263,10 @@ export function parseOptions(flags: Readonly<Record<string, unknown>>, env: Node
   for (const name of optionNames) {
     const given = flags[name]
     const variable = env[variableName(name)]
-    if (given !== undefined) input[name] = name === 'iface' ? given : String([given].flat().at(-1))
+    if (given !== undefined) input[name] = REPEATABLE.has(name) ? given : String([given].flat().at(-1))
     // An empty variable counts as unset; a repeatable option gets exactly one value (flannel: coreos/pkg/flagutil).
     else if (variable !== undefined && variable !== '' && !COMMANDS.has(name)) {
-      input[name] = name === 'iface' ? [variable] : variable
+      input[name] = REPEATABLE.has(name) ? [variable] : variable
     }
   }
   const result = optionsSchema.safeParse(input)
@@ -162,31 +277,45 @@ export function parseOptions(flags: Readonly<Record<string, unknown>>, env: Node
   throw new UsageError(`${where} is ${JSON.stringify(input[name])}: ${issue?.message ?? 'not valid'}`)
 }
 
+const SECRETS: ReadonlySet<OptionName> = new Set(['etcd-password'])
+const ADDRESSES: ReadonlySet<OptionName> = new Set(['iface-can-reach', 'public-ip', 'public-ipv6'])
+
+/** The options that differ from their defaults, for the log: `etcd-prefix=/a iface=eth0`. No secret is among them. */
+export function describeOptions(options: Options): string {
+  const defaults = parseOptions({}, {})
+  return optionNames
+    .filter((name) => String(options[name]) !== String(defaults[name]))
+    .map((name) => `${name}=${describeValue(name, options[name])}`)
+    .join(' ')
+}
+
+function describeValue(name: OptionName, value: Options[OptionName]): string {
+  if (SECRETS.has(name)) return '(not shown)'
+  if (ADDRESSES.has(name)) return formatIp(value as IpAddress)
+  return [value]
+    .flat()
+    .map((each) => (each instanceof RegExp ? each.source : String(each)))
+    .join(',')
+}
+
 /** These are asked for, never set: flannel reads no variable for them either. */
 const COMMANDS: ReadonlySet<string> = new Set(['version', 'help'])
 
 const variableName = (option: string): string => `FLANNELD_${option.toUpperCase().replaceAll('-', '_')}`
 
 /**
- * Brings Go's flag syntax into the one form `--name=value`: `-x`, `--x`, `=` or a blank; a boolean takes a value only with `=`.
- * @throws {UsageError} for a word that is no flag, an unknown flag, and a flag without its value
+ * One line for all that has no effect.
+ * @throws {UsageError} when one has a meaning that would be lost
  */
-function splitGoFlags(
-  argv: readonly string[],
-  known: Readonly<Record<string, Pick<YargsOption, 'string'>>>,
-): string[] {
-  const words: string[] = []
-  for (let i = 0; i < argv.length; i++) {
-    const word = argv[i] ?? ''
-    const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(word)
-    if (match === null) throw new UsageError(`"${word}" is not a flag, and there are no arguments`)
-    const [, spelled = '', inline] = match
-    const name = spelled === 'h' ? 'help' : spelled
-    const option = Object.hasOwn(known, name) ? known[name] : undefined
-    if (option === undefined) throw new UsageError(`there is no flag --${name}`)
-    const value = inline ?? (option.string ? argv[++i] : 'true')
-    if (value === undefined) throw new UsageError(`the flag --${name} needs a value`)
-    words.push(`--${name}=${value}`)
-  }
-  return words
+function readForeignFlags(given: readonly GivenFlag[], env: NodeJS.ProcessEnv): string[] {
+  const last = new Map(given.map((flag) => [flag.name, flag]))
+  const seen = foreignFlagNames.flatMap((name) => {
+    const flag = last.get(name)
+    const variable = env[variableName(name)] ?? ''
+    if (flag === undefined && variable === '') return []
+    const where = flag === undefined ? variableName(name) : `--${name}`
+    checkForeignFlag(flag ?? { name, value: variable }, where)
+    return [where]
+  })
+  return seen.length === 0 ? [] : [`without effect here, as a flag of flannel's: ${seen.join(', ')}`]
 }

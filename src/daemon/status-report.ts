@@ -7,8 +7,7 @@ import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '..
 import type { NetworkConfig } from '../model/network-config'
 import type { MemberParts } from './member'
 import type { Options } from './options'
-import type { Overlay } from './overlay'
-import type { Convergence } from './reconciler'
+import { convergenceOf, type Overlay } from './overlay'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
 /** What the daemon shows of itself. */
@@ -135,7 +134,7 @@ export function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink)
 
 function reportConvergence(member: MemberParts | undefined): Status['convergence'] {
   if (member === undefined) return { converged: false, failing: 0, operations: 0 }
-  const { converged, revision, failing, operations, lastSync, lastError } = convergenceOf(member)
+  const { converged, revision, failing, operations, lastSync, lastError } = convergenceOf(member.overlays)
   return {
     converged,
     ...(revision !== undefined && { revision: revision.toString() }),
@@ -143,23 +142,6 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
     operations,
     ...(lastSync !== undefined && { lastSyncSecondsAgo: Math.round((performance.now() - lastSync) / 1000) }),
     ...(lastError !== undefined && { lastError }),
-  }
-}
-
-/** How all families together stand: as the worst of them. */
-function convergenceOf({ overlays }: MemberParts): Convergence {
-  const all = overlays.map(({ reconciler }) => reconciler.convergence)
-  const earlier = <T extends bigint | number>(a: T | undefined, b: T | undefined): T | undefined => {
-    if (a === undefined || b === undefined) return undefined
-    return a < b ? a : b
-  }
-  return {
-    converged: all.every(({ converged }) => converged),
-    revision: all.map(({ revision }) => revision).reduce(earlier),
-    failing: all.reduce((sum, { failing }) => sum + failing, 0),
-    operations: all.reduce((sum, { operations }) => sum + operations, 0),
-    lastSync: all.map(({ lastSync }) => lastSync).reduce(earlier),
-    lastError: all.findLast(({ lastError }) => lastError !== undefined)?.lastError,
   }
 }
 
@@ -190,7 +172,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const { state } = member.keeper
   if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
   if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
-  const { converged, failing, lastError } = convergenceOf(member)
+  const { converged, failing, lastError } = convergenceOf(member.overlays)
   if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
   else if (!converged)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)

@@ -5,6 +5,12 @@ import type { KVClient } from 'etcd3'
 export type CallOptions = NonNullable<Parameters<KVClient['range']>[1]>
 type Interceptor = NonNullable<CallOptions['interceptors']>[number]
 
+/** The options with one more interceptor, which sees the call before the others. */
+export const intercepted = (options: CallOptions, interceptor: Interceptor): CallOptions => ({
+  ...options,
+  interceptors: [interceptor, ...(options.interceptors ?? [])],
+})
+
 /** gRPC's status for a call its caller gave up. */
 const CANCELLED = 1
 
@@ -47,3 +53,27 @@ export const requireLeader: Interceptor = (options, nextCall) => {
   }
   return call as ReturnType<Interceptor>
 }
+
+/**
+ * Sends the token of a login with the call. A refusal of it is said in other words: the etcd client library knows etcd's, and would send the
+ * call again with the same token, without end.
+ */
+export const withToken =
+  (token: string): Interceptor =>
+  (options, nextCall) => {
+    const call = nextCall(options)
+    const start = call.start.bind(call)
+    call.start = (metadata, listener) => {
+      const own = metadata.clone()
+      own.set('token', token)
+      start(own, {
+        onReceiveMetadata: (received) => listener?.onReceiveMetadata?.(received),
+        onReceiveMessage: (message) => listener?.onReceiveMessage?.(message),
+        onReceiveStatus: (status) => {
+          const details = status.details.replace('invalid auth token', 'auth token has expired')
+          listener?.onReceiveStatus?.({ ...status, details })
+        },
+      })
+    }
+    return call as ReturnType<Interceptor>
+  }

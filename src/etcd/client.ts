@@ -1,22 +1,40 @@
 /**
  * The etcd client library, tamed. As it comes it waits without deadline, notices no dead server, sends a write again after a
  * timeout and picks another member for each call. Here every call has a deadline and an AbortSignal, a call is sent
- * again only when the connection failed, and one member is used until it fails.
+ * again only when the connection failed, and one member is used until it fails. Certificates that change are taken up while it runs.
  */
 import { randomInt } from 'node:crypto'
 import type { Etcd3, IOptions } from 'etcd3'
-import { type CallOptions, callOptions, requireLeader } from './call-options'
+import { describeError } from '../model/errors'
+import { type CallOptions, callOptions, intercepted, requireLeader, withToken } from './call-options'
+import { discoverEndpoints } from './discover'
 import { type Endpoint, parseEndpoints } from './endpoints'
-import { type EtcdError, toEtcdError } from './errors'
-import { loadTls, type TlsFiles } from './tls'
+import { EtcdError, toEtcdError } from './errors'
+import { type Credentials, checkCredentials, isStaleToken, Login } from './login'
+import { checkTlsFiles, type TlsCredentials, type TlsFiles, TlsSource } from './tls'
 
 export interface EtcdOptions {
   /** flannel's comma list of `--etcd-endpoints`; the scheme of each decides on TLS. */
   readonly endpoints: string
+  /** Domain whose SRV records name the endpoints instead; empty for none. */
+  readonly discoverySrv?: string
   /** Read only when an endpoint is `https://`. */
   readonly tls?: TlsFiles
-  readonly auth?: { readonly username: string; readonly password: string } | undefined
+  /** Two empty texts are none. */
+  readonly auth?: Credentials | undefined
+  /** Milliseconds between two looks whether the TLS files have changed. */
+  readonly tlsLookMs?: number
 }
+
+/** Takes what people should know. */
+export interface EtcdLog {
+  info(message: string): void
+  warn(message: string): void
+}
+
+const SILENT: EtcdLog = { info() {}, warn() {} }
+
+const TLS_LOOK_MS = 10_000
 
 /** How long a call may take, in milliseconds, connecting and a second try included. */
 export const CALL_DEADLINE_MS = 3000
@@ -51,38 +69,69 @@ const PASS_THROUGH: Policy = {
 interface Member {
   readonly endpoint: Endpoint
   readonly etcd: Etcd3
+  /** Fires when another connection with other certificates takes its place. */
+  readonly retired: AbortController
 }
 
+/** @param tls only for an endpoint that speaks it */
+type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined) => Member
+
 /**
- * Makes a client. Loads the library (130 ms), sends nothing.
- * @throws {EtcdError} `etcd-options`
+ * Makes a client. Loads the library (130 ms), sends nothing, unless the endpoints are to be found by DNS.
+ * @throws {EtcdError} `etcd-options`; `etcd-unreachable` when DNS names no endpoint
  */
-export async function openEtcd(options: EtcdOptions): Promise<EtcdClient> {
-  const endpoints = parseEndpoints(options.endpoints)
-  const tls = endpoints.some((endpoint) => endpoint.tls) ? loadTls(options.tls ?? {}) : undefined
+export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Promise<EtcdClient> {
+  const { tls = {}, discoverySrv = '', tlsLookMs = TLS_LOOK_MS } = options
+  checkTlsFiles(tls)
+  const credentials = options.auth && checkCredentials(options.auth)
+  const endpoints = parseEndpoints(
+    discoverySrv === '' ? options.endpoints : await discoverEndpoints(discoverySrv),
+  )
+  const source = endpoints.some((endpoint) => endpoint.tls) ? new TlsSource(tls) : undefined
+  warnOfPlainText(endpoints, tls, log)
   const { Etcd3 } = await import('etcd3')
-  const member = (endpoint: Endpoint): Member => ({
+  const connect: Connect = (endpoint, certificates) => ({
     endpoint,
+    retired: new AbortController(),
     etcd: new Etcd3({
       hosts: endpoint.url,
-      ...(endpoint.tls && tls !== undefined ? { credentials: tls } : {}),
-      ...(options.auth === undefined ? {} : { auth: options.auth }),
+      ...(certificates === undefined ? {} : { credentials: certificates }),
       grpcOptions: CHANNEL_OPTIONS,
-      // Ours name a deadline each; this one is for the token exchange, which the library does by itself.
-      defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_DEADLINE_MS }),
       faultHandling: { global: PASS_THROUGH, host: () => PASS_THROUGH },
     }),
   })
-  const [first, ...rest] = endpoints
-  return new EtcdClient([member(first), ...rest.map(member)])
+  const client = new EtcdClient(endpoints, connect, source, credentials && new Login(credentials), log)
+  if (source !== undefined) client.watchTls(tlsLookMs)
+  return client
+}
+
+/** flannel's own tests have http:// endpoints with TLS flags, so it is no error; and a typing error it may well be. */
+function warnOfPlainText(endpoints: readonly Endpoint[], { caFile, certFile }: TlsFiles, log: EtcdLog): void {
+  const plain = endpoints.filter(({ tls }) => !tls).map(({ url }) => url)
+  if (plain.length === 0 || (!caFile && !certFile)) return
+  log.warn(`etcd: ${plain.join(', ')} is spoken to in plain text, the TLS files are not used for it`)
 }
 
 export class EtcdClient {
   /** Index of the member in use; by chance at first, so that the hosts of a cluster spread over its members. */
   #current: number
+  readonly #members: [Member, ...Member[]]
+  #tlsTimer: NodeJS.Timeout | undefined
 
-  constructor(private readonly members: readonly [Member, ...Member[]]) {
-    this.#current = randomInt(members.length)
+  constructor(
+    [first, ...rest]: readonly [Endpoint, ...Endpoint[]],
+    private readonly connect: Connect,
+    private readonly tls: TlsSource | undefined,
+    private readonly login: Login | undefined,
+    private readonly log: EtcdLog,
+  ) {
+    this.#members = [this.#connectTo(first), ...rest.map((endpoint) => this.#connectTo(endpoint))]
+    this.#current = randomInt(this.#members.length)
+  }
+
+  /** Looks at the TLS files every so often; when they have changed all connections are made anew. Does not keep the process alive. */
+  watchTls(everyMs: number): void {
+    this.#tlsTimer ??= setInterval(() => this.#lookAtTls(), everyMs).unref()
   }
 
   /** The URL of the member in use. */
@@ -103,17 +152,21 @@ export class EtcdClient {
     deadlineMs = CALL_DEADLINE_MS,
   ): Promise<T> {
     const deadline = Date.now() + deadlineMs
-    const attempts = Math.max(2, this.members.length)
-    for (let tried = 1; ; tried++) {
+    const attempts = Math.max(2, this.#members.length)
+    let renewed = false
+    for (let tried = 1; ; ) {
       signal.throwIfAborted()
       const member = this.#member
       const { options, release } = callOptions(signal, deadline)
+      let token: string | undefined
       try {
-        return await attempt(member.etcd, options)
+        token = await this.login?.token(member.etcd, options)
+        return await attempt(member.etcd, authorized(options, token))
       } catch (cause) {
-        const error = this.#failed(member, doing, cause)
+        const error = this.#failed(member, doing, cause, token)
         signal.throwIfAborted()
-        if (error.code !== 'etcd-unreachable' || tried === attempts) throw error
+        if (error.code === 'etcd-renewed' && !renewed) renewed = true
+        else if (error.code !== 'etcd-unreachable' || tried++ === attempts) throw unrenewed(error)
       } finally {
         release()
       }
@@ -122,7 +175,7 @@ export class EtcdClient {
 
   /**
    * Opens a stream that requires a leader. It is cancelled when the signal fires; its other failures go to its `error` listeners,
-   * and from there to {@link OpenStream.failed}.
+   * and from there to {@link OpenStream.failed}. After `etcd-renewed` it can be opened again at once.
    * @param deadlineMs life time of the stream; without one it may live for ever
    */
   async openStream<S>(
@@ -134,15 +187,18 @@ export class EtcdClient {
     signal.throwIfAborted()
     const member = this.#member
     const deadline = deadlineMs === undefined ? undefined : Date.now() + deadlineMs
-    const { options, release } = callOptions(signal, deadline)
-    const interceptors = [requireLeader, ...(options.interceptors ?? [])]
+    // A stream that ends by itself soon may end on the old certificates.
+    const ends = deadlineMs === undefined ? AbortSignal.any([signal, member.retired.signal]) : signal
+    const { options, release } = callOptions(ends, deadline)
+    let token: string | undefined
     try {
-      const stream = await open(member.etcd, { ...options, interceptors })
-      return { stream, release, failed: (cause) => this.#failed(member, doing, cause) }
+      token = await this.login?.token(member.etcd, { ...options, deadline: Date.now() + CALL_DEADLINE_MS })
+      const stream = await open(member.etcd, authorized(intercepted(options, requireLeader), token))
+      return { stream, release, failed: (cause) => this.#failed(member, doing, cause, token) }
     } catch (cause) {
       release()
       signal.throwIfAborted()
-      throw this.#failed(member, doing, cause)
+      throw this.#failed(member, doing, cause, token)
     }
   }
 
@@ -151,21 +207,59 @@ export class EtcdClient {
    * process for another second.
    */
   close(): void {
-    for (const { etcd } of this.members) etcd.close()
+    clearInterval(this.#tlsTimer)
+    for (const { etcd } of this.#members) etcd.close()
   }
 
   get #member(): Member {
-    return this.members[this.#current] ?? this.members[0]
+    return this.#members[this.#current] ?? this.#members[0]
   }
 
-  /** Words the error, and leaves a member that cannot be talked to. */
-  #failed(member: Member, doing: string, cause: unknown): EtcdError {
+  #connectTo(endpoint: Endpoint): Member {
+    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined)
+  }
+
+  /** Words the error, and leaves a member that cannot be talked to, and a token that is no longer taken. */
+  #failed(member: Member, doing: string, cause: unknown, token: string | undefined): EtcdError {
     const error = toEtcdError(cause, { doing, endpoint: member.endpoint.url })
+    if (token !== undefined && error.code === 'etcd-refused' && isStaleToken(error.message)) {
+      this.login?.drop(token)
+      return renewed(error)
+    }
+    if (member.retired.signal.aborted) return renewed(error)
     const unusable = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls'].includes(error.code)
-    if (unusable && member === this.#member) this.#current = (this.#current + 1) % this.members.length
+    if (unusable && member === this.#member) this.#current = (this.#current + 1) % this.#members.length
+    // Perhaps it is because the certificates were replaced, and why wait then.
+    if (unusable && member.endpoint.tls) this.#lookAtTls()
     return error
   }
+
+  #lookAtTls(): void {
+    try {
+      if (this.tls?.refresh() !== true) return
+    } catch (error) {
+      this.log.warn(`etcd: ${describeError(error)}; going on with the certificates that were there before`)
+      return
+    }
+    this.log.info('etcd: the TLS files have changed, connecting anew')
+    for (const [index, old] of this.#members.entries()) {
+      if (!old.endpoint.tls) continue
+      this.#members[index] = this.#connectTo(old.endpoint)
+      old.retired.abort()
+      old.etcd.close()
+    }
+  }
 }
+
+/** Without a token when etcd asks nobody for one. */
+const authorized = (options: CallOptions, token: string | undefined): CallOptions =>
+  token === undefined || token === '' ? options : intercepted(options, withToken(token))
+
+const renewed = (error: EtcdError): EtcdError =>
+  new EtcdError('etcd-renewed', error.message, { cause: error })
+
+/** Renewed once, and still not good: then it is what it was in the first place. */
+const unrenewed = (error: EtcdError): EtcdError => (error.cause instanceof EtcdError ? error.cause : error)
 
 export interface OpenStream<S> {
   readonly stream: S

@@ -1,4 +1,5 @@
 import { isIPv6 } from 'node:net'
+import { type IpAddress, parseIp } from '../model/address'
 import { EtcdError } from './errors'
 
 /** One member of the etcd cluster, or a proxy before it. */
@@ -27,6 +28,16 @@ export function parseEndpoints(list: string): readonly [Endpoint, ...Endpoint[]]
   if (first === undefined) throw invalid('no etcd endpoint is given')
   return [first, ...rest]
 }
+
+/**
+ * The endpoints that are addresses and not names.
+ * @throws {EtcdError} `etcd-options`
+ */
+export const endpointAddresses = (list: string): IpAddress[] =>
+  parseEndpoints(list).flatMap(({ address }) => {
+    const host = address.slice(0, address.lastIndexOf(':'))
+    return parseIp(host.replace(/^\[|\]$/g, '')) ?? []
+  })
 
 function parseEndpoint(text: string): Endpoint {
   // Not shown, for it may hold a password.

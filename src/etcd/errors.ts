@@ -7,6 +7,7 @@ import { OverlayError } from '../model/errors'
  * - `etcd-timeout`: connected perhaps, and no answer within the deadline; a write may have been applied
  * - `etcd-tls`: the TLS handshake failed
  * - `etcd-refused`: user name, password or rights
+ * - `etcd-renewed`: the token or the certificates had to be replaced; going on at once is right
  * - `etcd-full`: the database has reached its quota, etcd takes no writes
  * - `etcd-compacted`: the wanted revision is no longer (or not yet) in the history
  * - `etcd-failed`: anything else etcd or the connection answered
@@ -17,6 +18,7 @@ export type EtcdErrorCode =
   | 'etcd-timeout'
   | 'etcd-tls'
   | 'etcd-refused'
+  | 'etcd-renewed'
   | 'etcd-full'
   | 'etcd-compacted'
   | 'etcd-failed'
@@ -27,7 +29,8 @@ const FIXES: Record<EtcdErrorCode, string | undefined> = {
   'etcd-timeout': 'check that etcd is healthy and not overloaded (etcdctl endpoint status)',
   'etcd-tls': 'check --etcd-cafile, --etcd-certfile and --etcd-keyfile against the certificate of etcd',
   'etcd-refused':
-    "check --etcd-username and --etcd-password, and that the user's role may read and write the prefix",
+    'check --etcd-username and --etcd-password (or FLANNELD_ETCD_PASSWORD); the client certificate may name the user as well',
+  'etcd-renewed': undefined,
   'etcd-full': 'compact and defragment etcd, then clear the alarm (etcdctl alarm disarm)',
   'etcd-compacted': undefined,
   'etcd-failed': undefined,
@@ -52,8 +55,14 @@ export interface CallContext {
 export function toEtcdError(cause: unknown, { doing, endpoint }: CallContext): EtcdError {
   if (cause instanceof EtcdError) return cause
   const { status, details } = readGrpcError(cause)
-  return new EtcdError(codeOf(status, details), `cannot ${doing}: etcd at ${endpoint}: ${details}`, { cause })
+  const fix = /permission denied/.test(details) ? PERMISSION_FIX : undefined
+  const message = `cannot ${doing}: etcd at ${endpoint}: ${details}`
+  return new EtcdError(codeOf(status, details), message, { cause, ...(fix !== undefined && { fix }) })
 }
+
+/** The password was right. */
+const PERMISSION_FIX =
+  'let a role of the user read and write the prefix: etcdctl role grant-permission ROLE readwrite PREFIX/ --prefix (--etcd-username and --etcd-password say who it is)'
 
 /** A failure that we notice ourselves, in the form that gRPC's have. */
 export const grpcError = (status: 4 | 11 | 14, details: string) => new Error(`${status} NOTICED: ${details}`)
@@ -70,7 +79,7 @@ function readGrpcError(cause: unknown): { status: number | undefined; details: s
 
 /** Numbers are gRPC's status codes (grpc/doc/statuscodes.md); texts are etcd's (api/v3rpc/rpctypes/error.go). */
 function codeOf(status: number | undefined, details: string): EtcdErrorCode {
-  if (/authentication failed|user name is empty|permission denied|invalid auth token/.test(details))
+  if (/authentication failed|user name is empty|permission denied|auth token|auth store is old/.test(details))
     return 'etcd-refused'
   if (details.includes('database space exceeded')) return 'etcd-full'
   switch (status) {

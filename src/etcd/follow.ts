@@ -13,13 +13,15 @@ import { watch } from './watch'
 
 /** Wait between two attempts. */
 const RECONNECT: BackoffBounds = { first: 100, most: 2000 }
+/** A refusal is not cured within seconds, and a login costs etcd much more than an answer. */
+const REFUSED: BackoffBounds = { first: 1000, most: 15_000 }
 /** A stream that lived that many milliseconds was a good one: the next wait is short again. */
 const GOOD_AFTER_MS = RECONNECT.most
 /** Wait before a re-list that events have overtaken is repeated, in milliseconds. */
 const OVERTAKEN_MS = 1000
 
 /** Errors after which the history may well be whole: the connection is to blame, and a watch goes on where the last one ended. */
-const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls']
+const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls', 'etcd-renewed']
 
 /** Up to where everything has been told, and of which cluster. */
 interface Position {
@@ -37,6 +39,8 @@ export class Follower {
   #position: Position | undefined
   #lost = false
   #failures = 0
+  /** The session before this one ended for a new token or certificates, and none has stood since. */
+  #renewed = false
 
   constructor(
     private readonly client: EtcdClient,
@@ -55,11 +59,16 @@ export class Follower {
       } catch (cause) {
         if (signal.aborted) return
         const error = toEtcdError(cause, { doing: 'follow the leases', endpoint: this.client.endpoint })
+        if (error.code === 'etcd-renewed' && !this.#renewed) {
+          this.#renewed = true
+          continue
+        }
         if (!RESUMABLE.includes(error.code)) this.#position = undefined
         this.#lost = true
         this.queue.push({ kind: 'lost', error })
         this.#failures = Date.now() - started > GOOD_AFTER_MS ? 1 : this.#failures + 1
-        await sleep(backoffDelay(this.#failures, RECONNECT, Math.random), undefined, { signal }).catch(
+        const bounds = error.code === 'etcd-refused' ? REFUSED : RECONNECT
+        await sleep(backoffDelay(this.#failures, bounds, Math.random), undefined, { signal }).catch(
           ignoreAbort,
         )
       }
@@ -90,6 +99,7 @@ export class Follower {
 
   /** The watch stands; an etcd that was put up anew or from a backup has other revisions than those we know. */
   #created({ header }: IWatchResponse): void {
+    this.#renewed = false
     const { revision, clusterId } = this.#known()
     // etcd's grpc-proxy is free to leave both out.
     const replaced = header.cluster_id !== '0' && header.cluster_id !== clusterId

@@ -181,28 +181,11 @@ export class Registry {
     etcdLease: EtcdLeaseId,
     signal: AbortSignal,
   ): Promise<{ readonly ttlSeconds: number } | 'expired'> {
-    const { stream, release, failed } = await this.client.openStream(
-      'renew our lease',
-      (etcd, options) => etcd.leaseClient.leaseKeepAlive(options),
-      signal,
-      CALL_DEADLINE_MS,
-    )
     try {
-      signal.throwIfAborted()
-      const ttlSeconds = await new Promise<number>((resolve, reject) => {
-        stream.on('data', ({ TTL }) => resolve(Number(TTL)))
-        stream.on('error', (cause) => reject(failed(cause)))
-        stream.on('end', () => reject(failed(new Error('the stream ended without an answer'))))
-        stream.write({ ID: etcdLease })
-      })
-      return ttlSeconds > 0 ? { ttlSeconds } : 'expired'
+      return await this.#keepAliveOnce(etcdLease, signal)
     } catch (error) {
-      signal.throwIfAborted()
-      throw error
-    } finally {
-      release()
-      stream.end()
-      stream.cancel()
+      if (!(error instanceof EtcdError && error.code === 'etcd-renewed')) throw error
+      return await this.#keepAliveOnce(etcdLease, signal)
     }
   }
 
@@ -241,6 +224,35 @@ export class Registry {
       endpoint: this.client.endpoint,
       latencyMs: performance.now() - started,
       revision: toRevision(header.revision),
+    }
+  }
+
+  async #keepAliveOnce(
+    etcdLease: EtcdLeaseId,
+    signal: AbortSignal,
+  ): Promise<{ readonly ttlSeconds: number } | 'expired'> {
+    const { stream, release, failed } = await this.client.openStream(
+      'renew our lease',
+      (etcd, options) => etcd.leaseClient.leaseKeepAlive(options),
+      signal,
+      CALL_DEADLINE_MS,
+    )
+    try {
+      signal.throwIfAborted()
+      const ttlSeconds = await new Promise<number>((resolve, reject) => {
+        stream.on('data', ({ TTL }) => resolve(Number(TTL)))
+        stream.on('error', (cause) => reject(failed(cause)))
+        stream.on('end', () => reject(failed(new Error('the stream ended without an answer'))))
+        stream.write({ ID: etcdLease })
+      })
+      return ttlSeconds > 0 ? { ttlSeconds } : 'expired'
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      release()
+      stream.end()
+      stream.cancel()
     }
   }
 

@@ -1,10 +1,16 @@
 /** Addresses of interfaces (linux/if_addr.h). */
 import type { Family, Prefix } from '../model/address'
-import type { InterfaceAddress } from '../model/kernel'
+import type { HostAddress, InterfaceAddress } from '../model/kernel'
 import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
 import {
+  AF_INET6,
+  IFA_F_DADFAILED,
+  IFA_F_DEPRECATED,
+  IFA_F_PERMANENT,
+  IFA_F_TEMPORARY,
+  IFA_F_TENTATIVE,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
@@ -18,7 +24,7 @@ import {
 import { addressMessage } from './netlink/messages'
 
 /** The addresses of one family, of one link or of all; as a dump. ENODEV when there is no such link. */
-export const listAddresses = (family: Family, linkIndex?: number): Question<InterfaceAddress> => ({
+export const listAddresses = (family: Family, linkIndex?: number): Question<HostAddress> => ({
   attempted: 'list interface addresses',
   encode: (writer) =>
     addressMessage.encode(writer, RTM_GETADDR, NLM_F_REQUEST, {
@@ -29,11 +35,17 @@ export const listAddresses = (family: Family, linkIndex?: number): Question<Inte
     const message = addressMessage.decode(view, start, end)
     // On a point-to-point link IFA_ADDRESS is the other end.
     const address = message.local ?? message.address
-    if (address === undefined) return undefined
+    // A kernel without IPv6 answers the question for it with all that it has.
+    if (address === undefined || message.family !== familyNumber(family)) return undefined
     return {
       linkIndex: message.index,
       address: { address, length: message.prefixLength },
       scope: scopeName(message.scope),
+      permanent: (message.flags & IFA_F_PERMANENT) !== 0,
+      temporary: message.family === AF_INET6 && (message.flags & IFA_F_TEMPORARY) !== 0,
+      deprecated: (message.flags & IFA_F_DEPRECATED) !== 0,
+      tentative: (message.flags & IFA_F_TENTATIVE) !== 0,
+      duplicate: (message.flags & IFA_F_DADFAILED) !== 0,
     }
   },
 })

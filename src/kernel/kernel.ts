@@ -6,6 +6,8 @@ import { constants } from 'node:os'
 import { type Family, type IpAddress, type MacAddress, type Prefix, prefixContains } from '../model/address'
 import { OverlayError } from '../model/errors'
 import {
+  type DefaultRoute,
+  type HostAddress,
   type HostNetwork,
   type InterfaceAddress,
   type KernelObjects,
@@ -32,6 +34,7 @@ import { openRawSocket } from './netlink/raw-socket'
 import { listNexthops, type Nexthop, NOT_OURS } from './nexthops'
 import { isAlreadyGone, objectFormat } from './operations'
 import { listOwnRoutesElsewhere, listRoutes, listUnderlayRoutes } from './routes'
+import { listDefaultRoutes, lookUpRoute } from './underlay-routes'
 
 export type { KernelChange } from './events'
 
@@ -106,16 +109,23 @@ export class Kernel {
     }
   }
 
-  /** All links, IPv4 addresses and default routes. */
-  async hostNetwork(signal?: AbortSignal): Promise<HostNetwork> {
-    const routes = await this.underlayRoutes('IPv4', signal)
-    return {
-      links: await this.dumps.dump(listLinks, signal),
-      addresses: await this.dumps.dump(listAddresses('IPv4'), signal),
-      defaultRoutes: routes
-        .filter(({ destination }) => destination.length === 0)
-        .map(({ linkIndex }) => ({ linkIndex })),
+  /**
+   * All links, and addresses and default routes of both families.
+   * @param reach an address to which the way is looked up too
+   */
+  async hostNetwork(
+    { reach }: { readonly reach?: IpAddress | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<HostNetwork> {
+    const links = await this.dumps.dump(listLinks, signal)
+    const addresses: HostAddress[] = []
+    const defaultRoutes: DefaultRoute[] = []
+    for (const family of ['IPv4', 'IPv6'] as const) {
+      addresses.push(...(await this.dumps.dump(listAddresses(family), signal)))
+      defaultRoutes.push(...(await this.dumps.dump(listDefaultRoutes(family), signal)))
     }
+    const way = reach === undefined ? undefined : await lookUpRoute(this.requests, reach, signal)
+    return { links, addresses, defaultRoutes, reach: way }
   }
 
   /** All unicast routes of the main table but those of our protocol. */

@@ -79,12 +79,44 @@ export interface InterfaceAddress {
   readonly scope: 'global' | 'link' | 'host' | 'other'
 }
 
+/** An interface address with what decides whether others can be told of it. */
+export interface HostAddress extends InterfaceAddress {
+  /** It has no life time. */
+  readonly permanent: boolean
+  /** Made up for privacy and soon replaced (RFC 8981); IPv6 only. */
+  readonly temporary: boolean
+  /** Its preferred life time is over: for connections that exist, not for new ones. */
+  readonly deprecated: boolean
+  /** Whether another host has it too is still being looked at (RFC 4862). */
+  readonly tentative: boolean
+  /** Another host has it too. */
+  readonly duplicate: boolean
+}
+
+/** A default route of the main table. */
+export interface DefaultRoute {
+  readonly family: Family
+  /** `undefined` for a multipath route. */
+  readonly linkIndex: number | undefined
+  readonly gateway: IpAddress | undefined
+}
+
+/** How the kernel would send a packet. */
+export interface RouteLookup {
+  readonly linkIndex: number
+  /** The address it would be sent from. */
+  readonly source: IpAddress | undefined
+}
+
 /** What the host's network looks like, as far as choosing an underlay needs it. */
 export interface HostNetwork {
   readonly links: readonly ObservedLink[]
-  readonly addresses: readonly InterfaceAddress[]
-  /** Default routes of the main table in the kernel's order (ascending metric). `undefined` for a multipath route. */
-  readonly defaultRoutes: readonly { readonly linkIndex: number | undefined }[]
+  /** In the kernel's order; IPv4 before IPv6. */
+  readonly addresses: readonly HostAddress[]
+  /** In the kernel's order (ascending metric); IPv4 before IPv6. */
+  readonly defaultRoutes: readonly DefaultRoute[]
+  /** The way to the address that was asked for; `undefined` when there is none, or none was asked for. */
+  readonly reach: RouteLookup | undefined
 }
 
 /** Id of a nexthop object: one number space for the whole network namespace. */

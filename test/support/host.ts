@@ -290,7 +290,7 @@ export class Host {
 function containerAddress(subnet: string, number: number) {
   const [gateway = '', length = ''] = subnet.split('/')
   const address = gateway.replace(/\d+$/, (last) => `${Number(last) + number}`)
-  return { gateway, length, address }
+  return { gateway, length, address, anywhere: gateway.includes(':') ? '::/0' : '0.0.0.0/0' }
 }
 
 /** Duplicate address detection takes a second, in which an IPv6 address is of no use. */

@@ -70,6 +70,7 @@ export const RTA_DST = 1
 export const RTA_OIF = 4
 export const RTA_GATEWAY = 5
 export const RTA_PRIORITY = 6
+export const RTA_PREFSRC = 7
 export const RTA_MULTIPATH = 9
 export const RTA_TABLE = 15
 export const RTA_ENCAP_TYPE = 21
@@ -82,6 +83,8 @@ export const RT_SCOPE_HOST = 254
 /** In a delete request: a route of any scope. */
 export const RT_SCOPE_NOWHERE = 255
 export const RTN_UNICAST = 1
+/** To an address of this host. */
+export const RTN_LOCAL = 2
 export const RTN_BLACKHOLE = 6
 /** The gateway is on the link although no route says so. */
 export const RTNH_F_ONLINK = 0x4
@@ -124,6 +127,16 @@ export const IFLA_VXLAN_GBP = 23
 // linux/if_addr.h
 export const IFA_ADDRESS = 1
 export const IFA_LOCAL = 2
+/** IPv6 only (RFC 8981); the same bit says of an IPv4 address that another one comes before it. */
+export const IFA_F_TEMPORARY = 0x01
+/** Another host has it too. */
+export const IFA_F_DADFAILED = 0x08
+/** Its preferred life time is over. */
+export const IFA_F_DEPRECATED = 0x20
+/** Whether another host has it is still being looked at. */
+export const IFA_F_TENTATIVE = 0x40
+/** Without a life time. */
+export const IFA_F_PERMANENT = 0x80
 
 // linux/neighbour.h
 export const NDA_DST = 1

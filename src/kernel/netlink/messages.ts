@@ -111,6 +111,7 @@ export const routeMessage = messageCodec(
     gateway: [k.RTA_GATEWAY, ipAddress],
     link: [k.RTA_OIF, u32],
     metric: [k.RTA_PRIORITY, u32],
+    preferredSource: [k.RTA_PREFSRC, ipAddress],
     nexthop: [k.RTA_NH_ID, u32],
     multipath: [k.RTA_MULTIPATH, present],
     encapsulation: [k.RTA_ENCAP_TYPE, present],

@@ -1,10 +1,10 @@
 /** Servers that are slow, wrong or unwilling: every call ends, with an error that helps. */
-import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describeError } from '../../../src/model/errors'
+import { CertificateAuthority } from '../../support/certificates'
 import { startEtcd } from '../../support/etcd'
 import { ever, PREFIX, peerValue, Site } from './site'
 import { TcpProxy } from './tcp-proxy'
@@ -109,28 +109,8 @@ describe('TLS', () => {
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
-    const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
-    openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test CA')
-    for (const name of ['server', 'client']) {
-      openssl(
-        'req',
-        '-x509',
-        ...key,
-        '-CA',
-        'ca.pem',
-        '-CAkey',
-        'ca.key',
-        '-keyout',
-        `${name}.key`,
-        '-out',
-        `${name}.pem`,
-        '-subj',
-        `/CN=${name}`,
-        '-addext',
-        'subjectAltName=IP:127.0.0.1',
-      )
-    }
+    const authority = new CertificateAuthority(directory)
+    for (const name of ['server', 'client']) authority.sign(name)
     const file = (name: string) => readFileSync(path(name))
     proxy = await TcpProxy.start(site.etcd.endpoint, {
       ca: file('ca.pem'),

@@ -1,4 +1,12 @@
-import { type Options, parseCommandLine, UsageError } from '../../../src/daemon/options'
+import {
+  describeOptions,
+  etcdOptions,
+  type Options,
+  parseCommandLine,
+  UsageError,
+  yargsOptions,
+} from '../../../src/daemon/options'
+import { parseIp, parseIpv4, parseIpv6 } from '../../../src/model/address'
 
 async function parse(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<Options> {
   const invocation = await parseCommandLine(argv, env)
@@ -6,14 +14,38 @@ async function parse(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<Optio
   return invocation.options
 }
 
+async function warnings(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<readonly string[]> {
+  const invocation = await parseCommandLine(argv, env)
+  return invocation.kind === 'run' ? invocation.warnings : []
+}
+
 test('the defaults are flannel’s', async () => {
   expect(await parse([])).toEqual({
     'etcd-endpoints': 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    'etcd-discovery-srv': '',
     'etcd-prefix': '/coreos.com/network',
+    'etcd-cafile': '',
+    'etcd-certfile': '',
+    'etcd-keyfile': '',
+    'etcd-username': '',
+    'etcd-password': '',
+    'subnet-lease-renew-margin': 60,
     iface: [],
+    'iface-regex': [],
+    'iface-can-reach': undefined,
     'public-ip': undefined,
+    'public-ipv6': undefined,
+    'allow-network-overlap': false,
     'subnet-file': '/run/flannel/subnet.env',
     'run-dir': '/run/overlayd',
+    'ip-masq': false,
+    'ip-masq-fully-random-disable': false,
+    'iptables-forward-rules': true,
+    'iptables-resync': 5,
+    'ip-blackhole-route': false,
+    'ip-forward': true,
+    'healthz-ip': '0.0.0.0',
+    'healthz-port': 0,
     v: 0,
     version: false,
     help: false,
@@ -43,7 +75,12 @@ test.each([
   ['10', 10],
   ['0x10', 16],
   ['0o17', 15],
+  ['017', 15],
+  ['0b101', 5],
   ['1_000', 1000],
+  ['0x_ff', 255],
+  ['+7', 7],
+  ['-0', 0],
 ])('-v %s is %d', async (text, value) => {
   expect((await parse(['-v', text])).v).toBe(value)
 })
@@ -55,13 +92,54 @@ test('a value may begin with a dash or hold an equals sign', async () => {
 test('a boolean takes a value only with an equals sign', async () => {
   expect(await parseCommandLine(['--version'], {})).toEqual({ kind: 'version' })
   expect((await parse(['-version=F'])).version).toBe(false)
-  await expect(parse(['--version', 'false'])).rejects.toThrow('"false" is not a flag')
+  for (const text of ['1', 't', 'T', 'TRUE', 'true', 'True']) {
+    expect((await parse([`-ip-masq=${text}`]))['ip-masq']).toBe(true)
+  }
+  for (const text of ['0', 'f', 'F', 'FALSE', 'false', 'False']) {
+    expect((await parse([`--iptables-forward-rules=${text}`]))['iptables-forward-rules']).toBe(false)
+  }
+  expect((await parse(['--ip-masq', '-v', '2'])).v).toBe(2)
+})
+
+test('a boolean with a blank before its value is refused, where flannel drops all that follows', async () => {
+  await expect(parse(['--ip-masq', 'false', '--iface=eth0'])).rejects.toMatchObject({
+    message: expect.stringContaining('"false" is not a flag, and not the value of --ip-masq either'),
+    fix: 'write --ip-masq=false',
+  })
+})
+
+test('iface-regex adds up, in order, and is a Go pattern', async () => {
+  const patterns = (await parse(['--iface-regex=^10\\.', '--iface-regex=', '-iface-regex', '(?i)ETH']))[
+    'iface-regex'
+  ]
+  expect(patterns).toEqual([/^10\./, /ETH/i])
+})
+
+test('addresses of the families', async () => {
+  const options = await parse([
+    '--public-ip=192.0.2.1',
+    '--public-ipv6=2001:db8::1',
+    '--iface-can-reach=2001:DB8:0::2',
+  ])
+  expect(options).toMatchObject({
+    'public-ip': parseIpv4('192.0.2.1'),
+    'public-ipv6': parseIpv6('2001:db8::1'),
+    'iface-can-reach': parseIp('2001:db8::2'),
+  })
+})
+
+test('help and version are answered whatever else is wrong', async () => {
+  const env = { FLANNELD_V: 'loud' }
+  expect(await parseCommandLine(['--version', '--iptables-resync=0'], env)).toEqual({ kind: 'version' })
+  expect(await parseCommandLine(['-help'], env)).toMatchObject({ kind: 'help' })
 })
 
 test('the environment counts where no flag is given; an empty variable does not', async () => {
   const env = {
     FLANNELD_ETCD_PREFIX: '/env',
     FLANNELD_IFACE: 'eth0,eth1',
+    FLANNELD_IFACE_REGEX: 'a,b',
+    FLANNELD_IP_MASQ: 'T',
     FLANNELD_V: '2',
     FLANNELD_SUBNET_FILE: '',
     FLANNELD_VERSION: 'true',
@@ -69,6 +147,8 @@ test('the environment counts where no flag is given; an empty variable does not'
   expect(await parse(['--etcd-prefix=/flag'], env)).toMatchObject({
     'etcd-prefix': '/flag',
     iface: ['eth0,eth1'],
+    'iface-regex': [/a,b/],
+    'ip-masq': true,
     v: 2,
     'subnet-file': '/run/flannel/subnet.env',
     version: false,
@@ -84,6 +164,17 @@ test.each([
   [['-v'], 'the flag --v needs a value'],
   [['-v', 'loud'], 'the flag --v is "loud"'],
   [['-v=-1'], 'the flag --v is "-1"'],
+  [['-v=1e3'], 'the flag --v is "1e3": a whole number is wanted'],
+  [['-v=08'], 'the flag --v is "08"'],
+  [['-v', ''], 'the flag --v is ""'],
+  [['--subnet-lease-renew-margin=0'], '--subnet-lease-renew-margin is "0": a whole number from 1 to 1439'],
+  [['--subnet-lease-renew-margin=1440'], 'from 1 to 1439'],
+  [['--iptables-resync=0'], 'the flag --iptables-resync is "0": a whole number from 1'],
+  [['--healthz-port=65536'], 'the flag --healthz-port is "65536"'],
+  [['--public-ipv6=192.0.2.1'], 'the flag --public-ipv6 is "192.0.2.1": an IPv6 address'],
+  [['--iface-can-reach=etcd'], 'the flag --iface-can-reach is "etcd": an address'],
+  [['--iface-regex=eth(', '--iface-regex=ok'], 'the flag --iface-regex is ["eth(","ok"]: "eth(": Invalid'],
+  [['--ip-masq=yes'], 'the flag --ip-masq is "yes": true or false is wanted'],
   [['--public-ip=fd00::1'], 'the flag --public-ip is "fd00::1": an IPv4 address'],
   [['--version=maybe'], 'the flag --version is "maybe": true or false is wanted'],
 ])('%j is a usage error: %s', async (argv, message) => {
@@ -92,15 +183,110 @@ test.each([
   expect((error as UsageError).message).toContain(message)
 })
 
-test('a bad variable is a usage error that names it', async () => {
-  await expect(parse([], { FLANNELD_PUBLIC_IP: 'x' })).rejects.toThrow(
-    'the variable FLANNELD_PUBLIC_IP is "x"',
-  )
+test.each([
+  ['FLANNELD_PUBLIC_IP', 'x'],
+  ['FLANNELD_IP_MASQ', 'yes'],
+  ['FLANNELD_SUBNET_LEASE_RENEW_MARGIN', '1h'],
+  ['FLANNELD_IFACE_REGEX', '('],
+])('a bad variable %s=%s is a usage error that names it', async (name, value) => {
+  await expect(parse([], { [name]: value })).rejects.toMatchObject({
+    code: 'usage',
+    message: expect.stringContaining(`the variable ${name} is `),
+  })
 })
 
-test('help names every flag with its default', async () => {
+describe('flags of flannel that have no place here', () => {
+  test.each([
+    [['--kube-subnet-mgr'], '--kube-subnet-mgr: overlayd keeps its network in etcd', '--etcd-endpoints'],
+    [['--remote=http://a:1'], '--remote: there is no client and server mode', '--etcd-endpoints'],
+    [['-listen', ':8888'], '--listen: there is no client and server mode', 'grpc-proxy'],
+    [['--remote-cafile=/ca'], '--remote-cafile: ', 'give --etcd-cafile'],
+    [['--networks=blue,green'], '--networks: a daemon looks after one network', '--etcd-prefix'],
+    [['--watch-networks'], '--watch-networks: a daemon', '--etcd-prefix'],
+    [['--subnet-dir=/run/networks'], '--subnet-dir: a daemon', '--subnet-file'],
+    [['--kube-subnet-mgr=maybe'], '--kube-subnet-mgr is "maybe": true or false', '--help'],
+    [['--kube-subnet-mgr', 'false'], 'a boolean takes one only with "="', '--kube-subnet-mgr=false'],
+  ])('%j is refused with what to do instead', async (argv, message, fix) => {
+    await expect(parse(argv)).rejects.toMatchObject({
+      code: 'usage',
+      message: expect.stringContaining(message),
+      fix: expect.stringContaining(fix),
+    })
+  })
+
+  test('a variable is refused likewise, unless a flag says otherwise', async () => {
+    const env = { FLANNELD_KUBE_SUBNET_MGR: 'true' }
+    await expect(parse([], env)).rejects.toThrow(
+      'FLANNELD_KUBE_SUBNET_MGR: overlayd keeps its network in etcd',
+    )
+    expect(await warnings(['--kube-subnet-mgr=false'], env)).toHaveLength(1)
+  })
+
+  test('where no meaning is lost they are named in one line', async () => {
+    const argv = [
+      ...['--kube-subnet-mgr=false', '--kube-api-url=http://a', '-logtostderr', '--vmodule', 'main=2'],
+      ...['--log_backtrace_at=main.go:1', '--set-node-network-unavailable=false', '--remote=', '--v=1'],
+    ]
+    const [line, ...more] = await warnings(argv, {
+      FLANNELD_NET_CONFIG_PATH: '/etc/net.json',
+      FLANNELD_LOG_DIR: '',
+    })
+    expect(more).toEqual([])
+    for (const name of ['kube-api-url', 'logtostderr', 'vmodule', 'log_backtrace_at', 'remote']) {
+      expect(line).toContain(`--${name}`)
+    }
+    expect(line).toContain('FLANNELD_NET_CONFIG_PATH')
+    expect(line).not.toContain('LOG_DIR')
+    expect(await warnings([])).toEqual([])
+  })
+
+  test('they are not in the help', async () => {
+    expect(await helpText()).not.toMatch(/kube|vmodule|logtostderr|networks/)
+  })
+})
+
+const helpText = async (): Promise<string> => {
   const invocation = await parseCommandLine(['-h'], {})
-  const text = invocation.kind === 'help' ? invocation.text : ''
+  return invocation.kind === 'help' ? invocation.text : ''
+}
+
+test('help names every flag with its default, under a heading, and fits into 100 columns', async () => {
+  const text = await helpText()
   for (const flag of Object.keys(await parse([]))) expect(text).toContain(`-${flag} `)
+  for (const heading of [
+    'etcd',
+    'Underlay interface',
+    'Files',
+    'Firewall and routing',
+    'Health',
+    'Logging',
+  ]) {
+    expect(text).toContain(`\n${heading}:\n`)
+  }
   expect(text).toContain('/coreos.com/network')
+  expect(text).toMatch(/iptables-forward-rules[^-]*\(default: true\)/)
+  expect(text).not.toContain('undefined')
+  expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100)
+})
+
+test('every option has a description', () => {
+  const described = yargsOptions(['etcd-cafile', 'healthz-port'])
+  expect(described['etcd-cafile'].describe).toContain('CA')
+  expect(described['healthz-port'].group).toBe('Health:')
+})
+
+test('the options of the etcd client, and none of them in the log that must not be', async () => {
+  const options = await parse(
+    ['--etcd-endpoints=https://a', '--etcd-cafile=/ca', '--etcd-username=u', '--public-ip=192.0.2.1'],
+    { FLANNELD_ETCD_PASSWORD: 'hunter2', FLANNELD_IFACE_REGEX: '^eth' },
+  )
+  expect(etcdOptions(options)).toEqual({
+    endpoints: 'https://a',
+    discoverySrv: '',
+    tls: { caFile: '/ca', certFile: '', keyFile: '' },
+    auth: { username: 'u', password: 'hunter2' },
+  })
+  expect(describeOptions(options)).toBe(
+    'etcd-endpoints=https://a etcd-cafile=/ca etcd-username=u etcd-password=(not shown) iface-regex=^eth public-ip=192.0.2.1',
+  )
 })

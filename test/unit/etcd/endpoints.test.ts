@@ -1,4 +1,5 @@
-import { parseEndpoints } from '../../../src/etcd/endpoints'
+import { endpointAddresses, parseEndpoints } from '../../../src/etcd/endpoints'
+import { formatIp } from '../../../src/model/address'
 
 test.each([
   ['http://127.0.0.1:4001,http://127.0.0.1:2379', ['http://127.0.0.1:4001', 'http://127.0.0.1:2379']],
@@ -36,4 +37,9 @@ test('a password in an endpoint is refused and not repeated', () => {
   const refuse = () => parseEndpoints('http://root:secret@127.0.0.1:2379')
   expect(refuse).toThrow('belongs in --etcd-username')
   expect(refuse).not.toThrow('secret')
+})
+
+test('the addresses among the endpoints', () => {
+  const list = 'http://192.0.2.1:2379,https://etcd.example,[2001:db8::1]:2379'
+  expect(endpointAddresses(list).map(formatIp)).toEqual(['192.0.2.1', '2001:db8::1'])
 })

@@ -43,3 +43,12 @@ test('commands, options and paragraphs are found, and rows that go on are joined
 test('a row that is no option is an error, not a man page with a hole', () => {
   expect(() => parseHelp('Options:\n  something else', 'tool')).toThrow('something else')
 })
+
+test('options under headings of their own are options too', () => {
+  const help = parseHelp(
+    'tool: x\n\netcd:\n  --a  one  [string]\n\nThe end:\nreally.\n\nHealth:\n  -v  two',
+    'tool',
+  )
+  expect(help.options.map(({ flags }) => flags)).toEqual([['--a'], ['-v']])
+  expect(help.outro).toEqual(['The end: really.'])
+})

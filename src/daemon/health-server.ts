@@ -1,0 +1,58 @@
+/** The health server: HTTP over TCP for load balancers and orchestrators, with flannel's paths and words (main.go). */
+import { createServer, type Server } from 'node:http'
+import { describeError, OverlayError } from '../model/errors'
+
+export interface HealthAddress {
+  /** An address or a name of this host. */
+  readonly ip: string
+  readonly port: number
+}
+
+interface Answer {
+  readonly status: 200 | 404 | 503
+  readonly body: string
+}
+
+/**
+ * Serves `/healthz`, which says that the process runs, and `/readyz`.
+ * @param notReady why this host is not ready: `undefined` when it is, an empty text when it never was
+ * @returns the server; close it to stop
+ * @throws {OverlayError} `health-server` when it cannot listen there
+ */
+export async function serveHealth(
+  { ip, port }: HealthAddress,
+  notReady: () => string | undefined,
+): Promise<Server> {
+  const server = createServer((request, response) => {
+    const [path = ''] = (request.url ?? '').split('?')
+    const { status, body } = answer(path, notReady)
+    response.writeHead(status, {
+      'content-type': 'text/plain; charset=utf-8',
+      'content-length': Buffer.byteLength(body),
+    })
+    response.end(body)
+  })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, ip, resolve)
+    })
+  } catch (error) {
+    throw new OverlayError(
+      'health-server',
+      `cannot serve health checks on ${ip} port ${port}: ${describeError(error)}`,
+      'choose another --healthz-ip or --healthz-port; port 0 switches them off',
+      { cause: error },
+    )
+  }
+  return server
+}
+
+function answer(path: string, notReady: () => string | undefined): Answer {
+  if (path === '/healthz') return { status: 200, body: 'flanneld is running' }
+  // As Go's own.
+  if (path !== '/readyz') return { status: 404, body: '404 page not found\n' }
+  const reason = notReady()
+  if (reason === undefined) return { status: 200, body: 'flanneld is ready' }
+  return { status: 503, body: `flanneld is not ready${reason === '' ? ' yet' : `: ${reason}`}` }
+}
