@@ -3,6 +3,7 @@ import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { SignedFiles } from './certificates'
 import { type Command, LongProcess, run, runOk } from './process'
 import { Pending, waitFor } from './wait'
 
@@ -21,6 +22,14 @@ export interface EtcdSite {
   readonly dataDir?: string
   /** More flags of etcd, after ours. */
   readonly flags?: readonly string[]
+  /** Makes it speak TLS with its clients. */
+  readonly tls?: EtcdTls
+}
+
+export interface EtcdTls {
+  readonly server: SignedFiles
+  /** What etcdctl shows; with it all clients have to show a certificate of the server's authority. */
+  readonly client?: SignedFiles
 }
 
 /** Starts etcd and waits until it answers. */
@@ -30,7 +39,10 @@ export async function startEtcd(site: EtcdSite = {}): Promise<Etcd> {
   const { netns, ip = '127.0.0.1' } = site
   const clientPort = site.clientPort ?? (netns === undefined ? await freePort(ip) : 2379)
   const peerPort = site.peerPort ?? (netns === undefined ? await freePort(ip) : 2380)
-  const etcd = new Etcd(site, `http://${ip}:${clientPort}`, `http://${ip}:${peerPort}`)
+  // Health and metrics without TLS, so that asking needs no certificates.
+  const metricsUrl = site.tls && `http://${ip}:${await freePort(ip)}`
+  const scheme = site.tls === undefined ? 'http' : 'https'
+  const etcd = new Etcd(site, `${scheme}://${ip}:${clientPort}`, `http://${ip}:${peerPort}`, metricsUrl)
   try {
     await etcd.start()
     return etcd
@@ -49,6 +61,7 @@ export class Etcd {
     private readonly site: EtcdSite,
     readonly endpoint: string,
     private readonly peerUrl: string,
+    private readonly metricsUrl = endpoint,
   ) {
     this.dataDir = site.dataDir ?? mkdtempSync(join(memoryDirectory(), 'overlayd-etcd-'))
   }
@@ -100,7 +113,12 @@ export class Etcd {
   /** Runs etcdctl against it. */
   async etcdctl(...args: string[]): Promise<string> {
     const env = { PATH: process.env['PATH'], ETCDCTL_API: '3' }
-    return runOk(this.#inNamespace([ETCDCTL, `--endpoints=${this.endpoint}`, ...args]), { env })
+    const { server, client } = this.site.tls ?? {}
+    const tls = [
+      ...(server === undefined ? [] : [`--cacert=${server.caFile}`]),
+      ...(client === undefined ? [] : [`--cert=${client.certFile}`, `--key=${client.keyFile}`]),
+    ]
+    return runOk(this.#inNamespace([ETCDCTL, `--endpoints=${this.endpoint}`, ...tls, ...args]), { env })
   }
 
   /** RPCs it has received since its start, by method: `Range` -> 3. */
@@ -127,6 +145,7 @@ export class Etcd {
       ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
       ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
       ...['--initial-cluster', `test=${peerUrl}`],
+      ...tlsFlags(this.site.tls, this.metricsUrl),
       ...(this.site.flags ?? []),
     ]
   }
@@ -139,8 +158,17 @@ export class Etcd {
   /** An HTTP GET from its own namespace; no output when it failed. */
   #get(path: string): Promise<{ stdout: string; stderr: string }> {
     const script = `fetch(process.argv[1], { signal: AbortSignal.timeout(2000) }).then((r) => r.text()).then((t) => process.stdout.write(t))`
-    return run(this.#inNamespace([process.execPath, '-e', script, this.endpoint + path]))
+    return run(this.#inNamespace([process.execPath, '-e', script, this.metricsUrl + path]))
   }
+}
+
+function tlsFlags(tls: EtcdTls | undefined, metricsUrl: string): string[] {
+  if (tls === undefined) return []
+  const { server, client } = tls
+  return [
+    ...['--cert-file', server.certFile, '--key-file', server.keyFile, '--listen-metrics-urls', metricsUrl],
+    ...(client === undefined ? [] : ['--client-cert-auth', '--trusted-ca-file', server.caFile]),
+  ]
 }
 
 function assertInstalled(path: string, debianPackage: string): void {

@@ -1,6 +1,6 @@
 /** What the tests of this folder have in common: one etcd, registries on it, and someone who follows. */
 import { Etcd3 } from 'etcd3'
-import { type EtcdClient, type EtcdOptions, openEtcd } from '../../../src/etcd/client'
+import { type EtcdClient, type EtcdLog, type EtcdOptions, openEtcd } from '../../../src/etcd/client'
 import { Registry, type RegistryOptions } from '../../../src/etcd/registry'
 import type { RegistryEvent, RegistryUpdate } from '../../../src/etcd/updates'
 import { mac, networkOf, parseIpv4, parseMac } from '../../../src/model/address'
@@ -35,12 +35,12 @@ export class Site {
   }
 
   /** A registry with a client of its own. */
-  async registry(options: Partial<EtcdOptions & RegistryOptions> = {}): Promise<Registry> {
-    return new Registry(await this.client(options), { prefix: PREFIX, ...options })
+  async registry(options: Partial<EtcdOptions & RegistryOptions> = {}, log?: EtcdLog): Promise<Registry> {
+    return new Registry(await this.client(options, log), { prefix: PREFIX, ...options })
   }
 
-  async client(options: Partial<EtcdOptions> = {}): Promise<EtcdClient> {
-    const client = await openEtcd({ endpoints: this.etcd.endpoint, ...options })
+  async client(options: Partial<EtcdOptions> = {}, log?: EtcdLog): Promise<EtcdClient> {
+    const client = await openEtcd({ endpoints: this.etcd.endpoint, ...options }, log)
     this.onStop(() => client.close())
     return client
   }

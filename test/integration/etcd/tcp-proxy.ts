@@ -1,6 +1,6 @@
 /** A TCP proxy between a client and etcd that can be told to misbehave. */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
+import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
 
 export class TcpProxy {
   /** While false, connections are closed as soon as they are made. */
@@ -9,6 +9,8 @@ export class TcpProxy {
   cutAfter = Number.POSITIVE_INFINITY
   /** A request with this text goes through once, its answer does not: the connection is cut instead. */
   loseAnswerTo: string | undefined
+  /** The names in the certificates that clients have shown, in the order of their connections. */
+  readonly clientNames: string[] = []
   readonly #sockets = new Set<Socket>()
 
   private constructor(
@@ -47,6 +49,7 @@ export class TcpProxy {
       client.destroy()
       return
     }
+    if (client instanceof TLSSocket) this.clientNames.push(String(client.getPeerCertificate().subject?.CN))
     const server = connect(Number(this.target.port), this.target.hostname)
     const both = [client, server]
     const end = () => {

@@ -1,0 +1,162 @@
+/** An etcd with users: tokens that expire under calls, watch and KeepAlive, and refusals that are cured while we wait. */
+
+import type { Registry } from '../../../src/etcd/registry'
+import { describeError } from '../../../src/model/errors'
+import { Pending, waitFor } from '../../support/wait'
+import { ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
+import { TcpProxy } from './tcp-proxy'
+
+jest.setTimeout(60_000)
+
+/** etcd forgets a token that nobody used for so long. */
+const TOKEN_SECONDS = 1
+/** Longer than that: whoever asks this seldom has a token that is no longer known. */
+const SELDOM_MS = 1000 * TOKEN_SECONDS + 600
+
+const ROOT = { username: 'root', password: 'hunter2' }
+
+let site: Site
+let proxy: TcpProxy
+
+const asRoot = (...args: string[]) => site.etcd.etcdctl(`--user=${ROOT.username}:${ROOT.password}`, ...args)
+
+beforeAll(async () => {
+  site = await Site.start({ flags: ['--auth-token-ttl', String(TOKEN_SECONDS)] })
+  proxy = await TcpProxy.start(site.etcd.endpoint)
+  await site.etcd.etcdctl('user', 'add', 'root:hunter2')
+  await site.etcd.etcdctl('user', 'grant-role', 'root', 'root')
+  await site.etcd.etcdctl('role', 'add', 'flannel')
+  await site.etcd.etcdctl('auth', 'enable')
+})
+afterAll(async () => {
+  proxy.close()
+  await site.stop()
+})
+afterEach(() => asRoot('del', '--prefix', PREFIX))
+
+/** The logins that etcd has seen. */
+const logins = async (): Promise<number> => (await site.etcd.metrics()).get('Authenticate') ?? 0
+
+/** Waits until every token given so far, and not used since, is forgotten: that of a witness, used last of all, is. */
+async function waitForExpiry(): Promise<void> {
+  const witness = await site.registry({ auth: ROOT })
+  await witness.status(ever)
+  const before = await logins()
+  await waitFor(
+    'the tokens to expire',
+    async () => {
+      await witness.status(ever)
+      const now = await logins()
+      return now > before ? true : new Pending(`${now} logins`)
+    },
+    { intervalMs: SELDOM_MS, timeoutMs: 20_000 },
+  )
+}
+
+describe('a token that has expired', () => {
+  test('is replaced by the call that finds out, reads and writes alike', async () => {
+    const registry = await site.registry({ auth: ROOT })
+    await registry.status(ever)
+    await waitForExpiry()
+    const created = await registry.createLease(subnetOf('10.5.1.0'), hostValue(1), ever)
+    if (created.kind !== 'created') throw new Error('taken')
+    await waitForExpiry()
+    expect(await registry.keepAlive(created.lease.etcdLease, ever)).toMatchObject({ ttlSeconds: 86_400 })
+    await waitForExpiry()
+    expect((await registry.snapshot(ever)).leases).toHaveLength(1)
+    expect(await registry.deleteLease(created.lease, ever)).toBeUndefined()
+  })
+
+  test('does not end a watch, nor the next one after a cut: nothing is lost and no new listing needed', async () => {
+    const registry = await site.registry({ auth: ROOT, endpoints: proxy.endpoint })
+    const follow = site.follow(registry)
+    await follow.waitFor('snapshot')
+    await waitForExpiry()
+    await asRoot('put', `${PREFIX}/subnets/10.5.1.0-24`, peerValue(1))
+    await follow.waitForEvents(1)
+
+    await waitForExpiry()
+    proxy.cut()
+    await follow.waitFor('lost')
+    await asRoot('put', `${PREFIX}/subnets/10.5.2.0-24`, peerValue(2))
+    await follow.waitForEvents(2)
+    expect(follow.updates.filter(({ kind }) => kind === 'snapshot')).toHaveLength(1)
+    expect(follow.updates.filter(({ kind }) => kind === 'lost')).toHaveLength(1)
+    await follow.end()
+  })
+
+  test('costs one login for many calls', async () => {
+    const registry = await site.registry({ auth: ROOT })
+    const before = await logins()
+    for (let i = 0; i < 20; i++) await registry.status(ever)
+    expect((await logins()) - before).toBe(1)
+  })
+})
+
+describe('a refusal', () => {
+  const refusal = async (registry: Registry): Promise<string> => {
+    const error: unknown = await registry.snapshot(ever).catch((reason: unknown) => reason)
+    expect(error).toMatchObject({ code: 'etcd-refused' })
+    return describeError(error)
+  }
+
+  test('of the password says so, without it, and goes on when it is the right one', async () => {
+    await asRoot('user', 'add', 'late:first')
+    await asRoot('user', 'grant-role', 'late', 'root')
+    const registry = await site.registry({ auth: { username: 'late', password: 'hunter3' } })
+    const text = await refusal(registry)
+    expect(text).toContain('authentication failed, invalid user ID or password')
+    expect(text).toContain('FLANNELD_ETCD_PASSWORD')
+    expect(text).not.toContain('hunter')
+    const follow = site.follow(registry)
+    expect((await follow.waitFor('lost')).error.code).toBe('etcd-refused')
+    await asRoot('user', 'delete', 'late')
+    await asRoot('user', 'add', 'late:hunter3')
+    await asRoot('user', 'grant-role', 'late', 'root')
+    await follow.waitFor('snapshot', { timeoutMs: 20_000 })
+    await follow.end()
+  })
+
+  test('of a right says which, and goes on when it is granted', async () => {
+    await asRoot('user', 'add', 'flannel:pass')
+    await asRoot('user', 'grant-role', 'flannel', 'flannel')
+    const registry = await site.registry({ auth: { username: 'flannel', password: 'pass' } })
+    const text = await refusal(registry)
+    expect(text).toContain('permission denied')
+    expect(text).toContain('etcdctl role grant-permission ROLE readwrite PREFIX/ --prefix')
+    const follow = site.follow(registry)
+    await follow.waitFor('lost')
+
+    await asRoot('role', 'grant-permission', 'flannel', 'read', `${PREFIX}/`, '--prefix')
+    await follow.waitFor('snapshot', { timeoutMs: 20_000 })
+    const create = () => registry.createLease(subnetOf('10.5.3.0'), hostValue(3), ever)
+    await expect(create()).rejects.toMatchObject({ code: 'etcd-refused' })
+
+    await asRoot('role', 'grant-permission', 'flannel', 'readwrite', `${PREFIX}/`, '--prefix')
+    expect(await create()).toMatchObject({ kind: 'created' })
+    await follow.waitForEvents(1)
+    await follow.end()
+  })
+
+  test('of those who do not say who they are', async () => {
+    expect(await refusal(await site.registry())).toContain('--etcd-username')
+  })
+})
+
+test('a login is no error where etcd asks for none, and counts when it does', async () => {
+  const open = await Site.start()
+  try {
+    const registry = await open.registry({ auth: ROOT })
+    const follow = open.follow(registry)
+    await follow.waitFor('snapshot')
+    await open.etcd.etcdctl('user', 'add', 'root:hunter2')
+    await open.etcd.etcdctl('user', 'grant-role', 'root', 'root')
+    await open.etcd.etcdctl('auth', 'enable')
+    expect((await registry.snapshot(ever)).leases).toEqual([])
+    await open.etcd.etcdctl('--user=root:hunter2', 'put', `${PREFIX}/subnets/10.5.1.0-24`, peerValue(1))
+    await follow.waitForEvents(1)
+    await follow.end()
+  } finally {
+    await open.stop()
+  }
+})
