@@ -18,7 +18,7 @@ const JSON_ARGUMENT = {
 async function main(): Promise<number> {
   // As it is for --help and --version.
   let code: number = EXIT.healthy
-  await yargs(hideBin(process.argv))
+  await yargs(await readWords())
     .scriptName('overlayctl')
     .usage(
       'overlayctl: looks after overlayd, the overlay network of this host.\n\nUsage: overlayctl <command>',
@@ -113,6 +113,15 @@ async function main(): Promise<number> {
     })
     .parseAsync()
   return code
+}
+
+/** The command line; the flags of docker-opts are read as the shell script reads them whose place it takes. */
+async function readWords(): Promise<string[]> {
+  const [command = '', ...words] = hideBin(process.argv)
+  const isForYargs = words.some((word) => word === '--help' || word === '--version')
+  if (command !== 'docker-opts' || isForYargs) return hideBin(process.argv)
+  const { splitGetopts } = await import('./cli/docker-options.js')
+  return [command, ...splitGetopts(words)]
 }
 
 /** What stands between us and an answer, as against an answer that is bad. */
