@@ -81,6 +81,45 @@ async function main(): Promise<number> {
         .demandCommand(1, 'get, validate or set is wanted'),
     )
     .command(
+      'reserve',
+      'keep a subnet for a host, however long it is away: the one it has, or a new one',
+      (command) =>
+        command.options({
+          ...ETCD,
+          'public-ip': {
+            type: 'string',
+            demandOption: true,
+            describe: "the host's address, as its lease names it",
+          },
+          subnet: {
+            type: 'string',
+            describe: 'which one (default: what the host has, else any that is free)',
+          },
+          mac: { type: 'string', describe: "of the host's VXLAN device (default: what it has, else random)" },
+        }),
+      async ({ 'public-ip': publicIp, subnet, mac, ...flags }) => {
+        const { runReserve } = await import('./cli/reservations.js')
+        await runReserve(parseOptions(flags, process.env), { 'public-ip': publicIp, subnet, mac })
+        code = EXIT.healthy
+      },
+    )
+    .command(
+      'release <subnet>',
+      'end a reservation; a live lease is left alone',
+      (command) =>
+        command
+          .positional('subnet', { type: 'string', demandOption: true, describe: 'as in 10.5.12.0/24' })
+          .options({
+            ...ETCD,
+            yes: { type: 'boolean', default: false, describe: 'do not ask' },
+          }),
+      async ({ subnet, yes, ...flags }) => {
+        const { runRelease } = await import('./cli/reservations.js')
+        await runRelease(parseOptions(flags, process.env), subnet, yes)
+        code = EXIT.healthy
+      },
+    )
+    .command(
       'docker-opts',
       "write Docker's options out of subnet.env, as flannel's mk-docker-opts.sh does",
       (command) =>

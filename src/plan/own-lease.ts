@@ -8,7 +8,7 @@ import {
   type MacAddress,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
-import type { Lease, LeaseValue } from '../model/lease'
+import { isReservation, type Lease, type LeaseValue } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { allocateSubnet, isLeasable, type Random } from './allocate'
 
@@ -28,7 +28,7 @@ export interface HostIdentity {
 }
 
 /**
- * Chooses the lease for a host in flannel's order: its own (by PublicIP, first in key order), the previous subnet, a
+ * Chooses the lease for a host in flannel's order: its own (by PublicIP; a reservation, else the first in key order), the previous subnet, a
  * free one at random (flannel: pkg/subnet/etcd/local_manager.go).
  * @throws {OverlayError} `out-of-subnets`
  */
@@ -40,7 +40,7 @@ export function planOwnLease(
 ): LeasePlan {
   const ours = leases
     .filter((lease) => lease.value.publicIp === host.publicIp)
-    .sort((a, b) => (a.key < b.key ? -1 : 1))
+    .sort((a, b) => Number(isReservation(b)) - Number(isReservation(a)) || (a.key < b.key ? -1 : 1))
   const fitting = ours.find(
     (lease) => lease.subnet.ipv6 === undefined && isLeasable(config, lease.subnet.ipv4),
   )
