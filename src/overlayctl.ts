@@ -86,20 +86,19 @@ async function main(): Promise<number> {
       (command) =>
         command.options({
           ...ETCD,
-          'public-ip': {
-            type: 'string',
-            demandOption: true,
-            describe: "the host's address, as its lease names it",
-          },
+          'public-ip': { type: 'string', describe: "the host's IPv4 address, as its lease names it" },
+          'public-ipv6': { type: 'string', describe: 'its IPv6 address, in a network that has IPv6' },
           subnet: {
             type: 'string',
             describe: 'which one (default: what the host has, else any that is free)',
           },
+          'ipv6-subnet': { type: 'string', describe: 'the same of IPv6' },
           mac: { type: 'string', describe: "of the host's VXLAN device (default: what it has, else random)" },
         }),
-      async ({ 'public-ip': publicIp, subnet, mac, ...flags }) => {
+      async ({ 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac, ...flags }) => {
         const { runReserve } = await import('./cli/reservations.js')
-        await runReserve(parseOptions(flags, process.env), { 'public-ip': publicIp, subnet, mac })
+        const wanted = { 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac }
+        await runReserve(parseOptions(flags, process.env), wanted)
         code = EXIT.healthy
       },
     )

@@ -3,9 +3,14 @@ import { text as readAll } from 'node:stream/consumers'
 import type { Options } from '../daemon/options'
 import { openEtcd } from '../etcd/client'
 import { Registry } from '../etcd/registry'
-import { formatIpv4, formatPrefix, prefixSize } from '../model/address'
+import { familyOf, formatIp, formatPrefix, prefixSize } from '../model/address'
 import { OverlayError } from '../model/errors'
-import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+import {
+  type NetworkConfig,
+  parseNetworkConfig,
+  type SubnetRange,
+  subnetRanges,
+} from '../model/network-config'
 
 /** Milliseconds for all of etcd. */
 const DEADLINE = 10_000
@@ -69,13 +74,21 @@ export function missingConfig(options: Options): OverlayError {
 }
 
 function explain(config: NetworkConfig): string {
-  const { network, subnetLength, subnetMin, subnetMax, backend } = config
-  const count = (subnetMax - subnetMin) / Number(prefixSize('IPv4', subnetLength)) + 1
-  const port = backend.port === undefined ? "the kernel's default port (8472)" : `port ${backend.port}`
-  return (
-    `${formatPrefix(network)}: ${count} subnets of /${subnetLength}, ${formatIpv4(subnetMin)} to ${formatIpv4(subnetMax)}; ` +
-    `vxlan, VNI ${backend.vni}, ${port}`
-  )
+  const { vni, port, directRouting } = config.backend
+  const words = [
+    'vxlan',
+    `VNI ${vni}`,
+    port === undefined ? "the kernel's default port (8472)" : `port ${port}`,
+    ...(directRouting ? ['direct routing'] : []),
+    config.nftables ? 'rules by nft' : 'rules by iptables',
+  ]
+  return [...subnetRanges(config).map(explainRange), words.join(', ')].join('\n')
+}
+
+function explainRange({ network, subnetLength, subnetMin, subnetMax }: SubnetRange): string {
+  const size = prefixSize(familyOf(network.address), subnetLength)
+  const count = (BigInt(subnetMax) - BigInt(subnetMin)) / size + 1n
+  return `${formatPrefix(network)}: ${count} subnets of /${subnetLength}, ${formatIp(subnetMin)} to ${formatIp(subnetMax)}`
 }
 
 async function readJson(json: string): Promise<string> {

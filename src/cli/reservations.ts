@@ -4,19 +4,27 @@ import { type Options, UsageError } from '../daemon/options'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import {
-  formatIpv4,
+  formatIp,
   formatMac,
   formatPrefix,
-  type Ipv4Prefix,
   networkOf,
+  type Prefix,
   parseIpv4,
   parseIpv4Prefix,
+  parseIpv6,
+  parseIpv6Prefix,
   parseMac,
   randomMac,
   samePrefix,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
-import { isReservation, type Lease, type UnreadableLease } from '../model/lease'
+import {
+  formatLeaseSubnet,
+  isReservation,
+  type Lease,
+  type LeaseSubnet,
+  type UnreadableLease,
+} from '../model/lease'
 import { parseNetworkConfig } from '../model/network-config'
 import { planReservation, type ReservationRequest } from '../plan/reserve'
 import { missingConfig, withRegistry } from './config'
@@ -24,9 +32,11 @@ import { confirm } from './confirm'
 
 /** A reservation as the operator wrote it. */
 export interface ReserveFlags {
-  readonly 'public-ip': string
+  readonly 'public-ip'?: string | undefined
+  readonly 'public-ipv6'?: string | undefined
   readonly mac?: string | undefined
   readonly subnet?: string | undefined
+  readonly 'ipv6-subnet'?: string | undefined
 }
 
 /** Changes by others that may come between reading and writing, one after another. */
@@ -39,7 +49,7 @@ const MOST_RACES = 10
 export async function runReserve(options: Options, flags: ReserveFlags): Promise<void> {
   const wanted = readFlags(flags)
   await withRegistry(options, async (registry, signal) => {
-    const refused: Ipv4Prefix[] = []
+    const refused: LeaseSubnet[] = []
     for (let race = 0; race < MOST_RACES; race++) {
       const outcome = await reserveOnce(registry, options, { ...wanted, refused }, signal)
       if (outcome !== undefined) {
@@ -59,7 +69,7 @@ export async function runReserve(options: Options, flags: ReserveFlags): Promise
 async function reserveOnce(
   registry: Registry,
   options: Options,
-  request: ReservationRequest & { readonly refused: Ipv4Prefix[] },
+  request: ReservationRequest & { readonly refused: LeaseSubnet[] },
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const { config, leases } = await registry.snapshot(signal)
@@ -71,13 +81,14 @@ async function reserveOnce(
     const result = await registry.reserveLease(plan.lease, signal)
     return result.kind === 'updated' ? `reserved ${describe(result.lease)}, which it had` : undefined
   }
-  const result = await registry.createReservation({ ipv4: plan.subnet, ipv6: undefined }, plan.value, signal)
+  const result = await registry.createReservation(plan.subnet, plan.value, signal)
   if (result.kind === 'created') return `reserved ${describe(result.lease)}`
-  if (request.subnet !== undefined && 'reason' in result.by) {
+  const { ipv4, ipv6 } = request.subnet
+  if ((ipv4 ?? ipv6) !== undefined && 'reason' in result.by) {
     throw new OverlayError(
       'reserve',
-      `${formatPrefix(plan.subnet)} is taken by ${result.by.key}, which cannot be read: ${result.by.reason}`,
-      'choose another, or leave out --subnet',
+      `${formatLeaseSubnet(plan.subnet)} is taken by ${result.by.key}, which cannot be read: ${result.by.reason}`,
+      'choose another, or ask for none',
     )
   }
   request.refused.push(plan.subnet)
@@ -108,9 +119,11 @@ export async function runRelease(options: Options, text: string, yes: boolean): 
   )
 }
 
-function findReservation({ leases, unreadable }: Snapshot, subnet: Ipv4Prefix): Lease {
-  const lease = leases.find((each) => samePrefix(each.subnet.ipv4, subnet))
-  if (lease === undefined) throw noReservation(subnet, unreadable)
+function findReservation({ leases, unreadable }: Snapshot, wanted: Prefix): Lease {
+  const lease = leases.find(({ subnet: { ipv4, ipv6 } }) =>
+    [ipv4, ipv6].some((subnet) => subnet !== undefined && samePrefix(subnet, wanted)),
+  )
+  if (lease === undefined) throw noReservation(wanted, unreadable)
   if (isReservation(lease)) return lease
   throw new OverlayError(
     'release',
@@ -119,11 +132,11 @@ function findReservation({ leases, unreadable }: Snapshot, subnet: Ipv4Prefix): 
   )
 }
 
-function noReservation(subnet: Ipv4Prefix, unreadable: readonly UnreadableLease[]): OverlayError {
-  const name = formatPrefix(subnet).replace('/', '-')
+function noReservation(wanted: Prefix, unreadable: readonly UnreadableLease[]): OverlayError {
+  const name = formatPrefix(wanted).replace('/', '-')
   const broken = unreadable.find(({ key }) => key.endsWith(`/${name}`))
   if (broken === undefined) {
-    return new OverlayError('release', `nobody has ${formatPrefix(subnet)}`, 'overlayctl status lists all')
+    return new OverlayError('release', `nobody has ${formatPrefix(wanted)}`, 'overlayctl status lists all')
   }
   return new OverlayError(
     'release',
@@ -132,31 +145,48 @@ function noReservation(subnet: Ipv4Prefix, unreadable: readonly UnreadableLease[
   )
 }
 
-function describe({ subnet, value }: Lease): string {
-  const mac = value.vtep === undefined ? '' : ` with the MAC ${formatMac(value.vtep.mac)}`
-  return `${formatPrefix(subnet.ipv4)} for ${formatIpv4(value.publicIp)}${mac}`
+function describe({ subnet, value: { publicIp, publicIpv6, vtep, vtep6 } }: Lease): string {
+  const host = subnet.ipv4 === undefined ? publicIpv6 : publicIp
+  const macs = [vtep, vtep6].filter((each) => each !== undefined).map(({ mac }) => formatMac(mac))
+  const owner = host === undefined ? '' : ` for ${formatIp(host)}`
+  return `${formatLeaseSubnet(subnet)}${owner}${macs.length === 0 ? '' : ` with the MAC ${macs.join(' and ')}`}`
 }
 
-function readFlags({
-  'public-ip': publicIp,
-  mac,
-  subnet,
-}: ReserveFlags): Omit<ReservationRequest, 'refused'> {
+function readFlags(flags: ReserveFlags): Omit<ReservationRequest, 'refused'> {
   return {
-    publicIp: read('--public-ip', publicIp, parseIpv4, 'an IPv4 address such as 192.0.2.11'),
-    mac: mac === undefined ? undefined : read('--mac', mac, parseMac, 'a MAC such as 02:00:00:00:00:01'),
-    subnet: subnet === undefined ? undefined : readSubnet(subnet),
+    publicIp: read(flags, 'public-ip', parseIpv4, 'an IPv4 address such as 192.0.2.11'),
+    publicIpv6: read(flags, 'public-ipv6', parseIpv6, 'an IPv6 address such as 2001:db8::11'),
+    mac: read(flags, 'mac', parseMac, 'a MAC such as 02:00:00:00:00:01'),
+    subnet: {
+      ipv4: read(flags, 'subnet', masked(parseIpv4Prefix), 'a subnet such as 10.5.12.0/24'),
+      ipv6: read(flags, 'ipv6-subnet', masked(parseIpv6Prefix), 'a subnet such as fd00:5:0:37::/64'),
+    },
   }
 }
 
-/** Takes the bridge's address too: that is how subnet.env has it. */
-function readSubnet(text: string): Ipv4Prefix {
-  const { address, length } = read('the subnet', text, parseIpv4Prefix, 'a subnet such as 10.5.12.0/24')
-  return networkOf(address, length)
-}
-
-function read<T>(name: string, text: string, parse: (text: string) => T | undefined, wanted: string): T {
+function read<T>(
+  flags: ReserveFlags,
+  name: keyof ReserveFlags,
+  parse: (text: string) => T | undefined,
+  wanted: string,
+): T | undefined {
+  const text = flags[name]
+  if (text === undefined) return undefined
   const value = parse(text)
   if (value !== undefined) return value
-  throw new UsageError(`${name} is ${JSON.stringify(text)}: ${wanted} is wanted`)
+  throw new UsageError(`the flag --${name} is ${JSON.stringify(text)}: ${wanted} is wanted`)
+}
+
+/** Takes the bridge's address too: that is how subnet.env has it. */
+const masked =
+  <P extends Prefix>(parse: (text: string) => P | undefined) =>
+  (text: string): P | undefined => {
+    const prefix = parse(text)
+    return prefix && (networkOf(prefix.address, prefix.length) as P)
+  }
+
+function readSubnet(text: string): Prefix {
+  const subnet = masked(parseIpv4Prefix)(text) ?? masked(parseIpv6Prefix)(text)
+  if (subnet !== undefined) return subnet
+  throw new UsageError(`the subnet is ${JSON.stringify(text)}: a subnet such as 10.5.12.0/24 is wanted`)
 }

@@ -1,18 +1,29 @@
-/** Makes this host part of the network: underlay, device, lease, and all peers in the kernel. */
+/** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import { randomBytes } from 'node:crypto'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
 import { enableIpForward } from '../kernel/sysctl'
-import { formatIpv4, randomMac } from '../model/address'
-import type { Lease, LeaseValue } from '../model/lease'
-import type { NetworkConfig } from '../model/network-config'
-import { desiredLink, linkName } from '../plan/desired'
+import {
+  type Family,
+  familyOf,
+  formatIp,
+  type IpAddress,
+  type Ipv4Prefix,
+  ipv4,
+  randomMac,
+} from '../model/address'
+import { OverlayError } from '../model/errors'
+import type { LinkSpec, ObservedLink } from '../model/kernel'
+import { type Lease, type LeaseValue, leaseHalf, type Vtep } from '../model/lease'
+import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
 import { dockerRules } from '../plan/firewall'
-import { chooseMac } from '../plan/own-lease'
+import { chooseMac, isLeaseOf } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
-import { checkUnderlayOutside, chooseUnderlay } from '../plan/underlay'
+import { type StaleLink, staleLinks } from '../plan/stale-links'
+import { checkUnderlayOutside, chooseUnderlay, type Underlay, type UnderlayAddress } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
@@ -20,6 +31,7 @@ import { LeaseKeeper } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
 import type { Options } from './options'
+import type { Overlay } from './overlay'
 import { Reconciler } from './reconciler'
 
 /** What the daemon works with. */
@@ -30,6 +42,14 @@ export interface Tools {
   readonly log: Logger
 }
 
+/** What one family needs before there is a lease. */
+interface Half {
+  readonly family: Family
+  readonly range: SubnetRange
+  readonly address: UnderlayAddress
+  readonly link: LinkSpec
+}
+
 /**
  * Joins. What fails before the lease is taken leaves nothing in etcd.
  * @param snapshot what etcd has; `config` is read from it
@@ -37,66 +57,164 @@ export interface Tools {
  * @throws {OverlayError} `no-underlay`, `out-of-subnets`, ..., or the kernel's refusal
  */
 export async function joinNetwork(
-  { options, kernel, registry, log }: Tools,
+  tools: Tools,
   config: NetworkConfig,
   snapshot: Snapshot,
   signal: AbortSignal,
 ): Promise<Member> {
-  const host = await kernel.hostNetwork(signal)
-  const underlay = chooseUnderlay(host, {
+  const { options, kernel, registry, log } = tools
+  const underlay = await findUnderlay(tools, config, signal)
+  const publicIp = underlay.ipv4?.public ?? underlay.ipv6?.public
+  if (publicIp === undefined) throw new OverlayError('no-underlay', 'the underlay has no address')
+  const halves = await planHalves(kernel, config, underlay, snapshot, publicIp, signal)
+  // Before the lease, so that a device that cannot be made leaves nothing in etcd.
+  for (const { link } of halves) await ensureLink(kernel, link, log, signal)
+
+  const value = leaseValue(config, underlay, halves)
+  const previous = await readPreviousSubnets(options['subnet-file'])
+  for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
+  const lease = await acquireLease(registry, snapshot, { config, publicIp, previous, value }, log, signal)
+  const stale = await findStaleLinks(kernel, config, signal)
+  const overlays = halves.map((half, i) =>
+    makeOverlay(tools, config, half, lease, succeeded(stale, half.family, i === 0, familiesOf(config))),
+  )
+  for (const { peers, reconciler } of overlays) {
+    // Before the first dump, so that what changes after it is not missed.
+    kernel.onChange((change) => reconciler.kernelChanged(change))
+    reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
+  }
+  // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
+  await enableIpForward()
+  const ipv4Half = halves.find(({ family }) => family === 'IPv4')
+  const firewall =
+    ipv4Half &&
+    (await FirewallKeeper.forDocker(
+      ipv4Half.link.name,
+      dockerRules(ipv4Half.link.name, ipv4Half.range.network as Ipv4Prefix),
+      log,
+    ))
+  // Side by side: an iptables that hangs holds up no route.
+  await Promise.all([firewall?.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
+  const keeper = new LeaseKeeper(registry, lease, value, log)
+  return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
+}
+
+async function findUnderlay(
+  { options, kernel, log }: Tools,
+  config: NetworkConfig,
+  signal: AbortSignal,
+): Promise<Underlay> {
+  const underlay = chooseUnderlay(await kernel.hostNetwork(signal), {
     iface: options.iface,
     publicIp: options['public-ip'],
   })
   checkUnderlayOutside(config, underlay)
-  log.info(
-    `underlay: ${underlay.link.name}, sending from ${formatIpv4(underlay.local)}, announced as ${formatIpv4(underlay.publicIp)}`,
+  const addresses = [underlay.ipv4, underlay.ipv6].filter((address) => address !== undefined)
+  const described = addresses.map(
+    ({ local, public: announced }) => `sending from ${formatIp(local)}, announced as ${formatIp(announced)}`,
   )
-  if (config.backend.directRouting) {
-    log.warn(
-      'config: DirectRouting is not carried out by this version: peers in our own subnet are reached by VXLAN too',
+  log.info(`underlay: ${underlay.link.name}, ${described.join('; ')}`)
+  return underlay
+}
+
+/** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
+const LEAST_IPV6_MTU = 1280
+
+async function planHalves(
+  kernel: Kernel,
+  config: NetworkConfig,
+  underlay: Underlay,
+  snapshot: Snapshot,
+  publicIp: IpAddress,
+  signal: AbortSignal,
+): Promise<Half[]> {
+  if (config.ipv6 !== undefined && linkMtu(config, underlay, 'IPv6') < LEAST_IPV6_MTU) {
+    throw new ConfigError(
+      `an IPv6 overlay needs ${LEAST_IPV6_MTU} bytes, and ${linkMtu(config, underlay, 'IPv6')} are left on ${underlay.link.name}`,
+      'raise the MTU of the interface or Backend.MTU to 1350 or more',
     )
   }
-
-  const device = await kernel.link(linkName(config), signal)
-  const isOurs = (lease: Lease): boolean => lease.value.publicIp === underlay.publicIp
-  const mac = chooseMac(
-    { device: device?.mac, lease: snapshot.leases.find(isOurs)?.value.vtep?.mac },
-    snapshot.leases.filter((lease) => !isOurs(lease)).map((lease) => lease.value),
-    () => randomMac(randomBytes(6)),
-  )
-  const link = desiredLink(config, underlay, mac)
-  // Before the lease, so that a device that cannot be made leaves nothing in etcd.
-  await ensureLink(kernel, link, log, signal)
-  const value: LeaseValue = {
-    publicIp: underlay.publicIp,
-    publicIpv6: undefined,
-    backendType: 'vxlan',
-    vtep: { vni: config.backend.vni, mac },
-    vtep6: undefined,
+  const isOurs = (lease: Lease): boolean => isLeaseOf(lease, publicIp)
+  const own = snapshot.leases.find(isOurs)
+  const others = snapshot.leases.filter((lease) => !isOurs(lease)).map((lease) => lease.value)
+  const halves: Half[] = []
+  for (const range of subnetRanges(config)) {
+    const address = typeof range.network.address === 'number' ? underlay.ipv4 : underlay.ipv6
+    const family = familyOf(range.network.address)
+    if (address === undefined) {
+      throw new OverlayError('no-underlay', `interface ${underlay.link.name} has no ${family} address`)
+    }
+    const device = await kernel.link(linkName(family, config.backend.vni), signal)
+    const lease = own && leaseHalf(own, family)?.vtep?.mac
+    const mac = chooseMac({ device: device?.mac, lease }, others, () => randomMac(randomBytes(6)))
+    halves.push({ family, range, address, link: desiredLink(config, underlay, address.local, mac) })
   }
-  const previous = await readPreviousSubnets(options['subnet-file'])
-  for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
-  const lease = await acquireLease(
-    registry,
-    snapshot,
-    { config, publicIp: underlay.publicIp, previous: previous.ipv4, value },
-    log,
-    signal,
+  return halves
+}
+
+function leaseValue(config: NetworkConfig, underlay: Underlay, halves: readonly Half[]): LeaseValue {
+  const vtep = (wanted: Family): Vtep | undefined => {
+    const half = halves.find(({ family }) => family === wanted)
+    return half && { vni: config.backend.vni, mac: half.link.mac }
+  }
+  return {
+    publicIp: underlay.ipv4?.public ?? ipv4(0),
+    publicIpv6: underlay.ipv6?.public,
+    backendType: 'vxlan',
+    vtep: vtep('IPv4'),
+    vtep6: vtep('IPv6'),
+  }
+}
+
+async function findStaleLinks(
+  kernel: Kernel,
+  config: NetworkConfig,
+  signal: AbortSignal,
+): Promise<readonly StaleLink[]> {
+  const { links, addresses } = await kernel.hostNetwork(signal)
+  return staleLinks(config, links, addresses)
+}
+
+/** The devices that one family's device succeeds; those of a family that is no more fall to the first. */
+function succeeded(
+  stale: readonly StaleLink[],
+  family: Family,
+  isFirst: boolean,
+  families: readonly Family[],
+): ObservedLink[] {
+  return stale
+    .filter((each) => each.family === family || (isFirst && !families.includes(each.family)))
+    .map(({ link }) => link)
+}
+
+function makeOverlay(
+  { kernel, log }: Tools,
+  config: NetworkConfig,
+  { family, range, address, link }: Half,
+  lease: Lease,
+  stale: readonly ObservedLink[],
+): Overlay {
+  const subnet = leaseHalf(lease, family)?.subnet
+  if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
+  const peers = new PeerTable(
+    { range, vni: config.backend.vni },
+    { key: lease.key, subnet, publicIp: address.public, mac: link.mac },
   )
-  const subnet = lease.subnet.ipv4
-  const peers = new PeerTable(config, { key: lease.key, subnet, publicIp: underlay.publicIp, mac })
-  const reconciler = new Reconciler(kernel, { link, network: config.network, subnet, peers }, log)
-  // Before the first dump, so that what changes after it is not missed.
-  kernel.onChange((change) => reconciler.kernelChanged(change))
-  reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
-  // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
-  await enableIpForward()
-  const firewall = await FirewallKeeper.forDocker(link.name, dockerRules(link.name, config.network), log)
-  // Side by side: an iptables that hangs holds up no route.
-  await Promise.all([firewall?.look(signal), reconciler.syncAll(signal)])
-  const keeper = new LeaseKeeper(registry, lease, value, log)
-  return new Member(
-    { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall },
-    log,
-  )
+  const target = {
+    link,
+    network: range.network,
+    subnet,
+    peers,
+    directRouting: config.backend.directRouting,
+    blackhole: false,
+    stale,
+  }
+  return {
+    family,
+    network: range.network,
+    subnet,
+    link,
+    peers,
+    reconciler: new Reconciler(kernel, target, log),
+  }
 }

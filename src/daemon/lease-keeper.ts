@@ -5,10 +5,11 @@
 import { performance } from 'node:perf_hooks'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatMac, formatPrefix } from '../model/address'
+import { formatIp, formatMac } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import {
+  formatLeaseSubnet,
   isReservation,
   type Lease,
   type LeaseValue,
@@ -64,7 +65,7 @@ export class LeaseKeeper {
     this.#state = this.#judge(found)
     this.#noteBinding(before)
     if (this.#state.kind === before.kind) return
-    const subnet = formatPrefix(this.own.subnet.ipv4)
+    const subnet = formatLeaseSubnet(this.own.subnet)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
     else if (this.#state.kind === 'lost') {
       this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)
@@ -100,7 +101,7 @@ export class LeaseKeeper {
   #noteBinding(before: LeaseState): void {
     if (this.#state.kind !== 'held' || before.kind !== 'held') return
     if (this.#state.lease.etcdLease === before.lease.etcdLease) return
-    const subnet = formatPrefix(this.own.subnet.ipv4)
+    const subnet = formatLeaseSubnet(this.own.subnet)
     const what = isReservation(this.#state.lease) ? 'is reserved for this host' : 'has another etcd lease'
     this.log.info(`lease: ${subnet} ${what} now`)
     this.#expiresAt = undefined
@@ -114,8 +115,9 @@ export class LeaseKeeper {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
     if (sameLeaseValue(found.value, this.value)) return { kind: 'held', lease: found }
-    const { publicIp, vtep } = found.value
-    const owner = `PublicIP ${formatIpv4(publicIp)} with MAC ${vtep === undefined ? 'unknown' : formatMac(vtep.mac)}`
+    const { publicIp, publicIpv6, vtep, vtep6 } = found.value
+    const mac = (vtep ?? vtep6)?.mac
+    const owner = `${formatIp(publicIp || (publicIpv6 ?? publicIp))} with MAC ${mac === undefined ? 'unknown' : formatMac(mac)}`
     return { kind: 'conflict', reason: `${found.key} now names ${owner}` }
   }
 

@@ -1,10 +1,10 @@
-/** IPv4 addresses of interfaces (linux/if_addr.h). */
-import type { Ipv4Prefix } from '../model/address'
+/** Addresses of interfaces (linux/if_addr.h). */
+import type { Family, Prefix } from '../model/address'
 import type { InterfaceAddress } from '../model/kernel'
+import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
 import {
-  AF_INET,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
@@ -17,11 +17,14 @@ import {
 } from './netlink/constants'
 import { addressMessage } from './netlink/messages'
 
-/** The addresses of one link, or of all; as a dump. ENODEV when there is no such link. */
-export const listAddresses = (linkIndex?: number): Question<InterfaceAddress> => ({
+/** The addresses of one family, of one link or of all; as a dump. ENODEV when there is no such link. */
+export const listAddresses = (family: Family, linkIndex?: number): Question<InterfaceAddress> => ({
   attempted: 'list interface addresses',
   encode: (writer) =>
-    addressMessage.encode(writer, RTM_GETADDR, NLM_F_REQUEST, { family: AF_INET, index: linkIndex ?? 0 }),
+    addressMessage.encode(writer, RTM_GETADDR, NLM_F_REQUEST, {
+      family: familyNumber(family),
+      index: linkIndex ?? 0,
+    }),
   decode(view, start, end) {
     const message = addressMessage.decode(view, start, end)
     // On a point-to-point link IFA_ADDRESS is the other end.
@@ -36,13 +39,9 @@ export const listAddresses = (linkIndex?: number): Question<InterfaceAddress> =>
 })
 
 /** Appends the message that gives a link an address, of global scope. */
-export function encodeAddAddress(
-  writer: MessageWriter,
-  index: number,
-  { address, length }: Ipv4Prefix,
-): void {
+export function encodeAddAddress(writer: MessageWriter, index: number, { address, length }: Prefix): void {
   addressMessage.encode(writer, RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
-    family: AF_INET,
+    family: familyNumberOf(address),
     prefixLength: length,
     scope: RT_SCOPE_UNIVERSE,
     index,
@@ -52,13 +51,9 @@ export function encodeAddAddress(
 }
 
 /** Appends the message that takes an address from a link; EADDRNOTAVAIL when it has not got it. */
-export function encodeDeleteAddress(
-  writer: MessageWriter,
-  index: number,
-  { address, length }: Ipv4Prefix,
-): void {
+export function encodeDeleteAddress(writer: MessageWriter, index: number, { address, length }: Prefix): void {
   addressMessage.encode(writer, RTM_DELADDR, NLM_F_REQUEST, {
-    family: AF_INET,
+    family: familyNumberOf(address),
     prefixLength: length,
     index,
     local: address,

@@ -1,5 +1,15 @@
 /** Which interface carries the VXLAN packets, and under which address (flannel: pkg/ipmatch/match.go). */
-import { formatIpv4, formatPrefix, type Ipv4, isUnicast, parseIpv4, prefixContains } from '../model/address'
+import {
+  formatIp,
+  formatIpv4,
+  formatPrefix,
+  type IpAddress,
+  type Ipv4,
+  type Ipv6,
+  isUnicast,
+  parseIpv4,
+  prefixContains,
+} from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { HostNetwork, ObservedLink } from '../model/kernel'
 import { ConfigError, type NetworkConfig } from '../model/network-config'
@@ -10,12 +20,18 @@ export interface UnderlayOptions {
   readonly publicIp: Ipv4 | undefined
 }
 
+/** The underlay's address of one family. */
+export interface UnderlayAddress<Address extends IpAddress = IpAddress> {
+  /** The address packets are sent from: always one the host has. */
+  readonly local: Address
+  /** The address the other hosts send to; differs from `local` behind NAT. */
+  readonly public: Address
+}
+
 export interface Underlay {
   readonly link: ObservedLink
-  /** The address packets are sent from: always one the host has. */
-  readonly local: Ipv4
-  /** The address the other hosts send to; differs from `local` behind NAT. */
-  readonly publicIp: Ipv4
+  readonly ipv4: UnderlayAddress<Ipv4> | undefined
+  readonly ipv6: UnderlayAddress<Ipv6> | undefined
 }
 
 /**
@@ -29,7 +45,7 @@ export function chooseUnderlay(host: HostNetwork, options: UnderlayOptions): Und
     options.publicIp !== undefined && owner(host, options.publicIp)?.index === found.link.index
       ? options.publicIp
       : found.address
-  return { link: found.link, local, publicIp: options.publicIp ?? local }
+  return { link: found.link, ipv4: { local, public: options.publicIp ?? local }, ipv6: undefined }
 }
 
 /**
@@ -37,10 +53,11 @@ export function chooseUnderlay(host: HostNetwork, options: UnderlayOptions): Und
  * @throws {ConfigError}
  */
 export function checkUnderlayOutside(config: NetworkConfig, underlay: Underlay): void {
-  for (const address of [underlay.local, underlay.publicIp]) {
-    if (!prefixContains(config.network, address)) continue
+  for (const address of [underlay.ipv4?.local, underlay.ipv4?.public]) {
+    const network = config.ipv4?.network
+    if (address === undefined || network === undefined || !prefixContains(network, address)) continue
     throw new ConfigError(
-      `Network ${formatPrefix(config.network)} contains ${formatIpv4(address)}, this host's own address on ${underlay.link.name}`,
+      `Network ${formatPrefix(network)} contains ${formatIpv4(address)}, this host's own address on ${underlay.link.name}`,
       'choose a Network that no host address lies in',
     )
   }
@@ -105,7 +122,7 @@ function firstAddress(host: HostNetwork, link: ObservedLink): Ipv4 | undefined {
     (each) => each.linkIndex === link.index && isUnicast(each.address.address),
   )
   const best = usable.find((each) => each.scope === 'global') ?? usable.find((each) => each.scope === 'link')
-  return best?.address.address
+  return best?.address.address as Ipv4 | undefined
 }
 
 function noUnderlay(reason: string, host: HostNetwork): OverlayError {
@@ -113,7 +130,7 @@ function noUnderlay(reason: string, host: HostNetwork): OverlayError {
     .map((link) => {
       const addresses = host.addresses
         .filter((each) => each.linkIndex === link.index)
-        .map((each) => formatIpv4(each.address.address))
+        .map((each) => formatIp(each.address.address))
       return `${link.name} (${addresses.join(', ') || 'no IPv4 address'})`
     })
     .join(', ')

@@ -37,6 +37,7 @@ export const SO_RCVBUFFORCE = 33
 // linux/socket.h
 export const AF_INET = 2
 export const AF_BRIDGE = 7
+export const AF_INET6 = 10
 
 // linux/rtnetlink.h: message types
 export const RTM_NEWLINK = 16
@@ -60,6 +61,8 @@ export const RTNLGRP_LINK = 1
 export const RTNLGRP_NEIGH = 3
 export const RTNLGRP_IPV4_IFADDR = 5
 export const RTNLGRP_IPV4_ROUTE = 7
+export const RTNLGRP_IPV6_IFADDR = 9
+export const RTNLGRP_IPV6_ROUTE = 11
 export const RTNLGRP_NEXTHOP = 32
 
 // linux/rtnetlink.h: routes
@@ -79,6 +82,7 @@ export const RT_SCOPE_HOST = 254
 /** In a delete request: a route of any scope. */
 export const RT_SCOPE_NOWHERE = 255
 export const RTN_UNICAST = 1
+export const RTN_BLACKHOLE = 6
 /** The gateway is on the link although no route says so. */
 export const RTNH_F_ONLINK = 0x4
 /** A cached exception, not an entry of the table. */
@@ -111,6 +115,8 @@ export const IFLA_VXLAN_RSC = 12
 export const IFLA_VXLAN_L2MISS = 13
 export const IFLA_VXLAN_L3MISS = 14
 export const IFLA_VXLAN_PORT = 15
+export const IFLA_VXLAN_GROUP6 = 16
+export const IFLA_VXLAN_LOCAL6 = 17
 export const IFLA_VXLAN_UDP_ZERO_CSUM6_TX = 19
 export const IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
 export const IFLA_VXLAN_GBP = 23

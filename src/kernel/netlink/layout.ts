@@ -2,7 +2,7 @@
  * The words in which message tables are written: numbers, addresses, text, flags and nests. Each says how its value lies in memory;
  * `codec.ts` puts them together, and the TypeScript types of messages are inferred from them.
  */
-import { type Ipv4, ipv4, type MacAddress, mac } from '../../model/address'
+import { type IpAddress, type Ipv4, type Ipv6, ipv4, type MacAddress, mac } from '../../model/address'
 import { HOST_LITTLE_ENDIAN, type MessageWriter } from './bytes'
 import { MalformedMessageError } from './errors'
 
@@ -96,6 +96,27 @@ export const ipv4Address = scalar<Ipv4>(
   (view, at) => ipv4(view.getUint32(at)),
   (view, at, value) => view.setUint32(at, value),
 )
+
+export const ipv6Address = scalar<Ipv6>(
+  16,
+  (view, at) => ((view.getBigUint64(at) << 64n) | view.getBigUint64(at + 8)) as Ipv6,
+  (view, at, value) => {
+    view.setBigUint64(at, value >> 64n)
+    view.setBigUint64(at + 8, BigInt.asUintN(64, value))
+  },
+)
+
+/** An address whose size tells its family; absent when it has neither's. */
+export const ipAddress: Payload<IpAddress> = {
+  write(writer, type, value) {
+    if (typeof value === 'number') ipv4Address.write(writer, type, value)
+    else ipv6Address.write(writer, type, value)
+  },
+  read(view, at, length) {
+    if (length === ipv4Address.size) return ipv4Address.get(view, at)
+    return length === ipv6Address.size ? ipv6Address.get(view, at) : undefined
+  },
+}
 
 export const macAddress = scalar<MacAddress>(
   6,

@@ -6,7 +6,9 @@ import {
   bool,
   flag,
   ifSized,
+  ipAddress,
   ipv4Address,
+  ipv6Address,
   macAddress,
   present,
   s32,
@@ -22,6 +24,8 @@ const vxlan = nested({
   group: [k.IFLA_VXLAN_GROUP, ipv4Address],
   link: [k.IFLA_VXLAN_LINK, u32],
   local: [k.IFLA_VXLAN_LOCAL, ipv4Address],
+  group6: [k.IFLA_VXLAN_GROUP6, ipv6Address],
+  local6: [k.IFLA_VXLAN_LOCAL6, ipv6Address],
   ttl: [k.IFLA_VXLAN_TTL, u8],
   tos: [k.IFLA_VXLAN_TOS, u8],
   learning: [k.IFLA_VXLAN_LEARNING, bool],
@@ -55,24 +59,23 @@ export const linkMessage = messageCodec(
   },
 )
 
-/** struct ifaddrmsg and IFA_* (linux/if_addr.h), IPv4. */
+/** struct ifaddrmsg and IFA_* (linux/if_addr.h). */
 export const addressMessage = messageCodec(
   {
     size: 8,
     fields: { family: [0, u8], prefixLength: [1, u8], flags: [2, u8], scope: [3, u8], index: [4, u32] },
   },
-  { address: [k.IFA_ADDRESS, ipv4Address], local: [k.IFA_LOCAL, ipv4Address] },
+  { address: [k.IFA_ADDRESS, ipAddress], local: [k.IFA_LOCAL, ipAddress] },
 )
 
-/** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and, with AF_BRIDGE, forwarding entries of a link. */
+/** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and AF_INET6 and, with AF_BRIDGE, forwarding entries of a link. */
 export const neighbourMessage = messageCodec(
   {
     size: 12,
     fields: { family: [0, u8], index: [4, s32], state: [8, u16], flags: [10, u8], type: [11, u8] },
   },
   {
-    // Forwarding entries of a VXLAN over IPv6 have 16 bytes here.
-    destination: [k.NDA_DST, ifSized(ipv4Address)],
+    destination: [k.NDA_DST, ipAddress],
     linkAddress: [k.NDA_LLADDR, ifSized(macAddress)],
     linkFilter: [k.NDA_IFINDEX, u32],
   },
@@ -88,7 +91,7 @@ export const nexthopMessage = messageCodec(
   },
 )
 
-/** struct rtmsg and RTA_* (linux/rtnetlink.h), IPv4. */
+/** struct rtmsg and RTA_* (linux/rtnetlink.h). */
 export const routeMessage = messageCodec(
   {
     size: 12,
@@ -104,8 +107,8 @@ export const routeMessage = messageCodec(
     },
   },
   {
-    destination: [k.RTA_DST, ipv4Address],
-    gateway: [k.RTA_GATEWAY, ipv4Address],
+    destination: [k.RTA_DST, ipAddress],
+    gateway: [k.RTA_GATEWAY, ipAddress],
     link: [k.RTA_OIF, u32],
     metric: [k.RTA_PRIORITY, u32],
     nexthop: [k.RTA_NH_ID, u32],

@@ -74,7 +74,7 @@ describe('reserve', () => {
     const host = lab.host(2)
     host.start()
     const { lease } = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
-    const name = lease?.subnet.replace('/', '-') ?? ''
+    const name = lease?.subnet?.replace('/', '-') ?? ''
     const before = await inEtcd(name)
     expect(before?.etcdLease).not.toBe('0')
     const monitor = await lab.monitor(host)

@@ -117,6 +117,19 @@ test('a reservation whose value must change stays one', async () => {
   expect(await ownLease(3)).toMatchObject({ value: before.value, etcdLease: '0' })
 })
 
+test('a reservation goes on, as one, under the key that a network with other families wants', async () => {
+  const host = lab.host(3)
+  await host.stop()
+  const { key, value } = await ownLease(3)
+  await lab.client.delete().key(key)
+  await lab.client.put(`${key}&fd00:5:0:63::-64`).value(value ?? '')
+  host.start()
+  const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(status.lease).toMatchObject({ subnet: '10.5.99.0/24', state: 'held' })
+  expect(await ownLease(3)).toMatchObject({ key, value, etcdLease: '0' })
+  expect(await lab.client.get(`${key}&fd00:5:0:63::-64`).string()).toBeNull()
+})
+
 test('a lease that an operator reserves while the host runs stays reserved, and costs the kernel nothing', async () => {
   const host = lab.host(1)
   await host.waitForStatus('its lease', ({ lease }) => lease?.expiresInSeconds !== undefined)

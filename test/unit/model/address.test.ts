@@ -7,7 +7,6 @@ import {
   type Ipv4Prefix,
   type Ipv6,
   ipv4,
-  isNetwork,
   isUnicast,
   isUnicastMac,
   mac,

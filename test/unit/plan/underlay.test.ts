@@ -31,15 +31,11 @@ const host: HostNetwork = {
 }
 
 const choose = (iface: string[], publicIp?: string, on = host) => {
-  const {
-    link: chosen,
-    local,
-    publicIp: announced,
-  } = chooseUnderlay(on, {
+  const { link: chosen, ipv4 } = chooseUnderlay(on, {
     iface,
     publicIp: publicIp === undefined ? undefined : ip(publicIp),
   })
-  return { name: chosen.name, local, announced }
+  return { name: chosen.name, local: ipv4?.local, announced: ipv4?.public }
 }
 
 test('by default, the first default route decides', () => {
