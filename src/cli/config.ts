@@ -21,13 +21,7 @@ export async function getConfig(options: Options): Promise<void> {
     options,
     async (registry, signal) => (await registry.snapshot(signal)).config,
   )
-  if (config === undefined) {
-    throw new OverlayError(
-      'no-config',
-      `there is no network config under ${options['etcd-prefix']}`,
-      `put one: overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,
-    )
-  }
+  if (config === undefined) throw missingConfig(options)
   process.stdout.write(`${config}\n`)
   parseNetworkConfig(config)
 }
@@ -70,6 +64,15 @@ export async function setConfig(options: Options, json: string, ifAbsent: boolea
   })
 }
 
+/** That there is no config, and how to put one. */
+export function missingConfig(options: Options): OverlayError {
+  return new OverlayError(
+    'no-config',
+    `there is no network config under ${options['etcd-prefix']}`,
+    `put one: overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,
+  )
+}
+
 function explain(config: NetworkConfig): string {
   const { vni, port, directRouting } = config.backend
   const words = [
@@ -93,7 +96,8 @@ async function readJson(json: string): Promise<string> {
   return json === '-' || json === '' ? readAll(process.stdin) : json
 }
 
-async function withRegistry<T>(
+/** Opens etcd for one piece of work, which must be done within a deadline. */
+export async function withRegistry<T>(
   options: Options,
   use: (registry: Registry, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {

@@ -6,7 +6,13 @@ import type { Snapshot } from '../etcd/snapshot'
 import type { IpAddress } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
-import { formatLeaseSubnet, type Lease, type LeaseSubnet, type LeaseValue } from '../model/lease'
+import {
+  formatLeaseSubnet,
+  isReservation,
+  type Lease,
+  type LeaseSubnet,
+  type LeaseValue,
+} from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { type HostIdentity, planOwnLease } from '../plan/own-lease'
 import type { Logger } from './logger'
@@ -77,7 +83,10 @@ async function tryOnce(
     return result.lease
   }
   await deleteOutgrown(registry, plan.inTheWay, log, signal)
-  const result = await registry.createLease(plan.subnet, value, signal)
+  // A reservation whose subnet goes on under another key, because the network has gained or lost a family, stays one.
+  const result = plan.inTheWay.some(isReservation)
+    ? await registry.createReservation(plan.subnet, value, signal)
+    : await registry.createLease(plan.subnet, value, signal)
   if (result.kind === 'taken') {
     log.info(`lease: ${formatLeaseSubnet(plan.subnet)} was taken by another host, choosing again`)
     refused.push(plan.subnet)

@@ -10,9 +10,9 @@ import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import {
   formatLeaseSubnet,
+  isReservation,
   type Lease,
   type LeaseValue,
-  NO_ETCD_LEASE,
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
@@ -55,14 +55,16 @@ export class LeaseKeeper {
   /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
   get expiresInSeconds(): number | undefined {
     if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined
+    if (isReservation(this.#state.lease)) return undefined
     return Math.max(0, Math.round((this.#expiresAt - performance.now()) / 1000))
   }
 
   /** Takes in what etcd has under our key now; `undefined` for nothing. */
   observe(found: Lease | UnreadableLease | undefined): void {
-    const before = this.#state.kind
+    const before = this.#state
     this.#state = this.#judge(found)
-    if (this.#state.kind === before) return
+    this.#noteBinding(before)
+    if (this.#state.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
     else if (this.#state.kind === 'lost') {
@@ -95,6 +97,18 @@ export class LeaseKeeper {
     }
   }
 
+  /** A key that someone bound anew, as flannel's renewal does, is kept alive from now on; one that was reserved needs it no more. */
+  #noteBinding(before: LeaseState): void {
+    if (this.#state.kind !== 'held' || before.kind !== 'held') return
+    if (this.#state.lease.etcdLease === before.lease.etcdLease) return
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    const what = isReservation(this.#state.lease) ? 'is reserved for this host' : 'has another etcd lease'
+    this.log.info(`lease: ${subnet} ${what} now`)
+    this.#expiresAt = undefined
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+  }
+
   #judge(found: Lease | UnreadableLease | undefined): LeaseState {
     if (found === undefined) return { kind: 'lost' }
     if (!('value' in found)) {
@@ -114,7 +128,7 @@ export class LeaseKeeper {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)
     }
-    if (this.#state.kind !== 'held' || this.#state.lease.etcdLease === NO_ETCD_LEASE) {
+    if (this.#state.kind !== 'held' || isReservation(this.#state.lease)) {
       this.#expiresAt = undefined
       return
     }

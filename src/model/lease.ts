@@ -101,6 +101,9 @@ export interface RejectedLease {
   readonly keepsLastGood: boolean
 }
 
+/** Whether an operator keeps the lease for its host: it is bound to no etcd lease, so it never ends by itself. */
+export const isReservation = ({ etcdLease }: Lease): boolean => etcdLease === NO_ETCD_LEASE
+
 /** Whether two values announce the same. */
 export function sameLeaseValue(a: LeaseValue, b: LeaseValue): boolean {
   return (

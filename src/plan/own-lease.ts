@@ -12,7 +12,7 @@ import {
   prefixesOverlap,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
-import type { Lease, LeaseSubnet, LeaseValue } from '../model/lease'
+import { isReservation, type Lease, type LeaseSubnet, type LeaseValue } from '../model/lease'
 import type { NetworkConfig, SubnetRange } from '../model/network-config'
 import { allocateSubnet, isLeasable, type Random } from './allocate'
 
@@ -46,7 +46,8 @@ export const isLeaseOf = ({ value }: Lease, publicIp: IpAddress): boolean =>
 
 /**
  * Chooses the lease for a host in flannel's order: its own (first in key order), the previous subnets, free ones at random
- * (flannel: pkg/subnet/etcd/local_manager.go). Unlike there, a host whose network gains or loses a family keeps the subnet of the other.
+ * (flannel: pkg/subnet/etcd/local_manager.go). Unlike there, a reservation counts more than a lease, and a host whose network gains or loses
+ * a family keeps the subnet of the other.
  * @throws {OverlayError} `out-of-subnets`
  */
 export function planOwnLease(
@@ -57,7 +58,7 @@ export function planOwnLease(
 ): LeasePlan {
   const ours = leases
     .filter((lease) => isLeaseOf(lease, host.publicIp))
-    .sort((a, b) => (a.key < b.key ? -1 : 1))
+    .sort((a, b) => Number(isReservation(b)) - Number(isReservation(a)) || (a.key < b.key ? -1 : 1))
   const fitting = ours.find(({ subnet }) => fits(config.ipv4, subnet.ipv4) && fits(config.ipv6, subnet.ipv6))
   if (fitting !== undefined) return { kind: 'reuse', lease: fitting }
   const taken = [

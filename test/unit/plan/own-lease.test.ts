@@ -1,4 +1,4 @@
-import { formatLeaseSubnet } from '../../../src/model/lease'
+import { formatLeaseSubnet, NO_ETCD_LEASE } from '../../../src/model/lease'
 import { chooseMac, planOwnLease } from '../../../src/plan/own-lease'
 import { config, dualConfig, dualLease, hw, ip, ip6, lease, net, net6 } from './support'
 
@@ -11,6 +11,14 @@ const ours = (subnet: string) => lease(subnet, { publicIp: '192.168.77.11' })
 test('the lease with our PublicIP is kept', () => {
   const leases = [lease('10.5.1.0/24'), ours('10.5.2.0/24'), ours('10.5.3.0/24')]
   expect(planOwnLease(config(), leases, us, () => 0)).toEqual({ kind: 'reuse', lease: leases[1] })
+})
+
+test('a reservation for our PublicIP counts more than a lease', () => {
+  const reservation = { ...ours('10.5.3.0/24'), etcdLease: NO_ETCD_LEASE }
+  expect(planOwnLease(config(), [ours('10.5.2.0/24'), reservation], us, () => 0)).toEqual({
+    kind: 'reuse',
+    lease: reservation,
+  })
 })
 
 test('without one, the previous subnet is asked for', () => {
