@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
+import { findProgram } from '../firewall/program'
 import { readPreviousSubnet } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
 import { enableIpForward } from '../kernel/sysctl'
@@ -9,7 +10,6 @@ import { formatIpv4, randomMac } from '../model/address'
 import type { Lease, LeaseValue } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { desiredLink, linkName } from '../plan/desired'
-import { dockerRules } from '../plan/firewall'
 import { chooseMac } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
 import { checkUnderlayOutside, chooseUnderlay } from '../plan/underlay'
@@ -91,9 +91,20 @@ export async function joinNetwork(
   reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
   await enableIpForward()
-  const firewall = await FirewallKeeper.forDocker(link.name, dockerRules(link.name, config.network), log)
+  const firewall = new FirewallKeeper(
+    {
+      mode: 'iptables',
+      networks: [{ network: config.network, subnet, link: link.name }],
+      links: [link.name],
+      ipMasq: false,
+      fullyRandom: true,
+      forwardRules: false,
+      docker: (await findProgram('dockerd')) !== undefined,
+    },
+    { log },
+  )
   // Side by side: an iptables that hangs holds up no route.
-  await Promise.all([firewall?.look(signal), reconciler.syncAll(signal)])
+  await Promise.all([firewall.look(signal), reconciler.syncAll(signal)])
   const keeper = new LeaseKeeper(registry, lease, value, log)
   return new Member(
     { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall },
