@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import type { FirewallRequest, IptablesListing, IptablesTable } from '../../../src/model/firewall'
 import { desiredIptables } from '../../../src/plan/firewall'
 import { diffIptables } from '../../../src/plan/firewall-iptables'
-import { ipv4Network, prefix, request, restore } from './firewall-support'
+import { ipv4Network, prefix, request, restore } from '../../support/firewall'
 
 const diff = (wanted: FirewallRequest, observed: IptablesListing): string | undefined =>
   diffIptables(desiredIptables(wanted, 'IPv4'), wanted.links, observed)

@@ -1,6 +1,6 @@
 import type { FirewallRequest } from '../../../src/model/firewall'
 import { desiredIptables, desiredTable, watchedChains } from '../../../src/plan/firewall'
-import { ipv4Network, prefix, request } from './firewall-support'
+import { ipv4Network, prefix, request } from '../../support/firewall'
 
 /** Of both chains: declaration, call and rules, as iptables-save would print them. */
 const iptablesText = (family: 'IPv4' | 'IPv6', fields = {}): string[] =>

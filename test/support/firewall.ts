@@ -1,11 +1,11 @@
 /** Requests of an overlay host, and a model of what `iptables-restore --noflush` and `iptables-save` do with a ruleset. */
-import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../../src/model/address'
+import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../src/model/address'
 import type {
   FirewallNetwork,
   FirewallRequest,
   IptablesListing,
   IptablesTable,
-} from '../../../src/model/firewall'
+} from '../../src/model/firewall'
 
 export function prefix(text: string): Prefix {
   const parsed = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
