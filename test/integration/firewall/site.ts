@@ -63,8 +63,7 @@ const WIRES: readonly Wire[] = [
     device: 'flannel.1',
     near: ['10.5.1.0/32', 'fd00:5:0:1::/128'],
     far: ['10.5.2.2/24', 'fd00:5:0:2::2/64'],
-    // The device's own addresses are not in its network, so that the way to them has to be said.
-    routes: ['default dev eth0', 'default dev eth0 src fd00:5:0:2::2'],
+    routes: ['default via 10.5.1.0 dev eth0 onlink', 'default via fd00:5:0:1:: dev eth0 onlink'],
   },
   {
     place: 'outside',
@@ -162,16 +161,8 @@ async function connect({ place, device, near, far, routes }: Wire): Promise<void
     'link set lo up',
     ...far.map((address) => `address add ${address} dev eth0${nodad(address)}`),
     'link set eth0 up',
-    ...routes
-      .map((route, index) => `${index === 1 ? '-6 ' : ''}route add ${route}`)
-      .filter((line) => !line.startsWith('-6')),
+    ...routes.map((route) => `route add ${route}`),
   ])
-  await ipBatch(
-    place,
-    routes
-      .slice(1)
-      .map((route) => `route add ${route.startsWith('default') ? route.replace('default', '::/0') : route}`),
-  )
 }
 
 /** Without waiting for duplicates of an IPv6 address. */
