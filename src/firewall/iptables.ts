@@ -12,6 +12,9 @@ const SINCE = [1, 6, 2]
 /** Seconds to wait for another one's lock. */
 const LOCK_WAIT = 5
 
+/** Debian's, of the programs of both families. */
+const PACKAGE = 'iptables'
+
 const TABLES: ReadonlySet<string> = new Set<IptablesTable>(['raw', 'nat', 'filter'])
 
 export class Iptables {
@@ -21,8 +24,6 @@ export class Iptables {
     private readonly save: string,
     private readonly restore: string,
   ) {}
-
-  static readonly debianPackage = 'iptables'
 
   /** `undefined` where they are not installed. */
   static async find(family: Family): Promise<Iptables | undefined> {
@@ -35,8 +36,8 @@ export class Iptables {
   static async require(family: Family): Promise<Iptables> {
     const names = namesOf(family)
     return new Iptables(
-      await requireProgram(names.save, Iptables.debianPackage),
-      await requireProgram(names.restore, Iptables.debianPackage),
+      await requireProgram(names.save, PACKAGE),
+      await requireProgram(names.restore, PACKAGE),
     )
   }
 

@@ -16,8 +16,6 @@ export class Nftables {
 
   private constructor(private readonly program: string) {}
 
-  static readonly debianPackage = 'nftables'
-
   /** `undefined` where it is not installed. */
   static async find(): Promise<Nftables | undefined> {
     const program = await findProgram('nft')
@@ -26,7 +24,7 @@ export class Nftables {
 
   /** @throws {OverlayError} `program-missing` */
   static async require(): Promise<Nftables> {
-    return new Nftables(await requireProgram('nft', Nftables.debianPackage))
+    return new Nftables(await requireProgram('nft', 'nftables'))
   }
 
   /**
@@ -62,16 +60,20 @@ export class Nftables {
   }
 
   /**
-   * Reports each rule that is added or removed in this network namespace, by anyone, also by iptables where that is its nf_tables variant. Ends, with
-   * its process, when the signal fires.
-   * @param onLine a line such as `delete rule ip nat POSTROUTING handle 4`; more may have been lost
+   * Reports that rules were added or removed in this network namespace, by anyone, also by iptables where that is its nf_tables variant. Ends, with its
+   * process, when the signal fires.
+   * @param places the chains that matter, such as `ip nat POSTROUTING `, as they stand in a report: `delete rule ip nat POSTROUTING handle 4`
    * @throws {OverlayError} `nftables` when the process ends by itself
    */
-  async monitor(onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
+  async monitor(places: readonly string[], onChange: () => void, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     const child = spawn(this.program, ['monitor', 'rules'], { stdio: ['ignore', 'pipe', 'pipe'], signal })
     const errors: string[] = []
-    createInterface(child.stdout).on('line', onLine)
+    createInterface(child.stdout).on('line', (line) => {
+      // nft says so in a remark when reports came faster than it reads.
+      if (line.includes('lost some netlink events') || places.some((place) => line.includes(place)))
+        onChange()
+    })
     createInterface(child.stderr).on('line', (line) => errors.push(line))
     // Without a listener an abort would be thrown; `close` comes after it, and after a failure to start.
     child.on('error', (error) => errors.push(error.message))

@@ -11,3 +11,14 @@ export function diffTable({ name, text }: DesiredTable, observed: string | undef
   // Made first, since removing one that is not there fails.
   return [`add table ${name}`, `delete table ${name}`, text ?? ''].join('\n')
 }
+
+/**
+ * Whether two listings have the same chains, addresses and verdicts in the same order, in whatever words. Versions of nft differ in how they print a
+ * mask, or a comment that the kernel does not keep.
+ */
+export function sayTheSame(listing: string, other: string): boolean {
+  const essence = (text: string): string[] =>
+    text.match(/chain \S+|hook \S+|[sd]addr|!=|[\da-f:.]+\/\d+|return|masquerade|fully-random|accept$/gm) ??
+    []
+  return essence(listing).join(' ') === essence(other).join(' ')
+}

@@ -1,4 +1,6 @@
-import { diffTable } from '../../../src/plan/firewall-nftables'
+import { desiredTable } from '../../../src/plan/firewall'
+import { diffTable, sayTheSame } from '../../../src/plan/firewall-nftables'
+import { request } from '../../support/firewall'
 
 const wanted = { name: 'ip flannel-ipv4', text: 'table ip flannel-ipv4 {\n}\n' }
 const unwanted = { name: 'ip flannel-ipv4', text: undefined }
@@ -16,4 +18,19 @@ test('any other is replaced in one transaction, which also works when it is not 
 
 test('one that is not wanted is removed', () => {
   expect(diffTable(unwanted, wanted.text)).toBe('add table ip flannel-ipv4\ndelete table ip flannel-ipv4\n')
+})
+
+test('other words for the same rules are told from other rules', () => {
+  const text = desiredTable(request({ mode: 'nftables' }), 'IPv6').text ?? ''
+  expect(sayTheSame(text.replaceAll('0x00004000', '0x4000').replace(/\tcomment.*\n/, ''), text)).toBe(true)
+  for (const [from, to] of [
+    ['fd00:5:0:1::/64', 'fd00:5:0:9::/64'],
+    ['!= ', ''],
+    [' accept\n', ' return\n'],
+    [' fully-random', ''],
+    ['saddr', 'daddr'],
+    ['chain forward', 'chain other'],
+  ] as const) {
+    expect(sayTheSame(text.replace(from, to), text)).toBe(false)
+  }
 })
