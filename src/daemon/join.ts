@@ -17,7 +17,7 @@ import { checkUnderlayOutside, chooseUnderlay, requireIpv4, type Underlay } from
 import { acquireLease } from './acquire-lease'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
-import { LeaseKeeper } from './lease-keeper'
+import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
 import type { Options } from './options'
@@ -91,7 +91,13 @@ export async function joinNetwork(
   const firewall = await FirewallKeeper.forDocker(link.name, dockerRules(link.name, config.network), log)
   // Side by side: an iptables that hangs holds up no route.
   await Promise.all([firewall?.look(signal), reconciler.syncAll(signal)])
-  const keeper = new LeaseKeeper(registry, lease, value, log)
+  const keeper = new LeaseKeeper(
+    registry,
+    lease,
+    value,
+    log,
+    renewInterval(options['subnet-lease-renew-margin']),
+  )
   return new Member(
     { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall },
     log,
