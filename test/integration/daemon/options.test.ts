@@ -217,3 +217,25 @@ test('the password is in no log and no status', async () => {
   expect(daemon.output).not.toContain('hunter2')
   expect(JSON.stringify(await host.status())).not.toContain('hunter2')
 })
+
+/** Last, for it locks everyone else out. */
+test('a login that etcd refuses is told, and taken as soon as it is right', async () => {
+  const root = (...args: string[]) => lab.etcd.etcdctl('--user=root:hunter2', ...args)
+  const host = await newHost()
+  await lab.etcd.etcdctl('user', 'add', 'root:hunter2')
+  await lab.etcd.etcdctl('user', 'grant-role', 'root', 'root')
+  await lab.etcd.etcdctl('auth', 'enable')
+  try {
+    const daemon = host.start({
+      flags: { 'etcd-username': 'host' },
+      env: { FLANNELD_ETCD_PASSWORD: 'hunter3' },
+    })
+    await daemon.waitForOutput(/authentication failed, invalid user ID or password; check --etcd-username/)
+    await root('user', 'add', 'host:hunter3')
+    await root('user', 'grant-role', 'host', 'root')
+    await host.waitForStatus('ready', ({ daemon: { phase } }) => phase === 'running', 30_000)
+    expect(daemon.output).not.toContain('hunter')
+  } finally {
+    await root('auth', 'disable')
+  }
+})
