@@ -6,7 +6,8 @@ cd "$root"
 
 # program:Debian package, of all that the lab of network namespaces runs
 needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
-  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables)
+  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables
+  nft:nftables)
 
 # of all that the package is made and checked with; scripts/test adds them
 package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)

@@ -147,7 +147,7 @@ export class Daemon {
       overlay.reconciler.run(signal, { every, tell }).catch(fail)
     }
     keeper.run(signal).catch(fail)
-    firewall?.run(signal).catch(fail)
+    firewall.run(signal).catch(fail)
     await this.#ready(this.#member)
   }
 
@@ -176,7 +176,7 @@ export class Daemon {
       ipv4: config.ipv4 && ipv4 && { network: config.ipv4.network, subnet: ipv4 },
       ipv6: config.ipv6 && ipv6 && { network: config.ipv6.network, subnet: ipv6 },
       mtu: overlayMtu(config, underlay),
-      ipMasq: false,
+      ipMasq: this.tools.options['ip-masq'],
     })
     if (written) this.#log.info(`subnet file: wrote ${this.tools.options['subnet-file']}`)
     this.#phase = 'running'

@@ -3,24 +3,17 @@ import { randomBytes } from 'node:crypto'
 import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
+import { findProgram } from '../firewall/program'
 import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
-import { enableIpForward } from '../kernel/sysctl'
-import {
-  type Family,
-  familyOf,
-  formatIp,
-  type IpAddress,
-  type Ipv4Prefix,
-  ipv4,
-  randomMac,
-} from '../model/address'
+import { bridgeNetfilter, enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
+import { type Family, familyOf, formatIp, type IpAddress, ipv4, randomMac } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { LinkSpec, ObservedLink } from '../model/kernel'
 import { type Lease, type LeaseValue, leaseHalf, type Vtep } from '../model/lease'
 import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
 import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
-import { dockerRules } from '../plan/firewall'
 import { chooseMac, isLeaseOf } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
@@ -85,19 +78,44 @@ export async function joinNetwork(
     reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
   }
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
-  if (options['ip-forward']) await enableIpForward()
-  const ipv4Half = halves.find(({ family }) => family === 'IPv4')
-  const firewall =
-    ipv4Half &&
-    (await FirewallKeeper.forDocker(
-      ipv4Half.link.name,
-      dockerRules(ipv4Half.link.name, ipv4Half.range.network as Ipv4Prefix),
-      log,
-    ))
+  if (options['ip-forward']) await enableForwarding(overlays, log)
+  const firewall = await planFirewall(tools, config, overlays)
   // Side by side: an iptables that hangs holds up no route.
-  await Promise.all([firewall?.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
+  await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
   const keeper = new LeaseKeeper(registry, lease, value, log)
   return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
+}
+
+async function enableForwarding(overlays: readonly Overlay[], log: Logger): Promise<void> {
+  const has = (family: Family): boolean => overlays.some((overlay) => overlay.family === family)
+  const changed = [
+    has('IPv4') && (await enableIpForward()) && 'IPv4',
+    has('IPv6') && (await enableIpv6Forward()) && 'IPv6',
+  ].filter((family) => family !== false)
+  if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
+}
+
+async function planFirewall(
+  { options, log }: Tools,
+  config: NetworkConfig,
+  overlays: readonly Overlay[],
+): Promise<FirewallKeeper> {
+  const mode = config.nftables ? 'nftables' : 'iptables'
+  if (mode === 'iptables') {
+    const families = overlays.map(({ family }) => family)
+    const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
+    if (problem !== undefined) log.warn(`firewall: ${problem}`)
+  }
+  const request = {
+    mode,
+    networks: overlays.map(({ network, subnet, link }) => ({ network, subnet, link: link.name })),
+    links: FAMILIES.map((family) => linkName(family, config.backend.vni)),
+    ipMasq: options['ip-masq'],
+    fullyRandom: !options['ip-masq-fully-random-disable'],
+    forwardRules: options['iptables-forward-rules'],
+    docker: (await findProgram('dockerd')) !== undefined,
+  } as const
+  return new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
 }
 
 /** Least MTU of a link that carries IPv6 (RFC 8200, 5). */

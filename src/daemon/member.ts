@@ -18,8 +18,7 @@ export interface MemberParts {
   readonly keeper: LeaseKeeper
   /** One for each family of the network. */
   readonly overlays: readonly Overlay[]
-  /** Only on hosts with Docker. */
-  readonly firewall: FirewallKeeper | undefined
+  readonly firewall: FirewallKeeper
 }
 
 /** Lines about rejected leases at once: a log that is flooded says nothing, and `overlayctl status` lists them all. */
@@ -69,7 +68,7 @@ export class Member {
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       // Single peers that the kernel refuses must not take this host out of service.
       !converged && failing === 0 && 'kernel not converged',
-      firewall?.problem !== undefined && 'firewall rules missing',
+      firewall.problem !== undefined && 'firewall rules missing',
     ].filter((trouble) => trouble !== false)
     return troubles.length === 0 ? undefined : troubles.join(', ')
   }
@@ -81,7 +80,7 @@ export class Member {
       !followsEtcd && 'etcd away',
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       !convergenceOf(overlays).converged && 'kernel not converged',
-      firewall?.problem !== undefined && 'firewall rules missing',
+      firewall.problem !== undefined && 'firewall rules missing',
       this.#configProblem !== undefined && 'config changed',
     ].filter((trouble) => trouble !== false)
     return `${this.headline}, ${troubles.join(', ') || 'healthy'}`

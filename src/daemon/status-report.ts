@@ -176,7 +176,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
   else if (!converged)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
-  if (member.firewall?.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
+  if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems
 }

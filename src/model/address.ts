@@ -96,6 +96,8 @@ export const formatIp = (address: IpAddress): string =>
 
 export const familyOf = (address: IpAddress): Family => (typeof address === 'number' ? 'IPv4' : 'IPv6')
 
+export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+
 /** The null address. */
 export const anyAddress = (family: Family): IpAddress => (family === 'IPv4' ? ipv4(0) : (0n as Ipv6))
 

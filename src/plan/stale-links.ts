@@ -1,10 +1,8 @@
 /** Devices of ours that an earlier config left: another VNI, or a family that the network no longer has. */
-import { addressBits, type Family, familyOf, prefixContains } from '../model/address'
+import { addressBits, FAMILIES, type Family, familyOf, prefixContains } from '../model/address'
 import type { InterfaceAddress, ObservedLink } from '../model/kernel'
 import { type NetworkConfig, subnetRanges } from '../model/network-config'
 import { familiesOf, linkName } from './desired'
-
-const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 
 /** One device to be removed once its successor carries traffic. */
 export interface StaleLink {
