@@ -14,7 +14,15 @@ import { Registry, type RegistryStatus } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { readPreviousSubnets } from '../host/subnet-env'
 import { Kernel } from '../kernel/kernel'
-import { type Family, formatIp, formatMac, formatPrefix, type Prefix, samePrefix } from '../model/address'
+import {
+  FAMILIES,
+  type Family,
+  formatIp,
+  formatMac,
+  formatPrefix,
+  type Prefix,
+  samePrefix,
+} from '../model/address'
 import { describeError } from '../model/errors'
 import { type KernelObjects, type ObservedLink, routeKey } from '../model/kernel'
 import { type Lease, type LeaseHalf, leaseHalf, NO_ETCD_LEASE } from '../model/lease'
@@ -112,7 +120,7 @@ async function readKernel(config: NetworkConfig | undefined): Promise<DeviceView
   const kernel = await Kernel.open({ report: () => undefined })
   try {
     const devices: DeviceView[] = []
-    for (const family of ['IPv4', 'IPv6'] as const) {
+    for (const family of FAMILIES) {
       const link = await kernel.link(linkName(family, config?.backend.vni ?? DEFAULT_VNI))
       if (link === undefined) continue
       const elsewhere = { network: networks[family], links: [] }
@@ -166,7 +174,7 @@ function reportPeers(
     reportRejected({ key, reason, keepsLastGood: false }),
   )
   const halves = others.flatMap((lease) =>
-    (['IPv4', 'IPv6'] as const).flatMap((family) => {
+    FAMILIES.flatMap((family) => {
       const half = leaseHalf(lease, family)
       const objects = devices.find((device) => device.family === family)?.objects
       return half === undefined ? [] : [reportPeer(half, objects)]

@@ -3,7 +3,14 @@
  * a message. A {@link Kernel} never keeps the process alive by itself, and must be closed.
  */
 import { constants } from 'node:os'
-import { type Family, type IpAddress, type MacAddress, type Prefix, prefixContains } from '../model/address'
+import {
+  FAMILIES,
+  type Family,
+  type IpAddress,
+  type MacAddress,
+  type Prefix,
+  prefixContains,
+} from '../model/address'
 import { OverlayError } from '../model/errors'
 import {
   type DefaultRoute,
@@ -120,7 +127,7 @@ export class Kernel {
     const links = await this.dumps.dump(listLinks, signal)
     const addresses: HostAddress[] = []
     const defaultRoutes: DefaultRoute[] = []
-    for (const family of ['IPv4', 'IPv6'] as const) {
+    for (const family of FAMILIES) {
       addresses.push(...(await this.dumps.dump(listAddresses(family), signal)))
       defaultRoutes.push(...(await this.dumps.dump(listDefaultRoutes(family), signal)))
     }

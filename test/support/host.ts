@@ -280,6 +280,11 @@ export class Host {
     ])
     const address = addresses[0]?.address ?? ''
     const address6 = addresses.find((each) => each.address.includes(':'))?.address
+    if (address6 !== undefined) {
+      // IPv6 waits for the link to be told up, which may take the kernel a second.
+      const answers = () => run(inNamespace(this.namespace, ['ping', '-n', '-c', '1', '-W', '1', address6]))
+      await this.waitUntil(`${name} speaks IPv6`, async () => (await answers()).code === 0)
+    }
     const container = { name, namespace: name, address, address6 }
     this.#containers.push(container)
     return container
