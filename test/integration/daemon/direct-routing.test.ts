@@ -1,6 +1,8 @@
 /** Peers in the host's own underlay subnet are routed without encapsulation, and a switch loses and leaves nothing. */
 import { Lab } from '../../support/lab'
 
+jest.setTimeout(60_000)
+
 const config = (DirectRouting: boolean): string =>
   JSON.stringify({
     Network: '10.5.0.0/16',
