@@ -12,6 +12,7 @@ import { describeError } from '../model/errors'
 import type { Revision } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
+import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
 import { serveHealth } from './health-server'
 import { joinNetwork, type Tools } from './join'
@@ -139,7 +140,8 @@ export class Daemon {
       this.#waitForConfig(describeError(error))
       return
     }
-    const { overlays, keeper, firewall } = this.#member.parts
+    const member = this.#member
+    const { overlays, keeper, firewall, underlay } = member.parts
     const watchdog = watchdogMilliseconds()
     const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
     const alive = new Set<Overlay>()
@@ -155,7 +157,13 @@ export class Daemon {
     }
     keeper.run(signal).catch(fail)
     firewall.run(signal).catch(fail)
-    await this.#ready(this.#member)
+    await this.#ready(member)
+    const moved = async (now: Underlay, before: Underlay): Promise<void> => {
+      if (!sameAddresses(now, before)) this.tools.registry.reconnect()
+      member.move(now)
+      await this.#writeSubnetFile(member)
+    }
+    underlay.run(signal, moved).catch(fail)
   }
 
   #readConfig(text: string | undefined): NetworkConfig {
@@ -177,18 +185,22 @@ export class Daemon {
     this.#notify([])
   }
 
-  async #ready({ headline, parts: { config, underlay, keeper } }: Member): Promise<void> {
+  async #ready(member: Member): Promise<void> {
+    await this.#writeSubnetFile(member)
+    this.#phase = 'running'
+    this.#log.info(`ready: ${member.headline}`)
+    this.#notify(['READY=1'])
+  }
+
+  async #writeSubnetFile({ parts: { config, underlay, keeper } }: Member): Promise<void> {
     const { ipv4, ipv6 } = keeper.own.subnet
     const written = await writeSubnetEnv(this.tools.options['subnet-file'], {
       ipv4: config.ipv4 && ipv4 && { network: config.ipv4.network, subnet: ipv4 },
       ipv6: config.ipv6 && ipv6 && { network: config.ipv6.network, subnet: ipv6 },
-      mtu: overlayMtu(config, underlay),
+      mtu: overlayMtu(config, underlay.current),
       ipMasq: this.tools.options['ip-masq'],
     })
     if (written) this.#log.info(`subnet file: wrote ${this.tools.options['subnet-file']}`)
-    this.#phase = 'running'
-    this.#log.info(`ready: ${headline}`)
-    this.#notify(['READY=1'])
   }
 
   /** Tells systemd, with the line that `systemctl status` shows when that has changed. */

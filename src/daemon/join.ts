@@ -1,23 +1,22 @@
 /** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import { randomBytes } from 'node:crypto'
-import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { findProgram } from '../firewall/program'
 import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
 import { bridgeNetfilter, enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
-import { FAMILIES, type Family, familyOf, formatIp, type IpAddress, ipv4, randomMac } from '../model/address'
+import { FAMILIES, type Family, familyOf, type IpAddress, randomMac } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { LinkSpec, ObservedLink } from '../model/kernel'
-import { type Lease, type LeaseValue, leaseHalf, type Vtep } from '../model/lease'
+import { type Lease, leaseHalf } from '../model/lease'
 import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
 import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
 import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
-import { chooseMac, isLeaseOf } from '../plan/own-lease'
+import { chooseMac, isLeaseOf, leaseValue } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
-import { checkUnderlayOutside, chooseUnderlay, type Underlay, type UnderlayAddress } from '../plan/underlay'
+import type { Underlay, UnderlayAddress } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
@@ -27,6 +26,7 @@ import { Member } from './member'
 import type { Options } from './options'
 import type { Overlay } from './overlay'
 import { Reconciler } from './reconciler'
+import { UnderlayKeeper } from './underlay-keeper'
 
 /** What the daemon works with. */
 export interface Tools {
@@ -57,14 +57,19 @@ export async function joinNetwork(
   signal: AbortSignal,
 ): Promise<Member> {
   const { options, kernel, registry, log } = tools
-  const underlay = await findUnderlay(tools, config, signal)
+  const underlayKeeper = await UnderlayKeeper.choose(tools, config, signal)
+  const underlay = underlayKeeper.current
   const publicIp = underlay.ipv4?.public ?? underlay.ipv6?.public
   if (publicIp === undefined) throw new OverlayError('no-underlay', 'the underlay has no address')
   const halves = await planHalves(kernel, config, underlay, snapshot, publicIp, signal)
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
   for (const { link } of halves) await ensureLink(kernel, link, log, signal)
 
-  const value = leaseValue(config, underlay, halves)
+  const value = leaseValue(
+    config,
+    underlay,
+    halves.map(({ link }) => link),
+  )
   const previous = await readPreviousSubnets(options['subnet-file'])
   for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
   const lease = await acquireLease(registry, snapshot, { config, publicIp, previous, value }, log, signal)
@@ -89,7 +94,11 @@ export async function joinNetwork(
     log,
     renewInterval(options['subnet-lease-renew-margin']),
   )
-  return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
+  return new Member(
+    { config, configText: snapshot.config, underlay: underlayKeeper, keeper, overlays, firewall },
+    snapshot.revision,
+    log,
+  )
 }
 
 async function enableForwarding(overlays: readonly Overlay[], log: Logger): Promise<void> {
@@ -114,7 +123,9 @@ async function planFirewall(
   }
   const request = {
     mode,
-    networks: overlays.map(({ network, subnet, link }) => ({ network, subnet, link: link.name })),
+    networks: overlays.map(({ network, subnet, reconciler }) => {
+      return { network, subnet, link: reconciler.desiredLink.name }
+    }),
     links: FAMILIES.map((family) => linkName(family, config.backend.vni)),
     ipMasq: options['ip-masq'],
     fullyRandom: !options['ip-masq-fully-random-disable'],
@@ -157,20 +168,6 @@ async function planHalves(
     halves.push({ family, range, address, link: desiredLink(config, underlay, address.local, mac) })
   }
   return halves
-}
-
-function leaseValue(config: NetworkConfig, underlay: Underlay, halves: readonly Half[]): LeaseValue {
-  const vtep = (wanted: Family): Vtep | undefined => {
-    const half = halves.find(({ family }) => family === wanted)
-    return half && { vni: config.backend.vni, mac: half.link.mac }
-  }
-  return {
-    publicIp: underlay.ipv4?.public ?? ipv4(0),
-    publicIpv6: underlay.ipv6?.public,
-    backendType: 'vxlan',
-    vtep: vtep('IPv4'),
-    vtep6: vtep('IPv6'),
-  }
 }
 
 async function findStaleLinks(
@@ -220,46 +217,7 @@ function makeOverlay(
     family,
     network: range.network,
     subnet,
-    link,
     peers,
     reconciler: new Reconciler(kernel, target, log),
   }
-}
-
-/**
- * Chooses the underlay, and refuses a network that covers what the host needs on it.
- * @throws {OverlayError} `no-underlay`
- * @throws {ConfigError}
- */
-async function findUnderlay(
-  { options, kernel, log }: Tools,
-  config: NetworkConfig,
-  signal: AbortSignal,
-): Promise<Underlay> {
-  const reach = options['iface-can-reach']
-  const host = await kernel.hostNetwork({ reach }, signal)
-  const underlay = chooseUnderlay(
-    host,
-    {
-      iface: options.iface,
-      ifaceRegex: options['iface-regex'],
-      ifaceCanReach: reach,
-      publicIp: options['public-ip'],
-      publicIpv6: options['public-ipv6'],
-    },
-    { ipv4: config.ipv4 !== undefined, ipv6: config.ipv6 !== undefined },
-  )
-  if (!options['allow-network-overlap']) {
-    const networks = subnetRanges(config).map(({ network }) => network)
-    checkUnderlayOutside(networks, underlay, {
-      etcd: endpointAddresses(options['etcd-endpoints']),
-      gateways: host.defaultRoutes.flatMap(({ gateway }) => gateway ?? []),
-    })
-  }
-  const addresses = [underlay.ipv4, underlay.ipv6].filter((address) => address !== undefined)
-  const described = addresses.map(
-    ({ local, public: announced }) => `sending from ${formatIp(local)}, announced as ${formatIp(announced)}`,
-  )
-  log.info(`underlay: ${underlay.link.name}, ${described.join('; ')}`)
-  return underlay
 }

@@ -51,7 +51,7 @@ export class LeaseKeeper {
   constructor(
     private readonly registry: Registry,
     readonly own: Lease,
-    private readonly value: LeaseValue,
+    private value: LeaseValue,
     private readonly log: Logger,
     private readonly renewEvery = RENEW_EVERY,
   ) {
@@ -63,11 +63,24 @@ export class LeaseKeeper {
     return this.#state
   }
 
+  /** What this host announces. */
+  get announced(): LeaseValue {
+    return this.value
+  }
+
   /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
   get expiresInSeconds(): number | undefined {
     if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined
     if (isReservation(this.#state.lease)) return undefined
     return Math.max(0, Math.round((this.#expiresAt - performance.now()) / 1000))
+  }
+
+  /** Takes in what this host announces from now on, and has it written where it is something else. */
+  announce(value: LeaseValue): void {
+    if (sameLeaseValue(value, this.value)) return
+    this.value = value
+    this.#renewAt = performance.now()
+    this.#waker.wake()
   }
 
   /** Takes in what etcd has under our key now; `undefined` for nothing. */
@@ -125,20 +138,37 @@ export class LeaseKeeper {
     if (!('value' in found)) {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
-    if (sameLeaseValue(found.value, this.value)) return { kind: 'held', lease: found }
+    if (sameLeaseValue(found.value, this.value) || this.#isOutdated(found)) {
+      return { kind: 'held', lease: found }
+    }
     const { publicIp, publicIpv6, vtep, vtep6 } = found.value
     const mac = (vtep ?? vtep6)?.mac
     const owner = `${formatIp(publicIp || (publicIpv6 ?? publicIp))} with MAC ${mac === undefined ? 'unknown' : formatMac(mac)}`
     return { kind: 'conflict', reason: `${found.key} now names ${owner}` }
   }
 
-  /** Does what is due: create, or renew. */
+  /** Whether it is our lease as it was before we announced something else. */
+  #isOutdated(found: Lease): boolean {
+    return this.#state.kind === 'held' && found.modRevision === this.#state.lease.modRevision
+  }
+
+  /** Writes what we announce where the lease says something else. */
+  async #update(lease: Lease, signal: AbortSignal): Promise<void> {
+    if (sameLeaseValue(lease.value, this.value)) return
+    const result = await this.registry.updateLease(lease, this.value, signal)
+    if (result.kind === 'changed') return this.observe(result.now)
+    this.#state = { kind: 'held', lease: result.lease }
+    this.log.info(`lease: ${formatLeaseSubnet(this.own.subnet)} is announced anew`)
+  }
+
+  /** Does what is due: create, write anew, or renew. */
   async #attend(signal: AbortSignal): Promise<void> {
     this.#renewAt = performance.now() + this.renewEvery
     if (this.#state.kind === 'lost') {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)
     }
+    if (this.#state.kind === 'held') await this.#update(this.#state.lease, signal)
     if (this.#state.kind !== 'held' || isReservation(this.#state.lease)) {
       this.#expiresAt = undefined
       return

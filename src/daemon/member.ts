@@ -3,18 +3,21 @@ import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
 import { formatIp, formatMac, formatPrefix } from '../model/address'
 import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
+import { desiredLink } from '../plan/desired'
+import { leaseValue } from '../plan/own-lease'
 import type { PeerChange } from '../plan/peer-table'
 import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { LeaseKeeper } from './lease-keeper'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
+import type { UnderlayKeeper } from './underlay-keeper'
 
 export interface MemberParts {
   readonly config: NetworkConfig
   /** The config's text in etcd at the start. */
   readonly configText: string | undefined
-  readonly underlay: Underlay
+  readonly underlay: UnderlayKeeper
   readonly keeper: LeaseKeeper
   /** One for each family of the network. */
   readonly overlays: readonly Overlay[]
@@ -26,11 +29,15 @@ const MOST_REJECTED_LINES = 20
 
 export class Member {
   #configProblem: string | undefined
+  /** Of what was taken in last. */
+  #revision: Revision
 
   constructor(
     readonly parts: MemberParts,
+    revision: Revision,
     private readonly log: Logger,
   ) {
+    this.#revision = revision
     this.#logAllRejected()
   }
 
@@ -43,6 +50,7 @@ export class Member {
   take(update: RegistryUpdate): void {
     const { keeper, overlays } = this.parts
     if (update.kind === 'lost') return
+    this.#revision = update.kind === 'events' ? update.revision : update.snapshot.revision
     if (update.kind === 'events') {
       for (const event of update.events) this.#takeOwn(event)
       for (const overlay of overlays) {
@@ -60,6 +68,20 @@ export class Member {
     }
   }
 
+  /** Takes in that the underlay is another: devices follow, and the others are told when they have to send elsewhere. */
+  move(underlay: Underlay): void {
+    const { config, keeper, overlays } = this.parts
+    for (const overlay of overlays) {
+      const { family, peers, reconciler } = overlay
+      const address = family === 'IPv4' ? underlay.ipv4 : underlay.ipv6
+      if (address === undefined) continue
+      reconciler.retarget(desiredLink(config, underlay, address.local, reconciler.desiredLink.mac))
+      this.#peersChanged(overlay, peers.moveTo(address.public), this.#revision)
+    }
+    const links = overlays.map(({ reconciler }) => reconciler.desiredLink)
+    keeper.announce(leaseValue(config, underlay, links))
+  }
+
   /** Why other hosts may not reach this one; `undefined` when they should. */
   get unready(): string | undefined {
     const { keeper, overlays, firewall } = this.parts
@@ -68,6 +90,7 @@ export class Member {
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       // Single peers that the kernel refuses must not take this host out of service.
       !converged && failing === 0 && 'kernel not converged',
+      this.parts.underlay.problem !== undefined && 'underlay gone',
       firewall.problem !== undefined && 'firewall rules missing',
     ].filter((trouble) => trouble !== false)
     return troubles.length === 0 ? undefined : troubles.join(', ')
@@ -81,6 +104,7 @@ export class Member {
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       !convergenceOf(overlays).converged && 'kernel not converged',
       firewall.problem !== undefined && 'firewall rules missing',
+      this.parts.underlay.problem !== undefined && 'underlay gone',
       this.#configProblem !== undefined && 'config changed',
     ].filter((trouble) => trouble !== false)
     return `${this.headline}, ${troubles.join(', ') || 'healthy'}`
@@ -89,7 +113,7 @@ export class Member {
   /** What it is: `10.5.12.0/24 on flannel.1, 3 peers`. */
   get headline(): string {
     const { keeper, overlays } = this.parts
-    const links = overlays.map(({ link }) => link.name).join(' and ')
+    const links = overlays.map(({ reconciler }) => reconciler.desiredLink.name).join(' and ')
     const peers = Math.max(...overlays.map((overlay) => overlay.peers.size))
     return `${formatLeaseSubnet(keeper.own.subnet)} on ${links}, ${peers} peers`
   }

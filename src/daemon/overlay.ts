@@ -1,6 +1,5 @@
 /** One family's half of this host in the network: its device, its peers, and what keeps the kernel equal to them. */
 import type { Family, Prefix } from '../model/address'
-import type { LinkSpec } from '../model/kernel'
 import type { PeerTable } from '../plan/peer-table'
 import type { Convergence, Reconciler } from './reconciler'
 
@@ -8,7 +7,6 @@ export interface Overlay {
   readonly family: Family
   readonly network: Prefix
   readonly subnet: Prefix
-  readonly link: LinkSpec
   readonly peers: PeerTable
   readonly reconciler: Reconciler
 }

@@ -91,7 +91,7 @@ export class Reconciler {
 
   constructor(
     private readonly kernel: Kernel,
-    private readonly target: Target,
+    private target: Target,
     private readonly log: Logger,
     private readonly random: () => number = Math.random,
   ) {
@@ -99,6 +99,18 @@ export class Reconciler {
     this.#style = kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
     this.#stale = target.stale
     if (target.directRouting) kernel.watchAllRoutes()
+  }
+
+  /** The device as it should be. */
+  get desiredLink(): LinkSpec {
+    return this.target.link
+  }
+
+  /** Takes in that the device should be another; it is corrected in the next pass. */
+  retarget(link: LinkSpec): void {
+    this.target = { ...this.target, link }
+    this.#fullDue = performance.now()
+    this.#waker.wake()
   }
 
   /** Takes in which peers changed; they are applied in the next pass. */

@@ -106,7 +106,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
-      ...reportSubnets(own),
+      ...reportSubnets({ ...own, value: keeper.announced }),
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
@@ -119,7 +119,11 @@ function reportDevices({ overlays, underlay }: MemberParts): Pick<Status, 'devic
     const overlay = overlays.find((each) => each.family === family)
     const link = overlay?.reconciler.link
     return (
-      link && { ...reportDevice(link), local: formatIp(overlay.link.local), underlay: underlay.link.name }
+      link && {
+        ...reportDevice(link),
+        local: formatIp(overlay.reconciler.desiredLink.local),
+        underlay: underlay.current.link.name,
+      }
     )
   }
   const [ipv4, ipv6] = [device('IPv4'), device('IPv6')]
@@ -176,6 +180,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
   else if (!converged)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
+  if (member.underlay.problem !== undefined) problems.push(`underlay: ${member.underlay.problem}`)
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

@@ -69,7 +69,7 @@ const PASS_THROUGH: Policy = {
 interface Member {
   readonly endpoint: Endpoint
   readonly etcd: Etcd3
-  /** Fires when another connection with other certificates takes its place. */
+  /** Fires when another connection takes its place. */
   readonly retired: AbortController
 }
 
@@ -187,7 +187,7 @@ export class EtcdClient {
     signal.throwIfAborted()
     const member = this.#member
     const deadline = deadlineMs === undefined ? undefined : Date.now() + deadlineMs
-    // A stream that ends by itself soon may end on the old certificates.
+    // A stream that ends by itself soon may end on the old connection.
     const ends = deadlineMs === undefined ? AbortSignal.any([signal, member.retired.signal]) : signal
     const { options, release } = callOptions(ends, deadline)
     let token: string | undefined
@@ -200,6 +200,11 @@ export class EtcdClient {
       signal.throwIfAborted()
       throw this.#failed(member, doing, cause, token)
     }
+  }
+
+  /** Gives up all connections for new ones: those from an address that this host has no more would only end by their deadlines. */
+  reconnect(): void {
+    this.#renew(() => true)
   }
 
   /**
@@ -242,8 +247,12 @@ export class EtcdClient {
       return
     }
     this.log.info('etcd: the TLS files have changed, connecting anew')
+    this.#renew(({ endpoint }) => endpoint.tls)
+  }
+
+  #renew(concerned: (member: Member) => boolean): void {
     for (const [index, old] of this.#members.entries()) {
-      if (!old.endpoint.tls) continue
+      if (!concerned(old)) continue
       this.#members[index] = this.#connectTo(old.endpoint)
       old.retired.abort()
       old.etcd.close()

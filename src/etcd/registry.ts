@@ -59,6 +59,11 @@ export class Registry {
     this.#relistMs = options.relistMs ?? RELIST_MS
   }
 
+  /** To be called when this host has another address: what was connected from the old one is dead, and nobody says so. */
+  reconnect(): void {
+    this.client.reconnect()
+  }
+
   /** Config and leases at one revision: one RPC up to 16,384 keys. */
   async snapshot(signal: AbortSignal): Promise<Snapshot> {
     return (await readSnapshot(this.client, this.#keys, signal)).snapshot

@@ -1,20 +1,24 @@
 /** What a host does to hold a lease: decided from what etcd has, done elsewhere. */
 import {
+  type Family,
   familyOf,
   formatIp,
   formatPrefix,
   type IpAddress,
   type Ipv4Prefix,
   type Ipv6Prefix,
+  ipv4,
   isUnicastMac,
   type MacAddress,
   type Prefix,
   prefixesOverlap,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
-import { isReservation, type Lease, type LeaseSubnet, type LeaseValue } from '../model/lease'
+import type { LinkSpec } from '../model/kernel'
+import { isReservation, type Lease, type LeaseSubnet, type LeaseValue, type Vtep } from '../model/lease'
 import type { NetworkConfig, SubnetRange } from '../model/network-config'
 import { allocateSubnet, isLeasable, type Random } from './allocate'
+import type { Underlay } from './underlay'
 
 export type LeasePlan =
   /** The lease of this host fits: keep it. */
@@ -109,6 +113,25 @@ function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
   const meet = (x: Prefix | undefined, y: Prefix | undefined): boolean =>
     x !== undefined && y !== undefined && prefixesOverlap(x, y)
   return meet(a.ipv4, b.ipv4) || meet(a.ipv6, b.ipv6)
+}
+
+/** What a host announces. */
+export function leaseValue(
+  { backend: { vni } }: NetworkConfig,
+  underlay: Underlay,
+  links: readonly LinkSpec[],
+): LeaseValue {
+  const vtep = (family: Family): Vtep | undefined => {
+    const link = links.find(({ local }) => familyOf(local) === family)
+    return link && { vni, mac: link.mac }
+  }
+  return {
+    publicIp: underlay.ipv4?.public ?? ipv4(0),
+    publicIpv6: underlay.ipv6?.public,
+    backendType: 'vxlan',
+    vtep: vtep('IPv4'),
+    vtep6: vtep('IPv6'),
+  }
 }
 
 /**

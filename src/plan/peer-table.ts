@@ -42,8 +42,10 @@ export interface PeerChange {
 
 interface Rejection {
   readonly reason: string
-  /** The lease, when it is good in itself and only clashes with a peer: it may be one when that peer leaves. */
-  readonly waiting: Lease | undefined
+  /** The lease, where it could be read. */
+  readonly lease: Lease | undefined
+  /** Whether it is good in itself and only clashes with a peer: it may be one when that peer leaves. */
+  readonly waits: boolean
 }
 
 export class PeerTable {
@@ -59,8 +61,21 @@ export class PeerTable {
   /** @param network what leases are held against; its range is of the family that this table is about */
   constructor(
     private readonly network: OverlayNetwork,
-    private readonly own: OwnIdentity,
+    private own: OwnIdentity,
   ) {}
+
+  /** Takes in that this host has another address: no peer may have it, and one may have the former. */
+  moveTo(publicIp: IpAddress): PeerChange[] {
+    this.own = { ...this.own, publicIp }
+    const doubles = [...this.#peers.values()].filter((peer) => peer.publicIp === publicIp)
+    for (const peer of doubles) {
+      this.#forget(peer)
+      this.#rejected.set(peer.key, { reason: ownAddress(publicIp), lease: undefined, waits: false })
+    }
+    const rejected = [...this.#rejected.values()].flatMap(({ lease }) => lease ?? [])
+    const changes = oldestFirst(rejected).flatMap((lease) => this.put(lease))
+    return [...doubles.map((before) => ({ before, after: undefined })), ...changes]
+  }
 
   get size(): number {
     return this.#peers.size
@@ -118,12 +133,12 @@ export class PeerTable {
     if (lease.key === this.own.key) return []
     const peer = judgeAlone(lease, this.network, this.own)
     if (typeof peer === 'string') {
-      this.#rejected.set(lease.key, { reason: peer, waiting: undefined })
+      this.#rejected.set(lease.key, { reason: peer, lease, waits: false })
       return []
     }
     const clash = this.#clash(peer)
     if (clash !== undefined) {
-      this.#rejected.set(lease.key, { reason: clash, waiting: lease })
+      this.#rejected.set(lease.key, { reason: clash, lease, waits: true })
       return []
     }
     this.#rejected.delete(lease.key)
@@ -137,7 +152,7 @@ export class PeerTable {
   /** Takes in that a lease is there and cannot be read. */
   putUnreadable(lease: UnreadableLease): void {
     if (lease.key !== this.own.key) {
-      this.#rejected.set(lease.key, { reason: lease.reason, waiting: undefined })
+      this.#rejected.set(lease.key, { reason: lease.reason, lease: undefined, waits: false })
     }
   }
 
@@ -152,7 +167,9 @@ export class PeerTable {
 
   /** A place became free: leases that were rejected for it may have it now, the oldest claim first. */
   #reconsider(): PeerChange[] {
-    const waiting = [...this.#rejected.values()].flatMap((rejection) => rejection.waiting ?? [])
+    const waiting = [...this.#rejected.values()].flatMap(({ lease, waits }) =>
+      waits && lease !== undefined ? [lease] : [],
+    )
     return oldestFirst(waiting).flatMap((lease) => this.put(lease))
   }
 
@@ -184,6 +201,9 @@ export class PeerTable {
   }
 }
 
+const ownAddress = (publicIp: IpAddress): string =>
+  `${FIELDS[familyOf(publicIp)].ip} ${formatIp(publicIp)} is our own`
+
 /** How the fields of a lease's halves are called. */
 const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: string }>> = {
   IPv4: { ip: 'PublicIP', data: 'BackendData' },
@@ -209,7 +229,7 @@ function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdenti
   if (backendType !== 'vxlan') return `BackendType "${backendType}" is not vxlan`
   if (publicIp === undefined) return `it has no ${ip}`
   if (!isUnicast(publicIp)) return `${ip} ${formatIp(publicIp)} is not a unicast address`
-  if (publicIp === own.publicIp) return `${ip} ${formatIp(publicIp)} is our own`
+  if (publicIp === own.publicIp) return ownAddress(publicIp)
   if (prefixContains(network, publicIp)) {
     return `${ip} ${formatIp(publicIp)} lies inside the overlay network ${formatPrefix(network)}`
   }

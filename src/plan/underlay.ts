@@ -41,6 +41,13 @@ export interface Underlay {
   readonly ipv6: UnderlayAddress<Ipv6> | undefined
 }
 
+/** Whether packets leave from, and are wanted at, the same addresses. */
+export const sameAddresses = (a: Underlay, b: Underlay): boolean =>
+  samePair(a.ipv4, b.ipv4) && samePair(a.ipv6, b.ipv6)
+
+const samePair = (a: UnderlayAddress | undefined, b: UnderlayAddress | undefined): boolean =>
+  a?.local === b?.local && a?.public === b?.public
+
 /** The families of the overlay; the underlay needs an address of each. */
 export interface Families {
   readonly ipv4: boolean
