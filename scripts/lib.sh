@@ -6,10 +6,14 @@ cd "$root"
 
 # program:Debian package, of all that the lab of network namespaces runs
 needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
-  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables)
+  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables
+  nft:nftables)
 
 # of all that the package is made and checked with; scripts/test adds them
 package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)
+
+# of the tests alone; scripts/test adds them
+test_programs=(/usr/lib/cni/host-local:containernetworking-plugins)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }

@@ -21,7 +21,7 @@ process.noDeprecation = true
 async function main(): Promise<number> {
   // As it is for --help and --version.
   let code: number = EXIT.healthy
-  await yargs(hideBin(process.argv))
+  await yargs(await readWords())
     .scriptName('overlayctl')
     .usage(
       'overlayctl: looks after overlayd, the overlay network of this host.\n\nUsage: overlayctl <command>',
@@ -84,6 +84,44 @@ async function main(): Promise<number> {
         .demandCommand(1, 'get, validate or set is wanted'),
     )
     .command(
+      'reserve',
+      'keep a subnet for a host, however long it is away: the one it has, or a new one',
+      (command) =>
+        command.options({
+          ...ETCD,
+          'public-ip': { type: 'string', describe: "the host's IPv4 address, as its lease names it" },
+          'public-ipv6': { type: 'string', describe: 'its IPv6 address, in a network that has IPv6' },
+          subnet: {
+            type: 'string',
+            describe: 'which one (default: what the host has, else any that is free)',
+          },
+          'ipv6-subnet': { type: 'string', describe: 'the same of IPv6' },
+          mac: { type: 'string', describe: "of the host's VXLAN device (default: what it has, else random)" },
+        }),
+      async ({ 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac, ...flags }) => {
+        const { runReserve } = await import('./cli/reservations.js')
+        const wanted = { 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac }
+        await runReserve(parseOptions(flags, process.env), wanted)
+        code = EXIT.healthy
+      },
+    )
+    .command(
+      'release <subnet>',
+      'end a reservation; a live lease is left alone',
+      (command) =>
+        command
+          .positional('subnet', { type: 'string', demandOption: true, describe: 'as in 10.5.12.0/24' })
+          .options({
+            ...ETCD,
+            yes: { type: 'boolean', default: false, describe: 'do not ask' },
+          }),
+      async ({ subnet, yes, ...flags }) => {
+        const { runRelease } = await import('./cli/reservations.js')
+        await runRelease(parseOptions(flags, process.env), subnet, yes)
+        code = EXIT.healthy
+      },
+    )
+    .command(
       'docker-opts',
       "write Docker's options out of subnet.env, as flannel's mk-docker-opts.sh does",
       (command) =>
@@ -116,6 +154,15 @@ async function main(): Promise<number> {
     })
     .parseAsync()
   return code
+}
+
+/** The command line; the flags of docker-opts are read as the shell script reads them whose place it takes. */
+async function readWords(): Promise<string[]> {
+  const [command = '', ...words] = hideBin(process.argv)
+  const isForYargs = words.some((word) => word === '--help' || word === '--version')
+  if (command !== 'docker-opts' || isForYargs) return hideBin(process.argv)
+  const { splitGetopts } = await import('./cli/docker-options.js')
+  return [command, ...splitGetopts(words)]
 }
 
 /** What stands between us and an answer, as against an answer that is bad. */

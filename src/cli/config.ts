@@ -3,9 +3,14 @@ import { text as readAll } from 'node:stream/consumers'
 import { etcdOptions, type Options } from '../daemon/options'
 import { openEtcd } from '../etcd/client'
 import { Registry } from '../etcd/registry'
-import { formatIpv4, formatPrefix, prefixSize } from '../model/address'
+import { familyOf, formatIp, formatPrefix, prefixSize } from '../model/address'
 import { OverlayError } from '../model/errors'
-import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+import {
+  type NetworkConfig,
+  parseNetworkConfig,
+  type SubnetRange,
+  subnetRanges,
+} from '../model/network-config'
 
 /** Milliseconds for all of etcd. */
 const DEADLINE = 10_000
@@ -16,13 +21,7 @@ export async function getConfig(options: Options): Promise<void> {
     options,
     async (registry, signal) => (await registry.snapshot(signal)).config,
   )
-  if (config === undefined) {
-    throw new OverlayError(
-      'no-config',
-      `there is no network config under ${options['etcd-prefix']}`,
-      `put one: overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,
-    )
-  }
+  if (config === undefined) throw missingConfig(options)
   process.stdout.write(`${config}\n`)
   parseNetworkConfig(config)
 }
@@ -65,14 +64,31 @@ export async function setConfig(options: Options, json: string, ifAbsent: boolea
   })
 }
 
-function explain(config: NetworkConfig): string {
-  const { network, subnetLength, subnetMin, subnetMax, backend } = config
-  const count = (subnetMax - subnetMin) / Number(prefixSize('IPv4', subnetLength)) + 1
-  const port = backend.port === undefined ? "the kernel's default port (8472)" : `port ${backend.port}`
-  return (
-    `${formatPrefix(network)}: ${count} subnets of /${subnetLength}, ${formatIpv4(subnetMin)} to ${formatIpv4(subnetMax)}; ` +
-    `vxlan, VNI ${backend.vni}, ${port}`
+/** That there is no config, and how to put one. */
+export function missingConfig(options: Options): OverlayError {
+  return new OverlayError(
+    'no-config',
+    `there is no network config under ${options['etcd-prefix']}`,
+    `put one: overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,
   )
+}
+
+function explain(config: NetworkConfig): string {
+  const { vni, port, directRouting } = config.backend
+  const words = [
+    'vxlan',
+    `VNI ${vni}`,
+    port === undefined ? "the kernel's default port (8472)" : `port ${port}`,
+    ...(directRouting ? ['direct routing'] : []),
+    config.nftables ? 'rules by nft' : 'rules by iptables',
+  ]
+  return [...subnetRanges(config).map(explainRange), words.join(', ')].join('\n')
+}
+
+function explainRange({ network, subnetLength, subnetMin, subnetMax }: SubnetRange): string {
+  const size = prefixSize(familyOf(network.address), subnetLength)
+  const count = (BigInt(subnetMax) - BigInt(subnetMin)) / size + 1n
+  return `${formatPrefix(network)}: ${count} subnets of /${subnetLength}, ${formatIp(subnetMin)} to ${formatIp(subnetMax)}`
 }
 
 async function readJson(json: string): Promise<string> {
@@ -80,7 +96,8 @@ async function readJson(json: string): Promise<string> {
   return json === '-' || json === '' ? readAll(process.stdin) : json
 }
 
-async function withRegistry<T>(
+/** Opens etcd for one piece of work, which must be done within a deadline. */
+export async function withRegistry<T>(
   options: Options,
   use: (registry: Registry, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {

@@ -1,22 +1,38 @@
 /** The status without a daemon: what etcd and the kernel say, and that nobody looks after it. */
 import { etcdOptions, type Options } from '../daemon/options'
 import { STATUS_SCHEMA, type Status } from '../daemon/status'
-import { formatEtcdLease, reportNetwork, reportRejected } from '../daemon/status-report'
+import {
+  formatEtcdLease,
+  reportDevice,
+  reportNetwork,
+  reportRejected,
+  reportSubnets,
+} from '../daemon/status-report'
 import { readVersion } from '../daemon/version'
 import { openEtcd } from '../etcd/client'
 import { Registry, type RegistryStatus } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { readPreviousSubnet } from '../host/subnet-env'
+import { readPreviousSubnets } from '../host/subnet-env'
 import { Kernel } from '../kernel/kernel'
-import { formatIpv4, formatMac, formatPrefix, samePrefix } from '../model/address'
+import {
+  FAMILIES,
+  type Family,
+  formatIp,
+  formatMac,
+  formatPrefix,
+  type Prefix,
+  samePrefix,
+} from '../model/address'
 import { describeError } from '../model/errors'
-import type { KernelObjects, ObservedLink } from '../model/kernel'
-import { type Lease, NO_ETCD_LEASE } from '../model/lease'
+import { type KernelObjects, type ObservedLink, routeKey } from '../model/kernel'
+import { type Lease, type LeaseHalf, leaseHalf, NO_ETCD_LEASE } from '../model/lease'
 import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { linkName } from '../plan/desired'
 
 /** Milliseconds for all of etcd. */
 const DEADLINE = 3000
+/** Without a config flannel's default is the best guess. */
+const DEFAULT_VNI = 1
 
 /** Either what was asked for, or why it is not to be had. */
 type Answer<T> =
@@ -29,20 +45,21 @@ interface EtcdView {
   readonly config: Answer<NetworkConfig>
 }
 
-interface KernelView {
-  readonly link: ObservedLink | undefined
-  readonly objects: KernelObjects | undefined
+/** One family's device and what is on it. */
+interface DeviceView {
+  readonly family: Family
+  readonly link: ObservedLink
+  readonly objects: KernelObjects
 }
 
 /** Reads it; whatever cannot be read is a problem in the document, never an exception. */
 export async function readLocalStatus(options: Options): Promise<Status> {
   const etcd = await attempt(() => readEtcd(options))
   const config = etcd.value?.config.value
-  // Without a config the usual name is the best guess.
-  const kernel = await attempt(() => readKernel(config === undefined ? 'flannel.1' : linkName(config)))
-  const previous = await attempt(() => readPreviousSubnet(options['subnet-file']))
-  const { link, objects } = kernel.value ?? {}
-  const own = findOwn(etcd.value?.snapshot, link, previous.value?.subnet)
+  const kernel = await attempt(() => readKernel(config))
+  const previous = await attempt(() => readPreviousSubnets(options['subnet-file']))
+  const devices = kernel.value ?? []
+  const own = findOwn(etcd.value?.snapshot, devices, previous.value?.ipv4 ?? previous.value?.ipv6)
   return {
     schema: STATUS_SCHEMA,
     version: readVersion(),
@@ -56,7 +73,7 @@ export async function readLocalStatus(options: Options): Promise<Status> {
     daemon: { running: false, phase: 'down' },
     ...(config !== undefined && { network: reportNetwork(config, options['etcd-prefix']) }),
     ...(own !== undefined && { lease: reportLease(own) }),
-    ...(link !== undefined && { device: reportDevice(link) }),
+    ...reportDevices(devices),
     etcd: {
       endpoints:
         etcd.value === undefined ? options['etcd-endpoints'].split(',') : [etcd.value.status.endpoint],
@@ -68,7 +85,7 @@ export async function readLocalStatus(options: Options): Promise<Status> {
       ...(etcd.problem !== undefined && { error: etcd.problem }),
     },
     convergence: { converged: false, failing: 0, operations: 0 },
-    peers: reportPeers(etcd.value?.snapshot, own, objects),
+    peers: reportPeers(etcd.value?.snapshot, own, devices),
   }
 }
 
@@ -98,68 +115,86 @@ async function readEtcd(options: Options): Promise<EtcdView> {
   }
 }
 
-async function readKernel(name: string): Promise<KernelView> {
+async function readKernel(config: NetworkConfig | undefined): Promise<DeviceView[]> {
+  const networks = { IPv4: config?.ipv4?.network, IPv6: config?.ipv6?.network }
   const kernel = await Kernel.open({ report: () => undefined })
   try {
-    const link = await kernel.link(name)
-    return { link, objects: link === undefined ? undefined : await kernel.observe(link.index) }
+    const devices: DeviceView[] = []
+    for (const family of FAMILIES) {
+      const link = await kernel.link(linkName(family, config?.backend.vni ?? DEFAULT_VNI))
+      if (link === undefined) continue
+      const elsewhere = { network: networks[family], links: [] }
+      devices.push({ family, link, objects: await kernel.observe(family, link.index, elsewhere) })
+    }
+    return devices
   } finally {
     kernel.close()
   }
 }
 
-/** Our lease is the one with the device's MAC, else the one of subnet.env. */
+/** Our lease is the one with a device's MAC, else the one of subnet.env. */
 function findOwn(
   snapshot: Snapshot | undefined,
-  link: ObservedLink | undefined,
-  previous: Lease['subnet']['ipv4'] | undefined,
+  devices: readonly DeviceView[],
+  previous: Prefix | undefined,
 ): Lease | undefined {
   const leases = snapshot?.leases ?? []
+  const hasMac = (lease: Lease, { family, link }: DeviceView): boolean =>
+    leaseHalf(lease, family)?.vtep?.mac === link.mac
+  const hasSubnet = (lease: Lease, subnet: Prefix): boolean =>
+    [lease.subnet.ipv4, lease.subnet.ipv6].some((half) => half !== undefined && samePrefix(half, subnet))
   return (
-    leases.find((lease) => link !== undefined && lease.value.vtep?.mac === link.mac) ??
-    leases.find((lease) => previous !== undefined && samePrefix(lease.subnet.ipv4, previous))
+    leases.find((lease) => devices.some((device) => hasMac(lease, device))) ??
+    leases.find((lease) => previous !== undefined && hasSubnet(lease, previous))
   )
 }
 
-function reportLease({ subnet, value, etcdLease }: Lease): NonNullable<Status['lease']> {
+function reportLease(lease: Lease): NonNullable<Status['lease']> {
+  const { etcdLease } = lease
   return {
-    subnet: formatPrefix(subnet.ipv4),
-    publicIp: formatIpv4(value.publicIp),
+    ...reportSubnets(lease),
     state: 'unknown',
     ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
   }
 }
 
-function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink): NonNullable<Status['device']> {
-  return {
-    name,
-    index,
-    mac: formatMac(mac),
-    mtu,
-    up,
-    ...(vxlan?.local !== undefined && { local: formatIpv4(vxlan.local) }),
-  }
+function reportDevices(devices: readonly DeviceView[]): Pick<Status, 'device' | 'ipv6Device'> {
+  return Object.fromEntries(
+    devices.map(({ family, link }) => [family === 'IPv4' ? 'device' : 'ipv6Device', reportDevice(link)]),
+  )
 }
 
 function reportPeers(
   snapshot: Snapshot | undefined,
   own: Lease | undefined,
-  objects: KernelObjects | undefined,
+  devices: readonly DeviceView[],
 ): Status['peers'] {
   const others = (snapshot?.leases ?? []).filter((lease) => lease.key !== own?.key)
   const unreadable = (snapshot?.unreadable ?? []).map(({ key, reason }) =>
     reportRejected({ key, reason, keepsLastGood: false }),
   )
-  const peers = others.map(({ subnet, value }): Status['peers'][number] => {
-    const mac = value.vtep?.mac
-    const there = mac !== undefined && objects?.neighbours.get(subnet.ipv4.address) === mac
-    return {
-      subnet: formatPrefix(subnet.ipv4),
-      publicIp: formatIpv4(value.publicIp),
-      mac: mac === undefined ? '-' : formatMac(mac),
-      state: there ? 'ok' : 'pending',
-      ...(!there && { reason: 'not in the kernel as etcd has it' }),
-    }
-  })
-  return [...peers, ...unreadable]
+  const halves = others.flatMap((lease) =>
+    FAMILIES.flatMap((family) => {
+      const half = leaseHalf(lease, family)
+      const objects = devices.find((device) => device.family === family)?.objects
+      return half === undefined ? [] : [reportPeer(half, objects)]
+    }),
+  )
+  return [...halves, ...unreadable]
+}
+
+function reportPeer(
+  { subnet, publicIp, vtep }: LeaseHalf,
+  objects: KernelObjects | undefined,
+): Status['peers'][number] {
+  const routes = objects?.routes.get(routeKey(subnet)) ?? []
+  const isDirect = routes.some(({ target }) => target.kind === 'direct')
+  const there = isDirect || (routes.length > 0 && objects?.neighbours.get(subnet.address) === vtep?.mac)
+  return {
+    subnet: formatPrefix(subnet),
+    publicIp: publicIp === undefined ? '-' : formatIp(publicIp),
+    mac: vtep === undefined ? '-' : formatMac(vtep.mac),
+    state: there ? 'ok' : 'pending',
+    ...(!there && { reason: 'not in the kernel as etcd has it' }),
+  }
 }

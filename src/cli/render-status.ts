@@ -1,6 +1,6 @@
 /** The status as text for a tired person: the verdict first, then what it rests on. */
 import { styleText } from 'node:util'
-import type { PeerStatus, Status } from '../daemon/status'
+import type { DeviceStatus, PeerStatus, Status } from '../daemon/status'
 
 /** Renders the document. Colour only when `colour` says so. */
 export function renderStatus(status: Status, colour = process.stdout.isTTY === true): string {
@@ -16,7 +16,10 @@ export function renderStatus(status: Status, colour = process.stdout.isTTY === t
     ['daemon', daemonLine(status)],
     ['network', networkLine(status)],
     ['lease', leaseLine(status)],
-    ['device', deviceLine(status)],
+    ['device', deviceLine(status.device ?? status.ipv6Device)],
+    ...(status.device !== undefined && status.ipv6Device !== undefined
+      ? [['', deviceLine(status.ipv6Device)] satisfies [string, string]]
+      : []),
     ['etcd', etcdLine(status)],
     ['kernel', kernelLine(status)],
     ['peers', peersLine(status.peers)],
@@ -33,17 +36,25 @@ function daemonLine({ daemon, version }: Status): string {
 function networkLine({ network }: Status): string {
   if (network === undefined) return 'not known'
   const port = network.port === undefined ? '' : `, port ${network.port}`
-  return `${network.network}, a /${network.subnetLength} for each host; ${network.backend}, VNI ${network.vni}${port}; etcd prefix ${network.etcdPrefix}`
+  const ranges = [
+    [network.network, network.subnetLength],
+    [network.ipv6Network, network.ipv6SubnetLength],
+  ]
+    .filter(([range]) => range !== undefined)
+    .map(([range, length]) => `${range}, a /${length} for each host`)
+  return `${ranges.join('; ')}; ${network.backend}, VNI ${network.vni}${port}; etcd prefix ${network.etcdPrefix}`
 }
 
 function leaseLine({ lease }: Status): string {
   if (lease === undefined) return 'none'
   const left = lease.expiresInSeconds === undefined ? '' : `, ${duration(lease.expiresInSeconds)} left`
   const id = lease.etcdLease === undefined ? 'reservation' : `etcd lease ${lease.etcdLease}${left}`
-  return `${lease.subnet} as ${lease.publicIp}, ${lease.state}, ${id}`
+  const { subnet, publicIp, ipv6Subnet, publicIpv6 } = lease
+  const halves = [subnet && `${subnet} as ${publicIp}`, ipv6Subnet && `${ipv6Subnet} as ${publicIpv6}`]
+  return `${halves.filter(Boolean).join('; ')}, ${lease.state}, ${id}`
 }
 
-function deviceLine({ device }: Status): string {
+function deviceLine(device: DeviceStatus | undefined): string {
   if (device === undefined) return 'none'
   const { name, mac, mtu, up, local, underlay } = device
   const from = local === undefined ? '' : `, from ${local}${underlay === undefined ? '' : ` on ${underlay}`}`

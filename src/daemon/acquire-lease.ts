@@ -3,12 +3,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { formatPrefix, type Ipv4, type Ipv4Prefix } from '../model/address'
+import type { IpAddress } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
-import type { Lease, LeaseValue } from '../model/lease'
+import {
+  formatLeaseSubnet,
+  isReservation,
+  type Lease,
+  type LeaseSubnet,
+  type LeaseValue,
+} from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import { planOwnLease } from '../plan/own-lease'
+import { type HostIdentity, planOwnLease } from '../plan/own-lease'
 import type { Logger } from './logger'
 
 /** A race is lost to one host at a time, so as many losses in a row mean something else. */
@@ -17,8 +23,8 @@ const BACKOFF: BackoffBounds = { first: 100, most: 5000 }
 
 export interface LeaseRequest {
   readonly config: NetworkConfig
-  readonly publicIp: Ipv4
-  readonly previous: Ipv4Prefix | undefined
+  readonly publicIp: IpAddress
+  readonly previous: HostIdentity['previous']
   readonly value: LeaseValue
 }
 
@@ -34,7 +40,7 @@ export async function acquireLease(
   log: Logger,
   signal: AbortSignal,
 ): Promise<Lease> {
-  const refused: Ipv4Prefix[] = []
+  const refused: LeaseSubnet[] = []
   let snapshot: Snapshot | undefined = first
   for (let failures = 0; ; ) {
     try {
@@ -48,10 +54,11 @@ export async function acquireLease(
       await sleep(backoffDelay(failures, BACKOFF, Math.random), undefined, { signal })
     }
     snapshot = undefined
-    if (refused.length >= MOST_RACES) {
+    const last = refused.at(-1)
+    if (last !== undefined && refused.length >= MOST_RACES) {
       throw new OverlayError(
         'lease-race',
-        `${MOST_RACES} subnets in a row were taken by others, last ${formatPrefix(refused.at(-1) ?? { address: request.publicIp, length: 32 })}`,
+        `${MOST_RACES} subnets in a row were taken by others, last ${formatLeaseSubnet(last)}`,
         'look for keys under the prefix that cannot be read (overlayctl status lists them)',
       )
     }
@@ -63,7 +70,7 @@ async function tryOnce(
   registry: Registry,
   snapshot: Snapshot,
   request: LeaseRequest,
-  refused: Ipv4Prefix[],
+  refused: LeaseSubnet[],
   log: Logger,
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
@@ -72,19 +79,32 @@ async function tryOnce(
   if (plan.kind === 'reuse') {
     const result = await registry.updateLease(plan.lease, value, signal)
     if (result.kind === 'changed') return undefined
-    log.info(`lease: keeping ${formatPrefix(result.lease.subnet.ipv4)}`)
+    log.info(`lease: keeping ${formatLeaseSubnet(result.lease.subnet)}`)
     return result.lease
   }
-  const result = await registry.createLease({ ipv4: plan.subnet, ipv6: undefined }, value, signal)
+  await deleteOutgrown(registry, plan.inTheWay, log, signal)
+  // A reservation whose subnet goes on under another key, because the network has gained or lost a family, stays one.
+  const result = plan.inTheWay.some(isReservation)
+    ? await registry.createReservation(plan.subnet, value, signal)
+    : await registry.createLease(plan.subnet, value, signal)
   if (result.kind === 'taken') {
-    log.info(`lease: ${formatPrefix(plan.subnet)} was taken by another host, choosing again`)
+    log.info(`lease: ${formatLeaseSubnet(plan.subnet)} was taken by another host, choosing again`)
     refused.push(plan.subnet)
     return undefined
   }
-  log.info(`lease: acquired ${formatPrefix(plan.subnet)}`)
-  for (const outgrown of plan.outgrown) {
+  log.info(`lease: acquired ${formatLeaseSubnet(plan.subnet)}`)
+  await deleteOutgrown(registry, plan.outgrown, log, signal)
+  return result.lease
+}
+
+async function deleteOutgrown(
+  registry: Registry,
+  leases: readonly Lease[],
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const outgrown of leases) {
     log.info(`lease: deleting ${outgrown.key}, which does not fit the network config`)
     await registry.deleteLease(outgrown, signal)
   }
-  return result.lease
 }

@@ -8,16 +8,16 @@ import type { Snapshot } from '../etcd/snapshot'
 import type { RegistryUpdate } from '../etcd/updates'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
 import { writeSubnetEnv } from '../host/subnet-env'
-import { formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { Revision } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
-import { linkName, overlayMtu } from '../plan/desired'
+import { overlayMtu } from '../plan/desired'
 import { serveControlSocket } from './control-socket'
 import { serveHealth } from './health-server'
 import { joinNetwork, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
+import type { Overlay } from './overlay'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
 
@@ -139,13 +139,22 @@ export class Daemon {
       this.#waitForConfig(describeError(error))
       return
     }
-    const { reconciler, keeper, firewall } = this.#member.parts
+    const { overlays, keeper, firewall } = this.#member.parts
     const watchdog = watchdogMilliseconds()
     const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
-    const tell = (): void => this.#notify(watchdog === undefined ? [] : ['WATCHDOG=1'])
-    reconciler.run(signal, { every, tell }).catch(fail)
+    const alive = new Set<Overlay>()
+    for (const overlay of overlays) {
+      const tell = (): void => {
+        alive.add(overlay)
+        if (alive.size < overlays.length) return
+        // All of them are alive, not only the one that tells most often.
+        alive.clear()
+        this.#notify(watchdog === undefined ? [] : ['WATCHDOG=1'])
+      }
+      overlay.reconciler.run(signal, { every, tell }).catch(fail)
+    }
     keeper.run(signal).catch(fail)
-    firewall?.run(signal).catch(fail)
+    firewall.run(signal).catch(fail)
     await this.#ready(this.#member)
   }
 
@@ -168,17 +177,17 @@ export class Daemon {
     this.#notify([])
   }
 
-  async #ready({ parts: { config, underlay, keeper, peers } }: Member): Promise<void> {
-    const subnet = keeper.own.subnet.ipv4
+  async #ready({ headline, parts: { config, underlay, keeper } }: Member): Promise<void> {
+    const { ipv4, ipv6 } = keeper.own.subnet
     const written = await writeSubnetEnv(this.tools.options['subnet-file'], {
-      network: config.network,
-      subnet,
+      ipv4: config.ipv4 && ipv4 && { network: config.ipv4.network, subnet: ipv4 },
+      ipv6: config.ipv6 && ipv6 && { network: config.ipv6.network, subnet: ipv6 },
       mtu: overlayMtu(config, underlay),
-      ipMasq: false,
+      ipMasq: this.tools.options['ip-masq'],
     })
     if (written) this.#log.info(`subnet file: wrote ${this.tools.options['subnet-file']}`)
     this.#phase = 'running'
-    this.#log.info(`ready: ${formatPrefix(subnet)} on ${linkName(config)}, ${peers.size} peers`)
+    this.#log.info(`ready: ${headline}`)
     this.#notify(['READY=1'])
   }
 

@@ -1,71 +1,134 @@
-/** Keeps the rules that Docker's containers need to be reached, on hosts that have Docker. */
-import { findProgram, Iptables } from '../firewall/iptables'
+/**
+ * Keeps the rules of this host in force: looks at start, as soon as anyone changes rules near ours (where nft can tell), and by a period. What is in
+ * order is not written.
+ */
+import { performance } from 'node:perf_hooks'
+import { setTimeout as after } from 'node:timers/promises'
+import { Nftables } from '../firewall/nftables'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
-import type { FirewallRule } from '../model/firewall'
-import { diffFirewall } from '../plan/firewall'
+import type { FirewallRequest, FirewallSummary } from '../model/firewall'
+import { watchedChains } from '../plan/firewall'
+import { FirewallRules } from './firewall-rules'
 import type { Logger } from './logger'
 import { Waker } from './waker'
 
-/** Milliseconds between two looks; flannel's default (--iptables-resync). A look costs two calls of about 2 ms. */
-const PERIOD = 5000
+/** All times in milliseconds. flannel's default of --iptables-resync. */
+export const FIREWALL_PERIOD = 5000
+/** Events of one change come together. */
+const SETTLE = 50
+/** Between two looks, also in a storm of events; a look takes about 20. */
+const SPACING = 300
+/** This many looks in a row that wrote: someone else writes too, and events are not followed for a period. */
+const CONTEST = 5
+const MONITOR_RETRY: BackoffBounds = { first: 200, most: 30_000 }
+
+export interface FirewallKeeperOptions {
+  readonly log: Logger
+  /** Milliseconds between two looks without an event; default {@link FIREWALL_PERIOD}. */
+  readonly period?: number
+}
 
 export class FirewallKeeper {
   readonly #waker = new Waker()
+  readonly #log: Logger
+  readonly #period: number
+  readonly #rules: FirewallRules
+  readonly #said = new Set<string>()
   #problem: string | undefined
+  #established = false
+  #repairs = 0
+  #writes = 0
 
   constructor(
-    private readonly iptables: Iptables,
-    private readonly link: string,
-    private readonly rules: readonly FirewallRule[],
-    private readonly log: Logger,
-  ) {}
-
-  /**
-   * The keeper for this host.
-   * @returns `undefined` where there is no Docker, or no iptables to talk to its rules with
-   */
-  static async forDocker(
-    link: string,
-    rules: readonly FirewallRule[],
-    log: Logger,
-  ): Promise<FirewallKeeper | undefined> {
-    const [docker, iptables] = [await findProgram('dockerd'), await findProgram('iptables')]
-    if (docker === undefined || iptables === undefined) {
-      log.debug(
-        `firewall: ${docker === undefined ? 'dockerd' : 'iptables'} is not in PATH: no rules for Docker`,
-      )
-      return undefined
-    }
-    return new FirewallKeeper(new Iptables(iptables), link, rules, log)
+    private readonly request: FirewallRequest,
+    { log, period = FIREWALL_PERIOD }: FirewallKeeperOptions,
+  ) {
+    this.#log = log
+    this.#period = period
+    this.#rules = new FirewallRules(request)
   }
 
-  /** Why the rules are not in force; `undefined` when they are. */
+  /** Why the rules are not in force, or do not stay; `undefined` when all is well. */
   get problem(): string | undefined {
     return this.#problem
   }
 
-  /** Looks once, and brings into force what is missing. What goes wrong is kept as {@link problem}. */
+  get summary(): FirewallSummary {
+    return { mode: this.request.mode, problem: this.#problem, repairs: this.#repairs }
+  }
+
+  /** Looks once, and brings into force what is not. What goes wrong is kept as {@link problem}. One call at a time. */
   async look(signal: AbortSignal): Promise<void> {
-    try {
-      const listing = await this.iptables.list([...new Set(this.rules.map(({ table }) => table))], signal)
-      const commands = diffFirewall(this.link, this.rules, listing)
-      for (const command of commands) await this.iptables.run(command, signal)
-      if (commands.length > 0)
-        this.log.info(`firewall: ${commands.length} changes to let Docker's containers be reached`)
-      this.#problem = undefined
-    } catch (error) {
-      if (signal.aborted) return
-      const problem = describeError(error)
-      if (this.#problem !== problem) this.log.error(`firewall: ${problem}`)
-      this.#problem = problem
+    const outcome = await this.#rules.bring(signal)
+    if (signal.aborted) return
+    const problems = [...outcome.problems]
+    for (const text of outcome.remnants) this.#sayOnce('warn', text)
+    this.#noteWrites(outcome.changed)
+    if (problems.length === 0) this.#established = true
+    if (problems.length === 0 && this.#contested) {
+      problems.push('another program changes our rules again and again; see `nft monitor` for its name')
+    }
+    this.#noteProblem(problems.length === 0 ? undefined : problems.join('; '))
+  }
+
+  /** Runs until the signal fires and the processes it started have ended. */
+  async run(signal: AbortSignal): Promise<void> {
+    const watch = this.#watch(signal)
+    while (!signal.aborted) {
+      await this.#waker.sleep(this.#period, signal)
+      await pause(SETTLE, signal)
+      if (signal.aborted) break
+      await this.look(signal)
+      await pause(this.#contested ? this.#period : SPACING, signal)
+    }
+    await watch
+  }
+
+  get #contested(): boolean {
+    return this.#writes >= CONTEST
+  }
+
+  #noteWrites(changed: boolean): void {
+    this.#writes = changed ? this.#writes + 1 : 0
+    if (!changed) return
+    if (this.#established) this.#repairs += 1
+    const what = this.#established ? 'rules were changed or gone, and are put right' : 'rules are set'
+    this.#log.info(`firewall: ${what} (${this.request.mode})`)
+  }
+
+  #noteProblem(problem: string | undefined): void {
+    if (problem !== undefined && problem !== this.#problem) this.#log.error(`firewall: ${problem}`)
+    this.#problem = problem
+  }
+
+  /** Follows what nft reports, for as long as there is an nft. */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const places = watchedChains(this.request)
+    for (let attempt = 1; !signal.aborted; attempt += 1) {
+      const started = performance.now()
+      try {
+        await (await Nftables.require()).monitor(places, () => this.#waker.wake(), signal)
+      } catch (error) {
+        if (signal.aborted) return
+        this.#sayOnce(
+          'info',
+          `changes are only found every ${this.#period / 1000} s: ${describeError(error)}`,
+        )
+      }
+      if (performance.now() - started > MONITOR_RETRY.most) attempt = 1
+      await pause(backoffDelay(attempt, MONITOR_RETRY, Math.random), signal)
+      this.#waker.wake()
     }
   }
 
-  /** Runs until the signal fires. */
-  async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await this.#waker.sleep(PERIOD, signal)
-      if (!signal.aborted) await this.look(signal)
-    }
+  #sayOnce(level: 'warn' | 'info', text: string): void {
+    if (this.#said.has(text)) return
+    this.#said.add(text)
+    this.#log.log(level, `firewall: ${text}`)
   }
 }
+
+/** Ends early, without an error, when the signal fires. */
+const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
+  after(milliseconds, undefined, { signal }).catch(() => undefined)

@@ -1,19 +1,23 @@
-/** Makes this host part of the network: underlay, device, lease, and all peers in the kernel. */
+/** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import { randomBytes } from 'node:crypto'
 import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { readPreviousSubnet } from '../host/subnet-env'
+import { findProgram } from '../firewall/program'
+import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
-import { enableIpForward } from '../kernel/sysctl'
-import { formatIpv4, randomMac } from '../model/address'
-import type { Lease, LeaseValue } from '../model/lease'
-import type { NetworkConfig } from '../model/network-config'
-import { desiredLink, linkName } from '../plan/desired'
-import { dockerRules } from '../plan/firewall'
-import { chooseMac } from '../plan/own-lease'
+import { bridgeNetfilter, enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
+import { FAMILIES, type Family, familyOf, formatIp, type IpAddress, ipv4, randomMac } from '../model/address'
+import { OverlayError } from '../model/errors'
+import type { LinkSpec, ObservedLink } from '../model/kernel'
+import { type Lease, type LeaseValue, leaseHalf, type Vtep } from '../model/lease'
+import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
+import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
+import { chooseMac, isLeaseOf } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
-import { checkUnderlayOutside, chooseUnderlay, requireIpv4, type Underlay } from '../plan/underlay'
+import { type StaleLink, staleLinks } from '../plan/stale-links'
+import { checkUnderlayOutside, chooseUnderlay, type Underlay, type UnderlayAddress } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
@@ -21,6 +25,7 @@ import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
 import type { Options } from './options'
+import type { Overlay } from './overlay'
 import { Reconciler } from './reconciler'
 
 /** What the daemon works with. */
@@ -31,6 +36,14 @@ export interface Tools {
   readonly log: Logger
 }
 
+/** What one family needs before there is a lease. */
+interface Half {
+  readonly family: Family
+  readonly range: SubnetRange
+  readonly address: UnderlayAddress
+  readonly link: LinkSpec
+}
+
 /**
  * Joins. What fails before the lease is taken leaves nothing in etcd.
  * @param snapshot what etcd has; `config` is read from it
@@ -38,70 +51,174 @@ export interface Tools {
  * @throws {OverlayError} `no-underlay`, `out-of-subnets`, ..., or the kernel's refusal
  */
 export async function joinNetwork(
-  { options, kernel, registry, log }: Tools,
+  tools: Tools,
   config: NetworkConfig,
   snapshot: Snapshot,
   signal: AbortSignal,
 ): Promise<Member> {
-  const underlay = await findUnderlay(kernel, options, config, signal)
-  const addresses = requireIpv4(underlay)
-  log.info(
-    `underlay: ${underlay.link.name}, sending from ${formatIpv4(addresses.local)}, announced as ${formatIpv4(addresses.public)}`,
+  const { options, kernel, registry, log } = tools
+  const underlay = await findUnderlay(tools, config, signal)
+  const publicIp = underlay.ipv4?.public ?? underlay.ipv6?.public
+  if (publicIp === undefined) throw new OverlayError('no-underlay', 'the underlay has no address')
+  const halves = await planHalves(kernel, config, underlay, snapshot, publicIp, signal)
+  // Before the lease, so that a device that cannot be made leaves nothing in etcd.
+  for (const { link } of halves) await ensureLink(kernel, link, log, signal)
+
+  const value = leaseValue(config, underlay, halves)
+  const previous = await readPreviousSubnets(options['subnet-file'])
+  for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
+  const lease = await acquireLease(registry, snapshot, { config, publicIp, previous, value }, log, signal)
+  const stale = await findStaleLinks(kernel, config, signal)
+  const overlays = halves.map((half, i) =>
+    makeOverlay(tools, config, half, lease, succeeded(stale, half.family, i === 0, familiesOf(config))),
   )
-  if (config.backend.directRouting) {
-    log.warn(
-      'config: DirectRouting is not carried out by this version: peers in our own subnet are reached by VXLAN too',
+  for (const { peers, reconciler } of overlays) {
+    // Before the first dump, so that what changes after it is not missed.
+    kernel.onChange((change) => reconciler.kernelChanged(change))
+    reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
+  }
+  // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
+  if (options['ip-forward']) await enableForwarding(overlays, log)
+  const firewall = await planFirewall(tools, config, overlays)
+  // Side by side: an iptables that hangs holds up no route.
+  await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
+  const every = renewInterval(options['subnet-lease-renew-margin'])
+  const keeper = new LeaseKeeper(registry, lease, value, log, every)
+  return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
+}
+
+async function enableForwarding(overlays: readonly Overlay[], log: Logger): Promise<void> {
+  const has = (family: Family): boolean => overlays.some((overlay) => overlay.family === family)
+  const changed = [
+    has('IPv4') && (await enableIpForward()) && 'IPv4',
+    has('IPv6') && (await enableIpv6Forward()) && 'IPv6',
+  ].filter((family) => family !== false)
+  if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
+}
+
+async function planFirewall(
+  { options, log }: Tools,
+  config: NetworkConfig,
+  overlays: readonly Overlay[],
+): Promise<FirewallKeeper> {
+  const mode = config.nftables ? 'nftables' : 'iptables'
+  if (mode === 'iptables') {
+    const families = overlays.map(({ family }) => family)
+    const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
+    if (problem !== undefined) log.warn(`firewall: ${problem}`)
+  }
+  const request = {
+    mode,
+    networks: overlays.map(({ network, subnet, link }) => ({ network, subnet, link: link.name })),
+    links: FAMILIES.map((family) => linkName(family, config.backend.vni)),
+    ipMasq: options['ip-masq'],
+    fullyRandom: !options['ip-masq-fully-random-disable'],
+    forwardRules: options['iptables-forward-rules'],
+    docker: (await findProgram('dockerd')) !== undefined,
+  } as const
+  return new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
+}
+
+/** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
+const LEAST_IPV6_MTU = 1280
+
+async function planHalves(
+  kernel: Kernel,
+  config: NetworkConfig,
+  underlay: Underlay,
+  snapshot: Snapshot,
+  publicIp: IpAddress,
+  signal: AbortSignal,
+): Promise<Half[]> {
+  if (config.ipv6 !== undefined && linkMtu(config, underlay, 'IPv6') < LEAST_IPV6_MTU) {
+    throw new ConfigError(
+      `an IPv6 overlay needs ${LEAST_IPV6_MTU} bytes, and ${linkMtu(config, underlay, 'IPv6')} are left on ${underlay.link.name}`,
+      'raise the MTU of the interface or Backend.MTU to 1350 or more',
     )
   }
-
-  const device = await kernel.link(linkName(config), signal)
-  const isOurs = (lease: Lease): boolean => lease.value.publicIp === addresses.public
-  const mac = chooseMac(
-    { device: device?.mac, lease: snapshot.leases.find(isOurs)?.value.vtep?.mac },
-    snapshot.leases.filter((lease) => !isOurs(lease)).map((lease) => lease.value),
-    () => randomMac(randomBytes(6)),
-  )
-  const link = desiredLink(config, underlay, mac)
-  // Before the lease, so that a device that cannot be made leaves nothing in etcd.
-  await ensureLink(kernel, link, log, signal)
-  const value: LeaseValue = {
-    publicIp: addresses.public,
-    publicIpv6: undefined,
-    backendType: 'vxlan',
-    vtep: { vni: config.backend.vni, mac },
-    vtep6: undefined,
+  const isOurs = (lease: Lease): boolean => isLeaseOf(lease, publicIp)
+  const own = snapshot.leases.find(isOurs)
+  const others = snapshot.leases.filter((lease) => !isOurs(lease)).map((lease) => lease.value)
+  const halves: Half[] = []
+  for (const range of subnetRanges(config)) {
+    const address = typeof range.network.address === 'number' ? underlay.ipv4 : underlay.ipv6
+    const family = familyOf(range.network.address)
+    if (address === undefined) {
+      throw new OverlayError('no-underlay', `interface ${underlay.link.name} has no ${family} address`)
+    }
+    const device = await kernel.link(linkName(family, config.backend.vni), signal)
+    const lease = own && leaseHalf(own, family)?.vtep?.mac
+    const mac = chooseMac({ device: device?.mac, lease }, others, () => randomMac(randomBytes(6)))
+    halves.push({ family, range, address, link: desiredLink(config, underlay, address.local, mac) })
   }
-  const previous = await readPreviousSubnet(options['subnet-file'])
-  if (previous.problem !== undefined) log.warn(`subnet file: ${previous.problem}`)
-  const lease = await acquireLease(
-    registry,
-    snapshot,
-    { config, publicIp: addresses.public, previous: previous.subnet, value },
-    log,
-    signal,
+  return halves
+}
+
+function leaseValue(config: NetworkConfig, underlay: Underlay, halves: readonly Half[]): LeaseValue {
+  const vtep = (wanted: Family): Vtep | undefined => {
+    const half = halves.find(({ family }) => family === wanted)
+    return half && { vni: config.backend.vni, mac: half.link.mac }
+  }
+  return {
+    publicIp: underlay.ipv4?.public ?? ipv4(0),
+    publicIpv6: underlay.ipv6?.public,
+    backendType: 'vxlan',
+    vtep: vtep('IPv4'),
+    vtep6: vtep('IPv6'),
+  }
+}
+
+async function findStaleLinks(
+  kernel: Kernel,
+  config: NetworkConfig,
+  signal: AbortSignal,
+): Promise<readonly StaleLink[]> {
+  const { links, addresses } = await kernel.hostNetwork({}, signal)
+  return staleLinks(config, links, addresses)
+}
+
+/** The devices that one family's device succeeds; those of a family that is no more fall to the first. */
+function succeeded(
+  stale: readonly StaleLink[],
+  family: Family,
+  isFirst: boolean,
+  families: readonly Family[],
+): ObservedLink[] {
+  return stale
+    .filter((each) => each.family === family || (isFirst && !families.includes(each.family)))
+    .map(({ link }) => link)
+}
+
+function makeOverlay(
+  { options, kernel, log }: Tools,
+  config: NetworkConfig,
+  { family, range, address, link }: Half,
+  lease: Lease,
+  stale: readonly ObservedLink[],
+): Overlay {
+  const subnet = leaseHalf(lease, family)?.subnet
+  if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
+  const peers = new PeerTable(
+    { range, vni: config.backend.vni },
+    { key: lease.key, subnet, publicIp: address.public, mac: link.mac },
   )
-  const subnet = lease.subnet.ipv4
-  const peers = new PeerTable(config, { key: lease.key, subnet, publicIp: addresses.public, mac })
-  const reconciler = new Reconciler(kernel, { link, network: config.network, subnet, peers }, log)
-  // Before the first dump, so that what changes after it is not missed.
-  kernel.onChange((change) => reconciler.kernelChanged(change))
-  reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
-  // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
-  if (options['ip-forward']) await enableIpForward()
-  const firewall = await FirewallKeeper.forDocker(link.name, dockerRules(link.name, config.network), log)
-  // Side by side: an iptables that hangs holds up no route.
-  await Promise.all([firewall?.look(signal), reconciler.syncAll(signal)])
-  const keeper = new LeaseKeeper(
-    registry,
-    lease,
-    value,
-    log,
-    renewInterval(options['subnet-lease-renew-margin']),
-  )
-  return new Member(
-    { config, configText: snapshot.config, underlay, keeper, peers, reconciler, firewall },
-    log,
-  )
+  const target = {
+    link,
+    network: range.network,
+    subnet,
+    peers,
+    directRouting: config.backend.directRouting,
+    blackhole: options['ip-blackhole-route'],
+    stale,
+  }
+  return {
+    family,
+    network: range.network,
+    subnet,
+    link,
+    peers,
+    reconciler: new Reconciler(kernel, target, log),
+  }
 }
 
 /**
@@ -110,8 +227,7 @@ export async function joinNetwork(
  * @throws {ConfigError}
  */
 async function findUnderlay(
-  kernel: Kernel,
-  options: Options,
+  { options, kernel, log }: Tools,
   config: NetworkConfig,
   signal: AbortSignal,
 ): Promise<Underlay> {
@@ -126,13 +242,19 @@ async function findUnderlay(
       publicIp: options['public-ip'],
       publicIpv6: options['public-ipv6'],
     },
-    { ipv4: true, ipv6: false },
+    { ipv4: config.ipv4 !== undefined, ipv6: config.ipv6 !== undefined },
   )
   if (!options['allow-network-overlap']) {
-    checkUnderlayOutside([config.network], underlay, {
+    const networks = subnetRanges(config).map(({ network }) => network)
+    checkUnderlayOutside(networks, underlay, {
       etcd: endpointAddresses(options['etcd-endpoints']),
       gateways: host.defaultRoutes.flatMap(({ gateway }) => gateway ?? []),
     })
   }
+  const addresses = [underlay.ipv4, underlay.ipv6].filter((address) => address !== undefined)
+  const described = addresses.map(
+    ({ local, public: announced }) => `sending from ${formatIp(local)}, announced as ${formatIp(announced)}`,
+  )
+  log.info(`underlay: ${underlay.link.name}, ${described.join('; ')}`)
   return underlay
 }

@@ -5,14 +5,15 @@
 import { performance } from 'node:perf_hooks'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatMac, formatPrefix } from '../model/address'
+import { formatIp, formatMac } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import {
+  formatLeaseSubnet,
+  isReservation,
   LEASE_TTL_SECONDS,
   type Lease,
   type LeaseValue,
-  NO_ETCD_LEASE,
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
@@ -64,15 +65,17 @@ export class LeaseKeeper {
   /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
   get expiresInSeconds(): number | undefined {
     if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined
+    if (isReservation(this.#state.lease)) return undefined
     return Math.max(0, Math.round((this.#expiresAt - performance.now()) / 1000))
   }
 
   /** Takes in what etcd has under our key now; `undefined` for nothing. */
   observe(found: Lease | UnreadableLease | undefined): void {
-    const before = this.#state.kind
+    const before = this.#state
     this.#state = this.#judge(found)
-    if (this.#state.kind === before) return
-    const subnet = formatPrefix(this.own.subnet.ipv4)
+    this.#noteBinding(before)
+    if (this.#state.kind === before.kind) return
+    const subnet = formatLeaseSubnet(this.own.subnet)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
     else if (this.#state.kind === 'lost') {
       this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)
@@ -104,14 +107,27 @@ export class LeaseKeeper {
     }
   }
 
+  /** A key that someone bound anew, as flannel's renewal does, is kept alive from now on; one that was reserved needs it no more. */
+  #noteBinding(before: LeaseState): void {
+    if (this.#state.kind !== 'held' || before.kind !== 'held') return
+    if (this.#state.lease.etcdLease === before.lease.etcdLease) return
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    const what = isReservation(this.#state.lease) ? 'is reserved for this host' : 'has another etcd lease'
+    this.log.info(`lease: ${subnet} ${what} now`)
+    this.#expiresAt = undefined
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+  }
+
   #judge(found: Lease | UnreadableLease | undefined): LeaseState {
     if (found === undefined) return { kind: 'lost' }
     if (!('value' in found)) {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
     if (sameLeaseValue(found.value, this.value)) return { kind: 'held', lease: found }
-    const { publicIp, vtep } = found.value
-    const owner = `PublicIP ${formatIpv4(publicIp)} with MAC ${vtep === undefined ? 'unknown' : formatMac(vtep.mac)}`
+    const { publicIp, publicIpv6, vtep, vtep6 } = found.value
+    const mac = (vtep ?? vtep6)?.mac
+    const owner = `${formatIp(publicIp || (publicIpv6 ?? publicIp))} with MAC ${mac === undefined ? 'unknown' : formatMac(mac)}`
     return { kind: 'conflict', reason: `${found.key} now names ${owner}` }
   }
 
@@ -122,7 +138,7 @@ export class LeaseKeeper {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)
     }
-    if (this.#state.kind !== 'held' || this.#state.lease.etcdLease === NO_ETCD_LEASE) {
+    if (this.#state.kind !== 'held' || isReservation(this.#state.lease)) {
       this.#expiresAt = undefined
       return
     }

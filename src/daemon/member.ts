@@ -1,15 +1,14 @@
 /** This host as part of the network: what it consists of, and how it takes in what etcd tells. */
 import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
-import { formatIpv4, formatMac, formatPrefix } from '../model/address'
-import type { Lease, Revision, UnreadableLease } from '../model/lease'
+import { formatIp, formatMac, formatPrefix } from '../model/address'
+import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import { linkName } from '../plan/desired'
-import type { PeerChange, PeerTable } from '../plan/peer-table'
+import type { PeerChange } from '../plan/peer-table'
 import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { LeaseKeeper } from './lease-keeper'
 import type { Logger } from './logger'
-import type { Reconciler } from './reconciler'
+import { convergenceOf, type Overlay } from './overlay'
 
 export interface MemberParts {
   readonly config: NetworkConfig
@@ -17,10 +16,9 @@ export interface MemberParts {
   readonly configText: string | undefined
   readonly underlay: Underlay
   readonly keeper: LeaseKeeper
-  readonly peers: PeerTable
-  readonly reconciler: Reconciler
-  /** Only on hosts with Docker. */
-  readonly firewall: FirewallKeeper | undefined
+  /** One for each family of the network. */
+  readonly overlays: readonly Overlay[]
+  readonly firewall: FirewallKeeper
 }
 
 /** Lines about rejected leases at once: a log that is flooded says nothing, and `overlayctl status` lists them all. */
@@ -43,80 +41,102 @@ export class Member {
 
   /** Takes in what etcd tells. */
   take(update: RegistryUpdate): void {
-    const { keeper, peers } = this.parts
+    const { keeper, overlays } = this.parts
     if (update.kind === 'lost') return
     if (update.kind === 'events') {
-      const changes = update.events.flatMap((event) => this.#takeEvent(event))
-      this.#peersChanged(changes, update.revision)
+      for (const event of update.events) this.#takeOwn(event)
+      for (const overlay of overlays) {
+        const changes = update.events.flatMap((event) => this.#takePeer(overlay, event))
+        this.#peersChanged(overlay, changes, update.revision)
+      }
       return
     }
     const { leases, unreadable, config, revision } = update.snapshot
     this.#noteConfig(config)
     const listed: (Lease | UnreadableLease)[] = [...leases, ...unreadable]
     keeper.observe(listed.find((lease) => lease.key === keeper.own.key))
-    this.#peersChanged(peers.reset(leases, unreadable), revision)
+    for (const overlay of overlays) {
+      this.#peersChanged(overlay, overlay.peers.reset(leases, unreadable), revision)
+    }
   }
 
   /** Why other hosts may not reach this one; `undefined` when they should. */
   get unready(): string | undefined {
-    const { keeper, reconciler, firewall } = this.parts
-    const { converged, failing } = reconciler.convergence
+    const { keeper, overlays, firewall } = this.parts
+    const { converged, failing } = convergenceOf(overlays)
     const troubles = [
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       // Single peers that the kernel refuses must not take this host out of service.
       !converged && failing === 0 && 'kernel not converged',
-      firewall?.problem !== undefined && 'firewall rules missing',
+      firewall.problem !== undefined && 'firewall rules missing',
     ].filter((trouble) => trouble !== false)
     return troubles.length === 0 ? undefined : troubles.join(', ')
   }
 
   /** The host in one line: `10.5.12.0/24 on flannel.1, 3 peers, healthy`. */
   summary(followsEtcd: boolean): string {
-    const { keeper, peers, reconciler, config, firewall } = this.parts
+    const { keeper, overlays, firewall } = this.parts
     const troubles = [
       !followsEtcd && 'etcd away',
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
-      !reconciler.convergence.converged && 'kernel not converged',
-      firewall?.problem !== undefined && 'firewall rules missing',
+      !convergenceOf(overlays).converged && 'kernel not converged',
+      firewall.problem !== undefined && 'firewall rules missing',
       this.#configProblem !== undefined && 'config changed',
     ].filter((trouble) => trouble !== false)
-    const subnet = formatPrefix(keeper.own.subnet.ipv4)
-    return `${subnet} on ${linkName(config)}, ${peers.size} peers, ${troubles.join(', ') || 'healthy'}`
+    return `${this.headline}, ${troubles.join(', ') || 'healthy'}`
   }
 
-  #takeEvent(event: RegistryEvent): PeerChange[] {
-    const { keeper, peers } = this.parts
+  /** What it is: `10.5.12.0/24 on flannel.1, 3 peers`. */
+  get headline(): string {
+    const { keeper, overlays } = this.parts
+    const links = overlays.map(({ link }) => link.name).join(' and ')
+    const peers = Math.max(...overlays.map((overlay) => overlay.peers.size))
+    return `${formatLeaseSubnet(keeper.own.subnet)} on ${links}, ${peers} peers`
+  }
+
+  /** Takes in what concerns this host. */
+  #takeOwn(event: RegistryEvent): void {
+    const { keeper } = this.parts
     switch (event.kind) {
       case 'config':
         this.#noteConfig(event.text)
-        return []
+        break
       case 'removed':
         if (event.key === keeper.own.key) keeper.observe(undefined)
-        return peers.remove(event.key)
-      case 'unreadable':
+        break
+      default:
         if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
-        peers.putUnreadable(event.lease)
-        this.#logIfRejected(event.lease.key)
+    }
+  }
+
+  #takePeer(overlay: Overlay, event: RegistryEvent): PeerChange[] {
+    switch (event.kind) {
+      case 'config':
+        return []
+      case 'removed':
+        return overlay.peers.remove(event.key)
+      case 'unreadable':
+        overlay.peers.putUnreadable(event.lease)
+        this.#logIfRejected(overlay, event.lease.key)
         return []
       case 'lease': {
-        if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
-        const changes = peers.put(event.lease)
-        this.#logIfRejected(event.lease.key)
+        const changes = overlay.peers.put(event.lease)
+        this.#logIfRejected(overlay, event.lease.key)
         return changes
       }
     }
   }
 
-  #peersChanged(changes: readonly PeerChange[], revision: Revision): void {
+  #peersChanged(overlay: Overlay, changes: readonly PeerChange[], revision: Revision): void {
     for (const { before, after } of changes) {
       const peer = after ?? before
       if (peer === undefined) continue
       const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
       const subnet = formatPrefix(peer.subnet)
-      this.log.debug(`peer ${what}: ${subnet} at ${formatIpv4(peer.publicIp)} with ${formatMac(peer.mac)}`)
+      this.log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
     }
     if (changes.length > 0) this.log.info(summarize(changes))
-    this.parts.reconciler.peersChanged(changes, revision)
+    overlay.reconciler.peersChanged(changes, revision)
   }
 
   /** A config that changes or goes while we run takes effect at the next start; until then what runs goes on. */
@@ -130,14 +150,17 @@ export class Member {
     this.#configProblem = problem
   }
 
-  #logIfRejected(key: string): void {
-    const reason = this.parts.peers.reasonAgainst(key)
+  #logIfRejected(overlay: Overlay, key: string): void {
+    const reason = overlay.peers.reasonAgainst(key)
     if (reason !== undefined) this.log.warn(`peer rejected: ${key}: ${reason}`)
   }
 
   #logAllRejected(): void {
-    const rejected = [...this.parts.peers.rejected()]
-    for (const { key } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logIfRejected(key)
+    const { overlays } = this.parts
+    const rejected = overlays.flatMap((overlay) =>
+      [...overlay.peers.rejected()].map(({ key }) => ({ overlay, key })),
+    )
+    for (const { overlay, key } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logIfRejected(overlay, key)
     const more = rejected.length - MOST_REJECTED_LINES
     if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }
@@ -155,6 +178,6 @@ function summarize(changes: readonly PeerChange[]): string {
   ]
   const [only] = changes
   const one = changes.length === 1 ? (only?.after ?? only?.before) : undefined
-  const detail = one === undefined ? '' : `: ${formatPrefix(one.subnet)} at ${formatIpv4(one.publicIp)}`
+  const detail = one === undefined ? '' : `: ${formatPrefix(one.subnet)} at ${formatIp(one.publicIp)}`
   return `peers: ${parts.filter(Boolean).join(', ')}${detail}`
 }

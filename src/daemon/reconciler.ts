@@ -4,14 +4,21 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
-import type { Ipv4Prefix } from '../model/address'
+import { type Family, familyOf, formatPrefix, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeOperation } from '../model/describe-operation'
 import { describeError } from '../model/errors'
-import type { LinkSpec, ObjectOperation, ObservedLink } from '../model/kernel'
+import {
+  type KernelObjects,
+  type LinkSpec,
+  type ObjectOperation,
+  type ObservedLink,
+  routeKey,
+} from '../model/kernel'
 import type { Peer, Revision } from '../model/lease'
-import { desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
+import { blackholeRoute, desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
 import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
+import { directLinkFinder } from '../plan/direct'
 import type { PeerChange, PeerTable } from '../plan/peer-table'
 import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
 import { applyLinkOperations, ensureLink } from './ensure-link'
@@ -19,12 +26,18 @@ import type { Logger } from './logger'
 import { Retries } from './retries'
 import { Waker } from './waker'
 
-/** What the device should be and carry. */
+/** What the device of one family should be and carry. */
 export interface Target {
   readonly link: LinkSpec
-  readonly network: Ipv4Prefix
-  readonly subnet: Ipv4Prefix
+  readonly network: Prefix
+  readonly subnet: Prefix
   readonly peers: PeerTable
+  /** Whether peers that are reached without a gateway are routed past the device. */
+  readonly directRouting: boolean
+  /** Whether packets to containers of ours that do not exist are swallowed. */
+  readonly blackhole: boolean
+  /** Devices that ours succeeds: removed when it carries what they carried. */
+  readonly stale: readonly ObservedLink[]
 }
 
 /** How the reconciler stands, for status. */
@@ -51,9 +64,20 @@ const OVERRUN_CHECK = 5_000
 export class Reconciler {
   readonly #waker = new Waker()
   readonly #retries = new Retries()
+  readonly #family: Family
   readonly #style: RouteStyle
+  #stale: readonly ObservedLink[]
   #link: ObservedLink | undefined
-  #memory: ObjectMemory = remember(desiredObjects([], 'gateway'))
+  #watched: number | undefined
+  #directLink: (publicIp: IpAddress) => number | undefined = () => undefined
+  /** Whether routes of ours that are not on the device may be there. */
+  #looksElsewhere = true
+  #memory: ObjectMemory = remember({
+    neighbours: new Map(),
+    fdb: new Map(),
+    nexthops: new Map(),
+    routes: new Map(),
+  })
   #scope: Scope = emptyScope()
   /** When the next pass over everything is due. */
   #fullDue = 0
@@ -71,7 +95,10 @@ export class Reconciler {
     private readonly log: Logger,
     private readonly random: () => number = Math.random,
   ) {
-    this.#style = kernel.nexthopObjects ? 'nexthop' : 'gateway'
+    this.#family = familyOf(target.subnet.address)
+    this.#style = kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
+    this.#stale = target.stale
+    if (target.directRouting) kernel.watchAllRoutes()
   }
 
   /** Takes in which peers changed; they are applied in the next pass. */
@@ -102,10 +129,12 @@ export class Reconciler {
     const link = await this.#ensureDevice(signal)
     this.#scope = emptyScope()
     const revision = this.#wantedRevision
-    const desired = desiredObjects(this.target.peers.peers(), this.#style)
-    this.#memory = remember(await this.kernel.observe(link.index, signal))
+    await this.#findDirectLinks(link, signal)
+    const desired = this.#desired(this.target.peers.peers())
+    this.#memory = remember(await this.#observe(link, signal))
     const changes = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
     await this.#apply(link, changes, signal)
+    await this.#removeStale(signal)
     this.#settled(revision)
     const took = performance.now() - started
     const spacing = Math.min(SPACING.most, Math.max(SPACING.least, SPACING.factor * took))
@@ -113,7 +142,7 @@ export class Reconciler {
     // What was notified meanwhile, our own work on the device among it, may wait that long too.
     this.#fullDue = Math.max(this.#fullDue, this.#fullEarliest)
     this.log.debug(
-      `kernel: compared everything: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
+      `kernel: compared everything of ${formatPrefix(this.target.network)}: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
     )
   }
 
@@ -209,19 +238,56 @@ export class Reconciler {
     const scope = this.#scope
     this.#scope = emptyScope()
     this.#retries.addDue(scope, now)
-    const wanted = desiredObjects(peersIn(scope, this.target.peers), this.#style)
+    const wanted = this.#desired(peersIn(scope, this.target.peers))
     const changes = diffObjects(restrict(wanted, scope), restrict(this.#memory, scope))
     await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
     this.#settled(revision)
+  }
+
+  #desired(peers: Iterable<Peer>): KernelObjects {
+    const objects = desiredObjects(peers, { style: this.#style, directLink: this.#directLink })
+    const { subnet, blackhole } = this.target
+    if (!blackhole) return objects
+    return { ...objects, routes: new Map([...objects.routes, [routeKey(subnet), [blackholeRoute(subnet)]]]) }
+  }
+
+  async #observe(link: ObservedLink, signal: AbortSignal): Promise<KernelObjects> {
+    const { network, directRouting, blackhole } = this.target
+    const elsewhere = {
+      network: this.#looksElsewhere ? network : undefined,
+      links: this.#stale.map(({ index }) => index),
+    }
+    const observed = await this.kernel.observe(this.#family, link.index, elsewhere, signal)
+    // With both switched off only an earlier run of ours can have left some.
+    this.#looksElsewhere = directRouting || blackhole
+    return observed
+  }
+
+  async #findDirectLinks(link: ObservedLink, signal: AbortSignal): Promise<void> {
+    if (!this.target.directRouting) return
+    const routes = await this.kernel.underlayRoutes(this.#family, signal)
+    const ours = new Set([link, ...this.#stale].map(({ index }) => index))
+    this.#directLink = directLinkFinder(
+      routes.filter(({ linkIndex }) => linkIndex === undefined || !ours.has(linkIndex)),
+    )
+  }
+
+  async #removeStale(signal: AbortSignal): Promise<void> {
+    for (const { index, name } of this.#stale) {
+      await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
+    }
+    this.#stale = []
   }
 
   /** Makes the device right, with its address and up. */
   async #ensureDevice(signal: AbortSignal): Promise<ObservedLink> {
     const { subnet, network, link: desired } = this.target
     const { link, operations } = await ensureLink(this.kernel, desired, this.log, signal)
+    if (this.#watched !== undefined && this.#watched !== link.index) this.kernel.unwatchLink(this.#watched)
+    this.#watched = link.index
     this.#link = link
     this.kernel.watchLink(link.index)
-    const addresses = await this.kernel.linkAddresses(link.index, signal)
+    const addresses = await this.kernel.linkAddresses(this.#family, link.index, signal)
     const corrections = diffAddresses(desiredAddress(subnet), network, link, addresses)
     await applyLinkOperations(this.kernel, corrections, this.log, signal)
     if (corrections.length > 0) this.#link = (await this.kernel.link(link.name, signal)) ?? link
@@ -256,6 +322,7 @@ export class Reconciler {
   #concerns(change: KernelChange): boolean {
     if (change.kind === 'overrun') return true
     if (change.linkIndex === undefined || this.#link === undefined) return true
+    if (change.kind === 'route' && this.target.directRouting) return true
     return change.linkIndex === this.#link.index
   }
 }

@@ -1,13 +1,14 @@
 /** Makes the status document from what the daemon knows. */
 import type { Registry } from '../etcd/registry'
-import { formatIpv4, formatMac, formatPrefix } from '../model/address'
+import { type Family, formatIp, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
-import { NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
+import type { ObservedLink } from '../model/kernel'
+import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import { requireIpv4 } from '../plan/underlay'
 import type { MemberParts } from './member'
 import type { Options } from './options'
-import { type PeerStatus, STATUS_SCHEMA, type Status } from './status'
+import { convergenceOf, type Overlay } from './overlay'
+import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
 /** What the daemon shows of itself. */
 export interface DaemonView {
@@ -42,11 +43,11 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
     ...(member !== undefined && {
       network: reportNetwork(member.config, view.options['etcd-prefix']),
       ...reportLease(member),
-      ...reportDevice(member),
+      ...reportDevices(member),
     }),
     etcd,
     convergence: reportConvergence(member),
-    peers: member === undefined ? [] : reportPeers(member),
+    peers: member === undefined ? [] : member.overlays.flatMap(reportPeers),
   }
 }
 
@@ -54,8 +55,14 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
 export function reportNetwork(config: NetworkConfig, etcdPrefix: string): NonNullable<Status['network']> {
   return {
     etcdPrefix,
-    network: formatPrefix(config.network),
-    subnetLength: config.subnetLength,
+    ...(config.ipv4 !== undefined && {
+      network: formatPrefix(config.ipv4.network),
+      subnetLength: config.ipv4.subnetLength,
+    }),
+    ...(config.ipv6 !== undefined && {
+      ipv6Network: formatPrefix(config.ipv6.network),
+      ipv6SubnetLength: config.ipv6.subnetLength,
+    }),
     backend: 'vxlan',
     vni: config.backend.vni,
     ...(config.backend.port !== undefined && { port: config.backend.port }),
@@ -64,6 +71,17 @@ export function reportNetwork(config: NetworkConfig, etcdPrefix: string): NonNul
 
 /** An etcd lease id as etcdctl shows it. */
 export const formatEtcdLease = (id: string): string => BigInt(id).toString(16)
+
+/** What a lease says, of the families it has. */
+export function reportSubnets({ subnet: { ipv4, ipv6 }, value }: Lease) {
+  return {
+    ...(ipv4 !== undefined && { subnet: formatPrefix(ipv4), publicIp: formatIp(value.publicIp) }),
+    ...(ipv6 !== undefined && {
+      ipv6Subnet: formatPrefix(ipv6),
+      ...(value.publicIpv6 !== undefined && { publicIpv6: formatIp(value.publicIpv6) }),
+    }),
+  }
+}
 
 /** What the key of a rejected lease says of it. */
 export function reportRejected({ key, reason }: RejectedLease): PeerStatus {
@@ -88,8 +106,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
-      subnet: formatPrefix(own.subnet.ipv4),
-      publicIp: formatIpv4(own.value.publicIp),
+      ...reportSubnets(own),
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
@@ -97,25 +114,27 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
   }
 }
 
-function reportDevice({ reconciler, underlay }: MemberParts): { device?: NonNullable<Status['device']> } {
-  const { link } = reconciler
-  if (link === undefined) return {}
-  return {
-    device: {
-      name: link.name,
-      index: link.index,
-      mac: formatMac(link.mac),
-      mtu: link.mtu,
-      local: formatIpv4(requireIpv4(underlay).local),
-      underlay: underlay.link.name,
-      up: link.up,
-    },
+function reportDevices({ overlays, underlay }: MemberParts): Pick<Status, 'device' | 'ipv6Device'> {
+  const device = (family: Family): DeviceStatus | undefined => {
+    const overlay = overlays.find((each) => each.family === family)
+    const link = overlay?.reconciler.link
+    return (
+      link && { ...reportDevice(link), local: formatIp(overlay.link.local), underlay: underlay.link.name }
+    )
   }
+  const [ipv4, ipv6] = [device('IPv4'), device('IPv6')]
+  return { ...(ipv4 !== undefined && { device: ipv4 }), ...(ipv6 !== undefined && { ipv6Device: ipv6 }) }
+}
+
+/** A device as the kernel has it. */
+export function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink): DeviceStatus {
+  const local = vxlan?.local
+  return { name, index, mac: formatMac(mac), mtu, up, ...(local !== undefined && { local: formatIp(local) }) }
 }
 
 function reportConvergence(member: MemberParts | undefined): Status['convergence'] {
   if (member === undefined) return { converged: false, failing: 0, operations: 0 }
-  const { converged, revision, failing, operations, lastSync, lastError } = member.reconciler.convergence
+  const { converged, revision, failing, operations, lastSync, lastError } = convergenceOf(member.overlays)
   return {
     converged,
     ...(revision !== undefined && { revision: revision.toString() }),
@@ -126,7 +145,7 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
-function reportPeers({ peers, reconciler }: MemberParts): PeerStatus[] {
+function reportPeers({ peers, reconciler }: Overlay): PeerStatus[] {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
   const good = [...peers.peers()].map((peer): PeerStatus => {
@@ -135,7 +154,7 @@ function reportPeers({ peers, reconciler }: MemberParts): PeerStatus[] {
       newer === undefined ? undefined : `kept as it was last good; its newer lease is not: ${newer}`
     return {
       subnet: formatPrefix(peer.subnet),
-      publicIp: formatIpv4(peer.publicIp),
+      publicIp: formatIp(peer.publicIp),
       mac: formatMac(peer.mac),
       ...(reason !== undefined && { reason }),
       ...reconciler.peerState(peer),
@@ -153,11 +172,11 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const { state } = member.keeper
   if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
   if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
-  const { converged, failing, lastError } = member.reconciler.convergence
+  const { converged, failing, lastError } = convergenceOf(member.overlays)
   if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
   else if (!converged)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
-  if (member.firewall?.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
+  if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems
 }

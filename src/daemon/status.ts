@@ -6,6 +6,7 @@ import { z } from 'zod'
 
 export const STATUS_SCHEMA = 1
 
+/** One family's half of a lease: a host with both is there twice. */
 const peerSchema = z.object({
   subnet: z.string(),
   publicIp: z.string(),
@@ -14,6 +15,16 @@ const peerSchema = z.object({
   state: z.enum(['ok', 'pending', 'failing', 'rejected']),
   /** Why it is not `ok`, or why a newer lease of an `ok` peer is not followed. */
   reason: z.string().optional(),
+})
+
+const deviceSchema = z.object({
+  name: z.string(),
+  index: z.number(),
+  mac: z.string(),
+  mtu: z.number(),
+  local: z.string().optional(),
+  underlay: z.string().optional(),
+  up: z.boolean(),
 })
 
 export const statusSchema = z.object({
@@ -32,8 +43,11 @@ export const statusSchema = z.object({
   network: z
     .object({
       etcdPrefix: z.string(),
-      network: z.string(),
-      subnetLength: z.number(),
+      /** These two where the network has IPv4, the next two where it has IPv6. */
+      network: z.string().optional(),
+      subnetLength: z.number().optional(),
+      ipv6Network: z.string().optional(),
+      ipv6SubnetLength: z.number().optional(),
       backend: z.string(),
       vni: z.number(),
       port: z.number().optional(),
@@ -41,25 +55,18 @@ export const statusSchema = z.object({
     .optional(),
   lease: z
     .object({
-      subnet: z.string(),
-      publicIp: z.string(),
+      subnet: z.string().optional(),
+      publicIp: z.string().optional(),
+      ipv6Subnet: z.string().optional(),
+      publicIpv6: z.string().optional(),
       state: z.enum(['held', 'conflict', 'lost', 'unknown']),
       /** Hexadecimal, as etcdctl shows it; absent for a reservation. */
       etcdLease: z.string().optional(),
       expiresInSeconds: z.number().optional(),
     })
     .optional(),
-  device: z
-    .object({
-      name: z.string(),
-      index: z.number(),
-      mac: z.string(),
-      mtu: z.number(),
-      local: z.string().optional(),
-      underlay: z.string().optional(),
-      up: z.boolean(),
-    })
-    .optional(),
+  device: deviceSchema.optional(),
+  ipv6Device: deviceSchema.optional(),
   etcd: z.object({
     endpoints: z.array(z.string()),
     connected: z.boolean(),
@@ -82,4 +89,5 @@ export const statusSchema = z.object({
 })
 
 export type Status = z.infer<typeof statusSchema>
+export type DeviceStatus = z.infer<typeof deviceSchema>
 export type PeerStatus = z.infer<typeof peerSchema>

@@ -4,6 +4,7 @@
  *     <prefix>/config
  *     <prefix>/subnets/10.5.12.0-24
  *     <prefix>/subnets/10.5.62.0-24&fd00:5:0:3e::-64
+ *     <prefix>/subnets/0.0.0.0-0&fd00:5:0:3e::-64       in a network without IPv4
  */
 import { posix } from 'node:path'
 import {
@@ -11,9 +12,12 @@ import {
   formatIpv6,
   type Ipv4Prefix,
   type Ipv6Prefix,
+  ipv4,
+  isNetwork,
   networkOf,
   parseIpv4,
   parseIpv6,
+  samePrefix,
 } from '../model/address'
 import type { LeaseSubnet } from '../model/lease'
 import { EtcdError } from './errors'
@@ -57,8 +61,11 @@ export function keysUnder(prefix: string): Keys {
   }
 }
 
+/** What stands for the IPv4 half where there is none: Go's zero value. */
+const NO_IPV4: Ipv4Prefix = { address: ipv4(0), length: 0 }
+
 /** The last part of a lease's key. */
-export function formatSubnetName({ ipv4, ipv6 }: LeaseSubnet): string {
+export function formatSubnetName({ ipv4 = NO_IPV4, ipv6 }: LeaseSubnet): string {
   const name = `${formatIpv4(ipv4.address)}-${ipv4.length}`
   return ipv6 === undefined ? name : `${name}&${formatIpv6(ipv6.address)}-${ipv6.length}`
 }
@@ -74,11 +81,12 @@ export function parseSubnetName(name: string): Decoded<LeaseSubnet> {
   const match = SUBNET_NAME.exec(name)
   if (match === null) return { reason: misnamed(name) }
   const [, address4 = '', length4, address6, length6] = match
-  const ipv4 = readIpv4(address4, Number(length4))
-  if (ipv4.reason !== undefined) return ipv4
-  if (address6 === undefined) return { value: { ipv4: ipv4.value, ipv6: undefined } }
-  const ipv6 = readIpv6(address6, Number(length6))
-  return ipv6.reason === undefined ? { value: { ipv4: ipv4.value, ipv6: ipv6.value } } : ipv6
+  const half4 = readIpv4(address4, Number(length4))
+  if (half4.reason !== undefined) return half4
+  if (address6 === undefined) return { value: { ipv4: half4.value, ipv6: undefined } }
+  const half6 = readIpv6(address6, Number(length6))
+  if (half6.reason !== undefined) return half6
+  return { value: { ipv4: samePrefix(half4.value, NO_IPV4) ? undefined : half4.value, ipv6: half6.value } }
 }
 
 function misnamed(name: string): string {
@@ -106,7 +114,7 @@ function readIpv6(text: string, length: number): Decoded<Ipv6Prefix> {
   if (address === undefined) return { reason: `${text} in the key is not an IPv6 address` }
   if (length > LONGEST_IPV6)
     return { reason: `the prefix length ${length} in the key is above ${LONGEST_IPV6}` }
-  if (BigInt.asUintN(128 - length, address) !== 0n) {
+  if (!isNetwork({ address, length })) {
     return { reason: `${text} in the key is not the first address of a /${length}` }
   }
   return { value: { address, length } }

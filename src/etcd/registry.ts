@@ -3,10 +3,12 @@ import { randomBytes } from 'node:crypto'
 import type { IRequestOp, ITxnRequest, ITxnResponse } from 'etcd3'
 import {
   type EtcdLeaseId,
+  isReservation,
   LEASE_TTL_SECONDS,
   type Lease,
   type LeaseSubnet,
   type LeaseValue,
+  NO_ETCD_LEASE,
   type Revision,
   type UnreadableLease,
 } from '../model/lease'
@@ -100,6 +102,60 @@ export class Registry {
   }
 
   /**
+   * Takes a subnet if nobody has it, for good: the key is bound to no etcd lease.
+   * @returns `created` also when the same reservation is there already, most likely by a first try of ours
+   */
+  async createReservation(
+    subnet: LeaseSubnet,
+    value: LeaseValue,
+    signal: AbortSignal,
+  ): Promise<CreateResult> {
+    const key = Buffer.from(this.#keys.subnets + formatSubnetName(subnet))
+    const wanted = encodeLeaseValue(value)
+    const response = await this.#txn(
+      'create the reservation',
+      {
+        compare: [{ key, target: 'Version', result: 'Equal', version: '0' }],
+        success: [{ request_put: { key, value: Buffer.from(wanted) } }],
+        failure: [{ request_range: { key } }],
+      },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    if (found !== undefined && !(found.lease === NO_ETCD_LEASE && found.value.toString() === wanted)) {
+      return { kind: 'taken', by: decodeLease(this.#keys, found) }
+    }
+    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    return {
+      kind: 'created',
+      lease: { key: key.toString(), subnet, value, etcdLease: NO_ETCD_LEASE, modRevision },
+    }
+  }
+
+  /**
+   * Makes a lease a reservation if it is still as `current` says: the same value, bound to no etcd lease any more. The etcd lease it
+   * was bound to is given back; where that fails it ends by itself within a day.
+   */
+  async reserveLease(current: Lease, signal: AbortSignal): Promise<UpdateResult> {
+    const key = Buffer.from(current.key)
+    const value = Buffer.from(encodeLeaseValue(current.value))
+    const response = await this.#guarded(
+      'reserve the lease',
+      current,
+      { request_put: { key, value } },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    const isDone = response.succeeded || (found?.lease === NO_ETCD_LEASE && found.value.equals(value))
+    if (!isDone) {
+      return { kind: 'changed', now: found === undefined ? undefined : decodeLease(this.#keys, found) }
+    }
+    if (!isReservation(current)) await this.revoke(current.etcdLease, signal).catch(ignoreEtcdError)
+    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    return { kind: 'updated', lease: { ...current, etcdLease: NO_ETCD_LEASE, modRevision } }
+  }
+
+  /**
    * Gives our lease another value if it is still as `current` says; it stays bound to the etcd lease it has, or to none. A value
    * that says the same is not written.
    */
@@ -169,7 +225,7 @@ export class Registry {
     )
     const found = response.succeeded ? undefined : foundIn(response)
     if (found !== undefined) return decodeLease(this.#keys, found)
-    if (current.etcdLease !== '0') await this.revoke(current.etcdLease, signal)
+    if (!isReservation(current)) await this.revoke(current.etcdLease, signal)
     return undefined
   }
 
@@ -337,6 +393,10 @@ const LEASE_NOT_FOUND = 'requested lease not found'
 const LEASE_EXISTS = 'lease already exists'
 
 const GIVE_BACK_MS = 1000
+
+function ignoreEtcdError(error: unknown): void {
+  if (!(error instanceof EtcdError)) throw error
+}
 
 /** The key as the else branch of a transaction found it; undefined when it does not exist. */
 const foundIn = (response: ITxnResponse): KeyValue | undefined => response.responses[0]?.response_range.kvs[0]

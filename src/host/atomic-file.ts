@@ -1,20 +1,20 @@
 /** Files that are there as a whole or not at all. */
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 /**
  * Writes a file by a hidden temporary one beside it, fsync and rename. A new file gets mode 0644 whatever the umask, an existing one
- * keeps its mode; a missing directory is made.
+ * keeps its mode; a missing directory is made. A link is followed; a device or a pipe, such as /dev/stdout, is written as it is.
  * @throws Node's error; nothing is left behind then
  */
 export async function writeFileAtomically(path: string, text: string): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}`)
+  const existing = await stat(path).catch(() => undefined)
+  if (existing !== undefined && !existing.isFile()) return writeFile(path, text)
+  const target = await realpath(path).catch(() => path)
+  const temporary = join(dirname(target), `.${basename(target)}.${process.pid}`)
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
-    const mode = await stat(path).then(
-      (info) => info.mode & 0o777,
-      () => 0o644,
-    )
+    await mkdir(dirname(target), { recursive: true, mode: 0o755 })
+    const mode = existing === undefined ? 0o644 : existing.mode & 0o777
     const file = await open(temporary, 'w', mode)
     try {
       await file.chmod(mode)
@@ -23,7 +23,7 @@ export async function writeFileAtomically(path: string, text: string): Promise<v
     } finally {
       await file.close()
     }
-    await rename(temporary, path)
+    await rename(temporary, target)
   } catch (error) {
     await rm(temporary, { force: true })
     throw error

@@ -1,48 +1,98 @@
 /** subnet.env: how Docker and CNI learn the host's subnet (flannel: pkg/subnet/subnet.go; format in the order written here). */
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
-import { formatPrefix, type Ipv4Prefix, ipv4, networkOf, parseIpv4Prefix } from '../model/address'
+import {
+  addressAfter,
+  formatPrefix,
+  type IpAddress,
+  type Ipv4,
+  type Ipv4Prefix,
+  type Ipv6,
+  type Ipv6Prefix,
+  networkOf,
+  type Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { writeFileAtomically } from './atomic-file'
 
+/** One family's half of the file. */
+export interface SubnetOfNetwork<Address extends IpAddress> {
+  readonly network: Prefix<Address>
+  readonly subnet: Prefix<Address>
+}
+
 export interface SubnetEnv {
-  readonly network: Ipv4Prefix
-  readonly subnet: Ipv4Prefix
+  readonly ipv4?: SubnetOfNetwork<Ipv4> | undefined
+  readonly ipv6?: SubnetOfNetwork<Ipv6> | undefined
   /** Bytes. */
   readonly mtu: number
   /** Whether this daemon masquerades, so that Docker need not. */
   readonly ipMasq: boolean
 }
 
-/** The file's text. FLANNEL_SUBNET is the bridge's address: the first one after the subnet's own. */
-export function formatSubnetEnv(env: SubnetEnv): string {
-  const bridge = { address: ipv4(env.subnet.address + 1), length: env.subnet.length }
+/** What this host had before, as far as it can be read. */
+export interface PreviousSubnets {
+  readonly ipv4: Ipv4Prefix | undefined
+  readonly ipv6: Ipv6Prefix | undefined
+  /** Why a subnet is undefined although something is written; none when the file is missing. */
+  readonly problems: readonly string[]
+}
+
+/** The file's text. */
+export function formatSubnetEnv({ ipv4, ipv6, mtu, ipMasq }: SubnetEnv): string {
   return [
-    `FLANNEL_NETWORK=${formatPrefix(env.network)}`,
-    `FLANNEL_SUBNET=${formatPrefix(bridge)}`,
-    `FLANNEL_MTU=${env.mtu}`,
-    `FLANNEL_IPMASQ=${env.ipMasq}`,
+    ...formatFamily('FLANNEL', ipv4),
+    ...formatFamily('FLANNEL_IPV6', ipv6),
+    `FLANNEL_MTU=${mtu}`,
+    `FLANNEL_IPMASQ=${ipMasq}`,
     '',
   ].join('\n')
 }
 
+/** The subnet is written with the bridge's address: the first one after the subnet's own. */
+function formatFamily(name: string, family: SubnetOfNetwork<IpAddress> | undefined): string[] {
+  if (family === undefined) return []
+  const { network, subnet } = family
+  const bridge = { address: addressAfter(subnet.address, 1n), length: subnet.length }
+  return [`${name}_NETWORK=${formatPrefix(network)}`, `${name}_SUBNET=${formatPrefix(bridge)}`]
+}
+
 /**
- * Reads which subnet this host had.
- * @returns `undefined` when the file is missing or has no single readable FLANNEL_SUBNET; `problem` says which
+ * Reads which subnets this host had.
  * @throws {OverlayError} `subnet-file` when the file exists and cannot be opened
  */
-export async function readPreviousSubnet(
-  path: string,
-): Promise<{ readonly subnet: Ipv4Prefix | undefined; readonly problem: string | undefined }> {
+export async function readPreviousSubnets(path: string): Promise<PreviousSubnets> {
   const text = await readIfThere(path)
-  if (text === undefined) return { subnet: undefined, problem: undefined }
-  const value = parseEnv(text)['FLANNEL_SUBNET']
-  const prefix = value === undefined ? undefined : parseIpv4Prefix(value)
-  if (prefix === undefined) {
-    const found = value === undefined ? 'no FLANNEL_SUBNET' : `FLANNEL_SUBNET=${value.slice(0, 64)}`
-    return { subnet: undefined, problem: `${path} has ${found}, which names no subnet: ignored` }
+  if (text === undefined) return { ipv4: undefined, ipv6: undefined, problems: [] }
+  const variables = parseEnv(text)
+  const ipv4 = readFamily(variables, 'FLANNEL_SUBNET', parseIpv4Prefix)
+  const ipv6 = readFamily(variables, 'FLANNEL_IPV6_SUBNET', parseIpv6Prefix)
+  const problems = [...ipv4.problems, ...ipv6.problems]
+  if (problems.length + ipv4.found.length + ipv6.found.length === 0) problems.push('no FLANNEL_SUBNET')
+  return {
+    ipv4: ipv4.found[0],
+    ipv6: ipv6.found[0],
+    problems: problems.map((problem) => `${path} has ${problem}: ignored`),
   }
-  return { subnet: networkOf(prefix.address, prefix.length), problem: undefined }
+}
+
+/** Reads a comma list that may name one subnet: with more of them none is meant (flannel: main.go). */
+function readFamily<Address extends IpAddress>(
+  variables: Readonly<Record<string, string | undefined>>,
+  name: string,
+  parse: (text: string) => Prefix<Address> | undefined,
+): { readonly found: readonly Prefix<Address>[]; readonly problems: string[] } {
+  const value = variables[name] ?? ''
+  const shown = `${name}=${value.slice(0, 64)}`
+  const items = value === '' ? [] : value.split(',').map((item) => parse(item.trim()))
+  const found = items.filter((prefix) => prefix !== undefined)
+  if (found.length > 1) return { found: [], problems: [`${shown}, which names more than one subnet`] }
+  return {
+    found: found.map(({ address, length }) => networkOf(address, length)),
+    problems: found.length < items.length ? [`${shown}, part of which names no subnet`] : [],
+  }
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   AF_INET6,
   IFA_F_DADFAILED,
   IFA_F_DEPRECATED,
+  IFA_F_NODAD,
   IFA_F_PERMANENT,
   IFA_F_TEMPORARY,
   IFA_F_TENTATIVE,
@@ -50,11 +51,15 @@ export const listAddresses = (family: Family, linkIndex?: number): Question<Host
   },
 })
 
-/** Appends the message that gives a link an address, of global scope. */
+/**
+ * Appends the message that gives a link an address, of global scope. It is used at once: over a VXLAN device that floods nothing, nobody could
+ * be asked whether they have it too (duplicate address detection, RFC 4862).
+ */
 export function encodeAddAddress(writer: MessageWriter, index: number, { address, length }: Prefix): void {
   addressMessage.encode(writer, RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
     family: familyNumberOf(address),
     prefixLength: length,
+    flags: typeof address === 'bigint' ? IFA_F_NODAD : 0,
     scope: RT_SCOPE_UNIVERSE,
     index,
     local: address,

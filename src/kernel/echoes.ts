@@ -3,16 +3,16 @@
  * neighbour, as its own doing (port id 0). They are recognized by content: a notification that says what we last asked for is no
  * news. What someone else changes after that differs from it, and what they change back was told before.
  */
-import type { Ipv4, MacAddress } from '../model/address'
+import type { IpAddress, MacAddress } from '../model/address'
 import type { ObjectOperation } from '../model/kernel'
-import { AF_BRIDGE, AF_INET } from './netlink/constants'
+import { AF_BRIDGE, AF_INET, AF_INET6 } from './netlink/constants'
 import { neighbourMessage } from './netlink/messages'
 
 export class Echoes {
   /** link-layer address -> the destination it was last given; `undefined` while a deletion is not notified yet */
-  private readonly forwarding = new Map<MacAddress, Ipv4 | undefined>()
+  private readonly forwarding = new Map<MacAddress, IpAddress | undefined>()
   /** Neighbours whose deletion is not notified yet. */
-  private readonly deletedNeighbours = new Set<Ipv4>()
+  private readonly deletedNeighbours = new Set<IpAddress>()
 
   /** Notes what is about to be asked of the kernel. */
   expect(operations: readonly ObjectOperation[]): void {
@@ -31,10 +31,10 @@ export class Echoes {
   isEcho(view: DataView, start: number, end: number, deleted: boolean): boolean {
     // Most notifications are of neighbours that others add or refresh; those are not read further.
     const family = end > start ? view.getUint8(start) : 0
-    if (family !== AF_BRIDGE && !(family === AF_INET && deleted && this.deletedNeighbours.size > 0))
-      return false
+    const isNeighbour = family === AF_INET || family === AF_INET6
+    if (family !== AF_BRIDGE && !(isNeighbour && deleted && this.deletedNeighbours.size > 0)) return false
     const { linkAddress, destination } = neighbourMessage.decode(view, start, end)
-    if (family === AF_INET) return destination !== undefined && this.deletedNeighbours.delete(destination)
+    if (isNeighbour) return destination !== undefined && this.deletedNeighbours.delete(destination)
     return linkAddress !== undefined && this.isForwardingEcho(linkAddress, destination, deleted)
   }
 
@@ -44,13 +44,13 @@ export class Echoes {
     this.deletedNeighbours.clear()
   }
 
-  private expectDeletion(mac: MacAddress, destination: Ipv4): void {
+  private expectDeletion(mac: MacAddress, destination: IpAddress): void {
     // An old destination that is deleted after a new one was set says nothing about the new one.
     if (!this.forwarding.has(mac) || this.forwarding.get(mac) === destination)
       this.forwarding.set(mac, undefined)
   }
 
-  private isForwardingEcho(mac: MacAddress, destination: Ipv4 | undefined, deleted: boolean): boolean {
+  private isForwardingEcho(mac: MacAddress, destination: IpAddress | undefined, deleted: boolean): boolean {
     if (!this.forwarding.has(mac)) return false
     const asked = this.forwarding.get(mac)
     if (!deleted) return asked !== undefined && asked === destination

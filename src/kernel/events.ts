@@ -22,6 +22,8 @@ import {
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
   RTNLGRP_NEXTHOP,
@@ -45,7 +47,15 @@ type ChangeKind = Exclude<KernelChange['kind'], 'overrun'>
 /** Milliseconds from the first notification of a burst to the check whether some were lost. */
 const OVERRUN_CHECK_DELAY = 100
 
-const GROUPS = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_NEXTHOP]
+const GROUPS = [
+  RTNLGRP_LINK,
+  RTNLGRP_NEIGH,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_NEXTHOP,
+]
 
 interface MessageKind {
   readonly kind: ChangeKind
@@ -75,11 +85,14 @@ const MESSAGES: ReadonlyMap<number, MessageKind> = new Map<number, MessageKind>(
 
 export type ChangeListener = (change: KernelChange) => void
 
-/** What it takes to tell the changes of others on our link from all else. */
+/** What it takes to tell the changes of others on our links from all else. */
 export interface ChangeFilter {
   /** Port id of the socket we make changes through. */
   readonly ownPortId: number
-  readonly watched: number | undefined
+  /** Indexes of our links. */
+  readonly watched: ReadonlySet<number>
+  /** Whether routes on other links matter too: those decide which peers are direct. */
+  readonly allRoutes: boolean
   readonly echoes: Echoes
 }
 
@@ -94,23 +107,24 @@ export function readChanges(datagram: Uint8Array, filter: ChangeFilter, tell: Ch
     const message = MESSAGES.get(cursor.type)
     if (message === undefined) continue
     const linkIndex = linkIndexOf(cursor, message)
-    if (!matters(message.kind, linkIndex, filter.watched, cursor)) continue
+    if (!matters(message.kind, linkIndex, filter, cursor)) continue
     if (message.kind === 'neighbour' && isEcho(filter, cursor, message)) continue
     tell({ kind: message.kind, linkIndex, deleted: message.deleted })
   }
 }
 
-/** Links and addresses always do: there are few, and the underlay is among them. The rest does on our link, and in doubt. */
+/** Links and addresses always do: there are few, and the underlay is among them. The rest does on our links, and in doubt. */
 function matters(
   kind: ChangeKind,
   linkIndex: number | undefined,
-  watched: number | undefined,
+  { watched, allRoutes }: ChangeFilter,
   cursor: MessageCursor,
 ): boolean {
   if (kind === 'link' || kind === 'address') return true
-  if (linkIndex === undefined || linkIndex === watched) return true
+  if (linkIndex === undefined || watched.has(linkIndex)) return true
+  if (kind !== 'route') return false
   // A default route decides which interface is the underlay. rtm_dst_len is the second byte of struct rtmsg.
-  return kind === 'route' && cursor.end > cursor.start + 1 && cursor.view.getUint8(cursor.start + 1) === 0
+  return allRoutes || (cursor.end > cursor.start + 1 && cursor.view.getUint8(cursor.start + 1) === 0)
 }
 
 const isEcho = ({ echoes }: ChangeFilter, { view, start, end }: MessageCursor, { deleted }: MessageKind) =>
@@ -132,7 +146,8 @@ export class ChangeStream {
   private socket: NetlinkSocket | undefined
   private knownDrops = 0
   private overrunCheck: NodeJS.Timeout | undefined
-  private watched: number | undefined
+  private readonly watched = new Set<number>()
+  private allRoutes = false
   private readonly echoes = new Echoes()
 
   private constructor(
@@ -168,10 +183,21 @@ export class ChangeStream {
     return this.socket?.receiveBuffer ?? 0
   }
 
-  /** Tells neighbours, routes and nexthops of this link only; without one, those of no link. */
-  watchLink(index: number | undefined): void {
-    if (index !== this.watched) this.echoes.clear()
-    this.watched = index
+  /** Tells neighbours, routes and nexthops of this link from now on; those of links nobody watches are not told. */
+  watchLink(index: number): void {
+    if (this.watched.has(index)) return
+    this.echoes.clear()
+    this.watched.add(index)
+  }
+
+  /** Takes back {@link watchLink}. */
+  unwatchLink(index: number): void {
+    if (this.watched.delete(index)) this.echoes.clear()
+  }
+
+  /** Tells the routes of all links from now on. */
+  watchAllRoutes(): void {
+    this.allRoutes = true
   }
 
   /** Keeps the notifications of what is about to be asked of the kernel from being told. */
@@ -205,8 +231,8 @@ export class ChangeStream {
 
   private receive(datagram: Buffer): void {
     this.overrunCheck ??= setTimeout(() => this.checkAfterBurst(), OVERRUN_CHECK_DELAY).unref()
-    const { ownPortId, watched, echoes } = this
-    readChanges(datagram, { ownPortId, watched, echoes }, (change) => this.tell(change))
+    const { ownPortId, watched, allRoutes, echoes } = this
+    readChanges(datagram, { ownPortId, watched, allRoutes, echoes }, (change) => this.tell(change))
   }
 
   private checkAfterBurst(): void {

@@ -1,5 +1,5 @@
 /** The VXLAN device's forwarding entries: which underlay address a link-layer address is behind (linux/neighbour.h, family AF_BRIDGE). */
-import type { Ipv4, MacAddress } from '../model/address'
+import type { IpAddress, MacAddress } from '../model/address'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
 import {
@@ -17,7 +17,7 @@ import { neighbourMessage } from './netlink/messages'
 
 export interface ForwardingEntry {
   readonly mac: MacAddress
-  readonly destination: Ipv4
+  readonly destination: IpAddress
 }
 
 /** The permanent entries of one link that have a destination; as a dump. A MAC with two destinations is told twice. */

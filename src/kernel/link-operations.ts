@@ -1,5 +1,6 @@
 /** Carries out link operations, and turns the kernel's refusals that an operator can act on into words that say what is in the way. */
 import { constants } from 'node:os'
+import { familyOf } from '../model/address'
 import { describeOperation } from '../model/describe-operation'
 import { OverlayError } from '../model/errors'
 import type { LinkOperation, LinkSpec, ObservedLink } from '../model/kernel'
@@ -10,6 +11,7 @@ import {
   encodeDeleteLink,
   encodeLinkUp,
   findLink,
+  hasVxlanPart,
   KERNEL_VXLAN_PORT,
   listLinks,
 } from './links'
@@ -60,12 +62,16 @@ export async function readLink(
   }
 }
 
-/** The kernel refuses an MTU in a message that has VXLAN attributes (EOPNOTSUPP), so a change of both takes two. */
+/**
+ * The kernel refuses an MTU in a message that has VXLAN attributes (EOPNOTSUPP), so a change of both takes two: the MTU last, for the
+ * interface below bounds it.
+ */
 function stepsOf(operation: LinkOperation): readonly LinkOperation[] {
-  if (operation.kind !== 'change-link' || operation.learning === undefined) return [operation]
-  const { learning, ...others } = operation
+  if (operation.kind !== 'change-link' || !hasVxlanPart(operation)) return [operation]
+  const { mac, mtu, ...vxlan } = operation
   const { kind, index, name } = operation
-  return [others, { kind, index, name, learning }]
+  if (mac === undefined && mtu === undefined) return [vxlan]
+  return [vxlan, { kind, index, name, ...(mac !== undefined && { mac }), ...(mtu !== undefined && { mtu }) }]
 }
 
 const LINK_FORMAT: RequestFormat<LinkOperation> = { encode, describe: describeOperation }
@@ -133,7 +139,11 @@ async function explainExists(
   }
   const links = await dumps.dump(listLinks, signal)
   const rival = links.find(
-    ({ vxlan }) => vxlan?.vni === wanted.vni && (wanted.port === undefined || vxlan.port === wanted.port),
+    ({ vxlan }) =>
+      vxlan?.vni === wanted.vni &&
+      // The kernel allows a pair once for each family.
+      (vxlan.local === undefined || familyOf(vxlan.local) === familyOf(wanted.local)) &&
+      (wanted.port === undefined || vxlan.port === wanted.port),
   )
   if (rival?.vxlan === undefined) return undefined
   return new OverlayError(

@@ -1,5 +1,5 @@
 /** Network interfaces: finding them, and making, changing and removing our VXLAN device (linux/rtnetlink.h, linux/if_link.h). */
-import { type Ipv4, ipv4, mac } from '../model/address'
+import { type IpAddress, mac } from '../model/address'
 import type { LinkOperation, LinkSpec, ObservedLink, ObservedVxlan } from '../model/kernel'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
@@ -49,7 +49,7 @@ export function encodeCreateLink(writer: MessageWriter, link: LinkSpec): void {
       vxlan: {
         id: link.vni,
         link: link.parent,
-        local: link.local,
+        ...localAddress(link.local),
         ttl: 0,
         tos: 0,
         learning: link.learning,
@@ -74,9 +74,10 @@ export function encodeDeleteLink(writer: MessageWriter, index: number): void {
 /** Appends the message that changes a device in place; what is not named stays. */
 export function encodeChangeLink(
   writer: MessageWriter,
-  { index, mac: address, mtu, learning }: Extract<LinkOperation, { kind: 'change-link' }>,
+  { index, mac: address, mtu, ...change }: Extract<LinkOperation, { kind: 'change-link' }>,
 ): void {
-  const info = learning === undefined ? undefined : { kind: 'vxlan', vxlan: { learning } }
+  const vxlan = { learning: change.learning, link: change.parent, ...localAddress(change.local) }
+  const info = hasVxlanPart(change) ? { kind: 'vxlan', vxlan } : undefined
   linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, address, mtu, info })
 }
 
@@ -84,6 +85,17 @@ export function encodeChangeLink(
 export function encodeLinkUp(writer: MessageWriter, index: number): void {
   linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, flags: IFF_UP, change: IFF_UP })
 }
+
+/** Whether a change concerns what only VXLAN devices have. */
+export const hasVxlanPart = ({
+  learning,
+  local,
+  parent,
+}: Pick<Extract<LinkOperation, { kind: 'change-link' }>, 'learning' | 'local' | 'parent'>): boolean =>
+  learning !== undefined || local !== undefined || parent !== undefined
+
+const localAddress = (address: IpAddress | undefined) =>
+  typeof address === 'bigint' ? { local6: address } : { local: address }
 
 function decodeLink(view: DataView, start: number, end: number): ObservedLink {
   const message = linkMessage.decode(view, start, end)
@@ -103,14 +115,14 @@ function observedVxlan(vxlan: NonNullable<LinkMessage['info']>['vxlan']): Observ
   return {
     vni: vxlan.id ?? 0,
     port: vxlan.port ?? KERNEL_VXLAN_PORT,
-    local: told(vxlan.local),
+    local: told(vxlan.local) ?? told(vxlan.local6),
     parent: vxlan.link === 0 ? undefined : vxlan.link,
-    group: told(vxlan.group),
+    group: told(vxlan.group) ?? told(vxlan.group6),
     learning: vxlan.learning ?? false,
     gbp: vxlan.gbp ?? false,
     l2miss: vxlan.l2miss ?? false,
   }
 }
 
-/** 0.0.0.0 means that there is none. */
-const told = (address: Ipv4 | undefined): Ipv4 | undefined => (address === ipv4(0) ? undefined : address)
+/** The null address means that there is none. */
+const told = (address: IpAddress | undefined): IpAddress | undefined => address || undefined

@@ -1,9 +1,9 @@
-/** Permanent IPv4 neighbours: which link-layer address a peer's gateway has (linux/neighbour.h). */
-import type { Ipv4, MacAddress } from '../model/address'
+/** Permanent neighbours: which link-layer address a peer's gateway has (linux/neighbour.h). */
+import type { Family, IpAddress, MacAddress } from '../model/address'
+import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
 import {
-  AF_INET,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
@@ -15,18 +15,22 @@ import {
 import { neighbourMessage } from './netlink/messages'
 
 export interface Neighbour {
-  readonly address: Ipv4
+  readonly address: IpAddress
   readonly mac: MacAddress
 }
 
-/** The permanent neighbours on one link; as a dump. */
-export const listNeighbours = (linkIndex: number): Question<Neighbour> => ({
+/** The permanent neighbours of one family on one link; as a dump. */
+export const listNeighbours = (wanted: Family, linkIndex: number): Question<Neighbour> => ({
   attempted: 'list neighbours',
   encode: (writer) =>
-    neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, { family: AF_INET, linkFilter: linkIndex }),
+    neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, {
+      family: familyNumber(wanted),
+      linkFilter: linkIndex,
+    }),
   decode(view, start, end) {
     const { family, index, state, destination, linkAddress } = neighbourMessage.decode(view, start, end)
-    if (family !== AF_INET || index !== linkIndex || (state & NUD_PERMANENT) === 0) return undefined
+    if (family !== familyNumber(wanted) || index !== linkIndex || (state & NUD_PERMANENT) === 0)
+      return undefined
     if (destination === undefined || linkAddress === undefined) return undefined
     return { address: destination, mac: linkAddress }
   },
@@ -35,7 +39,7 @@ export const listNeighbours = (linkIndex: number): Question<Neighbour> => ({
 /** Appends the message that adds a neighbour or gives it another link-layer address. */
 export function encodeSetNeighbour(writer: MessageWriter, index: number, { address, mac }: Neighbour): void {
   neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
-    family: AF_INET,
+    family: familyNumberOf(address),
     index,
     state: NUD_PERMANENT,
     destination: address,
@@ -44,9 +48,9 @@ export function encodeSetNeighbour(writer: MessageWriter, index: number, { addre
 }
 
 /** Appends the message that removes a neighbour; ENOENT when there is none. */
-export function encodeDeleteNeighbour(writer: MessageWriter, index: number, address: Ipv4): void {
+export function encodeDeleteNeighbour(writer: MessageWriter, index: number, address: IpAddress): void {
   neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, {
-    family: AF_INET,
+    family: familyNumberOf(address),
     index,
     destination: address,
   })

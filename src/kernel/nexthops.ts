@@ -25,7 +25,7 @@ export interface Nexthop {
 }
 
 /** What stands for the gateway of a nexthop unlike ours, so that it never equals one that is wanted. */
-const NOT_OURS = ipv4(0)
+export const NOT_OURS = ipv4(0)
 
 /** The IPv4 nexthops on one link; as a dump. EOPNOTSUPP where the kernel has none. */
 export const listNexthops = (linkIndex: number): Question<Nexthop> => ({

@@ -1,11 +1,11 @@
-/** Unicast IPv4 routes of the main table (linux/rtnetlink.h). */
-import { type IpAddress, type Ipv4, ipv4 } from '../model/address'
-import type { Route, RouteTarget } from '../model/kernel'
+/** Routes of the main table (linux/rtnetlink.h). */
+import { anyAddress, type Family } from '../model/address'
+import { ROUTE_PROTOCOL, type Route, type RouteTarget, type UnderlayRoute } from '../model/kernel'
+import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
 import type { MessageOf } from './netlink/codec'
 import {
-  AF_INET,
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REPLACE,
@@ -17,6 +17,7 @@ import {
   RTM_F_CLONED,
   RTM_GETROUTE,
   RTM_NEWROUTE,
+  RTN_BLACKHOLE,
   RTN_UNICAST,
   RTNH_F_ONLINK,
   RTPROT_KERNEL,
@@ -25,28 +26,45 @@ import { routeMessage } from './netlink/messages'
 
 type RouteMessage = MessageOf<typeof routeMessage>
 
-/** The routes on one link that are not the kernel's own; as a dump. ENODEV when there is no such link. */
-export const listRoutes = (linkIndex: number): Question<Route> => ({
+/** The routes of one family on one link that are not the kernel's own; as a dump. ENODEV when there is no such link. */
+export const listRoutes = (family: Family, linkIndex: number): Question<Route> => ({
   attempted: 'list routes',
-  encode: (writer) =>
-    routeMessage.encode(writer, RTM_GETROUTE, NLM_F_REQUEST, {
-      family: AF_INET,
-      table: RT_TABLE_MAIN,
-      type: RTN_UNICAST,
-      link: linkIndex,
-    }),
+  encode: (writer) => encodeListing(writer, family, { type: RTN_UNICAST, link: linkIndex }),
   decode(view, start, end) {
     const message = routeMessage.decode(view, start, end)
-    if (!isMainUnicast(message) || message.protocol === RTPROT_KERNEL) return undefined
+    if (!isMain(message, family) || message.type !== RTN_UNICAST) return undefined
+    if (message.protocol === RTPROT_KERNEL) return undefined
     // A route over several links has no RTA_OIF; the kernel's filter let it through because our link is one of them.
     if (message.link !== undefined && message.link !== linkIndex) return undefined
-    return {
-      destination: { address: onlyIpv4(message.destination) ?? ipv4(0), length: message.destinationLength },
-      metric: message.metric ?? 0,
-      tos: message.tos,
-      protocol: message.protocol,
-      target: targetOf(message),
-    }
+    return routeOf(message, family, targetOf(message))
+  },
+})
+
+/** The routes of our protocol that lead over other links than these: to direct peers, or nowhere; as a dump. */
+export const listOwnRoutesElsewhere = (family: Family, links: readonly number[]): Question<Route> => ({
+  attempted: 'list routes of our protocol',
+  encode: (writer) => encodeListing(writer, family, { protocol: ROUTE_PROTOCOL }),
+  decode(view, start, end) {
+    const message = routeMessage.decode(view, start, end)
+    if (!isMain(message, family) || message.protocol !== ROUTE_PROTOCOL) return undefined
+    const { link, gateway, type, nexthop } = message
+    if (type === RTN_BLACKHOLE) return routeOf(message, family, { kind: 'blackhole' })
+    if (type !== RTN_UNICAST || link === undefined || links.includes(link)) return undefined
+    if (gateway === undefined || nexthop !== undefined) return undefined
+    return routeOf(message, family, { kind: 'direct', gateway, link })
+  },
+})
+
+/** The unicast routes that are not ours, in the kernel's order; as a dump. */
+export const listUnderlayRoutes = (family: Family): Question<UnderlayRoute> => ({
+  attempted: 'list routes',
+  encode: (writer) => encodeListing(writer, family, { type: RTN_UNICAST }),
+  decode(view, start, end) {
+    const message = routeMessage.decode(view, start, end)
+    if (!isMain(message, family) || message.type !== RTN_UNICAST) return undefined
+    if (message.protocol === ROUTE_PROTOCOL) return undefined
+    const { destination, metric } = routeOf(message, family, { kind: 'other' })
+    return { destination, metric, linkIndex: message.link, hasGateway: message.gateway !== undefined }
   },
 })
 
@@ -76,42 +94,59 @@ function encodeRoute(
   { destination, metric, tos, protocol, target }: Route,
   scope: number,
 ): void {
-  const gateway = target.kind === 'gateway' ? target : undefined
-  const nexthop = target.kind === 'nexthop' ? target.id : undefined
   routeMessage.encode(writer, type, flags, {
-    family: AF_INET,
+    family: familyNumberOf(destination.address),
     destinationLength: destination.length,
     tos,
     table: RT_TABLE_MAIN,
     protocol,
     scope,
-    type: RTN_UNICAST,
-    flags: gateway?.onlink === true ? RTNH_F_ONLINK : 0,
+    type: target.kind === 'blackhole' ? RTN_BLACKHOLE : RTN_UNICAST,
+    flags: target.kind === 'gateway' && target.onlink ? RTNH_F_ONLINK : 0,
     destination: destination.address,
-    gateway: gateway?.gateway,
-    // With a nexthop object the link is the object's; the kernel refuses to hear it twice.
-    link: nexthop === undefined ? index : undefined,
+    gateway: target.kind === 'gateway' || target.kind === 'direct' ? target.gateway : undefined,
+    link: linkOf(target, index),
     metric: metric === 0 ? undefined : metric,
-    nexthop,
+    nexthop: target.kind === 'nexthop' ? target.id : undefined,
   })
 }
 
-function isMainUnicast(message: RouteMessage): boolean {
+/** With a nexthop object the link is the object's; the kernel refuses to hear it twice. */
+function linkOf(target: RouteTarget, index: number): number | undefined {
+  if (target.kind === 'direct') return target.link
+  return target.kind === 'nexthop' || target.kind === 'blackhole' ? undefined : index
+}
+
+function encodeListing(
+  writer: MessageWriter,
+  family: Family,
+  filter: { readonly type?: number; readonly protocol?: number; readonly link?: number },
+): void {
+  routeMessage.encode(writer, RTM_GETROUTE, NLM_F_REQUEST, {
+    family: familyNumber(family),
+    table: RT_TABLE_MAIN,
+    ...filter,
+  })
+}
+
+function isMain(message: RouteMessage, family: Family): boolean {
   return (
-    message.family === AF_INET &&
+    message.family === familyNumber(family) &&
     (message.tableId ?? message.table) === RT_TABLE_MAIN &&
-    message.type === RTN_UNICAST &&
     (message.flags & RTM_F_CLONED) === 0
   )
+}
+
+/** A default route has no RTA_DST. */
+function routeOf(message: RouteMessage, family: Family, target: RouteTarget): Route {
+  const { destination, destinationLength, metric = 0, tos, protocol } = message
+  const address = destination ?? anyAddress(family)
+  return { destination: { address, length: destinationLength }, metric, tos, protocol, target }
 }
 
 function targetOf({ nexthop, gateway, multipath, encapsulation, flags }: RouteMessage): RouteTarget {
   if (nexthop !== undefined) return { kind: 'nexthop', id: nexthop }
   if (gateway === undefined || multipath !== undefined || encapsulation !== undefined)
     return { kind: 'other' }
-  if (typeof gateway !== 'number') return { kind: 'other' }
   return { kind: 'gateway', gateway, onlink: (flags & RTNH_F_ONLINK) !== 0 }
 }
-
-const onlyIpv4 = (address: IpAddress | undefined): Ipv4 | undefined =>
-  typeof address === 'number' ? address : undefined

@@ -1,8 +1,12 @@
 /** The network sysctls that an overlay needs, of the network namespace this process is in. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import type { BridgeNetfilter } from '../model/firewall'
 
 const IP_FORWARD = '/proc/sys/net/ipv4/ip_forward'
+const IPV6 = '/proc/sys/net/ipv6/conf'
+const IPV6_FORWARDING = `${IPV6}/all/forwarding`
+const BRIDGE = '/proc/sys/net/bridge'
 
 /**
  * Whether this host forwards IPv4 packets between its interfaces.
@@ -14,10 +18,55 @@ export async function readIpForward(): Promise<boolean> {
 
 /**
  * Lets this host forward IPv4 packets. Writes only when it does not yet: a write resets other sysctls of every interface to a router's defaults.
+ * @returns whether it had to be switched on
  * @throws {OverlayError} `sysctl`
  */
-export async function enableIpForward(): Promise<void> {
-  if (!(await readIpForward())) await writeSysctl(IP_FORWARD, '1')
+export async function enableIpForward(): Promise<boolean> {
+  if (await readIpForward()) return false
+  await writeSysctl(IP_FORWARD, '1')
+  return true
+}
+
+/**
+ * Lets this host forward IPv6 packets. A router ignores router advertisements, and the kernel drops what it learned from them: such a host would lose its
+ * own default route. So each interface that listens to them now (accept_ra 1) is first told to go on as a router (accept_ra 2). Interfaces that
+ * appear later keep the kernel's default. Written only when forwarding is off.
+ * @returns whether it had to be switched on
+ * @throws {OverlayError} `sysctl`
+ */
+export async function enableIpv6Forward(): Promise<boolean> {
+  if ((await readSysctl(IPV6_FORWARDING)) !== '0') return false
+  for (const link of await listLinks()) await keepRouterAdvertisements(link)
+  await writeSysctl(IPV6_FORWARDING, '1')
+  return true
+}
+
+/** `all` and `default` stand for other interfaces, and `default` for those to come, containers' among them. */
+async function listLinks(): Promise<string[]> {
+  const names = await readdir(IPV6)
+  return names.filter((name) => name !== 'all' && name !== 'default')
+}
+
+async function keepRouterAdvertisements(link: string): Promise<void> {
+  const path = `${IPV6}/${link}/accept_ra`
+  await unlessGone(async () => {
+    if ((await readSysctl(path)) === '1') await writeSysctl(path, '2')
+  })
+}
+
+/**
+ * Whether frames that a bridge passes on go through iptables. Without that a packet between containers of one host that Docker's or our rules
+ * concern does not meet them.
+ * @throws {OverlayError} `sysctl`
+ */
+export async function bridgeNetfilter(): Promise<BridgeNetfilter> {
+  const state = { present: false, ipv4: false, ipv6: false }
+  await unlessGone(async () => {
+    state.ipv4 = (await readSysctl(`${BRIDGE}/bridge-nf-call-iptables`)) !== '0'
+    state.ipv6 = (await readSysctl(`${BRIDGE}/bridge-nf-call-ip6tables`)) !== '0'
+    state.present = true
+  })
+  return state
 }
 
 /**
@@ -25,9 +74,14 @@ export async function enableIpForward(): Promise<void> {
  * @returns false when the link or its IPv6 half does not exist
  * @throws {OverlayError} `sysctl`
  */
-export async function ignoreRouterAdvertisements(link: string): Promise<boolean> {
+export function ignoreRouterAdvertisements(link: string): Promise<boolean> {
+  return unlessGone(() => writeSysctl(`${IPV6}/${link}/accept_ra`, '0'))
+}
+
+/** @returns false when a file it needs is not there */
+async function unlessGone(access: () => Promise<void>): Promise<boolean> {
   try {
-    await writeSysctl(`/proc/sys/net/ipv6/conf/${link}/accept_ra`, '0')
+    await access()
     return true
   } catch (error) {
     if (error instanceof OverlayError && systemErrorCode(error.cause) === 'ENOENT') return false

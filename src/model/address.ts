@@ -96,6 +96,11 @@ export const formatIp = (address: IpAddress): string =>
 
 export const familyOf = (address: IpAddress): Family => (typeof address === 'number' ? 'IPv4' : 'IPv6')
 
+export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+
+/** The null address. */
+export const anyAddress = (family: Family): IpAddress => (family === 'IPv4' ? ipv4(0) : (0n as Ipv6))
+
 /** Bits of an address: also the length of a prefix that holds a single one. */
 export const addressBits = (family: Family): 32 | 128 => (family === 'IPv4' ? 32 : 128)
 

@@ -1,4 +1,4 @@
-import { formatIpv4, formatMac, formatPrefix } from './address'
+import { formatIp, formatMac, formatPrefix } from './address'
 import type { LinkOperation, ObjectOperation, Route } from './kernel'
 
 /** An operation in words that follow "cannot": `set neighbour 10.5.2.0 to 02:..`. Different operations on objects have different words. */
@@ -17,15 +17,15 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
     case 'delete-address':
       return `delete the address ${formatPrefix(operation.address)}`
     case 'set-neighbour':
-      return `set neighbour ${formatIpv4(operation.address)} to ${formatMac(operation.mac)}`
+      return `set neighbour ${formatIp(operation.address)} to ${formatMac(operation.mac)}`
     case 'delete-neighbour':
-      return `delete neighbour ${formatIpv4(operation.address)}`
+      return `delete neighbour ${formatIp(operation.address)}`
     case 'set-fdb':
-      return `set the FDB entry of ${formatMac(operation.mac)} to ${formatIpv4(operation.destination)}`
+      return `set the FDB entry of ${formatMac(operation.mac)} to ${formatIp(operation.destination)}`
     case 'delete-fdb':
-      return `delete the FDB entry of ${formatMac(operation.mac)} to ${formatIpv4(operation.destination)}`
+      return `delete the FDB entry of ${formatMac(operation.mac)} to ${formatIp(operation.destination)}`
     case 'set-nexthop':
-      return `${operation.replace ? 'replace' : 'add'} nexthop ${operation.id} via ${formatIpv4(operation.gateway)}`
+      return `${operation.replace ? 'replace' : 'add'} nexthop ${operation.id} via ${formatIp(operation.gateway)}`
     case 'delete-nexthop':
       return `delete nexthop ${operation.id}`
     case 'set-route':
@@ -38,8 +38,10 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
 function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
   const words = [formatPrefix(destination)]
   if (target.kind === 'nexthop') words.push(`through nexthop ${target.id}`)
-  if (target.kind === 'gateway') words.push(`via ${formatIpv4(target.gateway)}`)
+  if (target.kind === 'gateway') words.push(`via ${formatIp(target.gateway)}`)
   if (target.kind === 'gateway' && !target.onlink) words.push('not onlink')
+  if (target.kind === 'direct') words.push(`via ${formatIp(target.gateway)} on interface ${target.link}`)
+  if (target.kind === 'blackhole') words.push('to nowhere')
   if (metric !== 0) words.push(`metric ${metric}`)
   if (tos !== 0) words.push(`tos ${tos}`)
   return [...words, `proto ${protocol}`].join(' ')

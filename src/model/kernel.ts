@@ -6,7 +6,7 @@ import {
   type Family,
   type IpAddress,
   type Ipv4,
-  type Ipv4Prefix,
+  type Ipv6,
   ipv4,
   type MacAddress,
   type Prefix,
@@ -18,8 +18,14 @@ import {
  */
 export const ROUTE_PROTOCOL = 79
 
-/** Bytes that VXLAN over IPv4 adds: Ethernet 14 + IPv4 20 + UDP 8 + VXLAN 8 (RFC 7348). */
-export const VXLAN_OVERHEAD = 50
+/** Metric of our blackholes: they must lose to whatever else leads to the same destination, and no metric is worse. */
+export const BLACKHOLE_METRIC = 0xffffffff
+
+/** Metric of our routes to peers. IPv4: 0, as flannel's. IPv6: what the kernel makes of none (IP6_RT_PRIO_USER, net/ip6_route.h). */
+export const ROUTE_METRIC: Readonly<Record<Family, number>> = { IPv4: 0, IPv6: 1024 }
+
+/** Bytes that VXLAN adds: Ethernet 14 + IPv4 20 or IPv6 40 + UDP 8 + VXLAN 8 (RFC 7348). */
+export const VXLAN_OVERHEAD: Readonly<Record<Family, number>> = { IPv4: 50, IPv6: 70 }
 
 /** A VXLAN device as we want it. */
 export interface LinkSpec {
@@ -29,7 +35,8 @@ export interface LinkSpec {
   readonly vni: number
   /** UDP port; `undefined` leaves it to the kernel and is equal to any port of an existing device. */
   readonly port: number | undefined
-  readonly local: Ipv4
+  /** Address packets are sent from; its family is that of the overlay. */
+  readonly local: IpAddress
   /** Interface index of the underlay interface. */
   readonly parent: number
   readonly learning: boolean
@@ -55,9 +62,9 @@ export interface ObservedLink {
 export interface ObservedVxlan {
   readonly vni: number
   readonly port: number
-  readonly local: Ipv4 | undefined
+  readonly local: IpAddress | undefined
   readonly parent: number | undefined
-  readonly group: Ipv4 | undefined
+  readonly group: IpAddress | undefined
   readonly learning: boolean
   readonly gbp: boolean
   readonly l2miss: boolean
@@ -118,43 +125,58 @@ export type NexthopId = number
 /** Where a route sends packets. */
 export type RouteTarget =
   | { readonly kind: 'nexthop'; readonly id: NexthopId }
-  | { readonly kind: 'gateway'; readonly gateway: Ipv4; readonly onlink: boolean }
+  | { readonly kind: 'gateway'; readonly gateway: IpAddress; readonly onlink: boolean }
+  /** Past our device: a gateway on another link, which the host reaches without a further one. */
+  | { readonly kind: 'direct'; readonly gateway: IpAddress; readonly link: number }
+  | { readonly kind: 'blackhole' }
   /** Anything we never make: no gateway, multipath, an encapsulation. */
   | { readonly kind: 'other' }
 
-/** A unicast IPv4 route of the main table on our device. */
+/** A route of the main table: on our device, or elsewhere with our protocol number. */
 export interface Route {
-  readonly destination: Ipv4Prefix
+  readonly destination: Prefix
   readonly metric: number
   readonly tos: number
   readonly protocol: number
   readonly target: RouteTarget
 }
 
+/** A unicast route of the main table that is not on our devices, as far as telling direct peers needs it. */
+export interface UnderlayRoute {
+  readonly destination: Prefix
+  readonly metric: number
+  /** `undefined` for a multipath route. */
+  readonly linkIndex: number | undefined
+  readonly hasGateway: boolean
+}
+
 /**
- * The peers' half of the kernel state. Observed, it is all that is on our device: neighbours and FDB entries that are permanent,
- * every nexthop and every unicast route that is not the kernel's own (RTPROT_KERNEL).
+ * The peers' half of the kernel state, of one family. Observed, it is all that is on our device: neighbours and FDB entries that are permanent,
+ * every nexthop and every unicast route that is not the kernel's own (RTPROT_KERNEL); and, where asked for, our protocol's routes elsewhere.
  */
 export interface KernelObjects {
   /** neighbour address -> link-layer address */
-  readonly neighbours: ReadonlyMap<Ipv4, MacAddress>
+  readonly neighbours: ReadonlyMap<IpAddress, MacAddress>
   /** link-layer address -> underlay destinations. Wanted is exactly one each. */
-  readonly fdb: ReadonlyMap<MacAddress, readonly Ipv4[]>
-  /** id -> gateway; every one is onlink, on our device, of our protocol */
+  readonly fdb: ReadonlyMap<MacAddress, readonly IpAddress[]>
+  /** id -> gateway, IPv4 only; every one is onlink, on our device, of our protocol */
   readonly nexthops: ReadonlyMap<NexthopId, Ipv4>
   /** {@link routeKey} of the destination -> routes; more than one differs in metric, tos or target */
   readonly routes: ReadonlyMap<RouteKey, readonly Route[]>
 }
 
 declare const brand: unique symbol
-/** A destination as one number, for maps: address x 64 + length. */
-export type RouteKey = number & { readonly [brand]: 'RouteKey' }
+/** A destination as one number, for maps: address x 64 + length; of IPv6, x 256. */
+export type RouteKey = (number | bigint) & { readonly [brand]: 'RouteKey' }
 
-export const routeKey = (destination: Ipv4Prefix): RouteKey =>
-  (destination.address * 64 + destination.length) as RouteKey
+export function routeKey({ address, length }: Prefix): RouteKey {
+  const key = typeof address === 'number' ? address * 64 + length : (address << 8n) | BigInt(length)
+  return key as RouteKey
+}
 
 /** The destination address in a {@link RouteKey}. */
-export const routeAddress = (key: RouteKey): Ipv4 => ipv4(Math.floor(key / 64))
+export const routeAddress = (key: RouteKey): IpAddress =>
+  typeof key === 'number' ? ipv4(Math.floor(key / 64)) : ((key >> 8n) as Ipv6)
 
 /** One change of a link. Each is idempotent. */
 export type LinkOperation =
@@ -167,6 +189,8 @@ export type LinkOperation =
       readonly mac?: MacAddress
       readonly mtu?: number
       readonly learning?: boolean
+      readonly local?: IpAddress
+      readonly parent?: number
     }
   | { readonly kind: 'set-link-up'; readonly index: number; readonly name: string }
   | { readonly kind: 'add-address'; readonly index: number; readonly address: Prefix }
@@ -178,10 +202,10 @@ export type LinkOperation =
  * object has that identity, so that a stranger's state is never overwritten.
  */
 export type ObjectOperation =
-  | { readonly kind: 'set-neighbour'; readonly address: Ipv4; readonly mac: MacAddress }
-  | { readonly kind: 'delete-neighbour'; readonly address: Ipv4 }
-  | { readonly kind: 'set-fdb'; readonly mac: MacAddress; readonly destination: Ipv4 }
-  | { readonly kind: 'delete-fdb'; readonly mac: MacAddress; readonly destination: Ipv4 }
+  | { readonly kind: 'set-neighbour'; readonly address: IpAddress; readonly mac: MacAddress }
+  | { readonly kind: 'delete-neighbour'; readonly address: IpAddress }
+  | { readonly kind: 'set-fdb'; readonly mac: MacAddress; readonly destination: IpAddress }
+  | { readonly kind: 'delete-fdb'; readonly mac: MacAddress; readonly destination: IpAddress }
   | {
       readonly kind: 'set-nexthop'
       readonly id: NexthopId

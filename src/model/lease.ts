@@ -1,5 +1,15 @@
 /** Leases: what a host announces of itself in etcd under `<prefix>/subnets/`. */
-import type { Ipv4, Ipv4Prefix, Ipv6, Ipv6Prefix, MacAddress } from './address'
+import {
+  type Family,
+  formatPrefix,
+  type IpAddress,
+  type Ipv4,
+  type Ipv4Prefix,
+  type Ipv6,
+  type Ipv6Prefix,
+  type MacAddress,
+  type Prefix,
+} from './address'
 
 declare const brand: unique symbol
 
@@ -14,9 +24,9 @@ export const NO_ETCD_LEASE = '0' as EtcdLeaseId
 /** Life time that is asked for a lease, in seconds (flannel: pkg/subnet/etcd/local_manager.go). */
 export const LEASE_TTL_SECONDS = 86_400
 
-/** The subnets a key names: the IPv4 half always, the IPv6 half on dual-stack hosts. */
+/** The subnets a key names, one of each family that its network has; never none. */
 export interface LeaseSubnet {
-  readonly ipv4: Ipv4Prefix
+  readonly ipv4: Ipv4Prefix | undefined
   readonly ipv6: Ipv6Prefix | undefined
 }
 
@@ -28,6 +38,7 @@ export interface Vtep {
 
 /** A lease's value. `vtep` and `vtep6` are known only for `backendType` vxlan with readable data. */
 export interface LeaseValue {
+  /** 0.0.0.0 on a host of a network without IPv4. */
   readonly publicIp: Ipv4
   readonly publicIpv6: Ipv6 | undefined
   /** Compared case-sensitively; only `vxlan` is ours. */
@@ -52,11 +63,33 @@ export interface UnreadableLease {
   readonly modRevision: Revision
 }
 
-/** A lease that passed validation: another host we send packets to. */
+/** One family's half of a lease, as it stands there. */
+export interface LeaseHalf {
+  readonly subnet: Prefix
+  readonly publicIp: IpAddress | undefined
+  readonly vtep: Vtep | undefined
+}
+
+/** The half of that family; `undefined` when the key names no subnet of it. */
+export function leaseHalf({ subnet, value }: Lease, family: Family): LeaseHalf | undefined {
+  if (family === 'IPv4') {
+    return subnet.ipv4 && { subnet: subnet.ipv4, publicIp: value.publicIp, vtep: value.vtep }
+  }
+  return subnet.ipv6 && { subnet: subnet.ipv6, publicIp: value.publicIpv6, vtep: value.vtep6 }
+}
+
+/** The subnets in words: `10.5.12.0/24 and fd00:5:0:37::/64`. */
+export const formatLeaseSubnet = ({ ipv4, ipv6 }: LeaseSubnet): string =>
+  [ipv4, ipv6]
+    .filter((subnet) => subnet !== undefined)
+    .map(formatPrefix)
+    .join(' and ')
+
+/** One family's half of a lease that passed validation: another host we send packets to. */
 export interface Peer {
   readonly key: string
-  readonly subnet: Ipv4Prefix
-  readonly publicIp: Ipv4
+  readonly subnet: Prefix
+  readonly publicIp: IpAddress
   readonly mac: MacAddress
 }
 
@@ -67,6 +100,9 @@ export interface RejectedLease {
   /** True while the kernel still has the peer as it was when its lease was last good. */
   readonly keepsLastGood: boolean
 }
+
+/** Whether an operator keeps the lease for its host: it is bound to no etcd lease, so it never ends by itself. */
+export const isReservation = ({ etcdLease }: Lease): boolean => etcdLease === NO_ETCD_LEASE
 
 /** Whether two values announce the same. */
 export function sameLeaseValue(a: LeaseValue, b: LeaseValue): boolean {

@@ -4,15 +4,20 @@
  */
 import { z } from 'zod'
 import {
-  formatIpv4,
+  addressAfter,
+  familyOf,
+  formatIp,
   formatPrefix,
+  type IpAddress,
   type Ipv4,
-  type Ipv4Prefix,
-  ipv4,
+  type Ipv6,
   isNetwork,
   networkOf,
+  type Prefix,
   parseIpv4,
   parseIpv4Prefix,
+  parseIpv6,
+  parseIpv6Prefix,
   prefixContains,
   prefixSize,
 } from './address'
@@ -32,16 +37,34 @@ export interface VxlanBackend {
   readonly directRouting: boolean
 }
 
-/** A checked network config. */
-export interface NetworkConfig {
-  readonly network: Ipv4Prefix
+/** What one family's subnets are taken from. */
+export interface SubnetRange<Address extends IpAddress = IpAddress> {
+  readonly network: Prefix<Address>
   /** Prefix length of each host's subnet. */
   readonly subnetLength: number
   /** First and last subnet that may be leased, both included, both multiples of the subnet size. */
-  readonly subnetMin: Ipv4
-  readonly subnetMax: Ipv4
+  readonly subnetMin: Address
+  readonly subnetMax: Address
+}
+
+/** A checked network config. At least one family is there. */
+export interface NetworkConfig {
+  readonly ipv4: SubnetRange<Ipv4> | undefined
+  readonly ipv6: SubnetRange<Ipv6> | undefined
+  /** Whether rules of the firewall are kept with nft instead of iptables. */
+  readonly nftables: boolean
   readonly backend: VxlanBackend
 }
+
+/** The ranges of the families that the config has. */
+export const subnetRanges = ({ ipv4, ipv6 }: NetworkConfig): SubnetRange[] =>
+  [ipv4, ipv6].filter((range) => range !== undefined)
+
+/** The networks of a config in words: `10.5.0.0/16 and fd00:5::/48`. */
+export const formatNetworks = (config: NetworkConfig): string =>
+  subnetRanges(config)
+    .map(({ network }) => formatPrefix(network))
+    .join(' and ')
 
 /** The config cannot be used; the message says why, the fix what to write instead. */
 export class ConfigError extends OverlayError {
@@ -58,33 +81,44 @@ const CONFIG_FIELDS = [
   'SubnetLen',
   'SubnetMin',
   'SubnetMax',
+  'IPv6Network',
+  'IPv6SubnetLen',
+  'IPv6SubnetMin',
+  'IPv6SubnetMax',
   'Backend',
 ] as const
 
 const BACKEND_FIELDS = ['Type', 'VNI', 'Port', 'MTU', 'GBP', 'Learning', 'DirectRouting'] as const
 
-const ipv4Field = z.string().transform((text, context) => {
-  const address = parseIpv4(text)
-  if (address !== undefined) return address
-  context.addIssue({ code: 'custom', message: `"${text}" is not an IPv4 address` })
-  return z.NEVER
-})
+/** Text that a parser must accept. */
+const parsed = <T>(parse: (text: string) => T | undefined, wanted: string) =>
+  z.string().transform((text, context) => {
+    const value = parse(text)
+    if (value !== undefined) return value
+    context.addIssue({ code: 'custom', message: `"${text}" is not ${wanted}` })
+    return z.NEVER
+  })
 
-const networkField = z.string().transform((text, context) => {
-  const prefix = parseIpv4Prefix(text)
-  if (prefix !== undefined) return networkOf(prefix.address, prefix.length)
-  context.addIssue({ code: 'custom', message: `"${text}" is not an IPv4 network such as 10.5.0.0/16` })
-  return z.NEVER
-})
+/** Host bits are masked away, as in flannel. */
+const maskedNetwork =
+  <Address extends IpAddress>(parse: (text: string) => Prefix<Address> | undefined) =>
+  (text: string): Prefix<Address> | undefined => {
+    const prefix = parse(text)
+    return prefix && networkOf(prefix.address, prefix.length)
+  }
 
 const configSchema = z.object({
   EnableIPv4: goField(z.boolean()),
   EnableIPv6: goField(z.boolean()),
   EnableNFTables: goField(z.boolean()),
-  Network: goField(networkField),
+  Network: goField(parsed(maskedNetwork(parseIpv4Prefix), 'an IPv4 network such as 10.5.0.0/16')),
   SubnetLen: goField(z.int().min(0)),
-  SubnetMin: goField(ipv4Field),
-  SubnetMax: goField(ipv4Field),
+  SubnetMin: goField(parsed(parseIpv4, 'an IPv4 address')),
+  SubnetMax: goField(parsed(parseIpv4, 'an IPv4 address')),
+  IPv6Network: goField(parsed(maskedNetwork(parseIpv6Prefix), 'an IPv6 network such as fd00:5::/48')),
+  IPv6SubnetLen: goField(z.int().min(0)),
+  IPv6SubnetMin: goField(parsed(parseIpv6, 'an IPv6 address')),
+  IPv6SubnetMax: goField(parsed(parseIpv6, 'an IPv6 address')),
   Backend: z.unknown().optional(),
 })
 
@@ -110,19 +144,30 @@ const EXAMPLE = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
 export function parseNetworkConfig(text: string): NetworkConfig {
   const fields = readObject(() => parseGoObject(text, CONFIG_FIELDS), 'the network config')
   const config = check(configSchema.safeParse(fields), 'the network config')
-  if (config.EnableIPv6 === true) {
+  const wantsIpv4 = config.EnableIPv4 ?? true
+  const wantsIpv6 = config.EnableIPv6 ?? false
+  if (!wantsIpv4 && !wantsIpv6) {
     throw new ConfigError(
-      'EnableIPv6 is true, and this version carries IPv4 only',
-      'remove EnableIPv6 from the config',
+      'EnableIPv4 is false and EnableIPv6 is not true, so no family is left',
+      'enable one',
     )
   }
-  if (config.EnableIPv4 === false) {
-    throw new ConfigError('EnableIPv4 is false, so no family is left', 'remove EnableIPv4 from the config')
+  return {
+    ipv4: wantsIpv4
+      ? subnetRange(IPV4_FIELDS, config.Network, config.SubnetLen, config.SubnetMin, config.SubnetMax)
+      : undefined,
+    ipv6: wantsIpv6
+      ? subnetRange(
+          IPV6_FIELDS,
+          config.IPv6Network,
+          config.IPv6SubnetLen,
+          config.IPv6SubnetMin,
+          config.IPv6SubnetMax,
+        )
+      : undefined,
+    nftables: config.EnableNFTables ?? false,
+    backend: parseBackend(config.Backend),
   }
-  if (config.Network === undefined) {
-    throw new ConfigError('Network is missing', `write it as in ${EXAMPLE}`)
-  }
-  return { ...subnetRange(config.Network, config), backend: parseBackend(config.Backend) }
 }
 
 function parseBackend(raw: unknown): VxlanBackend {
@@ -151,63 +196,107 @@ function parseBackend(raw: unknown): VxlanBackend {
   }
 }
 
-/** Defaults and checks of flannel's CheckNetworkConfig, in its order; N = network length, L = subnet length. */
-function subnetRange(
-  network: Ipv4Prefix,
-  config: z.infer<typeof configSchema>,
-): Omit<NetworkConfig, 'backend'> {
-  const subnetLength = chooseSubnetLength(network, config.SubnetLen ?? 0)
-  const size = Number(prefixSize('IPv4', subnetLength))
-  // 0.0.0.0 is Go's zero value: the same as absent.
-  const subnetMin = config.SubnetMin || ipv4(network.address + size)
-  const subnetMax =
-    config.SubnetMax || ipv4(network.address + Number(prefixSize('IPv4', network.length)) - size)
-  for (const [name, address] of [
-    ['SubnetMin', subnetMin],
-    ['SubnetMax', subnetMax],
-  ] as const) {
-    if (!prefixContains(network, address)) {
-      throw new ConfigError(
-        `${name} ${formatIpv4(address)} is outside Network ${formatPrefix(network)}`,
-        `choose an address inside Network, or remove ${name}`,
-      )
-    }
-    if (!isNetwork({ address, length: subnetLength })) {
-      throw new ConfigError(
-        `${name} ${formatIpv4(address)} is not the first address of a /${subnetLength}`,
-        `write ${formatIpv4(networkOf(address, subnetLength).address)}`,
-      )
-    }
+/** How one family's fields are called, and what flannel bounds and completes them with. */
+interface FieldNames {
+  readonly network: string
+  readonly length: string
+  readonly min: string
+  readonly max: string
+  /** A subnet needs two addresses at least. */
+  readonly longest: number
+  readonly usual: number
+  readonly example: string
+}
+
+const IPV4_FIELDS: FieldNames = {
+  network: 'Network',
+  length: 'SubnetLen',
+  min: 'SubnetMin',
+  max: 'SubnetMax',
+  longest: 30,
+  usual: 24,
+  example: EXAMPLE,
+}
+
+const IPV6_FIELDS: FieldNames = {
+  network: 'IPv6Network',
+  length: 'IPv6SubnetLen',
+  min: 'IPv6SubnetMin',
+  max: 'IPv6SubnetMax',
+  longest: 126,
+  usual: 64,
+  example: '{"EnableIPv6":true,"IPv6Network":"fd00:5::/48", ...}',
+}
+
+/** Defaults and checks of flannel's CheckNetworkConfig, in its order. */
+function subnetRange<Address extends IpAddress>(
+  names: FieldNames,
+  network: Prefix<Address> | undefined,
+  length: number | undefined,
+  min: Address | undefined,
+  max: Address | undefined,
+): SubnetRange<Address> {
+  if (network === undefined) {
+    throw new ConfigError(`${names.network} is missing`, `write it as in ${names.example}`)
   }
+  const family = familyOf(network.address)
+  const subnetLength = chooseSubnetLength(names, network, length ?? 0)
+  const size = prefixSize(family, subnetLength)
+  // The null address is Go's zero value: the same as absent.
+  const subnetMin = min || addressAfter(network.address, size)
+  const subnetMax = max || addressAfter(network.address, prefixSize(family, network.length) - size)
+  checkBound(names.min, subnetMin, names.network, network, subnetLength)
+  checkBound(names.max, subnetMax, names.network, network, subnetLength)
   if (subnetMin > subnetMax) {
     throw new ConfigError(
-      `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}, so no subnet is left`,
+      `${names.min} ${formatIp(subnetMin)} is above ${names.max} ${formatIp(subnetMax)}, so no subnet is left`,
       'exchange the two',
     )
   }
   return { network, subnetLength, subnetMin, subnetMax }
 }
 
-function chooseSubnetLength(network: Ipv4Prefix, wanted: number): number {
+function checkBound(
+  name: string,
+  bound: IpAddress,
+  networkName: string,
+  network: Prefix,
+  length: number,
+): void {
+  if (!prefixContains(network, bound)) {
+    throw new ConfigError(
+      `${name} ${formatIp(bound)} is outside ${networkName} ${formatPrefix(network)}`,
+      `choose an address inside ${networkName}, or remove ${name}`,
+    )
+  }
+  if (!isNetwork({ address: bound, length })) {
+    throw new ConfigError(
+      `${name} ${formatIp(bound)} is not the first address of a /${length}`,
+      `write ${formatIp(networkOf(bound, length).address)}`,
+    )
+  }
+}
+
+function chooseSubnetLength(names: FieldNames, network: Prefix, wanted: number): number {
   const shortest = network.length + 2
   if (wanted === 0) {
-    if (network.length > 28) {
+    if (shortest > names.longest) {
       throw new ConfigError(
-        `Network ${formatPrefix(network)} is too small: it must hold at least four subnets of /30`,
-        'use a /28 or larger',
+        `${names.network} ${formatPrefix(network)} is too small: it must hold at least four subnets of /${names.longest}`,
+        `use a /${names.longest - 2} or larger`,
       )
     }
-    return network.length <= 22 ? 24 : shortest
+    return Math.max(shortest, names.usual)
   }
-  if (wanted > 30) {
+  if (wanted > names.longest) {
     throw new ConfigError(
-      `SubnetLen ${wanted} is too long: a subnet of a host needs at least two addresses`,
-      'use 30 or less',
+      `${names.length} ${wanted} is too long: a subnet of a host needs at least two addresses`,
+      `use ${names.longest} or less`,
     )
   }
   if (wanted < shortest) {
     throw new ConfigError(
-      `SubnetLen ${wanted} is too short: Network ${formatPrefix(network)} must hold at least four subnets`,
+      `${names.length} ${wanted} is too short: ${names.network} ${formatPrefix(network)} must hold at least four subnets`,
       `use ${shortest} or more`,
     )
   }

@@ -1,74 +1,93 @@
 /** Which subnet a host gets: flannel's order of preference, but uniform over everything that is free. */
-import { type Ipv4Prefix, ipv4, networkOf, prefixesOverlap, prefixSize } from '../model/address'
-import type { NetworkConfig } from '../model/network-config'
+import {
+  addressAfter,
+  familyOf,
+  type IpAddress,
+  isNetwork,
+  networkOf,
+  type Prefix,
+  prefixesOverlap,
+  prefixSize,
+} from '../model/address'
+import type { SubnetRange } from '../model/network-config'
 
 /** A source of uniform numbers in [0, 1), such as Math.random. */
 export type Random = () => number
 
-/** True when a subnet could have been leased under this config: of its length, aligned, from SubnetMin to SubnetMax. */
-export function isLeasable(config: NetworkConfig, subnet: Ipv4Prefix): boolean {
+/** True when a subnet could have been leased from this range: of its length, aligned, from SubnetMin to SubnetMax. */
+export function isLeasable(range: SubnetRange, subnet: Prefix): boolean {
   return (
-    subnet.length === config.subnetLength &&
-    networkOf(subnet.address, subnet.length).address === subnet.address &&
-    subnet.address >= config.subnetMin &&
-    subnet.address <= config.subnetMax
+    familyOf(subnet.address) === familyOf(range.network.address) &&
+    subnet.length === range.subnetLength &&
+    isNetwork(subnet) &&
+    subnet.address >= range.subnetMin &&
+    subnet.address <= range.subnetMax
   )
 }
 
 /**
  * Chooses a free subnet: the previous one when it is still leasable and overlaps no other, else any free one with equal chance.
- * @param taken the subnets of all leases, of whatever length
+ * @param taken the subnets of all leases of this family, of whatever length
  * @param previous what this host had before (subnet.env)
  * @returns `undefined` when nothing is free
  */
-export function allocateSubnet(
-  config: NetworkConfig,
-  taken: readonly Ipv4Prefix[],
-  previous: Ipv4Prefix | undefined,
+export function allocateSubnet<Address extends IpAddress>(
+  range: SubnetRange<Address>,
+  taken: readonly Prefix<Address>[],
+  previous: Prefix<Address> | undefined,
   random: Random,
-): Ipv4Prefix | undefined {
-  if (previous !== undefined && isLeasable(config, previous)) {
+): Prefix<Address> | undefined {
+  if (previous !== undefined && isLeasable(range, previous)) {
     if (!taken.some((other) => prefixesOverlap(other, previous))) return previous
   }
-  const size = Number(prefixSize('IPv4', config.subnetLength))
-  const count = (config.subnetMax - config.subnetMin) / size + 1
-  const gaps = freeGaps(config, taken, count)
-  const free = gaps.reduce((sum, gap) => sum + gap.length, 0)
-  let choice = Math.floor(random() * free)
+  const size = prefixSize(familyOf(range.network.address), range.subnetLength)
+  const gaps = freeGaps(range, taken)
+  const free = gaps.reduce((sum, gap) => sum + gap.length, 0n)
+  let choice = below(free, random)
   for (const gap of gaps) {
     if (choice < gap.length) {
-      return {
-        address: ipv4(config.subnetMin + (gap.first + choice) * size),
-        length: config.subnetLength,
-      }
+      const address = addressAfter(range.subnetMin, (gap.first + choice) * size)
+      return { address, length: range.subnetLength }
     }
     choice -= gap.length
   }
   return undefined
 }
 
+/** A uniform whole number below a limit. A double has 53 random bits; what has more subnets than that takes two. */
+function below(limit: bigint, random: Random): bigint {
+  if (limit <= Number.MAX_SAFE_INTEGER) return BigInt(Math.floor(random() * Number(limit)))
+  const bits = (): bigint => BigInt(Math.floor(random() * 2 ** 53))
+  return (limit * ((bits() << 53n) | bits())) >> 106n
+}
+
 /** The runs of free subnets, as indexes from SubnetMin; memory and time grow with the leases, not with the network. */
 function freeGaps(
-  config: NetworkConfig,
-  taken: readonly Ipv4Prefix[],
-  count: number,
-): { first: number; length: number }[] {
-  const size = Number(prefixSize('IPv4', config.subnetLength))
+  { network, subnetLength, subnetMin, subnetMax }: SubnetRange,
+  taken: readonly Prefix[],
+): { first: bigint; length: bigint }[] {
+  const family = familyOf(network.address)
+  const size = prefixSize(family, subnetLength)
+  const origin = BigInt(subnetMin)
+  const count = (BigInt(subnetMax) - origin) / size + 1n
   const blocks = taken
-    .map((prefix) => {
-      const start = networkOf(prefix.address, prefix.length).address - config.subnetMin
+    .map(({ address, length }) => {
+      const start = BigInt(networkOf(address, length).address) - origin
       return {
-        first: Math.floor(start / size),
-        last: Math.floor((start + Number(prefixSize('IPv4', prefix.length)) - 1) / size),
+        first: floorDivide(start, size),
+        last: floorDivide(start + prefixSize(family, length) - 1n, size),
       }
     })
-    .sort((a, b) => a.first - b.first)
-  const gaps: { first: number; length: number }[] = []
-  let next = 0
+    .sort((a, b) => (a.first < b.first ? -1 : 1))
+  const gaps: { first: bigint; length: bigint }[] = []
+  let next = 0n
   for (const block of [...blocks, { first: count, last: count }]) {
-    const end = Math.min(block.first, count)
+    const end = block.first < count ? block.first : count
     if (end > next) gaps.push({ first: next, length: end - next })
-    next = Math.max(next, block.last + 1)
+    if (block.last >= next) next = block.last + 1n
   }
   return gaps
 }
+
+/** Bigints divide towards zero; a subnet below SubnetMin has a negative index. */
+const floorDivide = (a: bigint, b: bigint): bigint => (a < 0n ? (a - b + 1n) / b : a / b)

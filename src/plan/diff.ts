@@ -2,7 +2,16 @@
  * From what is there to what should be, in an order that never takes away what carries traffic before its successor is there: neighbour,
  * FDB, nexthop, route; then removals the other way round.
  */
-import { type Ipv4, type Ipv4Prefix, type MacAddress, prefixContains, samePrefix } from '../model/address'
+import {
+  anyAddress,
+  familyOf,
+  type IpAddress,
+  type Ipv4,
+  type MacAddress,
+  type Prefix,
+  prefixContains,
+  samePrefix,
+} from '../model/address'
 import { OverlayError } from '../model/errors'
 import type {
   InterfaceAddress,
@@ -42,16 +51,20 @@ export function diffLink(desired: LinkSpec, observed: ObservedLink | undefined):
     ...(observed.mac !== desired.mac && { mac: desired.mac }),
     ...(observed.mtu !== desired.mtu && { mtu: desired.mtu }),
     ...(observed.vxlan.learning !== desired.learning && { learning: desired.learning }),
+    ...(observed.vxlan.local !== desired.local && { local: desired.local }),
+    ...(observed.vxlan.parent !== desired.parent && { parent: desired.parent }),
   }
   return Object.keys(change).length === 0 ? [] : [{ kind: 'change-link', index, name, ...change }]
 }
 
-/** Whether an existing device can serve without being made again (flannel: vxlanLinksIncompat in device.go). */
+/**
+ * Whether an existing device can serve without being made again: the kernel refuses to change these (drivers/net/vxlan, vxlan_nl2conf).
+ * flannel makes it again for another address or interface of the underlay too (vxlanLinksIncompat in device.go).
+ */
 function isAdoptable(desired: LinkSpec, observed: NonNullable<ObservedLink['vxlan']>): boolean {
   return (
     observed.vni === desired.vni &&
-    observed.local === desired.local &&
-    observed.parent === desired.parent &&
+    hasFamily(observed.local, desired.local) &&
     (desired.port === undefined || observed.port === desired.port) &&
     observed.group === undefined &&
     !observed.l2miss &&
@@ -59,13 +72,17 @@ function isAdoptable(desired: LinkSpec, observed: NonNullable<ObservedLink['vxla
   )
 }
 
+/** A device without an address of its own is one of IPv4. */
+const hasFamily = (observed: IpAddress | undefined, desired: IpAddress): boolean =>
+  familyOf(observed ?? anyAddress('IPv4')) === familyOf(desired)
+
 /**
  * The changes that give the device its address and bring it up. Other addresses inside the network go (an earlier subnet's),
  * those outside it are someone else's and stay, as with flannel (pkg/ip/iface.go).
  */
 export function diffAddresses(
-  desired: Ipv4Prefix,
-  network: Ipv4Prefix,
+  desired: Prefix,
+  network: Prefix,
   link: ObservedLink,
   observed: readonly InterfaceAddress[],
 ): LinkOperation[] {
@@ -174,13 +191,14 @@ function sameRoute(a: Route, b: Route): boolean {
 function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.id === b.id
   if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
-  return a.kind === 'other' && b.kind === 'other'
+  if (a.kind === 'direct' && b.kind === 'direct') return a.gateway === b.gateway && a.link === b.link
+  return a.kind === b.kind && (a.kind === 'other' || a.kind === 'blackhole')
 }
 
 /** Objects that can be changed in place: the reconciler's memory of the kernel. */
 export interface ObjectMemory extends KernelObjects {
-  readonly neighbours: Map<Ipv4, MacAddress>
-  readonly fdb: Map<MacAddress, readonly Ipv4[]>
+  readonly neighbours: Map<IpAddress, MacAddress>
+  readonly fdb: Map<MacAddress, readonly IpAddress[]>
   readonly nexthops: Map<NexthopId, Ipv4>
   readonly routes: Map<RouteKey, readonly Route[]>
 }

@@ -1,35 +1,53 @@
 /** What a host does to hold a lease: decided from what etcd has, done elsewhere. */
 import {
-  formatIpv4,
+  familyOf,
+  formatIp,
   formatPrefix,
-  type Ipv4,
+  type IpAddress,
   type Ipv4Prefix,
+  type Ipv6Prefix,
   isUnicastMac,
   type MacAddress,
+  type Prefix,
+  prefixesOverlap,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
-import type { Lease, LeaseValue } from '../model/lease'
-import type { NetworkConfig } from '../model/network-config'
+import { isReservation, type Lease, type LeaseSubnet, type LeaseValue } from '../model/lease'
+import type { NetworkConfig, SubnetRange } from '../model/network-config'
 import { allocateSubnet, isLeasable, type Random } from './allocate'
 
 export type LeasePlan =
-  /** The lease with our PublicIP fits: keep it. */
+  /** The lease of this host fits: keep it. */
   | { readonly kind: 'reuse'; readonly lease: Lease }
-  /** None fits: create one. `outgrown` are ours of an earlier config, to be deleted afterwards. */
-  | { readonly kind: 'create'; readonly subnet: Ipv4Prefix; readonly outgrown: readonly Lease[] }
+  /**
+   * None fits: create one. `outgrown` are ours of an earlier config. Those in the way hold a part of the new subnets, so they
+   * must be deleted before; the others afterwards.
+   */
+  | {
+      readonly kind: 'create'
+      readonly subnet: LeaseSubnet
+      readonly inTheWay: readonly Lease[]
+      readonly outgrown: readonly Lease[]
+    }
 
 /** Who asks for a lease. */
 export interface HostIdentity {
-  readonly publicIp: Ipv4
-  /** The subnet this host had before, from subnet.env. */
-  readonly previous: Ipv4Prefix | undefined
+  /** What leases are told by: PublicIP, or PublicIPv6 in a network without IPv4. */
+  readonly publicIp: IpAddress
+  /** The subnets this host had before, from subnet.env. */
+  readonly previous: { readonly ipv4: Ipv4Prefix | undefined; readonly ipv6: Ipv6Prefix | undefined }
   /** Subnets that etcd refused us just now: taken by keys that cannot be read, or by someone who was faster. */
-  readonly refused: readonly Ipv4Prefix[]
+  readonly refused: readonly LeaseSubnet[]
 }
 
+/** Whether a lease says that it is that host's (flannel: by PublicIP alone; PublicIPv6 where a network has no IPv4). */
+export const isLeaseOf = ({ value }: Lease, publicIp: IpAddress): boolean =>
+  familyOf(publicIp) === 'IPv4' ? value.publicIp === publicIp : value.publicIpv6 === publicIp
+
 /**
- * Chooses the lease for a host in flannel's order: its own (by PublicIP, first in key order), the previous subnet, a
- * free one at random (flannel: pkg/subnet/etcd/local_manager.go).
+ * Chooses the lease for a host in flannel's order: its own (first in key order), the previous subnets, free ones at random
+ * (flannel: pkg/subnet/etcd/local_manager.go). Unlike there, a reservation counts more than a lease, and a host whose network gains or loses
+ * a family keeps the subnet of the other.
  * @throws {OverlayError} `out-of-subnets`
  */
 export function planOwnLease(
@@ -39,22 +57,58 @@ export function planOwnLease(
   random: Random,
 ): LeasePlan {
   const ours = leases
-    .filter((lease) => lease.value.publicIp === host.publicIp)
-    .sort((a, b) => (a.key < b.key ? -1 : 1))
-  const fitting = ours.find(
-    (lease) => lease.subnet.ipv6 === undefined && isLeasable(config, lease.subnet.ipv4),
-  )
+    .filter((lease) => isLeaseOf(lease, host.publicIp))
+    .sort((a, b) => Number(isReservation(b)) - Number(isReservation(a)) || (a.key < b.key ? -1 : 1))
+  const fitting = ours.find(({ subnet }) => fits(config.ipv4, subnet.ipv4) && fits(config.ipv6, subnet.ipv6))
   if (fitting !== undefined) return { kind: 'reuse', lease: fitting }
-  const others = leases.filter((lease) => !ours.includes(lease)).map((lease) => lease.subnet.ipv4)
-  const subnet = allocateSubnet(config, [...others, ...host.refused], host.previous, random)
-  if (subnet === undefined) {
-    throw new OverlayError(
-      'out-of-subnets',
-      `no /${config.subnetLength} is free between ${formatIpv4(config.subnetMin)} and ${formatIpv4(config.subnetMax)} of ${formatPrefix(config.network)}: ${leases.length} leases exist`,
-      'delete leases of hosts that are gone, or enlarge Network',
-    )
+  const taken = [
+    ...leases.filter((lease) => !ours.includes(lease)).map(({ subnet }) => subnet),
+    ...host.refused,
+  ]
+  const before = ours.map(({ subnet }) => subnet)
+  const subnet: LeaseSubnet = {
+    ipv4:
+      config.ipv4 &&
+      choose(config.ipv4, present(taken, 'ipv4'), [...present(before, 'ipv4'), host.previous.ipv4], random),
+    ipv6:
+      config.ipv6 &&
+      choose(config.ipv6, present(taken, 'ipv6'), [...present(before, 'ipv6'), host.previous.ipv6], random),
   }
-  return { kind: 'create', subnet, outgrown: ours }
+  const inTheWay = ours.filter((lease) => overlaps(lease.subnet, subnet))
+  return { kind: 'create', subnet, inTheWay, outgrown: ours.filter((lease) => !inTheWay.includes(lease)) }
+}
+
+/** A lease fits when it has a leasable subnet of each family that the network has, and none of another. */
+const fits = (range: SubnetRange | undefined, subnet: Prefix | undefined): boolean =>
+  range === undefined || subnet === undefined ? range === subnet : isLeasable(range, subnet)
+
+function present<Half extends keyof LeaseSubnet>(
+  subnets: readonly LeaseSubnet[],
+  half: Half,
+): NonNullable<LeaseSubnet[Half]>[] {
+  return subnets.flatMap((subnet) => subnet[half] ?? [])
+}
+
+function choose<Address extends IpAddress>(
+  range: SubnetRange<Address>,
+  taken: readonly Prefix<Address>[],
+  previous: readonly (Prefix<Address> | undefined)[],
+  random: Random,
+): Prefix<Address> {
+  const leasable = previous.find((subnet) => subnet !== undefined && isLeasable(range, subnet))
+  const subnet = allocateSubnet(range, taken, leasable, random)
+  if (subnet !== undefined) return subnet
+  throw new OverlayError(
+    'out-of-subnets',
+    `no /${range.subnetLength} is free between ${formatIp(range.subnetMin)} and ${formatIp(range.subnetMax)} of ${formatPrefix(range.network)}: ${taken.length} are leased`,
+    'delete leases of hosts that are gone, or enlarge the network',
+  )
+}
+
+function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
+  const meet = (x: Prefix | undefined, y: Prefix | undefined): boolean =>
+    x !== undefined && y !== undefined && prefixesOverlap(x, y)
+  return meet(a.ipv4, b.ipv4) || meet(a.ipv6, b.ipv6)
 }
 
 /**
@@ -66,7 +120,7 @@ export function chooseMac(
   others: readonly LeaseValue[],
   fresh: () => MacAddress,
 ): MacAddress {
-  const foreign = new Set(others.map((value) => value.vtep?.mac))
+  const foreign = new Set(others.flatMap(({ vtep, vtep6 }) => [vtep?.mac, vtep6?.mac]))
   const usable = (mac: MacAddress | undefined): mac is MacAddress =>
     mac !== undefined && isUnicastMac(mac) && !foreign.has(mac)
   if (usable(known.device)) return known.device

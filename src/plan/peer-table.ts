@@ -1,28 +1,36 @@
 /**
- * The peers of this host: the leases of the others that can be believed. A lease that cannot be is rejected with a reason and
+ * The peers of this host in one family: the leases of the others that can be believed. A lease that cannot be is rejected with a reason and
  * costs nobody else anything; a peer whose lease turns bad stays as it was last good until its key goes.
  */
 import {
-  formatIpv4,
+  type Family,
+  familyOf,
+  formatIp,
   formatMac,
   formatPrefix,
-  type Ipv4,
-  type Ipv4Prefix,
+  type IpAddress,
   isUnicast,
   isUnicastMac,
   type MacAddress,
+  type Prefix,
   prefixContains,
   prefixesOverlap,
   samePrefix,
 } from '../model/address'
-import type { Lease, Peer, RejectedLease, UnreadableLease } from '../model/lease'
-import type { NetworkConfig } from '../model/network-config'
+import { type Lease, leaseHalf, type Peer, type RejectedLease, type UnreadableLease } from '../model/lease'
+import type { SubnetRange } from '../model/network-config'
+
+/** What of the network a peer must fit. */
+export interface OverlayNetwork {
+  readonly range: SubnetRange
+  readonly vni: number
+}
 
 /** What of this host a peer must not clash with. */
 export interface OwnIdentity {
   readonly key: string
-  readonly subnet: Ipv4Prefix
-  readonly publicIp: Ipv4
+  readonly subnet: Prefix
+  readonly publicIp: IpAddress
   readonly mac: MacAddress
 }
 
@@ -44,12 +52,13 @@ export class PeerTable {
   /** lease key -> the lease or what could not be read of it, with the reason */
   readonly #rejected = new Map<string, Rejection>()
   /** subnet address -> lease key, of the peers */
-  readonly #bySubnet = new Map<Ipv4, string>()
+  readonly #bySubnet = new Map<IpAddress, string>()
   /** MAC -> lease keys, of the peers; several only for one host's several leases */
   readonly #byMac = new Map<MacAddress, Set<string>>()
 
+  /** @param network what leases are held against; its range is of the family that this table is about */
   constructor(
-    private readonly config: NetworkConfig,
+    private readonly network: OverlayNetwork,
     private readonly own: OwnIdentity,
   ) {}
 
@@ -73,7 +82,7 @@ export class PeerTable {
   }
 
   /** The peer with that subnet address. */
-  peerAt(subnet: Ipv4): Peer | undefined {
+  peerAt(subnet: IpAddress): Peer | undefined {
     const key = this.#bySubnet.get(subnet)
     return key === undefined ? undefined : this.#peers.get(key)
   }
@@ -107,7 +116,7 @@ export class PeerTable {
   /** Takes in a new or changed lease. */
   put(lease: Lease): PeerChange[] {
     if (lease.key === this.own.key) return []
-    const peer = judgeAlone(lease, this.config, this.own)
+    const peer = judgeAlone(lease, this.network, this.own)
     if (typeof peer === 'string') {
       this.#rejected.set(lease.key, { reason: peer, waiting: undefined })
       return []
@@ -166,40 +175,49 @@ export class PeerTable {
   #clash(peer: Peer): string | undefined {
     const holder = this.peerAt(peer.subnet.address)
     if (holder !== undefined && holder.key !== peer.key) {
-      return `subnet ${formatPrefix(peer.subnet)} is already that of ${formatIpv4(holder.publicIp)} (${holder.key})`
+      return `subnet ${formatPrefix(peer.subnet)} is already that of ${formatIp(holder.publicIp)} (${holder.key})`
     }
     const namesakes = [...(this.#byMac.get(peer.mac) ?? [])].flatMap((key) => this.#peers.get(key) ?? [])
     const namesake = namesakes.find((other) => other.key !== peer.key && other.publicIp !== peer.publicIp)
     if (namesake === undefined) return undefined
-    return `MAC ${formatMac(peer.mac)} is already that of ${formatIpv4(namesake.publicIp)} (${namesake.key})`
+    return `MAC ${formatMac(peer.mac)} is already that of ${formatIp(namesake.publicIp)} (${namesake.key})`
   }
 }
 
+/** How the fields of a lease's halves are called. */
+const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: string }>> = {
+  IPv4: { ip: 'PublicIP', data: 'BackendData' },
+  IPv6: { ip: 'PublicIPv6', data: 'BackendV6Data' },
+}
+
 /** Checks a lease by itself: all but clashes with other peers. */
-function judgeAlone(lease: Lease, config: NetworkConfig, own: OwnIdentity): Peer | string {
-  const { value, key } = lease
-  const subnet = lease.subnet.ipv4
-  const { publicIp, vtep } = value
-  if (!prefixContains(config.network, subnet.address) || subnet.length <= config.network.length) {
-    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(config.network)}`
+function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdentity): Peer | string {
+  const { network, subnetLength } = range
+  const family = familyOf(network.address)
+  const { ip, data } = FIELDS[family]
+  const half = leaseHalf(lease, family)
+  if (half === undefined) return `it has no ${family} subnet`
+  const { subnet, publicIp, vtep } = half
+  if (!prefixContains(network, subnet.address) || subnet.length <= network.length) {
+    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(network)}`
   }
-  if (subnet.length !== config.subnetLength) {
-    return `subnet ${formatPrefix(subnet)} is not a /${config.subnetLength}`
-  }
+  if (subnet.length !== subnetLength) return `subnet ${formatPrefix(subnet)} is not a /${subnetLength}`
   if (prefixesOverlap(subnet, own.subnet)) {
     return `subnet ${formatPrefix(subnet)} overlaps our own ${formatPrefix(own.subnet)}`
   }
-  if (value.backendType !== 'vxlan') return `BackendType "${value.backendType}" is not vxlan`
-  if (!isUnicast(publicIp)) return `PublicIP ${formatIpv4(publicIp)} is not a unicast address`
-  if (publicIp === own.publicIp) return `PublicIP ${formatIpv4(publicIp)} is our own`
-  if (prefixContains(config.network, publicIp)) {
-    return `PublicIP ${formatIpv4(publicIp)} lies inside the overlay network ${formatPrefix(config.network)}`
+  const { backendType } = lease.value
+  if (backendType !== 'vxlan') return `BackendType "${backendType}" is not vxlan`
+  if (publicIp === undefined) return `it has no ${ip}`
+  if (!isUnicast(publicIp)) return `${ip} ${formatIp(publicIp)} is not a unicast address`
+  if (publicIp === own.publicIp) return `${ip} ${formatIp(publicIp)} is our own`
+  if (prefixContains(network, publicIp)) {
+    return `${ip} ${formatIp(publicIp)} lies inside the overlay network ${formatPrefix(network)}`
   }
-  if (vtep === undefined) return 'BackendData has no usable VNI and VtepMAC'
-  if (vtep.vni !== config.backend.vni) return `VNI ${vtep.vni} is not the network's ${config.backend.vni}`
+  if (vtep === undefined) return `${data} has no usable VNI and VtepMAC`
+  if (vtep.vni !== vni) return `VNI ${vtep.vni} is not the network's ${vni}`
   if (!isUnicastMac(vtep.mac)) return `VtepMAC ${formatMac(vtep.mac)} is not a unicast address`
   if (vtep.mac === own.mac) return `VtepMAC ${formatMac(vtep.mac)} is our own`
-  return { key, subnet, publicIp, mac: vtep.mac }
+  return { key: lease.key, subnet, publicIp, mac: vtep.mac }
 }
 
 function samePeer(a: Peer | undefined, b: Peer | undefined): boolean {

@@ -1,12 +1,12 @@
 /** A part of the objects on our device: what a change of a few peers can concern, so that a join costs the same at any size. */
-import { type Ipv4, ipv4, type MacAddress } from '../model/address'
+import { type IpAddress, ipv4, type MacAddress } from '../model/address'
 import type { KernelObjects, NexthopId, ObjectOperation, RouteKey } from '../model/kernel'
 import { routeAddress, routeKey } from '../model/kernel'
 import type { Peer } from '../model/lease'
 import { nexthopId } from './desired'
 
 export interface Scope {
-  readonly neighbours: Set<Ipv4>
+  readonly neighbours: Set<IpAddress>
   readonly fdb: Set<MacAddress>
   readonly nexthops: Set<NexthopId>
   readonly routes: Set<RouteKey>
@@ -20,12 +20,12 @@ export function isEmptyScope(scope: Scope): boolean {
   return Object.values(scope).every((keys) => keys.size === 0)
 }
 
-/** Adds all that a peer owns. */
-export function addPeer(scope: Scope, peer: Peer): void {
-  scope.neighbours.add(peer.subnet.address)
-  scope.fdb.add(peer.mac)
-  scope.nexthops.add(nexthopId(peer.subnet))
-  scope.routes.add(routeKey(peer.subnet))
+/** Adds all that a peer may own. */
+export function addPeer(scope: Scope, { subnet, mac }: Peer): void {
+  scope.neighbours.add(subnet.address)
+  scope.fdb.add(mac)
+  if (typeof subnet.address === 'number') scope.nexthops.add(nexthopId(subnet.address))
+  scope.routes.add(routeKey(subnet))
 }
 
 /** Adds the object an operation changes. */
@@ -51,7 +51,7 @@ export function addOperation(scope: Scope, operation: ObjectOperation): void {
 
 /** Where peers are found by what they own. */
 export interface PeerLookup {
-  peerAt(subnet: Ipv4): Peer | undefined
+  peerAt(subnet: IpAddress): Peer | undefined
   peerWithMac(mac: MacAddress): Peer | undefined
 }
 

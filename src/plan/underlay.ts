@@ -275,12 +275,3 @@ function noUnderlay(reason: string, host: HostNetwork): OverlayError {
     `choose one with --iface; this host has ${have}`,
   )
 }
-
-/**
- * The IPv4 addresses of an underlay that was chosen for an IPv4 overlay.
- * @throws {TypeError} when it was not
- */
-export function requireIpv4({ ipv4 }: Underlay): UnderlayAddress<Ipv4> {
-  if (ipv4 === undefined) throw new TypeError('the underlay was chosen without IPv4')
-  return ipv4
-}

@@ -17,6 +17,7 @@ export interface HostSite {
   readonly name: string
   /** On the underlay, with its prefix length in `underlay`. */
   readonly address: string
+  readonly address6: string
   /** Of the host alone; removed with the lab. */
   readonly directory: string
   readonly etcdEndpoint: string
@@ -31,10 +32,14 @@ export interface StartOptions {
   readonly wrapper?: readonly string[]
 }
 
+/** The file's values; the empty text for a family that the network has not. */
 export interface SubnetEnv {
   readonly network: string
   /** `10.5.12.1/24` */
   readonly subnet: string
+  readonly ipv6Network: string
+  /** `fd00:5:0:37::1/64` */
+  readonly ipv6Subnet: string
   readonly mtu: number
 }
 
@@ -43,11 +48,15 @@ export interface Container {
   readonly name: string
   /** The same as its name. */
   readonly namespace: string
+  /** Its only address in a network of one family; the IPv4 one where there are both. */
   readonly address: string
+  /** Where the network has IPv6. */
+  readonly address6: string | undefined
 }
 
 export class Host {
   static readonly device = 'flannel.1'
+  static readonly device6 = 'flannel-v6.1'
   readonly subnetFile: string
   readonly runDirectory: string
   #daemon: LongProcess | undefined
@@ -71,6 +80,10 @@ export class Host {
   /** Its address on the underlay. */
   get address(): string {
     return this.site.address
+  }
+
+  get address6(): string {
+    return this.site.address6
   }
 
   /** The daemon that was started last. */
@@ -166,14 +179,14 @@ export class Host {
     )
   }
 
-  /** Waits until the daemon is healthy and the kernel has exactly this number of peers. */
+  /** Waits until the daemon is healthy and the kernel has exactly this number of peers, in each family of the network. */
   waitConverged(peers: number, timeoutMs?: number): Promise<Status> {
     return this.waitForStatus(
       `healthy and converged with ${peers} peers`,
       (status) =>
         status.state === 'healthy' &&
         status.convergence.converged &&
-        status.peers.filter((peer) => peer.state === 'ok').length === peers,
+        goodPeers(status).every((count) => count === peers),
       timeoutMs,
     )
   }
@@ -194,8 +207,8 @@ export class Host {
   }
 
   /** Its overlay device's objects, as iproute2 shows them. */
-  kernel(): Promise<KernelView> {
-    return readKernel(this.namespace, Host.device)
+  kernel(device = Host.device): Promise<KernelView> {
+    return readKernel(this.namespace, device)
   }
 
   /** Waits until iproute2 shows the device's objects as wanted. */
@@ -203,11 +216,12 @@ export class Host {
     what: string,
     wanted: (view: KernelView) => boolean,
     timeoutMs = 10_000,
+    device = Host.device,
   ): Promise<KernelView> {
     return waitFor(
       `the kernel of ${this.name}: ${what}`,
       async () => {
-        const view = await this.kernel()
+        const view = await this.kernel(device)
         return wanted(view) ? view : new Pending(JSON.stringify(view))
       },
       { timeoutMs, context: () => this.#daemon?.tail() ?? '' },
@@ -223,8 +237,8 @@ export class Host {
   }
 
   /** Its overlay device, by iproute2. */
-  async link(): Promise<{ readonly mac: string; readonly mtu: number }> {
-    const shown = await this.exec('ip', '-o', 'link', 'show', 'dev', Host.device)
+  async link(device = Host.device): Promise<{ readonly mac: string; readonly mtu: number }> {
+    const shown = await this.exec('ip', '-o', 'link', 'show', 'dev', device)
     const match = / mtu (\d+) .* link\/ether ([0-9a-f:]{17})/.exec(shown)
     if (match?.[2] === undefined) throw new Error(`not the line of a device: ${shown}`)
     return { mac: match[2], mtu: Number(match[1]) }
@@ -235,19 +249,18 @@ export class Host {
     return execOk(this.namespace, command)
   }
 
-  /** Adds a container in the host's subnet, and with the first one the bridge, sized as Docker would by subnet.env. */
+  /** Adds a container in the host's subnets, and with the first one the bridge, sized as Docker would by subnet.env. */
   async addContainer(): Promise<Container> {
-    const { subnet, mtu } = await this.subnetEnv()
-    const [gateway = '', length = ''] = subnet.split('/')
+    const { subnet, ipv6Subnet, mtu } = await this.subnetEnv()
+    const subnets = [subnet, ipv6Subnet].filter((each) => each !== '')
     const number = this.#containers.length + 1
     const name = `${this.name}-c${number}`
-    const address = gateway.replace(/\d+$/, (last) => `${Number(last) + number}`)
     const bridge =
       number > 1
         ? []
         : [
             `link add ${BRIDGE} mtu ${mtu} type bridge`,
-            `address add ${subnet} dev ${BRIDGE}`,
+            ...subnets.map((each) => `address add ${each} dev ${BRIDGE} ${withoutDad(each)}`),
             `link set ${BRIDGE} up`,
           ]
     await ipBatch(undefined, [`netns add ${name}`])
@@ -256,16 +269,46 @@ export class Host {
       `link add veth${number} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${name}`,
       `link set veth${number} master ${BRIDGE} up`,
     ])
+    const addresses = subnets.map((each) => containerAddress(each, number))
     await ipBatch(name, [
       'link set lo up',
-      `address add ${address}/${length} dev eth0`,
+      ...addresses.map(
+        ({ address, length }) => `address add ${address}/${length} dev eth0 ${withoutDad(address)}`,
+      ),
       'link set eth0 up',
-      `route add default via ${gateway}`,
+      ...addresses.map(({ gateway, anywhere }) => `route add ${anywhere} via ${gateway}`),
     ])
-    const container = { name, namespace: name, address }
+    const address = addresses[0]?.address ?? ''
+    const address6 = addresses.find((each) => each.address.includes(':'))?.address
+    if (address6 !== undefined) {
+      // IPv6 waits for the link to be told up, which may take the kernel a second.
+      const answers = () => run(inNamespace(this.namespace, ['ping', '-n', '-c', '1', '-W', '1', address6]))
+      await this.waitUntil(`${name} speaks IPv6`, async () => (await answers()).code === 0)
+    }
+    const container = { name, namespace: name, address, address6 }
     this.#containers.push(container)
     return container
   }
+}
+
+/** A container's address: as many after the bridge's as it has number. */
+function containerAddress(subnet: string, number: number) {
+  const [gateway = '', length = ''] = subnet.split('/')
+  const address = gateway.replace(/\d+$/, (last) => `${Number(last) + number}`)
+  return { gateway, length, address, anywhere: gateway.includes(':') ? '::/0' : '0.0.0.0/0' }
+}
+
+/** Duplicate address detection takes a second, in which an IPv6 address is of no use. */
+const withoutDad = (address: string): string => (address.includes(':') ? 'nodad' : '')
+
+/** The peers that are in the kernel, counted for each family of the network. */
+function goodPeers({ network, peers }: Status): number[] {
+  const good = peers.filter(({ state }) => state === 'ok')
+  const six = good.filter(({ subnet }) => subnet.includes(':')).length
+  return [
+    ...(network?.network === undefined ? [] : [good.length - six]),
+    ...(network?.ipv6Network === undefined ? [] : [six]),
+  ]
 }
 
 /** A GET over a unix socket; a daemon that does not answer (yet) is no error. */
@@ -288,14 +331,13 @@ function httpGet(socketPath: string, path: string): Promise<string | Pending> {
 }
 
 function parseSubnetEnv(text: string): SubnetEnv {
-  const value = (name: string): string => {
-    const match = new RegExp(`^${name}=(.+)$`, 'm').exec(text)
-    if (match?.[1] === undefined) throw new Error(`no ${name} in ${JSON.stringify(text)}`)
-    return match[1]
-  }
+  const value = (name: string): string => new RegExp(`^${name}=(.+)$`, 'm').exec(text)?.[1] ?? ''
+  if (value('FLANNEL_MTU') === '') throw new Error(`no FLANNEL_MTU in ${JSON.stringify(text)}`)
   return {
     network: value('FLANNEL_NETWORK'),
     subnet: value('FLANNEL_SUBNET'),
+    ipv6Network: value('FLANNEL_IPV6_NETWORK'),
+    ipv6Subnet: value('FLANNEL_IPV6_SUBNET'),
     mtu: Number(value('FLANNEL_MTU')),
   }
 }

@@ -60,14 +60,16 @@ export async function readKernel(namespace: string, device: string): Promise<Ker
     }
     return stdout.trim() === '' ? [] : schema.parse(JSON.parse(stdout))
   }
+  const family = device.includes('v6') ? '-6' : '-4'
   const [routeList, neighbourList, fdbList, nexthopList] = await Promise.all([
-    show(routes, ['ip', '-4', '-j', 'route', 'show', 'dev', device]),
-    show(neighbours, ['ip', '-4', '-j', 'neigh', 'show', 'dev', device]),
+    show(routes, ['ip', family, '-j', 'route', 'show', 'dev', device]),
+    show(neighbours, ['ip', family, '-j', 'neigh', 'show', 'dev', device]),
     show(fdb, ['bridge', '-j', 'fdb', 'show', 'dev', device]),
     show(nexthops, ['ip', '-j', 'nexthop', 'show', 'dev', device]),
   ])
   return {
     routes: routeList
+      .filter(({ gateway }) => family === '-4' || gateway !== '-')
       .map((route) => `${route.dst} via ${route.gateway}${route.flags.includes('onlink') ? ' onlink' : ''}`)
       .sort(),
     neighbours: neighbourList

@@ -6,6 +6,8 @@
  *   host2 eth0 192.168.77.12 ──┼── bridge `underlay`, 192.168.77.0/24 ── etcd eth0 192.168.77.2
  *   ...                        └── lab0 192.168.77.1: the test itself
  *
+ * The underlay has IPv6 too, fd77::/64, with the same last number in decimal: host1 is fd77::11.
+ *
  * Only inside `scripts/sandbox`, one lab at a time. `close()` removes all that the lab made, also after failures.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -26,10 +28,17 @@ export const ETCD_PREFIX = '/coreos.com/network'
 export const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","SubnetMax":"10.5.99.0","Backend":{"Type":"vxlan"}}'
 
 const LAB_ADDRESS = '192.168.77.1'
+const LAB_ADDRESS6 = 'fd77::1'
 export const ETCD_ADDRESS = '192.168.77.2'
 /** The last octet of a host's address is its number and this. */
 const HOST_OFFSET = 10
 export const MAX_HOSTS = 254 - HOST_OFFSET
+
+/** The same range for IPv4, and one for IPv6. */
+export const DUAL_STACK_CONFIG =
+  '{"Network":"10.5.0.0/16","SubnetMax":"10.5.99.0","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}'
+export const IPV6_CONFIG =
+  '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}'
 
 export interface LabOptions {
   readonly hosts: number
@@ -100,7 +109,8 @@ export class Lab {
       mkdirSync(directory)
       const address = `192.168.77.${HOST_OFFSET + number}`
       const etcdEndpoint = this.etcd.endpoint
-      return new Host({ name, address, directory, etcdEndpoint, etcdPrefix: ETCD_PREFIX })
+      const address6 = `fd77::${HOST_OFFSET + number}`
+      return new Host({ name, address, address6, directory, etcdEndpoint, etcdPrefix: ETCD_PREFIX })
     })
     this.hosts.push(...added)
     await this.#join(added)
@@ -183,6 +193,7 @@ export class Lab {
     await ipBatch(undefined, [
       'link add lab0 type veth peer name lab netns underlay',
       `address add ${LAB_ADDRESS}/24 dev lab0`,
+      `address add ${LAB_ADDRESS6}/64 dev lab0 nodad`,
       'link set lab0 up',
     ])
     this.#cleanup.push(() => run(['ip', 'link', 'delete', 'lab0']))
@@ -228,8 +239,10 @@ export class Lab {
         ipBatch(host.namespace, [
           'link set lo up',
           `address add ${host.address}/24 dev eth0`,
+          `address add ${host.address6}/64 dev eth0 nodad`,
           'link set eth0 up',
           `route add default via ${LAB_ADDRESS}`,
+          `route add ::/0 via ${LAB_ADDRESS6}`,
         ]),
       ),
     )

@@ -128,6 +128,7 @@ export const IFLA_VXLAN_GBP = 23
 export const IFA_ADDRESS = 1
 export const IFA_LOCAL = 2
 /** IPv6 only (RFC 8981); the same bit says of an IPv4 address that another one comes before it. */
+export const IFA_F_NODAD = 0x02
 export const IFA_F_TEMPORARY = 0x01
 /** Another host has it too. */
 export const IFA_F_DADFAILED = 0x08

@@ -8,6 +8,7 @@ import {
   ifSized,
   ipAddress,
   ipv4Address,
+  ipv6Address,
   macAddress,
   present,
   s32,
@@ -23,6 +24,8 @@ const vxlan = nested({
   group: [k.IFLA_VXLAN_GROUP, ipv4Address],
   link: [k.IFLA_VXLAN_LINK, u32],
   local: [k.IFLA_VXLAN_LOCAL, ipv4Address],
+  group6: [k.IFLA_VXLAN_GROUP6, ipv6Address],
+  local6: [k.IFLA_VXLAN_LOCAL6, ipv6Address],
   ttl: [k.IFLA_VXLAN_TTL, u8],
   tos: [k.IFLA_VXLAN_TOS, u8],
   learning: [k.IFLA_VXLAN_LEARNING, bool],
@@ -65,15 +68,14 @@ export const addressMessage = messageCodec(
   { address: [k.IFA_ADDRESS, ipAddress], local: [k.IFA_LOCAL, ipAddress] },
 )
 
-/** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and, with AF_BRIDGE, forwarding entries of a link. */
+/** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and AF_INET6 and, with AF_BRIDGE, forwarding entries of a link. */
 export const neighbourMessage = messageCodec(
   {
     size: 12,
     fields: { family: [0, u8], index: [4, s32], state: [8, u16], flags: [10, u8], type: [11, u8] },
   },
   {
-    // Forwarding entries of a VXLAN over IPv6 have 16 bytes here.
-    destination: [k.NDA_DST, ifSized(ipv4Address)],
+    destination: [k.NDA_DST, ipAddress],
     linkAddress: [k.NDA_LLADDR, ifSized(macAddress)],
     linkFilter: [k.NDA_IFINDEX, u32],
   },

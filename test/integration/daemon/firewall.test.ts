@@ -100,7 +100,7 @@ test('an iptables that fails is a problem in status, and costs nothing else', as
   await host.stop()
   const bin = join(lab.directory, 'broken')
   mkdirSync(bin)
-  for (const name of ['dockerd', 'iptables']) {
+  for (const name of ['dockerd', 'iptables-save']) {
     writeFileSync(join(bin, name), '#!/bin/sh\necho "the lock is stuck" >&2\nexit 4\n')
     chmodSync(join(bin, name), 0o755)
   }
@@ -110,7 +110,7 @@ test('an iptables that fails is a problem in status, and costs nothing else', as
     ({ problems }) => problems.length === 1 && problems[0]?.startsWith('firewall: ') === true,
   )
   expect(status.problems).toEqual([
-    'firewall: iptables -t raw -S: the lock is stuck; run the same command by hand to see what is wrong',
+    'firewall: iptables-save: the lock is stuck; run the same command by hand to see what is wrong',
   ])
   expect(status.convergence.converged).toBe(true)
 })

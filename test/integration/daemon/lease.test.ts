@@ -104,6 +104,75 @@ test('a reservation is used and stays one', async () => {
   await host.stop()
 })
 
+test('a reservation whose value must change stays one', async () => {
+  const host = lab.host(3)
+  const { mac } = await host.link()
+  const before = await ownLease(3)
+  // The device keeps its MAC, so the reservation has to say so.
+  const reserved = { subnet: '10.5.99.0-24', publicIp: host.address, mac: '02:00:00:00:99:98' }
+  await lab.client.put(before.key).value(leaseValue(reserved))
+  host.start()
+  await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(await host.link()).toMatchObject({ mac })
+  expect(await ownLease(3)).toMatchObject({ value: before.value, etcdLease: '0' })
+})
+
+test('a reservation goes on, as one, under the key that a network with other families wants', async () => {
+  const host = lab.host(3)
+  await host.stop()
+  const { key, value } = await ownLease(3)
+  await lab.client.delete().key(key)
+  await lab.client.put(`${key}&fd00:5:0:63::-64`).value(value ?? '')
+  host.start()
+  const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(status.lease).toMatchObject({ subnet: '10.5.99.0/24', state: 'held' })
+  expect(await ownLease(3)).toMatchObject({ key, value, etcdLease: '0' })
+  expect(await lab.client.get(`${key}&fd00:5:0:63::-64`).string()).toBeNull()
+})
+
+test('a lease that an operator reserves while the host runs stays reserved, and costs the kernel nothing', async () => {
+  const host = lab.host(1)
+  await host.waitForStatus('its lease', ({ lease }) => lease?.expiresInSeconds !== undefined)
+  const before = await ownLease(1)
+  const monitor = await lab.monitor(host)
+  await lab.client.put(before.key).value(before.value ?? '')
+  const reserved = await ownLease(1)
+  expect(reserved).toMatchObject({ etcdLease: '0', value: before.value })
+  const { lease } = await host.waitForStatus('a reservation', ({ lease }) => lease?.etcdLease === undefined)
+  expect(lease).toMatchObject({ state: 'held' })
+  expect(lease?.expiresInSeconds).toBeUndefined()
+  // As it would end after a day, with all keys that were still bound to it.
+  await lab.client.leaseClient.leaseRevoke({ ID: before.etcdLease ?? '' })
+  // What flannel does to a reservation within milliseconds would have come before this.
+  await lab.putPeers(fakePeer(3))
+  await host.waitForStatus('a newcomer', ({ peers }) =>
+    peers.some(({ subnet }) => subnet === '10.5.153.0/24'),
+  )
+  expect(await ownLease(1)).toEqual(reserved)
+  await lab.deletePeer(fakePeer(3))
+  await host.waitForStatus('it gone', ({ peers }) => peers.every(({ subnet }) => subnet !== '10.5.153.0/24'))
+  expect((await monitor.changes()).filter((line) => !/10\.5\.153\.|02:fa:4e:00:00:03/.test(line))).toEqual([])
+  await host.restart()
+  await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
+  expect(await ownLease(1)).toEqual(reserved)
+})
+
+test('a key that is bound to another etcd lease, as flannel does it, is kept alive by that one', async () => {
+  const host = lab.host(1)
+  const { key, value } = await ownLease(1)
+  const { ID } = await lab.client.leaseClient.leaseGrant({ TTL: 600 })
+  await lab.client
+    .put(key)
+    .value(value ?? '')
+    .lease(ID)
+  const { lease } = await host.waitForStatus(
+    'the life time of that etcd lease',
+    ({ lease }) => lease?.etcdLease === BigInt(ID).toString(16) && lease.expiresInSeconds !== undefined,
+  )
+  expect(lease?.expiresInSeconds).toBeLessThanOrEqual(600)
+  expect(await ownLease(1)).toMatchObject({ etcdLease: ID, value })
+})
+
 test('a key that cannot be read takes its subnet from the allocator, and only that', async () => {
   const host = lab.host(4)
   await lab.client.put(leaseKey(ETCD_PREFIX, '10.5.88.0-24')).value('garbage')

@@ -1,6 +1,5 @@
 /** Options as the daemon acts on them: exit codes, health checks, secrets, the choice of the underlay. */
 import { request } from 'node:http'
-
 import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { execOk } from '../../support/namespace'
 import { run } from '../../support/process'
@@ -118,7 +117,7 @@ describe('health checks', () => {
 
     // Someone else takes the subnet.
     const { lease } = await host.waitConverged(0)
-    const key = `/coreos.com/network/subnets/${lease?.subnet.replace('/', '-')}`
+    const key = `/coreos.com/network/subnets/${lease?.subnet?.replace('/', '-')}`
     const own = await lab.client.get(key).string()
     await lab.client
       .put(key)

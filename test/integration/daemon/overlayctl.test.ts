@@ -1,6 +1,4 @@
 /** overlayctl against a real etcd and kernel: what it says, and its exit codes. */
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { ETCD_PREFIX, Lab } from '../../support/lab'
 
 jest.setTimeout(60_000)
@@ -59,23 +57,6 @@ describe('config', () => {
   test('an etcd that is not there is exit code 2', async () => {
     const answer = await lab.host(1).overlayctl('config', 'get', '--etcd-endpoints=http://127.0.0.1:1')
     expect(answer).toMatchObject({ code: 2, stderr: expect.stringContaining('http://127.0.0.1:1') })
-  })
-})
-
-describe('docker-opts', () => {
-  test('writes the file, and refuses a subnet that is routed elsewhere', async () => {
-    const host = lab.host(1)
-    const directory = mkdtempSync(join(lab.directory, 'docker-'))
-    const [input, output] = [join(directory, 'subnet.env'), join(directory, 'docker_opts.env')]
-    writeFileSync(input, 'FLANNEL_SUBNET=10.5.74.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n')
-    const run = () => host.overlayctl('docker-opts', '-f', input, '-d', output, '-c')
-    expect(await run()).toMatchObject({ code: 0 })
-    expect(readFileSync(output, 'utf8')).toBe('DOCKER_OPTS=" --bip=10.5.74.1/24 --ip-masq=true --mtu=1450"\n')
-    await host.exec('ip', 'route', 'add', '10.5.74.0/24', 'via', '192.168.77.1')
-    expect(await run()).toMatchObject({
-      code: 1,
-      stderr: expect.stringContaining('the subnet is routed elsewhere'),
-    })
   })
 })
 

@@ -26,6 +26,58 @@ async function create(address: string, host: number): Promise<Lease> {
   return result.lease
 }
 
+describe('a reservation', () => {
+  const key = 'subnets/10.5.1.0-24'
+
+  test('is a key without an etcd lease, created only where nothing is', async () => {
+    const result = await registry.createReservation(subnetOf('10.5.1.0'), hostValue(1), ever)
+    expect(result).toMatchObject({ kind: 'created', lease: { etcdLease: NO_ETCD_LEASE } })
+    expect(await textOf(key)).toBe(peerValue(1))
+    expect((await registry.snapshot(ever)).leases).toEqual([result.kind === 'created' && result.lease])
+    expect(await registry.createReservation(subnetOf('10.5.1.0'), hostValue(2), ever)).toMatchObject({
+      kind: 'taken',
+      by: { value: hostValue(1) },
+    })
+    // A second try whose first answer was lost.
+    expect(await registry.createReservation(subnetOf('10.5.1.0'), hostValue(1), ever)).toEqual(result)
+  })
+
+  test('is made of a lease without changing a byte; the etcd lease is given back and the key outlives it', async () => {
+    const lease = await create('10.5.1.0', 1)
+    const result = await registry.reserveLease(lease, ever)
+    expect(result).toMatchObject({ kind: 'updated', lease: { etcdLease: NO_ETCD_LEASE } })
+    expect(await etcdLeases()).not.toContain(lease.etcdLease)
+    expect(await textOf(key)).toBe(peerValue(1))
+    expect(await registry.reserveLease(lease, ever)).toEqual(result)
+  })
+
+  test('is not made of a lease that was changed or is gone', async () => {
+    const lease = await create('10.5.1.0', 1)
+    await site.put(key, peerValue(2))
+    expect(await registry.reserveLease(lease, ever)).toMatchObject({
+      kind: 'changed',
+      now: { value: hostValue(2) },
+    })
+    expect(await textOf(key)).toBe(peerValue(2))
+    await site.remove(key)
+    expect(await registry.reserveLease(lease, ever)).toEqual({ kind: 'changed', now: undefined })
+    expect(await textOf(key)).toBeNull()
+  })
+
+  test('stays one when its value changes', async () => {
+    const { lease } = (await registry.createReservation(subnetOf('10.5.1.0'), hostValue(1), ever)) as {
+      lease: Lease
+    }
+    expect(await registry.updateLease(lease, hostValue(2), ever)).toMatchObject({
+      kind: 'updated',
+      lease: { etcdLease: NO_ETCD_LEASE },
+    })
+    expect((await registry.snapshot(ever)).leases).toMatchObject([
+      { value: hostValue(2), etcdLease: NO_ETCD_LEASE },
+    ])
+  })
+})
+
 describe('a snapshot', () => {
   test('of nothing is empty', async () => {
     const { leases, unreadable, config, configRevision } = await registry.snapshot(ever)

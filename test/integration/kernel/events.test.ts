@@ -85,7 +85,7 @@ test('a nexthop that goes is told, for its routes go without a word, and so is a
   const changes = collectChanges(kernel)
   run('ip nexthop delete id 10001')
   await changes.until((change) => change.kind === 'nexthop' && change.deleted)
-  expect((await kernel.observe(index)).routes.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).routes.size).toBe(0)
   run(`ip route add default dev ${PARENT} metric 77`)
   await changes.until((change) => change.kind === 'route' && change.linkIndex !== index)
   run(`ip route delete default dev ${PARENT} metric 77`)
@@ -117,7 +117,7 @@ test('nor are changes on links that are not watched', async () => {
   const changes = collectChanges(kernel)
   run(`ip neighbour add 192.0.2.50 lladdr 02:00:00:00:00:05 dev ${PARENT}`)
   run(`ip route add 198.51.100.0/24 dev ${PARENT}`)
-  kernel.watchLink(undefined)
+  kernel.unwatchLink(index)
   run('ip neighbour add 10.16.1.0 lladdr 02:00:00:00:00:05 dev flannel.1')
   await fence(changes)
   expect(changes.seen.filter(ofPeers)).toEqual([])
@@ -148,7 +148,7 @@ test('lost notifications are told as an overrun, and do no harm', async () => {
     // It still works.
     changes.seen.splice(0)
     await fence(changes)
-    expect((await small.observe(index)).neighbours.has(address('10.16.1.0'))).toBe(false)
+    expect((await small.observe('IPv4', index)).neighbours.has(address('10.16.1.0'))).toBe(false)
   } finally {
     small.close()
   }

@@ -98,7 +98,7 @@ test('a device is made as flannel makes it', async () => {
     `vxlan id 1 local 192.0.2.1 dev ${PARENT} srcport 0 0 dstport 8472 nolearning ttl auto ageing 300 udpcsum noudp6zerocsumtx noudp6zerocsumrx`,
   )
   expect(text).toContain('mtu 1450 qdisc noqueue')
-  expect(await kernel.linkAddresses(link.index)).toMatchObject([
+  expect(await kernel.linkAddresses('IPv4', link.index)).toMatchObject([
     { linkIndex: link.index, address: { address: address('10.5.1.0'), length: 32 }, scope: 'global' },
   ])
 })
@@ -131,8 +131,8 @@ test('a device of flannel is read in full', async () => {
 
 test('no such link is undefined, or ENODEV where an index is wanted', async () => {
   expect(await kernel.link('nothing')).toBeUndefined()
-  await expect(kernel.linkAddresses(9999)).rejects.toMatchObject({ errnoName: 'ENODEV' })
-  await expect(kernel.observe(9999)).rejects.toMatchObject({ errnoName: 'ENODEV' })
+  await expect(kernel.linkAddresses('IPv4', 9999)).rejects.toMatchObject({ errnoName: 'ENODEV' })
+  await expect(kernel.observe('IPv4', 9999)).rejects.toMatchObject({ errnoName: 'ENODEV' })
 })
 
 test('MAC, MTU and learning change in place, together or alone, while the device is up', async () => {

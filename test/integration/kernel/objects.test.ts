@@ -55,12 +55,12 @@ test('neighbours', async () => {
   await applyTwice({ kind: 'set-neighbour', address: peer.subnet, mac: peer.mac })
   run(`ip neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev ${PARENT}`)
   run('ip neighbour add 10.99.0.1 lladdr 02:00:00:00:00:78 dev flannel.1 nud reachable')
-  expect((await kernel.observe(index)).neighbours).toEqual(new Map([[peer.subnet, peer.mac]]))
+  expect((await kernel.observe('IPv4', index)).neighbours).toEqual(new Map([[peer.subnet, peer.mac]]))
   expect(show('ip -j neighbour show 10.16.1.0 dev flannel.1')).toEqual([
     { dst: '10.16.1.0', lladdr: '02:01:00:00:00:01', state: ['PERMANENT'] },
   ])
   await applyTwice({ kind: 'delete-neighbour', address: peer.subnet })
-  expect((await kernel.observe(index)).neighbours.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).neighbours.size).toBe(0)
 })
 
 test('forwarding entries', async () => {
@@ -71,7 +71,7 @@ test('forwarding entries', async () => {
   run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.66 dev flannel.1')
   run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.67 dev flannel.1')
   try {
-    expect((await kernel.observe(index)).fdb).toEqual(
+    expect((await kernel.observe('IPv4', index)).fdb).toEqual(
       new Map([
         [peer.mac, [peer.publicIp]],
         [mac(0), [address('192.0.2.66'), address('192.0.2.67')]],
@@ -88,14 +88,14 @@ test('forwarding entries', async () => {
     // Of a MAC that is behind another destination by now, nothing is deleted.
     await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: other.publicIp })
     await applyTwice({ kind: 'delete-fdb', mac: mac(0), destination: address('192.0.2.66') })
-    expect((await kernel.observe(index)).fdb).toEqual(
+    expect((await kernel.observe('IPv4', index)).fdb).toEqual(
       new Map([
         [peer.mac, [peer.publicIp]],
         [mac(0), [address('192.0.2.67')]],
       ]),
     )
     await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: peer.publicIp })
-    expect((await kernel.observe(index)).fdb.has(peer.mac)).toBe(false)
+    expect((await kernel.observe('IPv4', index)).fdb.has(peer.mac)).toBe(false)
   } finally {
     run('ip link delete rival')
   }
@@ -116,7 +116,7 @@ test('nexthops', async () => {
   run('ip nexthop add id 9 dev flannel.1')
   run('ip nexthop add id 10 blackhole')
   run('ip nexthop add id 11 group 7')
-  expect((await kernel.observe(index)).nexthops).toEqual(
+  expect((await kernel.observe('IPv4', index)).nexthops).toEqual(
     new Map([
       [7, peer.subnet],
       [9, ipv4(0)],
@@ -126,7 +126,7 @@ test('nexthops', async () => {
     expect.objectContaining({ id: 7, gateway: '10.16.1.0', dev: 'flannel.1', flags: ['onlink'] }),
   ])
   await applyTwice({ kind: 'delete-nexthop', id: 7 }, { kind: 'delete-nexthop', id: 9 })
-  expect((await kernel.observe(index)).nexthops.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).nexthops.size).toBe(0)
   for (const id of [8, 10]) run(`ip nexthop delete id ${id}`)
 })
 
@@ -143,9 +143,11 @@ test('a route through a nexthop object looks as users of flannel know it', async
   expect(run('ip route show 10.16.1.0/24')).toBe(
     '10.16.1.0/24 nhid 10001 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
   )
-  expect((await kernel.observe(index)).routes).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  expect((await kernel.observe('IPv4', index)).routes).toEqual(
+    new Map([[only(peer.subnet), [routeOf(peer)]]]),
+  )
   await applyTwice({ kind: 'delete-route', route: routeOf(peer) })
-  expect((await kernel.observe(index)).routes.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).routes.size).toBe(0)
 })
 
 test('routes of flannel are seen, replaced in place, and deleted exactly', async () => {
@@ -156,7 +158,7 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
   run('ip route add 10.16.4.0/24 via 192.0.2.4')
   run('ip route add blackhole 10.16.5.0/24')
   const flannel = (metric: number): Route => ({ ...routeOf(peer, 'gateway'), metric, protocol: 3 })
-  expect((await kernel.observe(index)).routes).toEqual(
+  expect((await kernel.observe('IPv4', index)).routes).toEqual(
     new Map([
       [only(peer.subnet), [flannel(0), flannel(9)]],
       [only(other.subnet), [{ ...routeOf(other), protocol: 4, target: { kind: 'other' } }]],
@@ -167,13 +169,18 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
     throw new Error('three are wanted')
   await kernel.apply(index, [neighbour, entry, nexthop])
   await applyTwice({ kind: 'set-route', route: routeOf(peer), replace: true })
-  expect((await kernel.observe(index)).routes.get(only(peer.subnet))).toEqual([routeOf(peer), flannel(9)])
+  expect((await kernel.observe('IPv4', index)).routes.get(only(peer.subnet))).toEqual([
+    routeOf(peer),
+    flannel(9),
+  ])
   await applyTwice(
     { kind: 'delete-route', route: flannel(9) },
     { kind: 'delete-route', route: { ...routeOf(other), protocol: 4, target: { kind: 'other' } } },
     { kind: 'delete-route', route: flannel(0) },
   )
-  expect((await kernel.observe(index)).routes).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  expect((await kernel.observe('IPv4', index)).routes).toEqual(
+    new Map([[only(peer.subnet), [routeOf(peer)]]]),
+  )
   expect(show('ip -j route show table 100').length).toBe(1)
   expect(show('ip -j route show 10.16.4.0/24').length).toBe(1)
   for (const route of ['10.16.4.0/24', 'blackhole 10.16.5.0/24']) run(`ip route delete ${route}`)
@@ -205,7 +212,7 @@ test('without nexthop objects there are plain routes', async () => {
     run('ip nexthop add id 7 via 10.16.2.0 dev flannel.1 onlink')
     const route = routeOf(peer, 'gateway')
     expect(await plain.apply(index, [{ kind: 'set-route', route, replace: false }])).toEqual([])
-    expect(await plain.observe(index)).toMatchObject({
+    expect(await plain.observe('IPv4', index)).toMatchObject({
       nexthops: new Map(),
       routes: new Map([[only(peer.subnet), [route]]]),
     })
@@ -227,7 +234,9 @@ test('the poison ones of 200 operations fail, and nothing else', async () => {
   })
   const failures = await kernel.apply(index, operations)
   expect(failures.map(({ operation }) => operation)).toEqual(operations.filter((_, n) => poison(n)))
-  expect((await kernel.observe(index)).neighbours.size).toBe(operations.filter((_, n) => !poison(n)).length)
+  expect((await kernel.observe('IPv4', index)).neighbours.size).toBe(
+    operations.filter((_, n) => !poison(n)).length,
+  )
 })
 
 test('what has ended by its signal can be done again', async () => {
@@ -235,8 +244,8 @@ test('what has ended by its signal can be done again', async () => {
   const controller = new AbortController()
   setImmediate(() => controller.abort(new Error('enough')))
   await expect(kernel.apply(index, operations, controller.signal)).rejects.toThrow('enough')
-  await expect(kernel.observe(index, controller.signal)).rejects.toThrow('enough')
-  const { neighbours } = await kernel.observe(index)
+  await expect(kernel.observe('IPv4', index, undefined, controller.signal)).rejects.toThrow('enough')
+  const { neighbours } = await kernel.observe('IPv4', index)
   expect(neighbours.size).toBeGreaterThan(0)
   expect(neighbours.size).toBeLessThan(1000)
 })
@@ -244,7 +253,7 @@ test('what has ended by its signal can be done again', async () => {
 test('10,000 peers are programmed and read back', async () => {
   const peers = Array.from({ length: 10_000 }, (_, n) => testPeer(n))
   expect(await kernel.apply(index, peers.flatMap(peerOperations))).toEqual([])
-  expect(await kernel.observe(index)).toEqual({
+  expect(await kernel.observe('IPv4', index)).toEqual({
     neighbours: new Map(peers.map(({ subnet, mac }) => [subnet, mac])),
     fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [publicIp]])),
     nexthops: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),

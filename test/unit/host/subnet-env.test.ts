@@ -1,10 +1,19 @@
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { formatSubnetEnv, readPreviousSubnet, writeSubnetEnv } from '../../../src/host/subnet-env'
+import { formatSubnetEnv, readPreviousSubnets, writeSubnetEnv } from '../../../src/host/subnet-env'
+import { type Ipv6Prefix, parseIpv6Prefix } from '../../../src/model/address'
 import { net } from '../plan/support'
 
-const env = { network: net('10.5.0.0/16'), subnet: net('10.5.12.0/24'), mtu: 1450, ipMasq: false }
+function net6(text: string): Ipv6Prefix {
+  const prefix = parseIpv6Prefix(text)
+  if (prefix === undefined) throw new Error(`${text} is no IPv6 prefix`)
+  return prefix
+}
+
+const ipv4 = { network: net('10.5.0.0/16'), subnet: net('10.5.12.0/24') }
+const ipv6 = { network: net6('fd00:5::/48'), subnet: net6('fd00:5:0:37::/64') }
+const env = { ipv4, mtu: 1450, ipMasq: false }
 const TEXT = `FLANNEL_NETWORK=10.5.0.0/16
 FLANNEL_SUBNET=10.5.12.1/24
 FLANNEL_MTU=1450
@@ -17,7 +26,29 @@ beforeEach(async () => {
 })
 afterEach(() => rm(directory, { recursive: true }))
 
-test('the text is flannel’s, byte for byte', () => expect(formatSubnetEnv(env)).toBe(TEXT))
+const IPV4 = 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.12.1/24\n'
+const IPV6 = 'FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:37::1/64\n'
+const END = 'FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n'
+
+test.each([
+  ['IPv4', { ipv4 }, IPV4 + END],
+  ['dual-stack', { ipv4, ipv6 }, IPV4 + IPV6 + END],
+  ['IPv6', { ipv6 }, IPV6 + END],
+  ['IPv6 told to be undefined', { ipv4, ipv6: undefined }, IPV4 + END],
+])('the text for %s is flannel’s, byte for byte', (_, families, text) => {
+  expect(formatSubnetEnv({ ...families, mtu: 1450, ipMasq: true })).toBe(text)
+})
+
+test.each([[env], [{ ipv4, ipv6, mtu: 1430, ipMasq: true }]])(
+  'the CNI plugin can read it: lines of KEY=value and no quotes, blanks or export (%#)',
+  (each) => {
+    const lines = formatSubnetEnv(each).split('\n')
+    expect(lines.pop()).toBe('')
+    for (const line of lines) expect(line).toMatch(/^FLANNEL_[A-Z0-9_]+=[0-9a-z.:/]+$/)
+    expect(lines).toContainEqual(expect.stringMatching(/^FLANNEL_MTU=\d+$/))
+    expect(lines).toContainEqual(expect.stringMatching(/^FLANNEL_IPMASQ=(true|false)$/))
+  },
+)
 
 test('the file is written in a new directory, readable by all, and nothing else is left there', async () => {
   const path = join(directory, 'flannel', 'subnet.env')
@@ -43,6 +74,23 @@ test('an existing file keeps its mode', async () => {
   expect((await stat(path)).mode & 0o777).toBe(0o600)
 })
 
+test('through a link the file behind it is written, and the link stays', async () => {
+  const [path, link] = [join(directory, 'subnet.env'), join(directory, 'link')]
+  await writeFile(path, 'old')
+  await symlink(path, link)
+  expect(await writeSubnetEnv(link, env)).toBe(true)
+  expect(await readFile(path, 'utf8')).toBe(TEXT)
+  expect((await lstat(link)).isSymbolicLink()).toBe(true)
+})
+
+test('the directory it makes can be entered by all', async () => {
+  const path = join(directory, 'flannel', 'networks', 'blue.env')
+  await writeSubnetEnv(path, env)
+  for (const made of [join(directory, 'flannel'), join(directory, 'flannel', 'networks')]) {
+    expect((await stat(made)).mode & 0o777).toBe(0o755)
+  }
+})
+
 test('a place that cannot be written is one clear error, and leaves nothing', async () => {
   const path = join(directory, 'file', 'subnet.env')
   await writeFile(join(directory, 'file'), '')
@@ -50,30 +98,52 @@ test('a place that cannot be written is one clear error, and leaves nothing', as
   expect(await readdir(directory)).toEqual(['file'])
 })
 
-test.each([
-  [TEXT, '10.5.12.0/24'],
-  ['FLANNEL_SUBNET="10.5.12.1/24"\n', '10.5.12.0/24'],
-  ['# comment\nexport FLANNEL_SUBNET=10.5.12.1/24', '10.5.12.0/24'],
-])('%j names a subnet', async (text, subnet) => {
+async function readBack(text: string) {
   const path = join(directory, 'subnet.env')
   await writeFile(path, text)
-  expect(await readPreviousSubnet(path)).toEqual({ subnet: net(subnet), problem: undefined })
+  return readPreviousSubnets(path)
+}
+
+test.each([
+  [TEXT, ipv4.subnet, undefined],
+  ['FLANNEL_SUBNET="10.5.12.1/24"\n', ipv4.subnet, undefined],
+  ["FLANNEL_SUBNET='10.5.12.1/24' # ours\n", ipv4.subnet, undefined],
+  ['# comment\nexport FLANNEL_SUBNET=10.5.12.1/24', ipv4.subnet, undefined],
+  [IPV4 + IPV6 + END, ipv4.subnet, ipv6.subnet],
+  [IPV6 + END, undefined, ipv6.subnet],
+  ['FLANNEL_SUBNET=\nFLANNEL_IPV6_SUBNET=fd00:5:0:37:1:2:3:4/64', undefined, ipv6.subnet],
+])('%j names subnets, masked', async (text, subnet4, subnet6) => {
+  expect(await readBack(text)).toEqual({ ipv4: subnet4, ipv6: subnet6, problems: [] })
 })
 
 test.each([
   ['', 'no FLANNEL_SUBNET'],
   ['FLANNEL_MTU=1450', 'no FLANNEL_SUBNET'],
-  ['FLANNEL_SUBNET=fd00::1/64', 'FLANNEL_SUBNET=fd00::1/64'],
-  ['FLANNEL_SUBNET=10.5.12.1/24,10.5.13.1/24', 'FLANNEL_SUBNET=10.5.12.1/24,10.5.13.1/24'],
+  ['FLANNEL_SUBNET=fd00::1/64', 'FLANNEL_SUBNET=fd00::1/64, part of which names no subnet'],
+  ['FLANNEL_IPV6_SUBNET=10.5.12.1/24', 'FLANNEL_IPV6_SUBNET=10.5.12.1/24, part of which'],
+  ['FLANNEL_SUBNET=10.5.12.1', 'FLANNEL_SUBNET=10.5.12.1, part of which'],
+  ['FLANNEL_SUBNET=10.5.12.1/24,10.5.13.1/24', 'more than one subnet'],
   ['\0\xff garbage', 'no FLANNEL_SUBNET'],
 ])('%j names none, and why is said', async (text, problem) => {
-  const path = join(directory, 'subnet.env')
-  await writeFile(path, text)
-  const result = await readPreviousSubnet(path)
-  expect(result.subnet).toBeUndefined()
-  expect(result.problem).toContain(problem)
+  expect(await readBack(text)).toEqual({
+    ipv4: undefined,
+    ipv6: undefined,
+    problems: [expect.stringContaining(problem)],
+  })
+})
+
+test('what cannot be read in a list is said and left out', async () => {
+  expect(await readBack(`FLANNEL_SUBNET=10.5.12.1/24,x\n${IPV6}`)).toEqual({
+    ipv4: ipv4.subnet,
+    ipv6: ipv6.subnet,
+    problems: [expect.stringContaining('FLANNEL_SUBNET=10.5.12.1/24,x')],
+  })
 })
 
 test('a missing file is normal', async () => {
-  expect(await readPreviousSubnet(join(directory, 'none'))).toEqual({ subnet: undefined, problem: undefined })
+  expect(await readPreviousSubnets(join(directory, 'none'))).toEqual({
+    ipv4: undefined,
+    ipv6: undefined,
+    problems: [],
+  })
 })

@@ -273,7 +273,7 @@ describe('bad bytes', () => {
     const datagram = encoded((writer) => {
       writer.begin(28, 0)
       writer.reserve(12)
-      writer.attribute(1, 16) // an IPv6 destination
+      writer.attribute(1, 20) // the destination of another link's
       writer.attribute(2, 20) // an InfiniBand address
       writer.finish()
     })

@@ -21,13 +21,13 @@ function message(captured: Buffer, { type = 0, port = 1 } = {}): Buffer {
   return datagram
 }
 
-function changesIn(
-  datagram: Buffer,
-  watched: number | undefined = OURS,
-  echoes = new Echoes(),
-): KernelChange[] {
+function changesIn(datagram: Buffer, watched = OURS, echoes = new Echoes()): KernelChange[] {
   const changes: KernelChange[] = []
-  readChanges(datagram, { ownPortId: OWN_PORT, watched, echoes }, (change) => changes.push(change))
+  readChanges(
+    datagram,
+    { ownPortId: OWN_PORT, watched: new Set([watched]), allRoutes: false, echoes },
+    (change) => changes.push(change),
+  )
   return changes
 }
 
@@ -159,7 +159,7 @@ describe('the stream', () => {
   })
 
   test('joins the groups of links, neighbours, addresses, routes and nexthops', () => {
-    expect(groups).toEqual([1, 3, 5, 7, 32])
+    expect(groups).toEqual([1, 3, 5, 9, 7, 11, 32])
     expect(stream.receiveBuffer).toBe(123)
   })
 

@@ -1,12 +1,18 @@
-import { formatIpv4, formatPrefix } from '../../../src/model/address'
-import { ConfigError, parseNetworkConfig } from '../../../src/model/network-config'
+import { formatIp, formatPrefix } from '../../../src/model/address'
+import {
+  ConfigError,
+  parseNetworkConfig,
+  type SubnetRange,
+  subnetRanges,
+} from '../../../src/model/network-config'
 
 const parse = (fields: object) =>
   parseNetworkConfig(JSON.stringify({ Backend: { Type: 'vxlan' }, ...fields }))
 
 const range = (fields: object): string => {
-  const { network, subnetLength, subnetMin, subnetMax } = parse(fields)
-  return `${formatPrefix(network)} /${subnetLength} ${formatIpv4(subnetMin)} ${formatIpv4(subnetMax)}`
+  const describe = ({ network, subnetLength, subnetMin, subnetMax }: SubnetRange): string =>
+    `${formatPrefix(network)} /${subnetLength} ${formatIp(subnetMin)} ${formatIp(subnetMax)}`
+  return subnetRanges(parse(fields)).map(describe).join(', ')
 }
 
 test.each([
@@ -25,6 +31,32 @@ test.each([
   [
     { Network: '10.5.0.0/16', SubnetLen: null, SubnetMin: null, Unknown: 1 },
     '10.5.0.0/16 /24 10.5.1.0 10.5.255.0',
+  ],
+  [
+    { Network: '10.5.0.0/16', enableIPv6: true, ipv6network: 'FD00:5:0::7/48' },
+    '10.5.0.0/16 /24 10.5.1.0 10.5.255.0, fd00:5::/48 /64 fd00:5:0:1:: fd00:5:0:ffff::',
+  ],
+  [
+    { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:10:244::/56' },
+    'fd00:10:244::/56 /64 fd00:10:244:1:: fd00:10:244:ff::',
+  ],
+  [
+    { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/120', IPv6SubnetLen: 124 },
+    'fd00::/120 /124 fd00::10 fd00::f0',
+  ],
+  [
+    { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/63' },
+    'fd00::/63 /65 fd00::8000:0:0:0 fd00:0:0:1:8000::',
+  ],
+  [
+    {
+      EnableIPv4: false,
+      EnableIPv6: true,
+      IPv6Network: 'fd00:5::/48',
+      IPv6SubnetMin: 'fd00:5::',
+      IPv6SubnetMax: 'fd00:5:0:9::',
+    },
+    'fd00:5::/48 /64 fd00:5:: fd00:5:0:9::',
   ],
 ])('%j leases %s', (fields, expected) => expect(range(fields)).toBe(expected))
 
@@ -74,7 +106,15 @@ test.each([
   [{ Network: '10.5.0.0/16', SubnetMin: '10.5.1.7' }, 'not the first address of a /24'],
   [{ Network: '10.5.0.0/16', SubnetMin: '' }, 'SubnetMin: "" is not an IPv4 address'],
   [{ Network: '10.5.0.0/16', SubnetMin: '10.5.9.0', SubnetMax: '10.5.8.0' }, 'is above SubnetMax'],
-  [{ Network: '10.5.0.0/16', EnableIPv6: true }, 'EnableIPv6 is true'],
+  [{ Network: '10.5.0.0/16', EnableIPv6: true }, 'IPv6Network is missing'],
+  [{ EnableIPv4: false, EnableIPv6: true, IPv6Network: '10.5.0.0/16' }, 'is not an IPv6 network'],
+  [{ EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/125' }, 'too small'],
+  [{ EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/48', IPv6SubnetLen: 127 }, 'too long'],
+  [{ EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/48', IPv6SubnetLen: 49 }, 'too short'],
+  [
+    { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00::/48', IPv6SubnetMin: 'fd01::' },
+    'IPv6SubnetMin fd01:: is outside IPv6Network',
+  ],
   [{ Network: '10.5.0.0/16', EnableIPv4: false }, 'EnableIPv4 is false'],
   [{ Network: '10.5.0.0/16', Backend: undefined }, 'Backend is missing'],
   [{ Network: '10.5.0.0/16', Backend: {} }, 'Backend.Type is ""'],

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { formatPrefix, type Ipv4Prefix, ipv4, networkOf, prefixesOverlap } from '../../../src/model/address'
 import { allocateSubnet, isLeasable } from '../../../src/plan/allocate'
-import { config, net } from './support'
+import { ipv4Range, ipv6Range, net, net6 } from './support'
 
-const small = config({ Network: '10.3.0.0/24' }) // 10.3.0.64, .128 and .192
+const small = ipv4Range({ Network: '10.3.0.0/24' }) // 10.3.0.64, .128 and .192
 
 const choose = (taken: string[], random: number, previous?: string): string | undefined => {
   const before = previous === undefined ? undefined : net(previous)
@@ -52,7 +52,7 @@ const anyTaken = fc.array(
 )
 
 test('whatever is taken, the choice overlaps nothing and stays between SubnetMin and SubnetMax', () => {
-  const network = config({ Network: '10.5.0.0/16', SubnetMin: '10.5.16.0', SubnetMax: '10.5.47.0' })
+  const network = ipv4Range({ Network: '10.5.0.0/16', SubnetMin: '10.5.16.0', SubnetMax: '10.5.47.0' })
   fc.assert(
     fc.property(anyTaken, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (taken, random) => {
       const all = Array.from(
@@ -69,4 +69,29 @@ test('whatever is taken, the choice overlaps nothing and stays between SubnetMin
       )
     }),
   )
+})
+
+describe('of IPv6', () => {
+  const network = ipv6Range({ IPv6Network: 'fd00:5::/48' })
+
+  test('the first subnet is skipped and the last one used', () => {
+    expect(allocateSubnet(network, [], undefined, () => 0)).toEqual(net6('fd00:5:0:1::/64'))
+    expect(allocateSubnet(network, [net6('fd00:5:0:1::/64')], undefined, () => 0)).toEqual(
+      net6('fd00:5:0:2::/64'),
+    )
+    expect(allocateSubnet(network, [], undefined, () => 1 - 2 ** -53)).toEqual(net6('fd00:5:0:ffff::/64'))
+  })
+
+  test('a range of more subnets than a double can count is used in its whole width', () => {
+    const wide = ipv6Range({ IPv6Network: 'fd00::/16', IPv6SubnetLen: 120 })
+    const top = allocateSubnet(wide, [], undefined, () => 1 - 2 ** -53)
+    expect(top).toEqual(net6('fd00:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120'))
+    const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
+    fc.assert(
+      fc.property(random, (number) => {
+        const choice = allocateSubnet(wide, [], undefined, () => number)
+        return choice !== undefined && isLeasable(wide, choice)
+      }),
+    )
+  })
 })

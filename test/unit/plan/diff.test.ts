@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { Ipv4, MacAddress } from '../../../src/model/address'
+import type { IpAddress, Ipv4, MacAddress } from '../../../src/model/address'
 import { ipv4 } from '../../../src/model/address'
 import { describeOperation } from '../../../src/model/describe-operation'
 import {
@@ -13,6 +13,7 @@ import {
 } from '../../../src/model/kernel'
 import type { Peer } from '../../../src/model/lease'
 import {
+  blackholeRoute,
   desiredAddress,
   desiredLink,
   desiredObjects,
@@ -21,7 +22,7 @@ import {
 } from '../../../src/plan/desired'
 import { applyOperation, diffAddresses, diffLink, diffObjects, remember } from '../../../src/plan/diff'
 import { addOperation, addPeer, emptyScope, isEmptyScope, peersIn, restrict } from '../../../src/plan/scope'
-import { config, hw, ip, net } from './support'
+import { config, dualConfig, hw, ip, ip6, net, net6 } from './support'
 
 const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
   key: `peer${n}`,
@@ -31,11 +32,15 @@ const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
   ...fields,
 })
 
-const nothing = desiredObjects([], 'nexthop')
+const indirect = () => undefined
+const wants = (peers: Iterable<Peer>, style: RouteStyle): KernelObjects =>
+  desiredObjects(peers, { style, directLink: indirect })
+
+const nothing = wants([], 'nexthop')
 const kinds = (operations: readonly ObjectOperation[]) => operations.map(({ kind }) => kind)
 
 test('a peer is a neighbour, an FDB entry, a nexthop and a route, made in that order and removed in the opposite one', () => {
-  const wanted = desiredObjects([peer(2)], 'nexthop')
+  const wanted = wants([peer(2)], 'nexthop')
   expect(kinds(diffObjects(wanted, nothing))).toEqual([
     'set-neighbour',
     'set-fdb',
@@ -52,7 +57,7 @@ test('a peer is a neighbour, an FDB entry, a nexthop and a route, made in that o
 })
 
 test('without nexthop objects a route names its gateway', () => {
-  const wanted = desiredObjects([peer(2)], 'gateway')
+  const wanted = wants([peer(2)], 'gateway')
   expect(diffObjects(wanted, nothing).map(describeOperation)).toEqual([
     'set neighbour 10.5.2.0 to 02:00:00:00:00:02',
     'set the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
@@ -61,7 +66,7 @@ test('without nexthop objects a route names its gateway', () => {
 })
 
 test('flannel’s plain route is replaced in place', () => {
-  const wanted = desiredObjects([peer(2)], 'nexthop')
+  const wanted = wants([peer(2)], 'nexthop')
   const flannels: Route = {
     destination: net('10.5.2.0/24'),
     metric: 0,
@@ -82,8 +87,8 @@ test('flannel’s plain route is replaced in place', () => {
 
 test('a changed MAC sets the new entry before it removes the old one', () => {
   const changes = diffObjects(
-    desiredObjects([peer(2, { mac: hw('02:00:00:00:00:99') })], 'nexthop'),
-    desiredObjects([peer(2)], 'nexthop'),
+    wants([peer(2, { mac: hw('02:00:00:00:00:99') })], 'nexthop'),
+    wants([peer(2)], 'nexthop'),
   )
   expect(changes.map(describeOperation)).toEqual([
     'set neighbour 10.5.2.0 to 02:00:00:00:00:99',
@@ -94,14 +99,14 @@ test('a changed MAC sets the new entry before it removes the old one', () => {
 
 test('a changed PublicIP is one replaced FDB entry', () => {
   const changes = diffObjects(
-    desiredObjects([peer(2, { publicIp: ip('192.168.77.99') })], 'nexthop'),
-    desiredObjects([peer(2)], 'nexthop'),
+    wants([peer(2, { publicIp: ip('192.168.77.99') })], 'nexthop'),
+    wants([peer(2)], 'nexthop'),
   )
   expect(changes.map(describeOperation)).toEqual(['set the FDB entry of 02:00:00:00:00:02 to 192.168.77.99'])
 })
 
 test('a route of the same destination and another metric goes after ours is there', () => {
-  const wanted = desiredObjects([peer(2)], 'nexthop')
+  const wanted = wants([peer(2)], 'nexthop')
   const stray: Route = {
     destination: net('10.5.2.0/24'),
     metric: 5,
@@ -115,12 +120,54 @@ test('a route of the same destination and another metric goes after ours is ther
   expect(changes.at(-1)).toEqual({ kind: 'delete-route', route: stray })
 })
 
+describe('a direct peer', () => {
+  const direct = desiredObjects([peer(2)], { style: 'nexthop', directLink: () => 2 })
+  const indirectly = wants([peer(2)], 'nexthop')
+
+  test('is a route past the device and nothing else', () => {
+    expect(diffObjects(direct, nothing).map(describeOperation)).toEqual([
+      'add the route to 10.5.2.0/24 via 192.168.77.2 on interface 2 proto 79',
+    ])
+  })
+
+  test('becomes one, and ceases to be one, by a replaced route and without residue', () => {
+    expect(diffObjects(direct, indirectly).map(describeOperation)).toEqual([
+      'replace the route to 10.5.2.0/24 via 192.168.77.2 on interface 2 proto 79',
+      'delete nexthop 168100352',
+      'delete the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
+      'delete neighbour 10.5.2.0',
+    ])
+    expect(diffObjects(indirectly, direct).map(describeOperation)).toEqual([
+      'set neighbour 10.5.2.0 to 02:00:00:00:00:02',
+      'set the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
+      'add nexthop 168100352 via 10.5.2.0',
+      'replace the route to 10.5.2.0/24 through nexthop 168100352 proto 79',
+    ])
+  })
+})
+
+test('a peer over IPv6 has a route with a gateway and the metric that flannel’s has', () => {
+  const six: Peer = { ...peer(2), subnet: net6('fd00:5:0:3e::/64'), publicIp: ip6('fd77::12') }
+  expect(diffObjects(wants([six], 'gateway'), nothing).map(describeOperation)).toEqual([
+    'set neighbour fd00:5:0:3e:: to 02:00:00:00:00:02',
+    'set the FDB entry of 02:00:00:00:00:02 to fd77::12',
+    'add the route to fd00:5:0:3e::/64 via fd00:5:0:3e:: metric 1024 proto 79',
+  ])
+})
+
+test('a blackhole loses to every other route to the subnet', () => {
+  const route = blackholeRoute(net('10.5.1.0/24'))
+  expect(route).toMatchObject({ metric: 0xffffffff, target: { kind: 'blackhole' } })
+})
+
 // Small number spaces, so that random states collide in every way.
 const someIp = fc.integer({ min: 1, max: 6 }).map((n) => ipv4(0x0a050000 + n * 256))
 const someMac = fc.integer({ min: 1, max: 6 }).map((n) => n as MacAddress)
 const someTarget = fc.oneof(
   someIp.map((id) => ({ kind: 'nexthop', id: id as number }) as const),
   fc.record({ kind: fc.constant('gateway' as const), gateway: someIp, onlink: fc.boolean() }),
+  fc.record({ kind: fc.constant('direct' as const), gateway: someIp, link: fc.integer({ min: 2, max: 3 }) }),
+  fc.constant({ kind: 'blackhole' } as const),
   fc.constant({ kind: 'other' } as const),
 )
 const someRoute: fc.Arbitrary<Route> = fc.record({
@@ -160,13 +207,13 @@ const normal = (state: KernelObjects) => ({
   neighbours: [...state.neighbours].sort(),
   fdb: [...state.fdb].sort(),
   nexthops: [...state.nexthops].sort(),
-  routes: [...state.routes].sort((a, b) => a[0] - b[0]),
+  routes: [...state.routes].sort(([a], [b]) => (a < b ? -1 : 1)),
 })
 
 test('applying the diff of any two states leads from one to the other', () => {
   fc.assert(
     fc.property(somePeers, someStyle, someState, (peers, style, observed) => {
-      const desired = desiredObjects(peers, style)
+      const desired = wants(peers, style)
       const state = remember(observed)
       for (const operation of diffObjects(desired, observed)) applyOperation(state, operation)
       expect(normal(state)).toEqual(normal(desired))
@@ -182,7 +229,7 @@ test('no object of a peer that stays as it is is touched', () => {
       const stays = before.filter((old) => after.some((now) => now.key === old.key))
       const scope = emptyScope()
       for (const each of stays) addPeer(scope, each)
-      const changes = diffObjects(desiredObjects(after, style), desiredObjects(before, style))
+      const changes = diffObjects(wants(after, style), wants(before, style))
       const touched = emptyScope()
       for (const operation of changes) addOperation(touched, operation)
       expect([...touched.neighbours].filter((key) => scope.neighbours.has(key))).toEqual([])
@@ -206,14 +253,14 @@ test('the diff of a scope is that part of the whole diff', () => {
         const scope = emptyScope()
         addPeer(scope, concerned)
         const lookup = {
-          peerAt: (subnet: Ipv4) => peers.find((each) => each.subnet.address === subnet),
+          peerAt: (subnet: IpAddress) => peers.find((each) => each.subnet.address === subnet),
           peerWithMac: (mac: MacAddress) => peers.find((each) => each.mac === mac),
         }
         const part = diffObjects(
-          restrict(desiredObjects(peersIn(scope, lookup), style), scope),
+          restrict(wants(peersIn(scope, lookup), style), scope),
           restrict(observed, scope),
         )
-        const whole = diffObjects(desiredObjects(peers, style), observed).filter((operation) => {
+        const whole = diffObjects(wants(peers, style), observed).filter((operation) => {
           const touched = emptyScope()
           addOperation(touched, operation)
           return (
@@ -242,9 +289,9 @@ describe('the device', () => {
       vxlan: undefined,
     },
     ipv4: { local: ip('192.168.77.11'), public: ip('192.168.77.11') },
-    ipv6: undefined,
+    ipv6: { local: ip6('fd77::11'), public: ip6('fd77::11') },
   }
-  const wanted: LinkSpec = desiredLink(config(), underlay, hw('02:00:00:00:00:01'))
+  const wanted: LinkSpec = desiredLink(config(), underlay, underlay.ipv4.local, hw('02:00:00:00:00:01'))
   const observed: ObservedLink = {
     index: 9,
     name: 'flannel.1',
@@ -284,6 +331,13 @@ describe('the device', () => {
     expect(overlayMtu(sized, underlay)).toBe(8950)
   })
 
+  test('of IPv6 has 20 bytes less to spare, and the smallest device is what containers are told', () => {
+    const link = desiredLink(dualConfig(), underlay, underlay.ipv6.local, hw('02:00:00:00:00:06'))
+    expect(link).toMatchObject({ name: 'flannel-v6.1', mtu: 1430, local: ip6('fd77::11') })
+    expect(overlayMtu(dualConfig(), underlay)).toBe(1430)
+    expect(desiredAddress(net6('fd00:5:0:3e::/64'))).toEqual(net6('fd00:5:0:3e::/128'))
+  })
+
   test('is created when it is not there, and left alone when it is right', () => {
     expect(diffLink(wanted, undefined)).toEqual([{ kind: 'create-link', link: wanted }])
     expect(diffLink(wanted, observed)).toEqual([])
@@ -295,12 +349,15 @@ describe('the device', () => {
     ).toEqual([
       { kind: 'change-link', index: 9, name: 'flannel.1', mac: wanted.mac, mtu: 1450, learning: false },
     ])
+    const moved = { local: ip('192.168.77.12'), parent: 3 }
+    expect(diffLink({ ...wanted, ...moved }, observed)).toEqual([
+      { kind: 'change-link', index: 9, name: 'flannel.1', ...moved },
+    ])
   })
 
   test.each([
     [{ vni: 2 }],
-    [{ local: ip('192.168.77.12') }],
-    [{ parent: 3 }],
+    [{ local: ip6('fd77::11') }],
     [{ group: ip('239.1.1.1') }],
     [{ l2miss: true }],
     [{ gbp: true }],

@@ -1,60 +1,141 @@
-import type { FirewallListing, FirewallTable } from '../../../src/model/firewall'
-import { diffFirewall, dockerRules } from '../../../src/plan/firewall'
-import { net } from './support'
+import type { FirewallRequest } from '../../../src/model/firewall'
+import { desiredIptables, desiredTable, watchedChains } from '../../../src/plan/firewall'
+import { ipv4Network, prefix, request } from '../../support/firewall'
 
-const rules = dockerRules('flannel.1', net('10.5.0.0/16'))
+/** Of both chains: declaration, call and rules, as iptables-save would print them. */
+const iptablesText = (family: 'IPv4' | 'IPv6', fields = {}): string[] =>
+  desiredIptables(request(fields), family).chains.flatMap(({ name, jump, rules }) =>
+    rules === undefined ? [] : [`:${name} - [0:0]`, jump, ...rules],
+  )
 
-const RAW = '-A PREROUTING -s 10.5.0.0/16 -i flannel.1 -m comment --comment overlayd -j ACCEPT'
-const IN = '-A DOCKER-USER -s 10.5.0.0/16 -i flannel.1 -m comment --comment overlayd -j ACCEPT'
-const OUT = '-A DOCKER-USER -d 10.5.0.0/16 -o flannel.1 -m comment --comment overlayd -j ACCEPT'
-const DOCKERS_DROP = '-A PREROUTING -d 10.5.1.2/32 ! -i docker0 -j DROP'
-const BUILT_IN = ['-P INPUT ACCEPT', '-P FORWARD DROP', '-P OUTPUT ACCEPT']
+const IPV4_IPTABLES = `\
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.1.0/24 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.1.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.1.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+:FLANNEL-FWD - [0:0]
+-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
+-A FLANNEL-FWD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -d 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`
 
-const listing = (raw: string[], filter: string[]): FirewallListing =>
-  new Map<FirewallTable, string[]>([
-    ['raw', ['-P PREROUTING ACCEPT', '-P OUTPUT ACCEPT', ...raw]],
-    ['filter', [...BUILT_IN, ...filter]],
-  ])
-const diff = (observed: FirewallListing) =>
-  diffFirewall('flannel.1', rules, observed).map((command) => command.join(' '))
+const asIpv6 = (text: string): string =>
+  text
+    .replaceAll('10.5.0.0/16', 'fd00:5::/48')
+    .replaceAll('10.5.1.0/24', 'fd00:5:0:1::/64')
+    .replaceAll('224.0.0.0/4', 'ff00::/8')
 
-test('on a fresh host, before Docker, its chain is made and filled', () => {
-  expect(diff(listing([], []))).toEqual([
-    `-t raw ${RAW.replace('-A', '-I')}`,
-    '-t filter -N DOCKER-USER',
-    `-t filter ${IN.replace('-A', '-I')}`,
-    `-t filter ${OUT.replace('-A', '-I')}`,
-  ])
+test('iptables mode has flannel’s chains, rule by rule', () => {
+  expect(iptablesText('IPv4').join('\n')).toBe(IPV4_IPTABLES)
+  expect(iptablesText('IPv6').join('\n')).toBe(asIpv6(IPV4_IPTABLES))
 })
 
-test('what is in force is left alone, whatever Docker and others have beside it', () => {
-  const filter = [
-    '-N DOCKER',
-    '-N DOCKER-USER',
-    '-A FORWARD -j DOCKER-USER',
-    '-A DOCKER-USER -s 192.0.2.1/32 -j DROP',
-    OUT,
-    IN,
-  ]
-  expect(diff(listing([RAW, DOCKERS_DROP], filter))).toEqual([])
+test('without random ports the option is left out', () => {
+  expect(iptablesText('IPv4', { fullyRandom: false }).join('\n')).toBe(
+    IPV4_IPTABLES.replaceAll(' --random-fully', ''),
+  )
 })
 
-test('a rule behind a drop of raw PREROUTING is moved to the head', () => {
-  expect(diff(listing([DOCKERS_DROP, RAW], ['-N DOCKER-USER', IN, OUT]))).toEqual([
-    `-t raw ${RAW.replace('-A', '-D')}`,
-    `-t raw ${RAW.replace('-A', '-I')}`,
+test('a subnet with host bits stands in rules as its network', () => {
+  const networks = [{ ...ipv4Network, subnet: prefix('10.5.1.7/24') }]
+  expect(iptablesText('IPv4', { networks }).join('\n')).toBe(IPV4_IPTABLES)
+})
+
+test.each<[string, Partial<FirewallRequest>, string[]]>([
+  ['masquerading', { ipMasq: false }, ['FLANNEL-FWD']],
+  ['forward rules', { forwardRules: false }, ['FLANNEL-POSTRTG']],
+  ['the family', { networks: [ipv4Network] }, []],
+])('without %s the chain is not wanted', (_, fields, expected) => {
+  const { chains } = desiredIptables(request(fields), fields.networks === undefined ? 'IPv4' : 'IPv6')
+  expect(chains.filter(({ rules }) => rules !== undefined).map(({ name }) => name)).toEqual(expected)
+  expect(chains).toHaveLength(2)
+})
+
+const IPV4_TABLE = `\
+table ip flannel-ipv4 {
+	comment "rules for flannel-ipv4"
+	chain postrtg {
+		comment "chain to manage traffic masquerading by flannel"
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark & 0x00004000 == 0x00004000 return
+		ip saddr 10.5.1.0/24 ip daddr 10.5.0.0/16 return
+		ip saddr 10.5.0.0/16 ip daddr 10.5.1.0/24 return
+		ip saddr != 10.5.0.0/16 ip daddr 10.5.1.0/24 return
+		ip saddr 10.5.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 10.5.0.0/16 ip daddr 10.5.0.0/16 masquerade fully-random
+	}
+
+	chain forward {
+		comment "chain to accept flannel traffic"
+		type filter hook forward priority filter; policy accept;
+		ip saddr 10.5.0.0/16 accept
+		ip daddr 10.5.0.0/16 accept
+	}
+}
+`
+
+test('nftables mode has flannel’s tables, with the mark masked and the fourth rule as in iptables mode', () => {
+  const inMode = request({ mode: 'nftables' })
+  expect(desiredTable(inMode, 'IPv4')).toEqual({ name: 'ip flannel-ipv4', text: IPV4_TABLE })
+  const text = asIpv6(IPV4_TABLE)
+    .replaceAll('flannel-ipv4', 'flannel-ipv6')
+    .replace('table ip ', 'table ip6 ')
+    .replaceAll(/\bip ([sd])addr/g, 'ip6 $1addr')
+  expect(desiredTable(inMode, 'IPv6')).toEqual({ name: 'ip6 flannel-ipv6', text })
+})
+
+test('a table has only the chains that are wanted, and is not wanted without any', () => {
+  const text = (fields: object) => desiredTable(request({ mode: 'nftables', ...fields }), 'IPv4').text
+  expect(text({ ipMasq: false })).toMatch(
+    /^table ip flannel-ipv4 {\n\tcomment .*\n\tchain forward {\n[^}]*\t}\n}\n$/,
+  )
+  expect(text({ forwardRules: false, fullyRandom: false })).not.toMatch(/forward|random/)
+  expect(text({ forwardRules: false, ipMasq: false })).toBeUndefined()
+  expect(text({ networks: [] })).toBeUndefined()
+})
+
+test('a mode wants nothing of the other, but Docker’s hooks in both', () => {
+  const nftables = desiredIptables(request({ mode: 'nftables', docker: true }), 'IPv6')
+  expect(nftables.chains.map(({ rules }) => rules)).toEqual([undefined, undefined])
+  expect(nftables.hooks).toEqual(desiredIptables(request({ docker: true }), 'IPv6').hooks)
+  expect(nftables.hooks.map(({ table, chain, text }) => `${table} ${chain} ${text}`)).toEqual([
+    'raw PREROUTING -s fd00:5::/48 -i flannel-v6.1 -m comment --comment overlayd -j ACCEPT',
+    'filter DOCKER-USER -s fd00:5::/48 -i flannel-v6.1 -m comment --comment overlayd -j ACCEPT',
+    'filter DOCKER-USER -d fd00:5::/48 -o flannel-v6.1 -m comment --comment overlayd -j ACCEPT',
   ])
+  expect(desiredTable(request(), 'IPv4').text).toBeUndefined()
 })
 
-test('ours of an earlier network go, and those that are there twice', () => {
-  const old = IN.replace('10.5', '10.9')
-  expect(diff(listing([RAW], ['-N DOCKER-USER', IN, OUT, old, IN]))).toEqual([
-    `-t filter ${old.replace('-A', '-D')}`,
-    `-t filter ${IN.replace('-A', '-D')}`,
+test('a further network of the host has chains and tables of its own', () => {
+  const blue = request({ scope: 'blue' })
+  expect(desiredIptables(blue, 'IPv4').chains.map(({ name }) => name)).toEqual([
+    'FLANNEL-POSTRTG-blue',
+    'FLANNEL-FWD-blue',
   ])
+  expect(desiredTable({ ...blue, mode: 'nftables' }, 'IPv6').name).toBe('ip6 flannel-ipv6-blue')
 })
 
-test('another network’s rules, on its own device, are not touched', () => {
-  const others = [IN, OUT].map((line) => line.replace('flannel.1', 'flannel.7'))
-  expect(diff(listing([RAW], ['-N DOCKER-USER', ...others, IN, OUT]))).toEqual([])
+test.each(['', 'thirteen-long', 'a b', 'ü'])('%j is no scope', (scope) => {
+  expect(() => desiredIptables(request({ scope }), 'IPv4')).toThrow(
+    `"${scope}" cannot be part of a chain's name`,
+  )
+})
+
+test('a change near ours is told from others by nft’s reports', () => {
+  const places = watchedChains(request({ docker: true }))
+  const concerns = (line: string): boolean => places.some((place) => line.includes(place))
+  expect(
+    [
+      'delete rule ip flannel-ipv4 postrtg handle 2',
+      'delete rule ip nat POSTROUTING handle 4',
+      'add rule ip6 filter FLANNEL-FWD counter packets 0 bytes 0 accept',
+      'insert rule ip raw PREROUTING ip daddr 10.5.1.2 drop',
+      'delete rule ip6 filter DOCKER-USER handle 3',
+    ].filter((line) => !concerns(line)),
+  ).toEqual([])
+  expect(concerns('add rule ip filter KUBE-FORWARD counter packets 0 bytes 0 accept')).toBe(false)
+  expect(concerns('add rule ip filter INPUT accept')).toBe(false)
 })

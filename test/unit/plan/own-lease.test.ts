@@ -1,8 +1,11 @@
-import { formatPrefix } from '../../../src/model/address'
+import { formatLeaseSubnet, NO_ETCD_LEASE } from '../../../src/model/lease'
 import { chooseMac, planOwnLease } from '../../../src/plan/own-lease'
-import { config, hw, ip, lease, net } from './support'
+import { config, dualConfig, dualLease, hw, ip, ip6, lease, net, net6 } from './support'
 
-const us = { publicIp: ip('192.168.77.11'), previous: undefined, refused: [] }
+const none = { ipv4: undefined, ipv6: undefined }
+const us = { publicIp: ip('192.168.77.11'), previous: none, refused: [] }
+const before = (subnet: string) => ({ ...none, ipv4: net(subnet) })
+const only = (subnet: string) => ({ ipv4: net(subnet), ipv6: undefined })
 const ours = (subnet: string) => lease(subnet, { publicIp: '192.168.77.11' })
 
 test('the lease with our PublicIP is kept', () => {
@@ -10,39 +13,69 @@ test('the lease with our PublicIP is kept', () => {
   expect(planOwnLease(config(), leases, us, () => 0)).toEqual({ kind: 'reuse', lease: leases[1] })
 })
 
+test('a reservation for our PublicIP counts more than a lease', () => {
+  const reservation = { ...ours('10.5.3.0/24'), etcdLease: NO_ETCD_LEASE }
+  expect(planOwnLease(config(), [ours('10.5.2.0/24'), reservation], us, () => 0)).toEqual({
+    kind: 'reuse',
+    lease: reservation,
+  })
+})
+
 test('without one, the previous subnet is asked for', () => {
-  const host = { ...us, previous: net('10.5.9.0/24') }
+  const host = { ...us, previous: before('10.5.9.0/24') }
   expect(planOwnLease(config(), [lease('10.5.1.0/24')], host, () => 0)).toMatchObject({
     kind: 'create',
-    subnet: net('10.5.9.0/24'),
+    subnet: only('10.5.9.0/24'),
+    inTheWay: [],
     outgrown: [],
   })
 })
 
 test('a lease of ours that no longer fits is replaced, and its own range is free for that', () => {
   const old = ours('10.5.16.0/20')
-  const plan = planOwnLease(config(), [old], { ...us, previous: net('10.5.17.0/24') }, () => 0)
-  expect(plan).toMatchObject({ kind: 'create', subnet: net('10.5.17.0/24'), outgrown: [old] })
+  const plan = planOwnLease(config(), [old], { ...us, previous: before('10.5.17.0/24') }, () => 0)
+  expect(plan).toMatchObject({ kind: 'create', subnet: only('10.5.17.0/24'), inTheWay: [old] })
 })
 
-test('a dual-stack lease of ours does not fit a network without IPv6', () => {
-  const dual = {
-    ...ours('10.5.2.0/24'),
-    subnet: { ipv4: net('10.5.2.0/24'), ipv6: { address: 1n as never, length: 64 } },
+test('a network that gains or loses IPv6 leaves a host its IPv4 subnet; the old lease makes way first', () => {
+  const dual = dualLease('10.5.2.0/24', 'fd00:5:0:7::/64', { publicIp: '192.168.77.11' })
+  expect(planOwnLease(config(), [dual], us, () => 0)).toEqual({
+    kind: 'create',
+    subnet: only('10.5.2.0/24'),
+    inTheWay: [dual],
+    outgrown: [],
+  })
+  expect(planOwnLease(dualConfig(), [ours('10.5.2.0/24')], us, () => 0)).toMatchObject({
+    subnet: { ipv4: net('10.5.2.0/24'), ipv6: net6('fd00:5:0:1::/64') },
+    inTheWay: [{ subnet: only('10.5.2.0/24') }],
+  })
+  expect(planOwnLease(dualConfig(), [dual], us, () => 0)).toEqual({ kind: 'reuse', lease: dual })
+})
+
+test('in a network without IPv4 hosts are told by PublicIPv6', () => {
+  const network = config({ EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:5::/48' })
+  const onlyIpv6 = (subnet: string, publicIpv6: string) => {
+    const dual = dualLease('0.0.0.0/0', subnet, { publicIp: '0.0.0.0', publicIpv6 })
+    return { ...dual, subnet: { ...dual.subnet, ipv4: undefined } }
   }
-  expect(planOwnLease(config(), [dual], us, () => 0)).toMatchObject({ kind: 'create', outgrown: [dual] })
+  const leases = [onlyIpv6('fd00:5:0:1::/64', 'fd77::11'), onlyIpv6('fd00:5:0:2::/64', 'fd77::12')]
+  const host = { ...us, publicIp: ip6('fd77::12') }
+  expect(planOwnLease(network, leases, host, () => 0)).toEqual({ kind: 'reuse', lease: leases[1] })
+  expect(planOwnLease(network, leases, { ...us, publicIp: ip6('fd77::13') }, () => 0)).toMatchObject({
+    subnet: { ipv4: undefined, ipv6: net6('fd00:5:0:3::/64') },
+  })
 })
 
 test('a subnet that etcd refused is not asked for again', () => {
-  const host = { ...us, previous: net('10.5.9.0/24'), refused: [net('10.5.9.0/24'), net('10.5.1.0/24')] }
+  const host = { ...us, previous: before('10.5.9.0/24'), refused: [only('10.5.9.0/24'), only('10.5.1.0/24')] }
   const plan = planOwnLease(config(), [], host, () => 0)
-  expect(plan.kind === 'create' && formatPrefix(plan.subnet)).toBe('10.5.2.0/24')
+  expect(plan.kind === 'create' && formatLeaseSubnet(plan.subnet)).toBe('10.5.2.0/24')
 })
 
 test('a full network is an error that says how full', () => {
   const all = ['64', '128', '192'].map((octet) => lease(`10.3.0.${octet}/26`))
   const plan = () => planOwnLease(config({ Network: '10.3.0.0/24' }), all, us, () => 0)
-  expect(plan).toThrow('no /26 is free between 10.3.0.64 and 10.3.0.192 of 10.3.0.0/24: 3 leases exist')
+  expect(plan).toThrow('no /26 is free between 10.3.0.64 and 10.3.0.192 of 10.3.0.0/24: 3 are leased')
 })
 
 describe('the MAC', () => {

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
-import { formatPrefix } from '../../../src/model/address'
+import { formatPrefix, type IpAddress, type MacAddress } from '../../../src/model/address'
 import type { Lease, UnreadableLease } from '../../../src/model/lease'
 import { type PeerChange, PeerTable } from '../../../src/plan/peer-table'
-import { config, hw, ip, type LeaseFields, lease, net } from './support'
+import { dualLease, hw, ip, ip6, ipv4Range, ipv6Range, type LeaseFields, lease, net, net6 } from './support'
 
 const own = {
   key: '/coreos.com/network/subnets/10.5.1.0-24',
@@ -11,7 +11,7 @@ const own = {
   mac: hw('02:00:00:00:00:01'),
 }
 
-const table = () => new PeerTable(config(), own)
+const table = () => new PeerTable({ range: ipv4Range(), vni: 1 }, own)
 const subnets = (peers: PeerTable) => [...peers.peers()].map((peer) => formatPrefix(peer.subnet)).sort()
 const reasons = (peers: PeerTable) => [...peers.rejected()].map(({ reason }) => reason)
 const what = (changes: readonly PeerChange[]) =>
@@ -222,7 +222,7 @@ test('events and a listing of their outcome lead to the same rejections and soun
         [...peers.peers()].map((peer): [string, string] => [peer.key, JSON.stringify(peer)]).sort(),
       )
       // No two peers clash.
-      const owners = new Map<number, number>()
+      const owners = new Map<MacAddress, IpAddress>()
       for (const { mac, publicIp } of peers.peers()) {
         expect(owners.get(mac) ?? publicIp).toBe(publicIp)
         owners.set(mac, publicIp)
@@ -235,4 +235,55 @@ test('events and a listing of their outcome lead to the same rejections and soun
       }
     }),
   )
+})
+
+describe('of a dual-stack lease', () => {
+  const six = () =>
+    new PeerTable(
+      { range: ipv6Range({ IPv6Network: 'fd00:5::/48' }), vni: 1 },
+      {
+        key: 'own',
+        subnet: net6('fd00:5:0:1::/64'),
+        publicIp: ip6('fd77::11'),
+        mac: hw('02:00:00:00:06:01'),
+      },
+    )
+  const good = dualLease('10.5.2.0/24', 'fd00:5:0:2::/64')
+
+  test('each family takes its half', () => {
+    const [four, other] = [table(), six()]
+    four.put(good)
+    other.put(good)
+    expect([...four.peers()]).toMatchObject([{ subnet: net('10.5.2.0/24'), publicIp: ip('192.168.77.12') }])
+    expect([...other.peers()]).toMatchObject([
+      { subnet: net6('fd00:5:0:2::/64'), publicIp: ip6('fd77::12'), mac: hw('02:00:00:00:06:02') },
+    ])
+  })
+
+  test.each<[string, Lease, string]>([
+    ['no IPv6 half', lease('10.5.2.0/24'), 'it has no IPv6 subnet'],
+    [
+      'no PublicIPv6',
+      dualLease('10.5.2.0/24', 'fd00:5:0:2::/64', { publicIpv6: '' }),
+      'it has no PublicIPv6',
+    ],
+    ['no data', dualLease('10.5.2.0/24', 'fd00:5:0:2::/64', { mac6: '' }), 'BackendV6Data has no usable'],
+    [
+      'a link-local address',
+      dualLease('10.5.2.0/24', 'fd00:5:0:2::/64', { publicIpv6: 'fe80::1' }),
+      'PublicIPv6 fe80::1 is not a unicast address',
+    ],
+    ['a foreign subnet', dualLease('10.5.2.0/24', 'fd00:6:0:2::/64'), 'outside the network fd00:5::/48'],
+    [
+      'our address',
+      dualLease('10.5.2.0/24', 'fd00:5:0:2::/64', { publicIpv6: 'fd77::11' }),
+      'PublicIPv6 fd77::11 is our own',
+    ],
+  ])('a bad IPv6 half (%s) costs the IPv4 half nothing', (_, bad, reason) => {
+    const [four, other] = [table(), six()]
+    four.put(bad)
+    other.put(bad)
+    expect([four.size, other.size]).toEqual([1, 0])
+    expect(reasons(other)[0]).toContain(reason)
+  })
 })

@@ -1,0 +1,162 @@
+/** `overlayctl docker-opts` in the place of flannel's mk-docker-opts.sh: files, environment, exit codes and flags as unit files write them. */
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { assertSandbox, execOk, inNamespace, ipBatch } from '../../support/namespace'
+import { run } from '../../support/process'
+
+jest.setTimeout(60_000)
+
+const ROOT = resolve(__dirname, '../../..')
+const OVERLAYCTL = join(ROOT, 'dist/overlayctl.js')
+const NAMESPACE = 'docker-options'
+const SUBNET_ENV =
+  'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n'
+const OPTIONS = '--bip=10.1.74.1/24 --ip-masq=false --mtu=1450'
+const LINES = `DOCKER_OPT_BIP="--bip=10.1.74.1/24"\nDOCKER_OPT_IPMASQ="--ip-masq=false"\nDOCKER_OPT_MTU="--mtu=1450"\n`
+const ALL = `${LINES}DOCKER_OPTS=" ${OPTIONS}"\n`
+
+let directory: string
+let input: string
+let output: string
+
+beforeAll(async () => {
+  assertSandbox()
+  await ipBatch(undefined, [`netns add ${NAMESPACE}`])
+  await ipBatch(NAMESPACE, [
+    'link set lo up',
+    'link add eth0 type bridge',
+    'address add 192.168.77.11/24 dev eth0',
+    'link set eth0 up',
+  ])
+})
+afterAll(() => ipBatch(undefined, [`netns del ${NAMESPACE}`]))
+
+beforeEach(() => {
+  directory = mkdtempSync('/run/docker-options-')
+  input = join(directory, 'subnet.env')
+  output = join(directory, 'docker_opts.env')
+  writeFileSync(input, SUBNET_ENV)
+})
+afterEach(() => rmSync(directory, { recursive: true }))
+
+/** Runs it in an environment that has nothing but what is given. */
+const command = (args: readonly string[], env: NodeJS.ProcessEnv = {}) =>
+  run(inNamespace(NAMESPACE, [process.execPath, OVERLAYCTL, 'docker-opts', ...args]), {
+    env: { PATH: process.env['PATH'], ...env },
+  })
+const dockerOptions = (args: readonly string[], env?: NodeJS.ProcessEnv) =>
+  command(['-f', input, '-d', output, ...args], env)
+
+test.each([
+  [[], ALL],
+  [['-i'], LINES],
+  [['-c'], `DOCKER_OPTS=" ${OPTIONS}"\n`],
+  [['-i', '-c'], ALL],
+  [['-ic'], ALL],
+  [['-c', '-k', 'DOCKER_NETWORK_OPTIONS'], `DOCKER_NETWORK_OPTIONS=" ${OPTIONS}"\n`],
+  [['-kCUSTOM', '-c'], `CUSTOM=" ${OPTIONS}"\n`],
+  [['-mc'], `DOCKER_OPTS=" --bip=10.1.74.1/24 --mtu=1450"\n`],
+  [['-ck', 'A', '-k', 'B'], `B=" ${OPTIONS}"\n`],
+])('with the flags %j it writes what flannel’s script writes', async (flags, text) => {
+  expect(await dockerOptions(flags)).toEqual({ code: 0, signal: null, stdout: '', stderr: '' })
+  expect(readFileSync(output, 'utf8')).toBe(text)
+})
+
+test.each([
+  [{ DOCKER_OPTS: '--debug' }, `DOCKER_OPTS="--debug  ${OPTIONS}"\n`],
+  [{ DOCKER_OPT_X: '--x' }, `DOCKER_OPTS=" ${OPTIONS} --x"\n`],
+])('what the environment has is kept: %j', async (env, text) => {
+  expect(await dockerOptions(['-c'], env)).toMatchObject({ code: 0 })
+  expect(readFileSync(output, 'utf8')).toBe(text)
+})
+
+test.each([
+  ['quotes', SUBNET_ENV.replace(/=(.*)/g, '="$1"')],
+  ['export', SUBNET_ENV.replace(/^/gm, 'export ').replace(/export $/, '')],
+  ['comments', `# written by hand\n${SUBNET_ENV}`],
+])('a file with %s is read as a shell reads it', async (_, text) => {
+  writeFileSync(input, text)
+  expect(await dockerOptions([])).toMatchObject({ code: 0 })
+  expect(readFileSync(output, 'utf8')).toBe(ALL)
+})
+
+test('without the input file there are no options, and that is no error', async () => {
+  rmSync(input)
+  expect(await dockerOptions([])).toMatchObject({ code: 0, stderr: '' })
+  expect(readFileSync(output, 'utf8')).toBe('DOCKER_OPTS=""\n')
+})
+
+test('a value of FLANNEL_IPMASQ that is neither true nor false is refused, and nothing written', async () => {
+  writeFileSync(input, SUBNET_ENV.replace('true', 'maybe'))
+  expect(await dockerOptions([])).toMatchObject({ code: 1, stderr: expect.stringContaining('maybe') })
+  expect(existsSync(output)).toBe(false)
+})
+
+test.each([[['-h']], [['-?']], [['-x']], [['-f']], [['--bip=1']], [['word']]])(
+  '%j is answered with the usage on stderr and exit code 1',
+  async (flags) => {
+    const { code, stdout, stderr } = await command(flags)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toMatch(/^usage: overlayctl docker-opts \[-f FILE\]/m)
+  },
+)
+
+test('--help explains the flags on stdout', async () => {
+  const { code, stdout } = await command(['--help'])
+  expect(code).toBe(0)
+  for (const flag of ['-f', '-d', '-i', '-c', '-k', '-m']) expect(stdout).toContain(` ${flag} `)
+})
+
+test('the file that is there keeps its mode, and is replaced as a whole', async () => {
+  writeFileSync(output, 'x'.repeat(4096))
+  chmodSync(output, 0o600)
+  const { ino } = statSync(output)
+  expect(await dockerOptions([])).toMatchObject({ code: 0 })
+  expect(readFileSync(output, 'utf8')).toBe(ALL)
+  expect(statSync(output).mode & 0o777).toBe(0o600)
+  // flannel's script truncates it in place; a reader of ours never sees half of it.
+  expect(statSync(output).ino).not.toBe(ino)
+})
+
+test('it can be written to a pipe', async () => {
+  const script = '"$0" "$1" docker-opts -c -f "$2" -d /dev/stdout | cat'
+  const shell = ['sh', '-c', script, process.execPath, OVERLAYCTL, input]
+  expect(await run(inNamespace(NAMESPACE, shell))).toMatchObject({
+    code: 0,
+    stdout: `DOCKER_OPTS=" ${OPTIONS}"\n`,
+  })
+})
+
+describe('a subnet that is routed elsewhere', () => {
+  const route = async (verb: string, ...words: string[]) => {
+    await execOk(NAMESPACE, ['ip', 'route', verb, ...words])
+  }
+
+  test('is exit code 1 and a line on stderr, after the file is written', async () => {
+    await route('add', '10.1.74.0/24', 'via', '192.168.77.1')
+    try {
+      expect(await dockerOptions([])).toMatchObject({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringContaining('10.1.74.0/24 via 192.168.77.1'),
+      })
+      expect(readFileSync(output, 'utf8')).toBe(ALL)
+    } finally {
+      await route('del', '10.1.74.0/24')
+    }
+  })
+
+  test.each([
+    [['10.1.74.0/24', 'dev', 'eth0']],
+    [['10.1.75.0/24', 'via', '192.168.77.1']],
+    [['10.1.0.0/16', 'via', '192.168.77.1']],
+    [['blackhole', '10.1.74.0/24', 'metric', '4278198272']],
+  ])('is not one with the route %j', async (words) => {
+    await route('add', ...words)
+    try {
+      expect(await dockerOptions([])).toMatchObject({ code: 0, stderr: '' })
+    } finally {
+      await route('del', ...words)
+    }
+  })
+})

@@ -1,0 +1,336 @@
+/** How rules come into force, stay there, and go. */
+import { readFileSync, realpathSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FirewallMode } from '../../../src/model/firewall'
+import { desiredIptables, desiredTable } from '../../../src/plan/firewall'
+import { prefix, request } from '../../support/firewall'
+import { runOk } from '../../support/process'
+import { apply, children, iptables, keeper, nft, OPERATOR, ruleset, Site, until, whileRunning } from './site'
+
+jest.setTimeout(60_000)
+
+let site: Site
+beforeAll(async () => {
+  site = await Site.create()
+})
+afterAll(() => site?.close())
+beforeEach(() => site.flush())
+afterEach(() => site.usePath(undefined))
+
+const MODES: readonly FirewallMode[] = ['iptables', 'nftables']
+const FAMILIES = ['IPv4', 'IPv6'] as const
+/** So long that only events can be the reason of a look. */
+const NEVER = 3_600_000
+const signal = new AbortController().signal
+
+/** The rules with their handles, which change when they are written again. */
+const handles = (): Promise<string> => runOk(['nft', '-a', 'list', 'ruleset'])
+const tables = (): Promise<string> => runOk(['nft', 'list', 'tables'])
+
+/** Whether the namespace has the rules of that mode, and none of ours in the other. */
+async function inForce(mode: FirewallMode): Promise<boolean> {
+  const lines = (await iptables()).filter((line) => line.includes('FLANNEL'))
+  const wanted = FAMILIES.flatMap((family) =>
+    desiredIptables(request({ mode }), family).chains.flatMap(({ name, jump, rules }) =>
+      rules === undefined ? [] : [`:${name} - [0:0]`, jump, ...rules],
+    ),
+  )
+  const texts = FAMILIES.map((family) => desiredTable(request({ mode }), family).text ?? '')
+  const all = await ruleset()
+  return (
+    JSON.stringify(lines.toSorted()) === JSON.stringify(wanted.toSorted()) &&
+    texts.every((text) => all.includes(text)) &&
+    all.includes('flannel-ipv') === (mode === 'nftables')
+  )
+}
+
+/** Waits until a keeper that runs hears of changes. */
+const listens = (): Promise<true> =>
+  until('nft monitor listens', async () =>
+    // Columns sk, Eth, Pid, Groups; protocol 12 is NETLINK_NETFILTER (linux/netlink.h).
+    /^\S+ +12 +\d+ +(?!00000000)\S/m.test(readFileSync('/proc/net/netlink', 'latin1')),
+  )
+
+describe.each(MODES)('in %s mode', (mode) => {
+  test('the programs list the rules in the very words', async () => {
+    await apply({ mode })
+    expect(await inForce(mode)).toBe(true)
+  })
+
+  test('what is in force is not written', async () => {
+    await apply({ mode, docker: true })
+    const before = await handles()
+    await apply({ mode, docker: true })
+    expect(await handles()).toBe(before)
+  })
+
+  test('rules that were flushed are back by the event, and counted', async () => {
+    const made = keeper({ mode }, { period: NEVER })
+    await whileRunning(made, async () => {
+      await listens()
+      await site.flush()
+      await until('the rules are back', () => inForce(mode))
+      await until('that is counted', async () => made.summary.repairs === 1)
+    })
+    expect(made.summary).toEqual({ mode, problem: undefined, repairs: 1 })
+  })
+
+  test('without nft monitor they are back by the period', async () => {
+    site.replaceProgram('nft', `[ "$1" = monitor ] && exit 1; exec ${realpathSync('/usr/sbin/nft')} "$@"`)
+    await whileRunning(keeper({ mode }, { period: 20 }), async () => {
+      await site.flush()
+      await until('the rules are back', () => inForce(mode))
+    })
+  })
+
+  test('an nft monitor that dies is started again; none outlives its keeper', async () => {
+    await whileRunning(keeper({ mode }, { period: NEVER }), async () => {
+      await listens()
+      const first = children('nft')
+      expect(first).toHaveLength(1)
+      process.kill(Number(first[0]))
+      await until('there is another', async () => children('nft').some((pid) => !first.includes(pid)))
+      await listens()
+      await site.flush()
+      await until('the rules are back', () => inForce(mode))
+    })
+    expect(children('nft')).toEqual([])
+  })
+
+  test('someone who writes our rules too is named a problem, and not fought at full speed', async () => {
+    const networks = request().networks.map((network) => ({ ...network, subnet: prefix('10.5.9.0/24') }))
+    const [ours, theirs] = [
+      keeper({ mode }, { period: NEVER }),
+      keeper({ mode, networks: networks.slice(0, 1) }),
+    ]
+    await whileRunning(ours, async () => {
+      await listens()
+      await whileRunning(theirs, () =>
+        until('that is seen', async () => /another program changes our rules/.test(ours.problem ?? '')),
+      )
+    })
+  })
+
+  test('rules of others stay as they are, byte by byte', async () => {
+    await nft(OPERATOR)
+    for (const program of ['iptables', 'ip6tables']) {
+      for (const rule of [
+        '-N OTHERS',
+        '-A OTHERS -j RETURN',
+        '-A FORWARD -m comment --comment "not ours" -j OTHERS',
+      ]) {
+        await runOk([program, ...rule.replaceAll('"', '').replace('not ours', 'not_ours').split(' ')] as [
+          string,
+        ])
+      }
+    }
+    const before = [await ruleset(), await iptables()]
+    await apply({ mode, docker: true, ipMasq: false, forwardRules: false })
+    await apply({ mode, docker: true })
+    const foreign = (lines: string[]): string[] => lines.filter((line) => /OTHERS/.test(line))
+    expect(foreign(await iptables())).toEqual(before[1])
+    expect(await ruleset()).toContain(OPERATOR)
+    await apply({ mode, ipMasq: false, forwardRules: false })
+    // The chain is made for Docker, which finds it; nothing calls it.
+    for (const program of ['iptables', 'ip6tables']) await runOk([program, '-X', 'DOCKER-USER'])
+    expect(await iptables()).toEqual(before[1])
+    expect(await ruleset()).toContain(OPERATOR)
+  })
+
+  test('Docker’s hooks are iptables rules, and go with Docker', async () => {
+    await apply({ mode, docker: true })
+    const hooks = (await iptables()).filter((line) => line.includes('overlayd'))
+    expect(hooks.map((line) => line.split(' ')[1])).toEqual(
+      // In the order in which iptables-save prints the tables of a family.
+      expect.arrayContaining(['DOCKER-USER', 'DOCKER-USER', 'PREROUTING']),
+    )
+    expect(hooks).toHaveLength(6)
+    await apply({ mode })
+    expect((await iptables()).filter((line) => line.includes('overlayd'))).toEqual([])
+  })
+
+  test('a family that is switched off leaves nothing', async () => {
+    await apply({ mode, docker: true })
+    await apply({ mode, docker: true, networks: request().networks.slice(0, 1) })
+    expect((await iptables()).filter((line) => /fd00|FLANNEL.*ff00/.test(line))).toEqual([])
+    expect(await tables()).not.toContain('flannel-ipv6')
+    expect((await runOk(['ip6tables-save'])).includes('FLANNEL')).toBe(false)
+  })
+
+  test('further networks of the host keep out of each other’s way', async () => {
+    await apply({ mode })
+    const before = await handles()
+    const blue = { mode, scope: 'blue', links: ['flannel.2'] } as const
+    await apply(blue)
+    await apply({ mode })
+    expect(await inForceBeside(before)).toBe(true)
+    await apply({ ...blue, ipMasq: false, forwardRules: false })
+    expect(await inForce(mode)).toBe(true)
+  })
+})
+
+/** Whether each line is still there. */
+async function inForceBeside(before: string): Promise<boolean> {
+  const now = new Set((await handles()).split('\n'))
+  return before.split('\n').every((line) => now.has(line))
+}
+
+test('a change of mode leaves nothing of the other, in either direction', async () => {
+  await apply({ mode: 'iptables' })
+  await apply({ mode: 'nftables' })
+  expect(await inForce('nftables')).toBe(true)
+  await apply({ mode: 'iptables' })
+  expect(await inForce('iptables')).toBe(true)
+})
+
+test('the other mode’s rules stay until those of this one are in force', async () => {
+  await apply({ mode: 'iptables' })
+  await site.onlyPrograms('iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore')
+  await keeper({ mode: 'nftables' }).look(signal)
+  site.usePath(undefined)
+  expect(await inForce('iptables')).toBe(true)
+})
+
+test('flannel’s chains are taken over: the call stays where it is, an old subnet goes', async () => {
+  for (const rule of [
+    '-N FLANNEL-POSTRTG',
+    '-A POSTROUTING -m comment --comment flanneld_masq -j FLANNEL-POSTRTG',
+    '-A FLANNEL-POSTRTG -s 10.5.77.0/24 -d 10.5.0.0/16 -j RETURN',
+    '-A POSTROUTING -s 192.0.2.9/32 -j RETURN',
+  ]) {
+    const words = rule.split(' ').map((word) => word.replace('flanneld_masq', 'flanneld masq'))
+    await runOk(['iptables', '-t', 'nat', ...words])
+  }
+  await apply({ mode: 'iptables' })
+  const chain = (await runOk(['iptables', '-t', 'nat', '-S', 'POSTROUTING'])).trim().split('\n')
+  expect(chain).toEqual([
+    '-P POSTROUTING ACCEPT',
+    '-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG',
+    '-A POSTROUTING -s 192.0.2.9/32 -j RETURN',
+  ])
+  expect(await inForce('iptables')).toBe(true)
+})
+
+test('so are its tables', async () => {
+  await nft(
+    'table ip flannel-ipv4 { comment "rules for flannel-ipv4"; chain postrtg { type nat hook postrouting priority srcnat; meta mark 0x4000 return; }; }',
+    'table ip6 flannel-ipv6 { comment "rules for flannel-ipv6"; chain extra { }; set left { type ipv6_addr; }; }',
+  )
+  await apply({ mode: 'nftables' })
+  expect(await inForce('nftables')).toBe(true)
+})
+
+describe('programs', () => {
+  const IPTABLES = ['iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore']
+
+  test.each<[FirewallMode, readonly string[]]>([
+    ['iptables', IPTABLES],
+    ['nftables', ['nft']],
+  ])('of the other mode than %s may be absent', async (mode, names) => {
+    await site.onlyPrograms(...names)
+    await apply({ mode })
+    site.usePath(undefined)
+    expect(await inForce(mode)).toBe(true)
+  })
+
+  test.each<[FirewallMode, string, readonly string[]]>([
+    ['iptables', 'iptables-save is not in PATH; install the package iptables', ['nft']],
+    ['nftables', 'nft is not in PATH; install the package nftables', IPTABLES],
+  ])('of %s that are absent are a problem until they are there', async (mode, problem, names) => {
+    await site.onlyPrograms(...names)
+    const made = keeper({ mode }, { period: 20 })
+    await made.look(signal)
+    expect(made.problem).toContain(problem)
+    await whileRunning(made, async () => {
+      site.usePath(undefined)
+      await until('the rules are there', () => inForce(mode))
+      await until('all is well', async () => made.problem === undefined)
+    })
+  })
+
+  test('for Docker’s hooks are not asked for in nftables mode', async () => {
+    await site.onlyPrograms('nft')
+    await apply({ mode: 'nftables', docker: true })
+  })
+
+  test('that fail are quoted', async () => {
+    site.replaceProgram('iptables-restore', 'cat >/dev/null; echo "the lock is stuck" >&2; exit 4')
+    const made = keeper({ networks: request().networks.slice(0, 1), fullyRandom: false })
+    await made.look(signal)
+    expect(made.problem).toMatch(/^iptables-restore --.*: the lock is stuck; run the same command by hand/)
+  })
+
+  test('one family’s failure costs the other nothing', async () => {
+    site.replaceProgram('iptables-restore', 'cat >/dev/null; exit 4')
+    const made = keeper({})
+    await made.look(signal)
+    expect(made.problem).toContain('iptables-restore')
+    expect(await runOk(['ip6tables-save'])).toContain('FLANNEL-FWD')
+  })
+
+  test('an nft that prints rules in other words is not taken for a change', async () => {
+    const real = realpathSync('/usr/sbin/nft')
+    site.replaceProgram('nft', `${real} "$@" | sed s/0x00004000/0x4000/g`)
+    const made = await apply({ mode: 'nftables' })
+    await made.look(signal)
+    const before = await runOk([real, '-a', 'list', 'ruleset'])
+    await made.look(signal)
+    await made.look(signal)
+    expect(await runOk([real, '-a', 'list', 'ruleset'])).toBe(before)
+    expect(made.summary).toEqual({ mode: 'nftables', problem: undefined, repairs: 0 })
+  })
+
+  test('the legacy variant of iptables serves as well', async () => {
+    await site.onlyPrograms('nft')
+    for (const name of IPTABLES) {
+      const legacy = name.replace('tables', 'tables-legacy')
+      symlinkSync(realpathSync(`/usr/sbin/${legacy}`), join(process.env['PATH'] ?? '', name))
+    }
+    const made = await apply({ docker: true })
+    await made.look(signal)
+    expect(made.summary.repairs).toBe(0)
+    const saved = (await runOk(['iptables-save'])) + (await runOk(['ip6tables-save']))
+    expect(saved.split('\n').filter((line) => line.startsWith('-A FLANNEL'))).toHaveLength(16)
+    await apply({ ipMasq: false, forwardRules: false })
+    expect(await runOk(['iptables-save'])).not.toMatch(/FLANNEL|overlayd/)
+  })
+})
+
+test('a table that iptables cannot read is a problem where it is needed, and none elsewhere', async () => {
+  await nft(
+    'table ip filter { chain FORWARD { type filter hook forward priority 0; numgen random mod 100 vmap { 1 : drop }; }; }',
+  )
+  const made = keeper({})
+  await made.look(signal)
+  expect(made.problem).toMatch(/^table filter holds rules that iptables cannot read/)
+  await apply({ mode: 'nftables' })
+})
+
+test.each(MODES)('in %s mode the capability CAP_NET_ADMIN is enough', async (mode) => {
+  const root = join(__dirname, '../../..')
+  const script = `
+    const { FirewallKeeper } = require('${root}/dist/daemon/firewall-keeper.js')
+    const log = { log() {}, info() {}, error() {}, warn() {} }
+    const revive = (key, value) => key === 'address' && typeof value === 'string' ? BigInt(value) : value
+    const keeper = new FirewallKeeper(JSON.parse(process.argv[1], revive), { log, period: 60000 })
+    const ending = new AbortController()
+    keeper.look(ending.signal).then(async () => {
+      const running = keeper.run(ending.signal)
+      ending.abort()
+      await running
+      console.log(process.getuid(), keeper.problem)
+    })`
+  const wanted = JSON.stringify(request({ mode, docker: true }), (_, value) =>
+    typeof value === 'bigint' ? String(value) : value,
+  )
+  const NOBODY = '65534'
+  const capabilities = [
+    '--inh-caps=+net_admin',
+    '--ambient-caps=+net_admin',
+    '--bounding-set=-all,+net_admin',
+  ]
+  const user = [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--no-new-privs']
+  const said = await runOk(['setpriv', ...user, ...capabilities, process.execPath, '-e', script, wanted])
+  expect(said.trim()).toBe(`${NOBODY} undefined`)
+  expect(await inForce(mode)).toBe(true)
+})
