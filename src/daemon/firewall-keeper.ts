@@ -19,8 +19,8 @@ export const FIREWALL_PERIOD = 5000
 const SETTLE = 50
 /** Between two looks, also in a storm of events; a look takes about 20. */
 const SPACING = 300
-/** This many looks in a row that wrote: someone else writes too, and events are not followed for a period. */
-const CONTEST = 5
+/** So many writes within that time: someone else writes too, and events are not followed for a period. */
+const CONTEST = { writes: 5, within: 30_000 }
 const MONITOR_RETRY: BackoffBounds = { first: 200, most: 30_000 }
 
 export interface FirewallKeeperOptions {
@@ -38,7 +38,8 @@ export class FirewallKeeper {
   #problem: string | undefined
   #established = false
   #repairs = 0
-  #writes = 0
+  /** When we last wrote, the latest last. */
+  #writes: readonly number[] = []
 
   constructor(
     private readonly request: FirewallRequest,
@@ -86,12 +87,13 @@ export class FirewallKeeper {
   }
 
   get #contested(): boolean {
-    return this.#writes >= CONTEST
+    const first = this.#writes.at(-CONTEST.writes)
+    return first !== undefined && performance.now() - first < CONTEST.within
   }
 
   #noteWrites(changed: boolean): void {
-    this.#writes = changed ? this.#writes + 1 : 0
     if (!changed) return
+    this.#writes = [...this.#writes, performance.now()].slice(-CONTEST.writes)
     if (this.#established) this.#repairs += 1
     const what = this.#established ? 'rules were changed or gone, and are put right' : 'rules are set'
     this.#log.info(`firewall: ${what} (${this.request.mode})`)

@@ -82,8 +82,13 @@ export async function joinNetwork(
   const firewall = await planFirewall(tools, config, overlays)
   // Side by side: an iptables that hangs holds up no route.
   await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
-  const every = renewInterval(options['subnet-lease-renew-margin'])
-  const keeper = new LeaseKeeper(registry, lease, value, log, every)
+  const keeper = new LeaseKeeper(
+    registry,
+    lease,
+    value,
+    log,
+    renewInterval(options['subnet-lease-renew-margin']),
+  )
   return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
 }
 

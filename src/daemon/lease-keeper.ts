@@ -17,6 +17,7 @@ import {
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
+
 import type { Logger } from './logger'
 import { Waker } from './waker'
 

@@ -1,13 +1,13 @@
 /**
- * A flanneld as its host and its cluster see it: it leaves the same in the kernel, in etcd and in subnet.env as the real one (0.28, vxlan, IPv4),
- * by iproute2 and iptables. It acts only when it is told to: there is no process, so stopping it is doing nothing more.
+ * A flanneld as its host and its cluster see it: it leaves the same in the kernel, in etcd and in subnet.env as the real one (0.28, vxlan, IPv4
+ * or dual-stack), by iproute2 and iptables. It acts only when it is told to: there is no process, so stopping it is doing nothing more.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import { Host } from './host'
 import { ETCD_PREFIX, type Lab } from './lab'
-import { type FakePeer, leaseKey, leaseValue } from './leases'
+import { type FakePeer, leaseKey, leaseValue, subnetName } from './leases'
 import { exec, execOk, inNamespace, ipBatch, setSysctl } from './namespace'
 import { runOk } from './process'
 
@@ -16,33 +16,71 @@ export interface FlannelOptions {
   readonly ipMasq?: boolean
 }
 
+/** One family's half of a lease. */
+type Half = Omit<FakePeer, 'six'>
+
+/** What the two families differ in. */
+interface Family {
+  readonly device: string
+  /** Length of an address, for the device's own. */
+  readonly bits: number
+  readonly iptables: 'iptables' | 'ip6tables'
+  readonly multicast: string
+  /** Of the variables in subnet.env. */
+  readonly variable: string
+}
+
+const FOUR: Family = {
+  device: Host.device,
+  bits: 32,
+  iptables: 'iptables',
+  multicast: '224.0.0.0/4',
+  variable: 'FLANNEL',
+}
+const SIX: Family = {
+  device: Host.device6,
+  bits: 128,
+  iptables: 'ip6tables',
+  multicast: 'ff00::/8',
+  variable: 'FLANNEL_IPV6',
+}
+
 const TTL_SECONDS = 86_400
-const DEVICE = Host.device
 const UNDERLAY = 'eth0'
+
+const configSchema = z.object({ Network: z.string(), IPv6Network: z.string().optional() })
+type Config = z.infer<typeof configSchema>
+
+const leaseSchema = z.object({
+  PublicIP: z.string(),
+  PublicIPv6: z.string().nullable(),
+  BackendData: z.object({ VtepMAC: z.string() }),
+  BackendV6Data: z.object({ VtepMAC: z.string() }).optional(),
+})
 
 const linkSchema = z.tuple([
   z.object({
     address: z.string(),
     linkinfo: z.object({ info_kind: z.string(), info_data: z.record(z.string(), z.unknown()).optional() }),
-    link: z.string().optional(),
   }),
 ])
 
 export class FlannelHost {
-  #lease: FakePeer
+  #lease: FakePeer = { subnet: '', publicIp: '', mac: '' }
   #etcdLease = '0'
+  #adopted = true
 
-  /** Starts as flanneld does: device, lease, address, rules, subnet.env, peers, in this order. */
+  /** Starts as flanneld does: devices, lease, addresses, rules, subnet.env, peers, in this order. */
   static async start(lab: Lab, host: Host, options: FlannelOptions = {}): Promise<FlannelHost> {
-    const { Network: network = '' } = JSON.parse(
-      (await lab.client.get(`${ETCD_PREFIX}/config`).string()) ?? '',
-    )
-    const { mac, adopted } = await ensureDevice(host)
-    const flannel = new FlannelHost(lab, host, { subnet: '', publicIp: host.address, mac }, adopted)
-    await flannel.#acquire(network)
-    await flannel.#configureDevice()
-    await flannel.#setRules(network, options)
-    flannel.#writeSubnetEnv(network, options)
+    const text = (await lab.client.get(`${ETCD_PREFIX}/config`).string()) ?? ''
+    const flannel = new FlannelHost(lab, host, configSchema.parse(JSON.parse(text)))
+    await flannel.#makeDevices()
+    await flannel.#acquire()
+    await flannel.#configureDevices()
+    for (const [family, network, half] of flannel.#families()) {
+      await flannel.#setRules(family, network, half, options)
+    }
+    flannel.#writeSubnetEnv(options)
     await flannel.learnAll()
     return flannel
   }
@@ -50,12 +88,8 @@ export class FlannelHost {
   private constructor(
     private readonly lab: Lab,
     readonly host: Host,
-    lease: FakePeer,
-    /** Whether it found a device that it could use as it was. */
-    readonly adopted: boolean,
-  ) {
-    this.#lease = lease
-  }
+    private readonly config: Config,
+  ) {}
 
   /** What it announces. */
   get lease(): FakePeer {
@@ -63,12 +97,17 @@ export class FlannelHost {
   }
 
   get key(): string {
-    return leaseKey(ETCD_PREFIX, this.#lease.subnet)
+    return leaseKey(ETCD_PREFIX, subnetName(this.#lease))
   }
 
   /** The etcd lease its key is bound to. */
   get etcdLease(): string {
     return this.#etcdLease
+  }
+
+  /** Whether all devices were there, and could be used as they were. */
+  get adopted(): boolean {
+    return this.#adopted
   }
 
   /** A new etcd lease and a Put without any guard, the same value; the old etcd lease is left behind. */
@@ -77,14 +116,16 @@ export class FlannelHost {
     await this.lab.client.put(this.key).value(leaseValue(this.#lease)).lease(this.#etcdLease)
   }
 
-  /** Programs a peer: neighbour, FDB, route, each created or replaced. */
+  /** Programs a peer, IPv4 first: neighbour, FDB, route, each created or replaced. */
   async learn(peer: FakePeer): Promise<void> {
-    const { address, prefix } = partsOf(peer)
     const { namespace } = this.host
-    await ipBatch(namespace, [`neigh replace ${address} lladdr ${peer.mac} dev ${DEVICE} nud permanent`])
-    const entry = [peer.mac, 'dev', DEVICE, 'dst', peer.publicIp, 'self', 'permanent']
-    await execOk(namespace, ['bridge', 'fdb', 'replace', ...entry])
-    await ipBatch(namespace, [`route replace ${prefix} via ${address} dev ${DEVICE} proto boot onlink`])
+    for (const [{ device }, { mac, publicIp, ...half }] of halvesOf(peer)) {
+      const { address, prefix } = partsOf(half)
+      await ipBatch(namespace, [`neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`])
+      const entry = [mac, 'dev', device, 'dst', publicIp, 'self', 'permanent']
+      await execOk(namespace, ['bridge', 'fdb', 'replace', ...entry])
+      await ipBatch(namespace, [`route replace ${prefix} via ${address} dev ${device} proto boot onlink`])
+    }
   }
 
   /** Programs all that are in etcd. */
@@ -96,67 +137,124 @@ export class FlannelHost {
 
   /** Takes a peer from the kernel: neighbour, FDB, route; that one is not there stops nothing. */
   async forget(peer: FakePeer): Promise<void> {
-    const { address, prefix } = partsOf(peer)
     const { namespace } = this.host
-    await exec(namespace, ['ip', 'neigh', 'del', address, 'dev', DEVICE])
-    await exec(namespace, ['bridge', 'fdb', 'del', peer.mac, 'dev', DEVICE, 'dst', peer.publicIp, 'self'])
-    await exec(namespace, ['ip', 'route', 'del', prefix, 'via', address, 'dev', DEVICE])
+    for (const [{ device }, { mac, publicIp, ...half }] of halvesOf(peer)) {
+      const { address, prefix } = partsOf(half)
+      await exec(namespace, ['ip', 'neigh', 'del', address, 'dev', device])
+      await exec(namespace, ['bridge', 'fdb', 'del', mac, 'dev', device, 'dst', publicIp, 'self'])
+      await exec(namespace, ['ip', 'route', 'del', prefix, 'via', address, 'dev', device])
+    }
   }
 
-  /** Its own by PublicIP, else that of subnet.env if nobody has it, else the first that is free. */
-  async #acquire(network: string): Promise<void> {
+  async #makeDevices(): Promise<void> {
+    const { address: publicIp, address6 } = this.host
+    this.#lease = { subnet: '', publicIp, mac: await this.#makeDevice(FOUR, publicIp) }
+    if (this.config.IPv6Network === undefined) return
+    const six = { subnet: '', publicIp: address6, mac: await this.#makeDevice(SIX, address6) }
+    this.#lease = { ...this.#lease, six }
+  }
+
+  /**
+   * Makes the device, or takes the one that is there if flannel's test says that it can serve; else that one goes.
+   * @returns its MAC
+   */
+  async #makeDevice({ device }: Family, local: string): Promise<string> {
+    const { namespace } = this.host
+    const found = await exec(namespace, ['ip', '-d', '-j', 'link', 'show', 'dev', device])
+    if (found.code === 0) {
+      const [link] = linkSchema.parse(JSON.parse(found.stdout))
+      if (isCompatible(link, local)) return link.address
+      await ipBatch(namespace, [`link del ${device}`])
+    }
+    this.#adopted = false
+    const mac = randomMac()
+    // Without a port the kernel's own is used; iproute2 only grumbles.
+    await ipBatch(namespace, [
+      `link add ${device} address ${mac} mtu 1450 txqueuelen 0 type vxlan id 1 local ${local} dev ${UNDERLAY} ` +
+        'ttl auto tos 0 nolearning noproxy norsc nol2miss nol3miss noudp6zerocsumtx noudp6zerocsumrx',
+    ])
+    return mac
+  }
+
+  /** Its own by PublicIP if it has the families, else that of subnet.env if nobody has it, else the first that is free. */
+  async #acquire(): Promise<void> {
     const leases = await this.#list()
     const own = leases.find(({ publicIp }) => publicIp === this.host.address)
-    const taken = new Set(leases.map(({ subnet }) => subnet))
-    const before = previousSubnet(this.host.subnetFile)
-    const subnet =
-      own?.subnet ??
-      [before, ...subnetsOf(network)].find((each) => each !== undefined && !taken.has(each)) ??
-      ''
-    this.#lease = { ...this.#lease, subnet }
-    if (own !== undefined) return this.renew()
+    const isFitting = own !== undefined && (own.six === undefined) === (this.#lease.six === undefined)
+    if (isFitting) {
+      this.#setSubnets(own.subnet, own.six?.subnet)
+      return this.renew()
+    }
+    if (own !== undefined) await this.lab.client.delete().key(leaseKey(ETCD_PREFIX, subnetName(own)))
+    const before = previousSubnets(this.host.subnetFile)
+    const taken = leases.flatMap(({ subnet, six }) => [subnet, six?.subnet ?? ''])
+    const choose = (candidates: readonly (string | undefined)[]): string =>
+      candidates.find((each) => each !== undefined && !taken.includes(each)) ?? ''
+    const { Network, IPv6Network } = this.config
+    this.#setSubnets(
+      choose([before.four, ...subnetsOf(Network)]),
+      IPv6Network && choose([before.six, ...subnetsOf(IPv6Network)]),
+    )
+    await this.#create()
+  }
+
+  #setSubnets(subnet: string, subnet6: string | undefined): void {
+    const six = this.#lease.six && { ...this.#lease.six, subnet: subnet6 ?? '' }
+    this.#lease = { ...this.#lease, subnet, ...(six && { six }) }
+  }
+
+  async #create(): Promise<void> {
     const [key, lease] = [Buffer.from(this.key), await this.#grant()]
     const { succeeded } = await this.lab.client.kv.txn({
       compare: [{ key, target: 'Version', result: 'Equal', version: '0' }],
       success: [{ request_put: { key, value: Buffer.from(leaseValue(this.#lease)), lease } }],
     })
-    if (!succeeded) throw new Error(`failed to acquire lease ${subnet}: subnet already exists`)
+    if (!succeeded) throw new Error(`failed to acquire lease ${this.key}: subnet already exists`)
     this.#etcdLease = lease
   }
 
-  async #configureDevice(): Promise<void> {
+  async #configureDevices(): Promise<void> {
     const { namespace } = this.host
-    const { address } = partsOf(this.#lease)
-    await setSysctl(namespace, `net/ipv6/conf/${DEVICE}/accept_ra`, '0')
-    const shown = await execOk(namespace, ['ip', '-4', '-o', 'address', 'show', 'dev', DEVICE])
-    await ipBatch(namespace, [
-      ...(shown.includes(` ${address}/32 `) ? [] : [`address add ${address}/32 dev ${DEVICE}`]),
-      `link set ${DEVICE} up`,
-    ])
+    for (const [{ device, bits }, half] of halvesOf(this.#lease)) {
+      const own = `${partsOf(half).address}/${bits}`
+      await setSysctl(namespace, `net/ipv6/conf/${device}/accept_ra`, '0')
+      const shown = await execOk(namespace, ['ip', '-o', 'address', 'show', 'dev', device])
+      await ipBatch(namespace, [
+        ...(shown.includes(` ${own} `) ? [] : [`address add ${own} dev ${device}`]),
+        `link set ${device} up`,
+      ])
+    }
   }
 
-  async #setRules(network: string, { ipMasq = false }: FlannelOptions): Promise<void> {
-    const { prefix } = partsOf(this.#lease)
-    await this.#restore('filter', 'FLANNEL-FWD', 'FORWARD', 'flanneld forward', [
+  async #setRules(family: Family, network: string, half: Half, { ipMasq }: FlannelOptions): Promise<void> {
+    const { prefix } = partsOf(half)
+    await this.#restore(family, 'filter', 'FLANNEL-FWD', 'FORWARD', 'flanneld forward', [
       `-s ${network} ACCEPT`,
       `-d ${network} ACCEPT`,
     ])
-    if (!ipMasq) return
-    await this.#restore('nat', 'FLANNEL-POSTRTG', 'POSTROUTING', 'flanneld masq', [
+    if (ipMasq !== true) return
+    await this.#restore(family, 'nat', 'FLANNEL-POSTRTG', 'POSTROUTING', 'flanneld masq', [
       '-m mark --mark 0x4000/0x4000 RETURN',
       `-s ${prefix} -d ${network} RETURN`,
       `-s ${network} -d ${prefix} RETURN`,
       `! -s ${network} -d ${prefix} RETURN`,
-      `-s ${network} ! -d 224.0.0.0/4 MASQUERADE --random-fully`,
+      `-s ${network} ! -d ${family.multicast} MASQUERADE --random-fully`,
       `! -s ${network} -d ${network} MASQUERADE --random-fully`,
     ])
   }
 
   /** One chain of its own, flushed and filled at each start, and the jump to it at the end of another. */
-  async #restore(table: string, chain: string, from: string, comment: string, rules: readonly string[]) {
+  async #restore(
+    { iptables }: Family,
+    table: string,
+    chain: string,
+    from: string,
+    comment: string,
+    rules: readonly string[],
+  ): Promise<void> {
     const said = `-m comment --comment "${comment}"`
     const jump = `-A ${from} ${said} -j ${chain}`
-    const { stdout } = await exec(this.host.namespace, ['iptables', '-t', table, '-S'])
+    const { stdout } = await exec(this.host.namespace, [iptables, '-t', table, '-S'])
     const lines = [
       `*${table}`,
       `:${chain} - [0:0]`,
@@ -166,25 +264,46 @@ export class FlannelHost {
       ...rules.map((rule) => `-A ${chain} ${rule.replace(/(RETURN|ACCEPT|MASQUERADE)/, `${said} -j $1`)}`),
       'COMMIT',
     ]
-    const command = inNamespace(this.host.namespace, ['iptables-restore', '--noflush', '--wait'])
+    const command = inNamespace(this.host.namespace, [`${iptables}-restore`, '--noflush', '--wait'])
     await runOk(command, { input: `${lines.join('\n')}\n` })
   }
 
-  /** Written at each start, by a file beside it. */
-  #writeSubnetEnv(network: string, { ipMasq = false }: FlannelOptions): void {
-    const bridge = partsOf(this.#lease).prefix.replace(/\d+(?=\/)/, (octet) => `${Number(octet) + 1}`)
-    const text = `FLANNEL_NETWORK=${network}\nFLANNEL_SUBNET=${bridge}\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=${ipMasq}\n`
+  /** Written at each start, by a file beside it; with an IPv6 overlay too the MTU is the one for IPv4. */
+  #writeSubnetEnv({ ipMasq = false }: FlannelOptions): void {
+    const lines = this.#families().flatMap(([{ variable, bits }, network, half]) => {
+      const { address, prefix } = partsOf(half)
+      const first = bits === 32 ? address.replace(/\d+$/, (last) => `${Number(last) + 1}`) : `${address}1`
+      return [`${variable}_NETWORK=${network}`, `${variable}_SUBNET=${prefix.replace(address, first)}`]
+    })
     const beside = `${this.host.subnetFile}.flannel`
+    const text = [...lines, 'FLANNEL_MTU=1450', `FLANNEL_IPMASQ=${ipMasq}`, ''].join('\n')
     writeFileSync(beside, text, { mode: 0o644 })
     renameSync(beside, this.host.subnetFile)
+  }
+
+  /** Its families with their networks. */
+  #families(): (readonly [Family, string, Half])[] {
+    const networks = [this.config.Network, this.config.IPv6Network ?? '']
+    return halvesOf(this.#lease).map(([family, half], index) => [family, networks[index] ?? '', half])
   }
 
   /** In key order, which is etcd's. */
   async #list(): Promise<FakePeer[]> {
     const leases = await this.lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets`).strings()
     return Object.entries(leases).map(([key, value]) => {
-      const { PublicIP: publicIp, BackendData } = JSON.parse(value)
-      return { subnet: key.slice(key.lastIndexOf('/') + 1), publicIp, mac: BackendData.VtepMAC }
+      const {
+        PublicIP: publicIp,
+        PublicIPv6,
+        BackendData,
+        BackendV6Data,
+      } = leaseSchema.parse(JSON.parse(value))
+      const [subnet = '', subnet6] = key.slice(key.lastIndexOf('/') + 1).split('&')
+      const peer = { subnet, publicIp, mac: BackendData.VtepMAC }
+      if (subnet6 === undefined) return peer
+      return {
+        ...peer,
+        six: { subnet: subnet6, publicIp: PublicIPv6 ?? '', mac: BackendV6Data?.VtepMAC ?? '' },
+      }
     })
   }
 
@@ -193,32 +312,19 @@ export class FlannelHost {
   }
 }
 
-/** Makes the device, or takes the one that is there if flannel's test says that it can serve; else that one goes. */
-async function ensureDevice(host: Host): Promise<{ readonly mac: string; readonly adopted: boolean }> {
-  const { namespace, address } = host
-  const found = await exec(namespace, ['ip', '-d', '-j', 'link', 'show', 'dev', DEVICE])
-  if (found.code === 0) {
-    const [link] = linkSchema.parse(JSON.parse(found.stdout))
-    if (isCompatible(link, address)) return { mac: link.address, adopted: true }
-    await ipBatch(namespace, [`link del ${DEVICE}`])
-  }
-  const mac = randomMac()
-  // Without a port the kernel's own is used; iproute2 only grumbles.
-  await ipBatch(namespace, [
-    `link add ${DEVICE} address ${mac} mtu 1450 txqueuelen 0 type vxlan id 1 local ${address} dev ${UNDERLAY} ` +
-      'ttl auto tos 0 nolearning noproxy norsc nol2miss nol3miss noudp6zerocsumtx noudp6zerocsumrx',
-  ])
-  return { mac, adopted: false }
+function halvesOf(lease: FakePeer): (readonly [Family, Half])[] {
+  const four = [FOUR, lease] as const
+  return lease.six === undefined ? [four] : [four, [SIX, lease.six]]
 }
 
 /** flannel's test of an existing device (pkg/backend/vxlan/device.go: vxlanLinksIncompat). */
 function isCompatible({ linkinfo }: z.infer<typeof linkSchema>[0], address: string): boolean {
-  const { id, local, link, group, l2miss = false, gbp = false } = linkinfo.info_data ?? {}
+  const { id, local, local6, link, group, l2miss = false, gbp = false } = linkinfo.info_data ?? {}
   return (
     linkinfo.info_kind === 'vxlan' &&
     id === 1 &&
     (link === undefined || link === UNDERLAY) &&
-    (local === undefined || local === address) &&
+    (local ?? local6 ?? address) === address &&
     group === undefined &&
     l2miss === false &&
     gbp === false
@@ -232,15 +338,25 @@ function randomMac(): string {
 }
 
 /** `10.5.12.0-24` as address and prefix. */
-function partsOf({ subnet }: Pick<FakePeer, 'subnet'>) {
+function partsOf({ subnet }: Pick<Half, 'subnet'>) {
   return { address: subnet.replace(/-\d+$/, ''), prefix: subnet.replace('-', '/') }
 }
 
-/** The subnets of a /16, the first one left out. */
+/** The /24 of a /16 or the /64 of a /48, the first one left out. */
 const subnetsOf = (network: string): string[] =>
-  Array.from({ length: 255 }, (_, index) => network.replace(/\.\d+\.\d+\/16$/, `.${index + 1}.0-24`))
+  Array.from({ length: 255 }, (_, index) =>
+    network.includes(':')
+      ? network.replace(/::\/48$/, `:0:${(index + 1).toString(16)}::-64`)
+      : network.replace(/\.\d+\.\d+\/16$/, `.${index + 1}.0-24`),
+  )
 
-function previousSubnet(file: string): string | undefined {
+function previousSubnets(file: string): {
+  readonly four: string | undefined
+  readonly six: string | undefined
+} {
   const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
-  return /^FLANNEL_SUBNET=(.*)\.\d+\/(\d+)$/m.exec(text)?.slice(1).join('.0-')
+  return {
+    four: /^FLANNEL_SUBNET=(.*)\.\d+\/(\d+)$/m.exec(text)?.slice(1).join('.0-'),
+    six: /^FLANNEL_IPV6_SUBNET=(.*::)1\/(\d+)$/m.exec(text)?.slice(1).join('-'),
+  }
 }

@@ -16,7 +16,7 @@ import { Etcd3 } from 'etcd3'
 import { type Etcd, startEtcd } from './etcd'
 import { Host } from './host'
 import { KernelMonitor } from './kernel-monitor'
-import { type FakePeer, leaseKey, putPeers } from './leases'
+import { type FakePeer, leaseKey, putPeers, subnetName } from './leases'
 import { assertSandbox, ipBatch } from './namespace'
 import { type PingOptions, type PingResult, ping, RunningPing } from './ping'
 import { run } from './process'
@@ -144,8 +144,8 @@ export class Lab {
     await putPeers(this.client, ETCD_PREFIX, peers)
   }
 
-  async deletePeer({ subnet }: Pick<FakePeer, 'subnet'>): Promise<void> {
-    await this.client.delete().key(leaseKey(ETCD_PREFIX, subnet))
+  async deletePeer(peer: Pick<FakePeer, 'subnet' | 'six'>): Promise<void> {
+    await this.client.delete().key(leaseKey(ETCD_PREFIX, subnetName(peer)))
   }
 
   ping(from: Origin, to: Target, options?: PingOptions): Promise<PingResult> {

@@ -7,6 +7,8 @@ export interface FakePeer {
   readonly subnet: string
   readonly publicIp: string
   readonly mac: string
+  /** The IPv6 half of a dual-stack lease; its subnet as in a key too: `fd00:5:0:4d::-64`. */
+  readonly six?: Omit<FakePeer, 'six'>
 }
 
 /** Day-long, as flannel's. */
@@ -17,12 +19,17 @@ const GRANTS_AT_ONCE = 64
 
 export const leaseKey = (prefix: string, subnet: string): string => `${prefix}/subnets/${subnet}`
 
-export function leaseValue({ publicIp, mac }: FakePeer): string {
+/** The last part of a peer's key. */
+export const subnetName = ({ subnet, six }: Pick<FakePeer, 'subnet' | 'six'>): string =>
+  six === undefined ? subnet : `${subnet}&${six.subnet}`
+
+export function leaseValue({ publicIp, mac, six }: FakePeer): string {
   return JSON.stringify({
     PublicIP: publicIp,
-    PublicIPv6: null,
+    PublicIPv6: six?.publicIp ?? null,
     BackendType: 'vxlan',
     BackendData: { VNI: 1, VtepMAC: mac },
+    BackendV6Data: six && { VNI: 1, VtepMAC: six.mac },
   })
 }
 
@@ -36,6 +43,17 @@ export function fakePeer(number: number): FakePeer {
   }
 }
 
+/** The same with an IPv6 half. */
+export function dualPeer(number: number): FakePeer {
+  const peer = fakePeer(number)
+  const six = {
+    subnet: `fd00:5:0:${(0x1000 + number).toString(16)}::-64`,
+    publicIp: `fd77:1::${(number + 1).toString(16)}`,
+    mac: peer.mac.replace('4e:00', '4e:06'),
+  }
+  return { ...peer, six }
+}
+
 /** Puts peers, each bound to an etcd lease of its own. */
 export async function putPeers(client: Etcd3, prefix: string, peers: readonly FakePeer[]): Promise<void> {
   for (const some of chunks(peers, TXN_OPERATIONS)) {
@@ -46,7 +64,7 @@ export async function putPeers(client: Etcd3, prefix: string, peers: readonly Fa
     await client.kv.txn({
       success: some.map((peer, index) => ({
         request_put: {
-          key: Buffer.from(leaseKey(prefix, peer.subnet)),
+          key: Buffer.from(leaseKey(prefix, subnetName(peer))),
           value: Buffer.from(leaseValue(peer)),
           lease: grants[index] ?? '0',
         },

@@ -2,7 +2,7 @@
 
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable, assertReadable } from '../../support/flannel-reader'
-import { ETCD_PREFIX, Lab } from '../../support/lab'
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 import { inNamespace } from '../../support/namespace'
 import { run } from '../../support/process'
@@ -196,7 +196,45 @@ describe('release', () => {
   })
 })
 
-// The last one: it looks back on all of the above.
-test('all that was ever put could be read by a flanneld', async () => {
-  expect(await assertHistoryReadable(lab.client, ETCD_PREFIX)).not.toEqual([])
+describe('in a network of both families', () => {
+  beforeAll(() => lab.putConfig(DUAL_STACK_CONFIG))
+
+  test('a reservation has both halves, or is refused', async () => {
+    const [host] = await lab.addHosts(1)
+    if (host === undefined) throw new Error('no host was added')
+    const before = await revision()
+    expect(await reserve(host.address)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('--public-ipv6 is missing'),
+    })
+    expect(await revision()).toBe(before)
+    const wanted = ['--subnet=10.5.77.0/24', '--ipv6-subnet=fd00:5:0:77::/64', '--mac=02:00:00:00:00:77']
+    const { code, stdout } = await reserve(host.address, `--public-ipv6=${host.address6}`, ...wanted)
+    expect(code).toBe(0)
+    const [, mac6 = ''] = / with the MAC 02:00:00:00:00:77 and (\S+)$/m.exec(stdout) ?? []
+    const name = '10.5.77.0-24&fd00:5:0:77::-64'
+    const reserved = await inEtcd(name)
+    const six = { subnet: '', publicIp: host.address6, mac: mac6 }
+    const value = leaseValue({ subnet: '', publicIp: host.address, mac: '02:00:00:00:00:77', six })
+    expect(reserved).toMatchObject({ etcdLease: '0', value })
+    assertReadable(leaseKey(ETCD_PREFIX, name), value)
+
+    host.start()
+    await host.waitForStatus('a reservation', ({ lease }) => lease?.state === 'held')
+    expect((await host.link()).mac).toBe('02:00:00:00:00:77')
+    expect((await host.link(Host.device6)).mac).toBe(mac6)
+    expect(await inEtcd(name)).toEqual(reserved)
+    expect(await release('fd00:5:0:77::/64', '--yes')).toMatchObject({ code: 0 })
+    await host.waitForStatus('an ordinary lease', ({ lease }) => lease?.etcdLease !== undefined)
+    expect(await inEtcd(name)).toMatchObject({ value })
+  })
+})
+
+describe('in the end', () => {
+  test('all that was ever put could be read by a flanneld', async () => {
+    const history = await assertHistoryReadable(lab.client, ETCD_PREFIX, { ipv6: true })
+    expect(
+      history.filter(({ kind, etcdLease }) => kind === 'put' && etcdLease === '0').length,
+    ).toBeGreaterThan(4)
+  })
 })

@@ -1,6 +1,8 @@
 /** Peers in the host's own underlay subnet are routed without encapsulation, and a switch loses and leaves nothing. */
 import { Lab } from '../../support/lab'
 
+jest.setTimeout(60_000)
+
 const config = (DirectRouting: boolean): string =>
   JSON.stringify({
     Network: '10.5.0.0/16',
@@ -9,6 +11,8 @@ const config = (DirectRouting: boolean): string =>
   })
 /** Behind the default gateway. */
 const FAR = { subnet: '10.5.150.0-24', publicIp: '192.0.2.50', mac: '02:00:00:00:01:50' }
+
+jest.setTimeout(60_000)
 
 let lab: Lab
 

@@ -2,172 +2,202 @@
 import { readFileSync, statSync } from 'node:fs'
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable } from '../../support/flannel-reader'
-import { holdsPeer, tracesOf } from '../../support/kernel-view'
-import { type Container, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
+import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../../support/lab'
+import { dualPeer, fakePeer } from '../../support/leases'
 import { setSysctl } from '../../support/namespace'
 import type { RunningPing } from '../../support/ping'
 
 jest.setTimeout(60_000)
 
-const FAKES = Array.from({ length: 10 }, (_, number) => fakePeer(number))
-/** Leaves while nobody looks after the host. */
-const LEAVES = fakePeer(50)
+const PEERS = 10
 
-let lab: Lab
-/** The host that changes hands; the other two stay ours and flannel's. */
-let host: Host
-let ours: Host
-let theirs: FlannelHost
-let flannel: FlannelHost
+describe.each([
+  { name: 'IPv4', config: NETWORK_CONFIG, devices: [Host.device], ipMasq: false },
+  { name: 'IPv4 with --ip-masq', config: NETWORK_CONFIG, devices: [Host.device], ipMasq: true },
+  { name: 'dual-stack', config: DUAL_STACK_CONFIG, devices: [Host.device, Host.device6], ipMasq: false },
+])('$name', ({ config, devices, ipMasq }) => {
+  const hasIpv6 = devices.length > 1
+  const makePeer = hasIpv6 ? dualPeer : fakePeer
+  const fakes = Array.from({ length: PEERS }, (_, number) => makePeer(number))
+  /** Leaves while nobody looks after the host. */
+  const leaves = makePeer(50)
+  const flags = { 'ip-masq': `${ipMasq}` }
 
-beforeAll(async () => {
-  lab = await Lab.create({ hosts: 3 })
-  host = lab.host(1)
-  ours = lab.host(2)
-  await lab.putPeers(...FAKES, LEAVES)
-  flannel = await FlannelHost.start(lab, host)
-  theirs = await FlannelHost.start(lab, lab.host(3))
-  for (const { namespace } of [host, theirs.host]) await setSysctl(namespace, 'net/ipv4/ip_forward', '1')
-  ours.start()
-  await ours.waitConverged(FAKES.length + 3)
-  await flannel.learnAll()
-  await theirs.learnAll()
-  for (const each of lab.hosts) await each.addContainer()
-})
-afterAll(() => lab?.close())
+  let lab: Lab
+  /** The host that changes hands; the other two stay ours and flannel's. */
+  let host: Host
+  let ours: Host
+  let theirs: FlannelHost
+  let flannel: FlannelHost
 
-function containerOf({ containers: [container], name }: Host): Container {
-  if (container === undefined) throw new Error(`${name} has no container`)
-  return container
-}
+  beforeAll(async () => {
+    lab = await Lab.create({ hosts: 3, config })
+    host = lab.host(1)
+    ours = lab.host(2)
+    await lab.putPeers(...fakes, leaves)
+    flannel = await FlannelHost.start(lab, host, { ipMasq })
+    theirs = await FlannelHost.start(lab, lab.host(3), { ipMasq })
+    for (const { namespace } of [host, theirs.host]) {
+      await setSysctl(namespace, 'net/ipv4/ip_forward', '1')
+      await setSysctl(namespace, 'net/ipv6/conf/all/forwarding', '1')
+    }
+    ours.start({ flags })
+    await ours.waitConverged(PEERS + 3)
+    await flannel.learnAll()
+    await theirs.learnAll()
+    for (const each of lab.hosts) await each.addContainer()
+  })
+  afterAll(() => lab?.close())
 
-/** What must be the same before and after, byte for byte. */
-async function identity() {
-  const [link] = JSON.parse(await host.exec('ip', '-j', 'link', 'show', 'dev', Host.device))
-  const { ino, mtimeMs } = statSync(host.subnetFile)
-  const { neighbours, fdb, routes } = await host.kernel()
-  return {
-    device: { index: link.ifindex, mac: link.address, mtu: link.mtu },
-    file: { ino, mtimeMs, text: readFileSync(host.subnetFile, 'utf8') },
-    kernel: { neighbours, fdb, routes },
-    firewall: await host.exec('iptables', '-S'),
+  function containerOf({ containers: [container], name }: Host): Container {
+    if (container === undefined) throw new Error(`${name} has no container`)
+    return container
   }
-}
 
-/** Its key in etcd. */
-async function key() {
-  const [kv] = (await lab.client.get(flannel.key).exec()).kvs
-  return { value: kv?.value.toString(), etcdLease: kv?.lease, revision: kv?.mod_revision }
-}
+  /** What must be the same before and after, byte for byte. */
+  async function identity() {
+    const link = async (device: string) => {
+      const [{ ifindex, address, mtu }] = JSON.parse(
+        await host.exec('ip', '-j', 'link', 'show', 'dev', device),
+      )
+      const { neighbours, fdb, routes } = await host.kernel(device)
+      return { ifindex, address, mtu, neighbours, fdb, routes }
+    }
+    const [filter, nat] = [await host.exec('iptables', '-S'), await host.exec('iptables', '-t', 'nat', '-S')]
+    return { devices: await Promise.all(devices.map(link)), firewall: filter + nat }
+  }
 
-/** The protocol of each of the device's routes. */
-async function protocols(): Promise<string[]> {
-  const routes: { protocol: string }[] = JSON.parse(
-    await host.exec('ip', '-4', '-j', '-d', 'route', 'show', 'dev', Host.device),
-  )
-  return [...new Set(routes.map(({ protocol }) => protocol))]
-}
+  /** subnet.env, and what would tell that it was written. */
+  function subnetFile() {
+    const { ino, mtimeMs } = statSync(host.subnetFile)
+    return { ino, mtimeMs, text: readFileSync(host.subnetFile, 'utf8') }
+  }
 
-/** Does something while containers talk from and to the host, and listens to the kernel of the host and of the one that is ours. */
-async function during(action: () => Promise<unknown>) {
-  const [own, peer] = [await lab.monitor(host), await lab.monitor(ours)]
-  const pairs = [
-    [host, ours],
-    [ours, host],
-    [host, theirs.host],
-    [theirs.host, host],
-  ] as const
-  const pings: RunningPing[] = []
-  for (const [from, to] of pairs) pings.push(await lab.startPing(containerOf(from), containerOf(to), 5))
-  await action()
-  const lost = await Promise.all(pings.map(async (ping) => (await ping.stop()).lost))
-  const changes = { own: await own.changes(), peer: await peer.changes() }
-  await Promise.all([own.stop(), peer.stop()])
-  return { lost, ...changes }
-}
+  /** Its key in etcd. */
+  async function key() {
+    const [kv] = (await lab.client.get(flannel.key).exec()).kvs
+    return { value: kv?.value.toString(), etcdLease: kv?.lease, revision: kv?.mod_revision }
+  }
 
-const NONE_LOST = [0, 0, 0, 0]
+  /** The protocols of the routes to peers on the devices. */
+  async function protocols(): Promise<string[]> {
+    const routes = async (device: string): Promise<{ protocol: string }[]> => {
+      const family = device === Host.device6 ? '-6' : '-4'
+      return JSON.parse(await host.exec('ip', family, '-j', '-d', 'route', 'show', 'dev', device))
+    }
+    const all = (await Promise.all(devices.map(routes))).flat().map(({ protocol }) => protocol)
+    return [...new Set(all)].filter((protocol) => protocol !== 'kernel')
+  }
 
-async function expectTakenOver(): Promise<void> {
-  const before = { ...(await identity()), key: await key() }
-  const { lost, own, peer } = await during(async () => {
-    host.start()
-    await host.waitConverged(FAKES.length + 2)
+  /** All that is left in the kernel of a peer. */
+  async function traces(peer: { subnet: string; six?: { subnet: string } }): Promise<string[]> {
+    const gateways = [peer.subnet, peer.six?.subnet ?? '-'].map((subnet) => subnet.replace(/-\d+$/, ''))
+    const views = await Promise.all(devices.map((device) => host.kernel(device)))
+    return views
+      .flatMap(({ routes, neighbours }) => [...routes, ...neighbours])
+      .filter((line) => gateways.includes(line.split(/[ /]/)[0] ?? ''))
+  }
+
+  /** Does something while containers talk from and to the host, and listens to the kernels of the host and of the one that is ours. */
+  async function during(action: () => Promise<unknown>) {
+    const [own, peer] = [await lab.monitor(host), await lab.monitor(ours)]
+    const pings: RunningPing[] = []
+    for (const [from, to] of [
+      [host, ours],
+      [ours, host],
+      [host, theirs.host],
+      [theirs.host, host],
+    ] as const) {
+      const { address, address6 } = containerOf(to)
+      for (const target of [address, address6]) {
+        if (target !== undefined) pings.push(await lab.startPing(containerOf(from), { address: target }, 5))
+      }
+    }
+    await action()
+    const lost = (await Promise.all(pings.map((ping) => ping.stop()))).map((result) => result.lost)
+    const changes = { own: await own.changes(), peer: await peer.changes() }
+    await Promise.all([own.stop(), peer.stop()])
+    expect(lost).toEqual(pings.map(() => 0))
+    // Each route is replaced where it is, none is taken away; and no peer is told anything.
+    expect(changes.own.filter((line) => /Deleted/.test(line))).toEqual([])
+    expect(changes.peer).toEqual([])
+  }
+
+  async function expectTakenOver(): Promise<void> {
+    const before = { ...(await identity()), key: await key() }
+    const file = subnetFile()
+    await during(async () => {
+      host.start({ flags })
+      await host.waitConverged(PEERS + 2)
+    })
+    expect({ ...(await identity()), key: await key() }).toEqual(before)
+    expect(await protocols()).toEqual(['79'])
+    if (hasIpv6) {
+      // flannel names an MTU that does not fit through the IPv6 device.
+      expect(subnetFile().text).toBe(file.text.replace('MTU=1450', 'MTU=1430'))
+    } else {
+      expect(subnetFile()).toEqual(file)
+    }
+  }
+
+  test('a peer left while flannel was stopped: overlayd clears it away', async () => {
+    await lab.deletePeer(leaves)
+    await ours.waitConverged(PEERS + 2)
+    expect(await traces(leaves)).toHaveLength(2 * devices.length)
+    host.start({ flags })
+    await host.waitConverged(PEERS + 2)
+    expect(await traces(leaves)).toEqual([])
+    await host.stop()
+    flannel = await FlannelHost.start(lab, host, { ipMasq })
   })
-  expect(lost).toEqual(NONE_LOST)
-  expect({ ...(await identity()), key: await key() }).toEqual(before)
-  expect(await protocols()).toEqual(['79'])
-  // Each route is replaced where it is, none is taken away; and no peer is told anything.
-  expect(own.filter((line) => /Deleted/.test(line))).toEqual([])
-  expect(peer).toEqual([])
-}
 
-test('a peer left while flannel was stopped: overlayd clears it away', async () => {
-  await lab.deletePeer(LEAVES)
-  await ours.waitForKernel('the peer gone', (view) => tracesOf(view, LEAVES).length === 0)
-  expect(holdsPeer({ ...(await host.kernel()), nexthops: [LEAVES.subnet.replace('-24', '')] }, LEAVES)).toBe(
-    true,
-  )
-  host.start()
-  await host.waitForKernel('the peer gone', (view) => tracesOf(view, LEAVES).length === 0)
-  await host.waitConverged(FAKES.length + 2)
-  await host.stop()
-  flannel = await FlannelHost.start(lab, host)
-})
+  test('from flannel to overlayd: devices, MACs, key, rules, file and every packet are kept', expectTakenOver)
 
-test('from flannel to overlayd: device, MAC, key, file and every packet are kept', expectTakenOver)
-
-test('the key stays with the etcd lease that flannel gave it, which is kept alive from now on', async () => {
-  const { etcdLease } = await key()
-  expect(etcdLease).toBe(flannel.etcdLease)
-  const { lease } = await host.waitForStatus(
-    'the time it has left',
-    ({ lease }) => lease?.expiresInSeconds !== undefined,
-  )
-  expect(lease).toMatchObject({ state: 'held', etcdLease: BigInt(etcdLease ?? 0).toString(16) })
-  expect(lease?.expiresInSeconds).toBeGreaterThan(86_000)
-})
-
-test('from overlayd to flannel: the device passes its test, its commands replace each route in place, every packet is kept', async () => {
-  await host.stop()
-  const { file: fileBefore, ...before } = await identity()
-  const value = await key()
-  const { lost, own, peer } = await during(async () => {
-    flannel = await FlannelHost.start(lab, host)
+  test('the key stays with the etcd lease that flannel gave it, which is kept alive from now on', async () => {
+    const { etcdLease } = await key()
+    expect(etcdLease).toBe(flannel.etcdLease)
+    const { lease } = await host.waitForStatus(
+      'the time it has left',
+      ({ lease }) => lease?.expiresInSeconds !== undefined,
+    )
+    expect(lease).toMatchObject({ state: 'held', etcdLease: BigInt(etcdLease ?? 0).toString(16) })
+    expect(lease?.expiresInSeconds).toBeGreaterThan(86_000)
   })
-  expect(lost).toEqual(NONE_LOST)
-  expect(flannel.adopted).toBe(true)
-  const { file, ...after } = await identity()
-  expect(after).toEqual(before)
-  expect(file.text).toBe(fileBefore.text)
-  expect(await key()).toMatchObject({ value: value.value, etcdLease: flannel.etcdLease })
-  expect(await protocols()).toEqual(['boot'])
-  expect(own.filter((line) => /Deleted/.test(line))).toEqual([])
-  expect(peer).toEqual([])
-})
 
-test('then flannel looks after peers as if we had never been there', async () => {
-  const [peer] = FAKES
-  if (peer === undefined) throw new Error('there is no peer')
-  const traces = async (of = peer) => tracesOf({ ...(await host.kernel()), nexthops: [] }, of)
-  const changed = { ...peer, mac: '02:fa:4e:00:01:00' }
-  await flannel.forget(peer)
-  expect(await traces()).toEqual([])
-  await flannel.learn(changed)
-  expect(await traces(changed)).toHaveLength(3)
-  await flannel.forget(changed)
-  expect(await traces(changed)).toEqual([])
-  await flannel.learn(peer)
-  expect(await traces()).toHaveLength(3)
-})
+  test('from overlayd to flannel: the devices pass its test, its commands replace each route in place, every packet is kept', async () => {
+    await host.stop()
+    const before = await identity()
+    const [{ value }, file] = [await key(), subnetFile()]
+    await during(async () => {
+      flannel = await FlannelHost.start(lab, host, { ipMasq })
+    })
+    expect(flannel.adopted).toBe(true)
+    expect(await identity()).toEqual(before)
+    expect(subnetFile().text).toBe(hasIpv6 ? file.text.replace('MTU=1430', 'MTU=1450') : file.text)
+    expect(await key()).toMatchObject({ value, etcdLease: flannel.etcdLease })
+    expect(await protocols()).toEqual(['boot'])
+  })
 
-test('and forth again', expectTakenOver)
+  test('then flannel looks after peers as if we had never been there', async () => {
+    const [peer] = fakes
+    if (peer === undefined) throw new Error('there is no peer')
+    const changed = { ...peer, mac: '02:fa:4e:00:01:00' }
+    await flannel.forget(peer)
+    expect(await traces(peer)).toEqual([])
+    await flannel.learn(changed)
+    expect(await traces(peer)).toHaveLength(2 * devices.length)
+    await flannel.forget(changed)
+    expect(await traces(peer)).toEqual([])
+    await flannel.learn(peer)
+  })
 
-test('each host was put only by flannel, and never by us', async () => {
-  const history = await assertHistoryReadable(lab.client, ETCD_PREFIX)
-  const own = history.filter((write) => write.key === flannel.key)
-  expect(new Set(own.map(({ value }) => value)).size).toBe(1)
-  // flannel was started three times, and overlayd as often.
-  expect(own.map(({ kind }) => kind)).toEqual(['put', 'put', 'put'])
+  test('and forth again', expectTakenOver)
+
+  test('the host was put only by flannel, and each Put of anyone could be read by a flanneld', async () => {
+    const history = await assertHistoryReadable(lab.client, ETCD_PREFIX, { ipv6: hasIpv6 })
+    const own = history.filter((write) => write.key === flannel.key)
+    expect(new Set(own.map((write) => write.value)).size).toBe(1)
+    // flannel was started three times, and overlayd as often.
+    expect(own.map(({ kind }) => kind)).toEqual(['put', 'put', 'put'])
+  })
 })

@@ -250,4 +250,4 @@ export function children(name: string): string[] {
 }
 
 export const until = (what: string, holds: () => Promise<boolean>): Promise<true> =>
-  waitFor(what, async () => (await holds()) || new Pending('it is not so'))
+  waitFor(what, async () => (await holds()) || new Pending('it is not so'), { timeoutMs: 30_000 })
