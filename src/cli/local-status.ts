@@ -1,5 +1,5 @@
 /** The status without a daemon: what etcd and the kernel say, and that nobody looks after it. */
-import { etcdOptions, type Options } from '../daemon/options'
+import { etcdEndpointNames, etcdOptions, type Options } from '../daemon/options'
 import { STATUS_SCHEMA, type Status } from '../daemon/status'
 import {
   formatEtcdLease,
@@ -75,8 +75,7 @@ export async function readLocalStatus(options: Options): Promise<Status> {
     ...(own !== undefined && { lease: reportLease(own) }),
     ...reportDevices(devices),
     etcd: {
-      endpoints:
-        etcd.value === undefined ? options['etcd-endpoints'].split(',') : [etcd.value.status.endpoint],
+      endpoints: etcd.value === undefined ? etcdEndpointNames(options) : [etcd.value.status.endpoint],
       connected: etcd.value !== undefined,
       ...(etcd.value !== undefined && {
         latencyMs: etcd.value.status.latencyMs,

@@ -172,6 +172,14 @@ export function etcdOptions(options: Pick<Options, (typeof ETCD_OPTIONS)[number]
   }
 }
 
+/** Where etcd is to be, for people. */
+export const etcdEndpointNames = (
+  options: Pick<Options, 'etcd-endpoints' | 'etcd-discovery-srv'>,
+): string[] =>
+  options['etcd-discovery-srv'] === ''
+    ? options['etcd-endpoints'].split(',')
+    : [`SRV records of ${options['etcd-discovery-srv']}`]
+
 /** What yargs needs to know of an option: read from the schema, so that it stands nowhere twice. */
 interface YargsOption {
   readonly array: boolean

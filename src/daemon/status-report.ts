@@ -6,7 +6,7 @@ import type { ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import type { MemberParts } from './member'
-import type { Options } from './options'
+import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
@@ -89,7 +89,7 @@ export function reportRejected({ key, reason }: RejectedLease): PeerStatus {
 }
 
 async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status['etcd']> {
-  const endpoints = view.options['etcd-endpoints'].split(',')
+  const endpoints = etcdEndpointNames(view.options)
   const { connected, error } = view.following
   const known = { endpoints, ...(view.revision !== undefined && { revision: view.revision.toString() }) }
   if (!connected) return { ...known, connected, ...(error !== undefined && { error }) }

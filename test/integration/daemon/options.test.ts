@@ -1,6 +1,5 @@
 /** Options as the daemon acts on them: exit codes, health checks, secrets, the choice of the underlay. */
 import { request } from 'node:http'
-
 import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { execOk } from '../../support/namespace'
 import { run } from '../../support/process'
