@@ -15,6 +15,9 @@ const JSON_ARGUMENT = {
   describe: "the config's JSON text; - reads it",
 } as const
 
+// As in overlayd: nothing of it helps an operator.
+process.noDeprecation = true
+
 async function main(): Promise<number> {
   // As it is for --help and --version.
   let code: number = EXIT.healthy

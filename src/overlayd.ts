@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { setTimeout as sleep } from 'node:timers/promises'
 /** The daemon's entry: options in, exit code out. 0: told to stop. 1: cannot go on. 2: wrong usage. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Daemon } from './daemon/daemon'
 import { createLogger, type Logger } from './daemon/logger'
 import { describeOptions, etcdOptions, type Options, parseCommandLine, UsageError } from './daemon/options'
@@ -15,6 +15,9 @@ import { describeError } from './model/errors'
 
 /** Milliseconds until the process ends whatever still runs: the kernel needs nothing of us. */
 const STOP_DEADLINE = 800
+
+// Node warns of a library that names an address as the server's name, as it must for an etcd that is given by address.
+process.noDeprecation = true
 
 async function main(): Promise<number> {
   const invocation = await parseCommandLine(process.argv.slice(2), process.env)

@@ -24,6 +24,9 @@ import { type DaemonView, reportStatus } from './status-report'
 /** Signs of life in the time after which systemd gives us up: one may be late. */
 const WATCHDOG_BEATS = 3
 
+/** Failures of etcd that someone has to do something about: worth a line also when etcd was away before. */
+const ACT_UPON: readonly string[] = ['etcd-refused', 'etcd-tls']
+
 export class Daemon {
   #phase: DaemonView['phase'] = 'starting'
   #member: Member | undefined
@@ -32,6 +35,8 @@ export class Daemon {
   #following: { readonly connected: boolean; readonly error?: string } = { connected: false }
   #revision: Revision | undefined
   #toldStatus: string | undefined
+  /** The code of the failure of etcd that was logged last. */
+  #toldLoss: string | undefined
 
   constructor(
     private readonly tools: Tools,
@@ -109,7 +114,9 @@ export class Daemon {
   #noteConnection(update: RegistryUpdate): void {
     if (update.kind === 'lost') {
       const error = describeError(update.error)
-      if (this.#following.connected || this.#following.error === undefined) {
+      const news = ACT_UPON.includes(update.error.code) && update.error.code !== this.#toldLoss
+      if (this.#following.connected || this.#following.error === undefined || news) {
+        this.#toldLoss = update.error.code
         this.#log.warn(`etcd: ${error}; the kernel keeps everything, trying again`)
       }
       this.#following = { connected: false, error }

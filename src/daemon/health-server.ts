@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { describeError, OverlayError } from '../model/errors'
 
 export interface HealthAddress {
-  /** An address or a name of this host. */
+  /** An address or a name of this host; empty for all its addresses. */
   readonly ip: string
   readonly port: number
 }
@@ -35,7 +35,7 @@ export async function serveHealth(
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
-      server.listen(port, ip, resolve)
+      server.listen({ port, ...(ip !== '' && { host: ip }) }, resolve)
     })
   } catch (error) {
     throw new OverlayError(

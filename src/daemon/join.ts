@@ -21,7 +21,7 @@ import { checkUnderlayOutside, chooseUnderlay, type Underlay, type UnderlayAddre
 import { acquireLease } from './acquire-lease'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
-import { LeaseKeeper } from './lease-keeper'
+import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
 import type { Options } from './options'
@@ -82,7 +82,13 @@ export async function joinNetwork(
   const firewall = await planFirewall(tools, config, overlays)
   // Side by side: an iptables that hangs holds up no route.
   await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
-  const keeper = new LeaseKeeper(registry, lease, value, log)
+  const keeper = new LeaseKeeper(
+    registry,
+    lease,
+    value,
+    log,
+    renewInterval(options['subnet-lease-renew-margin']),
+  )
   return new Member({ config, configText: snapshot.config, underlay, keeper, overlays, firewall }, log)
 }
 

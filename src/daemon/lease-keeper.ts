@@ -11,11 +11,13 @@ import { describeError } from '../model/errors'
 import {
   formatLeaseSubnet,
   isReservation,
+  LEASE_TTL_SECONDS,
   type Lease,
   type LeaseValue,
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
+
 import type { Logger } from './logger'
 import { Waker } from './waker'
 
@@ -28,6 +30,14 @@ export type LeaseState =
 
 /** Milliseconds. An hour is far below the 24 h a lease lives, and a KeepAlive costs etcd no write. */
 const RENEW_EVERY = 3_600_000
+
+/**
+ * Milliseconds between two renewals.
+ * @param margin minutes before the end of a lease at which it is renewed at the latest (flannel's --subnet-lease-renew-margin)
+ */
+export const renewInterval = (margin: number): number =>
+  Math.min(RENEW_EVERY, LEASE_TTL_SECONDS * 1000 - margin * 60_000)
+
 const BACKOFF: BackoffBounds = { first: 200, most: 30_000 }
 
 export class LeaseKeeper {
@@ -43,6 +53,7 @@ export class LeaseKeeper {
     readonly own: Lease,
     private readonly value: LeaseValue,
     private readonly log: Logger,
+    private readonly renewEvery = RENEW_EVERY,
   ) {
     this.#state = { kind: 'held', lease: own }
     this.#renewAt = performance.now()
@@ -123,7 +134,7 @@ export class LeaseKeeper {
 
   /** Does what is due: create, or renew. */
   async #attend(signal: AbortSignal): Promise<void> {
-    this.#renewAt = performance.now() + RENEW_EVERY
+    this.#renewAt = performance.now() + this.renewEvery
     if (this.#state.kind === 'lost') {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)

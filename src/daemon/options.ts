@@ -14,6 +14,7 @@ import { UsageError } from './usage-error'
 export { UsageError } from './usage-error'
 
 const text = z.string()
+const notEmpty = text.min(1, { error: 'a value is wanted' })
 const off = goBoolean.prefault('false')
 const on = goBoolean.prefault('true')
 
@@ -66,14 +67,14 @@ const about = inGroup('About:')
 
 const optionsSchema = z.object({
   'etcd-endpoints': etcd(
-    text.min(1).prefault('http://127.0.0.1:4001,http://127.0.0.1:2379'),
+    notEmpty.prefault('http://127.0.0.1:4001,http://127.0.0.1:2379'),
     'etcd endpoints, comma separated',
   ),
   'etcd-discovery-srv': etcd(
     text.prefault(''),
     'DNS domain whose SRV records name the endpoints, instead of --etcd-endpoints',
   ),
-  'etcd-prefix': etcd(text.min(1).prefault('/coreos.com/network'), 'etcd key prefix of this network'),
+  'etcd-prefix': etcd(notEmpty.prefault('/coreos.com/network'), 'etcd key prefix of this network'),
   'etcd-cafile': etcd(
     text.prefault(''),
     "file of the CA that etcd's certificate is checked against (default: the system's)",
@@ -114,10 +115,10 @@ const optionsSchema = z.object({
     'start although the network covers an address of the underlay, of etcd or of the default gateway',
   ),
   'subnet-file': files(
-    text.min(1).prefault('/run/flannel/subnet.env'),
+    notEmpty.prefault('/run/flannel/subnet.env'),
     'file that tells Docker and CNI the subnet',
   ),
-  'run-dir': files(text.min(1).prefault('/run/overlayd'), 'directory of the control socket'),
+  'run-dir': files(notEmpty.prefault('/run/overlayd'), 'directory of the control socket'),
   'ip-masq': firewall(off, 'masquerade what leaves the network'),
   'ip-masq-fully-random-disable': firewall(
     off,
@@ -130,7 +131,7 @@ const optionsSchema = z.object({
   ),
   'ip-blackhole-route': firewall(off, "drop what goes to addresses of this host's subnet that nobody has"),
   'ip-forward': firewall(on, 'switch forwarding on in the kernel'),
-  'healthz-ip': health(text.min(1).prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
+  'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),
   v: logging(
     integerFrom(0, Number.MAX_SAFE_INTEGER).prefault('0'),

@@ -153,7 +153,7 @@ export class EtcdClient {
   ): Promise<T> {
     const deadline = Date.now() + deadlineMs
     const attempts = Math.max(2, this.#members.length)
-    let renewed = false
+    let again = false
     for (let tried = 1; ; ) {
       signal.throwIfAborted()
       const member = this.#member
@@ -165,7 +165,7 @@ export class EtcdClient {
       } catch (cause) {
         const error = this.#failed(member, doing, cause, token)
         signal.throwIfAborted()
-        if (error.code === 'etcd-renewed' && !renewed) renewed = true
+        if (error.code === 'etcd-renewed' && !again) again = true
         else if (error.code !== 'etcd-unreachable' || tried++ === attempts) throw unrenewed(error)
       } finally {
         release()
@@ -259,7 +259,8 @@ const renewed = (error: EtcdError): EtcdError =>
   new EtcdError('etcd-renewed', error.message, { cause: error })
 
 /** Renewed once, and still not good: then it is what it was in the first place. */
-const unrenewed = (error: EtcdError): EtcdError => (error.cause instanceof EtcdError ? error.cause : error)
+const unrenewed = (error: EtcdError): EtcdError =>
+  error.code === 'etcd-renewed' && error.cause instanceof EtcdError ? error.cause : error
 
 export interface OpenStream<S> {
   readonly stream: S

@@ -83,8 +83,12 @@ export class TlsSource {
     return [caFile, certFile, keyFile]
       .filter((path) => path !== undefined && path !== '')
       .map((path) => {
-        const found = statSync(path ?? '', { throwIfNoEntry: false, bigint: true })
-        return found === undefined ? 'none' : `${found.dev}:${found.ino}:${found.size}:${found.mtimeNs}`
+        try {
+          const { dev, ino, size, mtimeNs } = statSync(path ?? '', { bigint: true })
+          return `${dev}:${ino}:${size}:${mtimeNs}`
+        } catch (error) {
+          return String(systemErrorCode(error))
+        }
       })
       .join(' ')
   }

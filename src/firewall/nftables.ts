@@ -11,6 +11,9 @@ const SCRATCH = [
   'add rule ip overlayd-check postrouting masquerade fully-random',
 ].join('\n')
 
+/** nft's words for ENOENT; they are not translated. */
+const NO_SUCH_TABLE = 'Error: No such file or directory'
+
 export class Nftables {
   #fullyRandom: boolean | undefined
 
@@ -34,9 +37,13 @@ export class Nftables {
    * @throws {OverlayError} `nftables`
    */
   async list(name: string, signal: AbortSignal): Promise<string | undefined> {
-    const tables = await this.#run(['list', 'tables'], signal)
-    if (!tables.split('\n').includes(`table ${name}`)) return undefined
-    return this.#run(['list', 'table', ...name.split(' ')], signal)
+    try {
+      return await this.#run(['list', 'table', ...name.split(' ')], signal)
+    } catch (error) {
+      // Not looked up by `list tables`, for which nft reads the rules of all tables.
+      if (error instanceof OverlayError && error.message.includes(NO_SUCH_TABLE)) return undefined
+      throw error
+    }
   }
 
   /**

@@ -39,8 +39,8 @@ const DOCKER_USER = 'DOCKER-USER'
 
 /** Never masqueraded: a multicast packet has to keep its source (RFC 5771, RFC 4291). */
 const MULTICAST: Readonly<Record<Family, Prefix>> = {
-  IPv4: prefix('224.0.0.0', 4),
-  IPv6: prefix('ff00::', 8),
+  IPv4: wellKnown('224.0.0.0', 4),
+  IPv6: wellKnown('ff00::', 8),
 }
 
 /** What of the request concerns iptables, in one family. In nftables mode that is Docker's hooks, and that our chains are gone. */
@@ -111,21 +111,25 @@ function ownRules({ ipMasq, forwardRules }: FirewallRequest, network: FirewallNe
 }
 
 function masqueradeRules({ network, subnet }: FirewallNetwork): readonly FirewallRule[] {
-  const [all, own] = [is(network), is(subnet)]
+  const [all, own] = [inside(network), inside(subnet)]
   return [
     { marked: true, verdict: 'return' },
     { source: own, destination: all, verdict: 'return' },
     { source: all, destination: own, verdict: 'return' },
-    { source: not(all), destination: own, verdict: 'return' },
-    { source: all, destination: not(is(MULTICAST[familyOf(network.address)])), verdict: 'masquerade' },
-    { source: not(all), destination: all, verdict: 'masquerade' },
+    { source: outside(all), destination: own, verdict: 'return' },
+    {
+      source: all,
+      destination: outside(inside(MULTICAST[familyOf(network.address)])),
+      verdict: 'masquerade',
+    },
+    { source: outside(all), destination: all, verdict: 'masquerade' },
   ]
 }
 
 function acceptRules({ network }: FirewallNetwork): readonly FirewallRule[] {
   return [
-    { source: is(network), verdict: 'accept' },
-    { destination: is(network), verdict: 'accept' },
+    { source: inside(network), verdict: 'accept' },
+    { destination: inside(network), verdict: 'accept' },
   ]
 }
 
@@ -235,11 +239,14 @@ function suffixOf({ scope }: FirewallRequest): string {
 }
 
 /** Programs print a network without host bits. */
-const is = ({ address, length }: Prefix): AddressMatch => ({ prefix: networkOf(address, length), not: false })
-const not = ({ prefix }: AddressMatch): AddressMatch => ({ prefix, not: true })
+const inside = ({ address, length }: Prefix): AddressMatch => ({
+  prefix: networkOf(address, length),
+  not: false,
+})
+const outside = ({ prefix }: AddressMatch): AddressMatch => ({ prefix, not: true })
 const textOf = ({ address, length }: Prefix): string => formatPrefix(networkOf(address, length))
 
-function prefix(address: string, length: number): Prefix {
+function wellKnown(address: string, length: number): Prefix {
   const parsed = parseIp(address)
   if (parsed === undefined) throw new Error(`not an address: ${address}`)
   return { address: parsed, length }

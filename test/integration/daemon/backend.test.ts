@@ -4,6 +4,8 @@ import { Lab } from '../../support/lab'
 const config = (backend: object): string =>
   JSON.stringify({ Network: '10.5.0.0/16', SubnetMax: '10.5.99.0', Backend: { Type: 'vxlan', ...backend } })
 
+jest.setTimeout(60_000)
+
 let lab: Lab
 
 beforeEach(async () => {

@@ -4,6 +4,8 @@ import { Host } from '../../support/host'
 import { DUAL_STACK_CONFIG, ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { execOk } from '../../support/namespace'
 
+jest.setTimeout(60_000)
+
 let lab: Lab
 
 beforeEach(async () => {

@@ -2,6 +2,8 @@
 import { Host } from '../../support/host'
 import { ETCD_PREFIX, IPV6_CONFIG, Lab } from '../../support/lab'
 
+jest.setTimeout(60_000)
+
 let lab: Lab
 
 beforeEach(async () => {

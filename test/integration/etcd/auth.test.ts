@@ -1,5 +1,9 @@
 /** An etcd with users: tokens that expire under calls, watch and KeepAlive, and refusals that are cured while we wait. */
 
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Registry } from '../../../src/etcd/registry'
 import { describeError } from '../../../src/model/errors'
 import { Pending, waitFor } from '../../support/wait'
@@ -141,6 +145,46 @@ describe('a refusal', () => {
   test('of those who do not say who they are', async () => {
     expect(await refusal(await site.registry())).toContain('--etcd-username')
   })
+})
+
+test('tokens that etcd signs (JWT) are replaced when they expire, and when users or roles change', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'overlayd-jwt-'))
+  const [priv, pub] = [join(directory, 'key'), join(directory, 'key.pub')]
+  execFileSync('openssl', ['genrsa', '-out', priv, '2048'], { stdio: 'pipe' })
+  execFileSync('openssl', ['rsa', '-in', priv, '-pubout', '-out', pub], { stdio: 'pipe' })
+  const signed = await Site.start({
+    flags: ['--auth-token', `jwt,pub-key=${pub},priv-key=${priv},sign-method=RS256,ttl=${TOKEN_SECONDS}s`],
+  })
+  try {
+    const { etcd } = signed
+    const root = (...args: string[]) => etcd.etcdctl('--user=root:hunter2', ...args)
+    await etcd.etcdctl('user', 'add', 'root:hunter2')
+    await etcd.etcdctl('user', 'grant-role', 'root', 'root')
+    await etcd.etcdctl('auth', 'enable')
+    const registry = await signed.registry({ auth: ROOT })
+    const follow = signed.follow(registry)
+    await follow.waitFor('snapshot')
+    for (let round = 1; round <= 3; round++) {
+      await root('role', 'add', `role${round}`)
+      const created = await registry.createLease(subnetOf(`10.5.${round}.0`), hostValue(round), ever)
+      expect(created.kind).toBe('created')
+    }
+    await follow.waitForEvents(3)
+    const logins = async () => (await etcd.metrics()).get('Authenticate') ?? 0
+    const before = await logins()
+    await waitFor(
+      'a login for a token that has expired',
+      async () => {
+        await registry.status(ever)
+        return (await logins()) > before ? true : new Pending('none')
+      },
+      { intervalMs: 100 },
+    )
+    await follow.end()
+  } finally {
+    await signed.stop()
+    rmSync(directory, { recursive: true })
+  }
 })
 
 test('a login is no error where etcd asks for none, and counts when it does', async () => {

@@ -1,6 +1,7 @@
 import type { Server } from 'node:http'
 import { request } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { serveHealth } from '../../../src/daemon/health-server'
 
 let reason: string | undefined = ''
@@ -53,8 +54,19 @@ test('any method will do', async () => {
   expect(await ask(port, '/readyz', { method: 'HEAD' })).toMatchObject({ status: 200, body: '' })
 })
 
-test('an IPv6 address', async () => {
+/** Containers often have no IPv6. */
+const testIpv6 = Object.values(networkInterfaces())
+  .flat()
+  .some((each) => each?.address === '::1')
+  ? test
+  : test.skip
+
+testIpv6('an IPv6 address, and all there are', async () => {
   expect(await ask(await serve('::1'), '/healthz', { host: '::1' })).toMatchObject({ status: 200 })
+  const port = await serve('')
+  for (const host of ['127.0.0.1', '::1']) {
+    expect(await ask(port, '/healthz', { host })).toMatchObject({ status: 200 })
+  }
 })
 
 test.each([

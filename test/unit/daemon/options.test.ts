@@ -167,6 +167,7 @@ test.each([
   [['-v=1e3'], 'the flag --v is "1e3": a whole number is wanted'],
   [['-v=08'], 'the flag --v is "08"'],
   [['-v', ''], 'the flag --v is ""'],
+  [['--etcd-prefix='], 'the flag --etcd-prefix is "": a value is wanted'],
   [['--subnet-lease-renew-margin=0'], '--subnet-lease-renew-margin is "0": a whole number from 1 to 1439'],
   [['--subnet-lease-renew-margin=1440'], 'from 1 to 1439'],
   [['--iptables-resync=0'], 'the flag --iptables-resync is "0": a whole number from 1'],

@@ -51,6 +51,18 @@ test('tells people what to do', () => {
   expect(text).toContain('etcd at http://192.0.2.1:2379: x; check that etcd runs')
 })
 
+test.each([
+  ['3 INVALID_ARGUMENT: etcdserver: authentication failed, invalid user ID or password', '--etcd-password'],
+  ['3 INVALID_ARGUMENT: etcdserver: user name is empty', '--etcd-username'],
+  ['16 UNAUTHENTICATED: etcdserver: auth token has expired', '--etcd-username'],
+  ['3 INVALID_ARGUMENT: etcdserver: revision of auth store is old', '--etcd-username'],
+  ['7 PERMISSION_DENIED: etcdserver: permission denied', 'etcdctl role grant-permission'],
+  ['the watch was cancelled: etcdserver: permission denied', 'etcdctl role grant-permission'],
+])('%s is refused, to be cured with %s', (text, fix) => {
+  const error = toEtcdError(new Error(text), context)
+  expect(error).toMatchObject({ code: 'etcd-refused', fix: expect.stringContaining(fix) })
+})
+
 test('is not wrapped twice', () => {
   const error = new EtcdError('etcd-timeout', 'slow')
   expect(toEtcdError(error, context)).toBe(error)
