@@ -32,9 +32,26 @@ async function inEtcd(subnet: string) {
     : { value: kv.value.toString(), etcdLease: kv.lease, revision: kv.mod_revision }
 }
 
+/** One that nobody has got by chance. */
+async function freeSubnet(): Promise<string> {
+  const keys = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/10.5.`).keys()
+  const candidates = Array.from({ length: 99 }, (_, index) => `10.5.${index + 1}.0`)
+  return `${candidates.find((each) => !keys.some((key) => key.includes(`/${each}-`)))}/24`
+}
+
 const revision = async () => (await lab.client.get('/').exec()).header.revision
 
 describe('reserve', () => {
+  // Before anyone has chosen a subnet by chance.
+  test('keeps the subnet and the MAC that are asked for', async () => {
+    const wanted = { subnet: '10.5.42.0-24', publicIp: '192.168.77.142', mac: '02:00:00:00:00:42' }
+    expect(await reserve(wanted.publicIp, '--subnet=10.5.42.0/24', `--mac=${wanted.mac}`)).toMatchObject({
+      code: 0,
+      stdout: 'reserved 10.5.42.0/24 for 192.168.77.142 with the MAC 02:00:00:00:00:42\n',
+    })
+    expect(await inEtcd(wanted.subnet)).toMatchObject({ etcdLease: '0', value: leaseValue(wanted) })
+  })
+
   test('keeps a free subnet for a host that is not there yet, which takes it with its MAC when it comes', async () => {
     const host = lab.host(1)
     const { code, stdout } = await reserve(host.address)
@@ -50,7 +67,7 @@ describe('reserve', () => {
     assertReadable(leaseKey(ETCD_PREFIX, name), reserved?.value ?? '')
 
     host.start()
-    const { lease } = await host.waitConverged(1)
+    const { lease } = await host.waitConverged(2)
     expect(lease).toMatchObject({ subnet, state: 'held' })
     expect(await host.link()).toMatchObject({ mac })
     expect(await inEtcd(name)).toEqual(reserved)
@@ -59,15 +76,6 @@ describe('reserve', () => {
       stdout: expect.stringMatching(/^unchanged: /),
     })
     expect(await inEtcd(name)).toEqual(reserved)
-  })
-
-  test('keeps the subnet and the MAC that are asked for', async () => {
-    const wanted = { subnet: '10.5.42.0-24', publicIp: '192.168.77.142', mac: '02:00:00:00:00:42' }
-    expect(await reserve(wanted.publicIp, '--subnet=10.5.42.0/24', `--mac=${wanted.mac}`)).toMatchObject({
-      code: 0,
-      stdout: 'reserved 10.5.42.0/24 for 192.168.77.142 with the MAC 02:00:00:00:00:42\n',
-    })
-    expect(await inEtcd(wanted.subnet)).toMatchObject({ etcdLease: '0', value: leaseValue(wanted) })
   })
 
   test('makes a reservation of the lease of a host that runs: same bytes, no write to its kernel, the etcd lease given back', async () => {
@@ -144,9 +152,9 @@ describe('release', () => {
         '10.5.150.0/24 for 172.16.0.1 with the MAC 02:fa:4e:00:00:00 is a live lease',
       ),
     })
-    expect(await release('10.5.98.0/24', '--yes')).toMatchObject({
+    expect(await release('10.5.250.0/24', '--yes')).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining('nobody has 10.5.98.0/24'),
+      stderr: expect.stringContaining('nobody has 10.5.250.0/24'),
     })
     expect(await release('nonsense', '--yes')).toMatchObject({ code: 2 })
     expect(await revision()).toBe(before)
@@ -167,15 +175,15 @@ describe('release', () => {
     ['', 1],
     ['yes', 0],
   ])('asks on a terminal: %j is exit code %i', async (answer, code) => {
-    await reserve('192.168.77.143', '--subnet=10.5.43.0/24')
-    const words = [process.execPath, 'dist/overlayctl.js', 'release', '10.5.43.0/24', ...etcdFlags()].join(
+    await reserve('192.168.77.143', '--subnet=10.5.42.0/24')
+    const words = [process.execPath, 'dist/overlayctl.js', 'release', '10.5.42.0/24', ...etcdFlags()].join(
       ' ',
     )
     const result = await run(inNamespace(lab.host(1).namespace, ['script', '-qec', words, '/dev/null']), {
       input: `${answer}\n`,
     })
-    expect(result).toMatchObject({ code, stdout: expect.stringContaining('Release 10.5.43.0/24') })
-    expect((await inEtcd('10.5.43.0-24')) === undefined).toBe(code === 0)
+    expect(result).toMatchObject({ code, stdout: expect.stringContaining('Release 10.5.42.0/24') })
+    expect((await inEtcd('10.5.42.0-24')) === undefined).toBe(code === 0)
   })
 
   test('of a host that runs leaves it with an ordinary lease of the same subnet', async () => {
@@ -208,11 +216,12 @@ describe('in a network of both families', () => {
       stderr: expect.stringContaining('--public-ipv6 is missing'),
     })
     expect(await revision()).toBe(before)
-    const wanted = ['--subnet=10.5.77.0/24', '--ipv6-subnet=fd00:5:0:77::/64', '--mac=02:00:00:00:00:77']
+    const subnet = await freeSubnet()
+    const wanted = [`--subnet=${subnet}`, '--ipv6-subnet=fd00:5:0:77::/64', '--mac=02:00:00:00:00:77']
     const { code, stdout } = await reserve(host.address, `--public-ipv6=${host.address6}`, ...wanted)
     expect(code).toBe(0)
     const [, mac6 = ''] = / with the MAC 02:00:00:00:00:77 and (\S+)$/m.exec(stdout) ?? []
-    const name = '10.5.77.0-24&fd00:5:0:77::-64'
+    const name = `${subnet.replace('/', '-')}&fd00:5:0:77::-64`
     const reserved = await inEtcd(name)
     const six = { subnet: '', publicIp: host.address6, mac: mac6 }
     const value = leaseValue({ subnet: '', publicIp: host.address, mac: '02:00:00:00:00:77', six })
