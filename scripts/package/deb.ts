@@ -142,7 +142,7 @@ Architecture: ${debian}
 Maintainer: overlayd maintainers <maintainers@overlayd.invalid>
 Installed-Size: ${kilobytes}
 Depends: libc6 (>= 2.28), libgcc-s1, libstdc++6 (>= 5)
-Recommends: iptables
+Recommends: iptables, nftables
 Suggests: docker.io, etcd-server
 Section: net
 Priority: optional

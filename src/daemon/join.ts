@@ -23,7 +23,7 @@ import { FirewallKeeper } from './firewall-keeper'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
-import type { Options } from './options'
+import { instanceId, type Options } from './options'
 import type { Overlay } from './overlay'
 import { Reconciler } from './reconciler'
 import { UnderlayKeeper } from './underlay-keeper'
@@ -116,6 +116,7 @@ async function planFirewall(
   overlays: readonly Overlay[],
 ): Promise<FirewallKeeper> {
   const mode = config.nftables ? 'nftables' : 'iptables'
+  const scope = instanceId(options)
   if (mode === 'iptables') {
     const families = overlays.map(({ family }) => family)
     const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
@@ -131,6 +132,7 @@ async function planFirewall(
     fullyRandom: !options['ip-masq-fully-random-disable'],
     forwardRules: options['iptables-forward-rules'],
     docker: (await findProgram('dockerd')) !== undefined,
+    ...(scope !== undefined && { scope }),
   } as const
   return new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
 }

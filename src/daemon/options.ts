@@ -2,6 +2,7 @@
  * Every option of the programs, in one schema: its input is text as flags and environment give it, its output typed
  * values; help, defaults and checks are read from it. Names and meanings are flannel's (main.go), the syntax is Go's `flag` package's.
  */
+import { createHash } from 'node:crypto'
 import yargs from 'yargs'
 import { z } from 'zod'
 import type { EtcdOptions } from '../etcd/client'
@@ -65,6 +66,9 @@ const health = inGroup('Health:')
 const logging = inGroup('Logging:')
 const about = inGroup('About:')
 
+const DEFAULT_PREFIX = '/coreos.com/network'
+const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env'
+
 const optionsSchema = z.object({
   'etcd-endpoints': etcd(
     notEmpty.prefault('http://127.0.0.1:4001,http://127.0.0.1:2379'),
@@ -74,7 +78,7 @@ const optionsSchema = z.object({
     text.prefault(''),
     'DNS domain whose SRV records name the endpoints, instead of --etcd-endpoints',
   ),
-  'etcd-prefix': etcd(notEmpty.prefault('/coreos.com/network'), 'etcd key prefix of this network'),
+  'etcd-prefix': etcd(notEmpty.prefault(DEFAULT_PREFIX), 'etcd key prefix of this network'),
   'etcd-cafile': etcd(
     text.prefault(''),
     "file of the CA that etcd's certificate is checked against (default: the system's)",
@@ -114,11 +118,11 @@ const optionsSchema = z.object({
     off,
     'start although the network covers an address of the underlay, of etcd or of the default gateway',
   ),
-  'subnet-file': files(
-    notEmpty.prefault('/run/flannel/subnet.env'),
-    'file that tells Docker and CNI the subnet',
+  'subnet-file': files(notEmpty.prefault(DEFAULT_SUBNET_FILE), 'file that tells Docker and CNI the subnet'),
+  'run-dir': files(
+    text.prefault(''),
+    'directory of the control socket (default: /run/overlayd, and one of its own for a further network of a host)',
   ),
-  'run-dir': files(notEmpty.prefault('/run/overlayd'), 'directory of the control socket'),
   'ip-masq': firewall(off, 'masquerade what leaves the network'),
   'ip-masq-fully-random-disable': firewall(
     off,
@@ -279,11 +283,29 @@ export function parseOptions(flags: Readonly<Record<string, unknown>>, env: Node
     }
   }
   const result = optionsSchema.safeParse(input)
-  if (result.success) return result.data
+  if (result.success)
+    return { ...result.data, 'run-dir': result.data['run-dir'] || runDirectory(result.data) }
   const issue = result.error.issues[0]
   const name = String(issue?.path[0])
   const where = flags[name] === undefined ? `the variable ${variableName(name)}` : `the flag --${name}`
   throw new UsageError(`${where} is ${JSON.stringify(input[name])}: ${issue?.message ?? 'not valid'}`)
+}
+
+/**
+ * What tells a further network's instance on a host from the first one's, for all that both would call the same: chains of the firewall, the
+ * run directory. A host with one network has at most one of prefix and subnet file of its own choice, and needs no telling; a further
+ * instance must have both (flannel's functional test `multi`).
+ * @returns eight hexadecimal digits, `undefined` for the first
+ */
+export function instanceId(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): string | undefined {
+  const { 'etcd-prefix': prefix, 'subnet-file': file } = options
+  if (prefix === DEFAULT_PREFIX || file === DEFAULT_SUBNET_FILE) return undefined
+  return createHash('sha256').update(`${prefix}\n${file}`).digest('hex').slice(0, 8)
+}
+
+function runDirectory(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): string {
+  const id = instanceId(options)
+  return id === undefined ? '/run/overlayd' : `/run/overlayd-${id}`
 }
 
 const SECRETS: ReadonlySet<OptionName> = new Set(['etcd-password'])
