@@ -116,6 +116,16 @@ test('packets of full size need no fragments', async () => {
   expect((await send(full + 1)).stderr).toContain('message too long')
 })
 
+/** The test's own end of the underlay, which knows no way to the overlay. */
+const OUTSIDE = '192.0.2.1'
+
+const pingOutside = (from: number): Promise<PingResult> =>
+  ping(container(from).namespace, OUTSIDE, { count: 5 })
+
+test('a container reaches what is outside of the overlay, where its host answers for it', async () => {
+  expect(await pingOutside(1)).toMatchObject({ received: 5 })
+})
+
 test('TCP connections keep the address of the container they come from', async () => {
   const program = `
     const server = require('node:net').createServer((socket) => socket.end(socket.remoteAddress + '\\n'))
@@ -182,6 +192,29 @@ test('where Docker drops what is routed to its containers, it is overlayd that l
   expect((await pingBetween(1, 2, 5)).received).toBe(drops ? 0 : 5)
   await host.exec('systemctl', 'start', 'overlayd')
   expect((await pingBetween(1, 2, 5)).received).toBe(5)
+})
+
+test('a network whose rules are kept by nft carries the same, and a change leaves no rule of the other kind', async () => {
+  const hosts = lab.hosts.slice(0, 2)
+  const rules = async (host: BootedHost) => ({
+    iptables: (await host.exec('iptables-save')).includes('FLANNEL-'),
+    nftables: (await host.exec('nft', 'list', 'tables')).includes('flannel-ipv4'),
+  })
+  for (const EnableNFTables of [true, false]) {
+    const config = { Network: '10.5.0.0/16', EnableNFTables, Backend: { Type: 'vxlan' } }
+    await lab.host(1).exec('overlayctl', 'config', 'set', JSON.stringify(config))
+    for (const host of hosts) await host.exec('systemctl', 'restart', 'overlayd')
+    for (const host of hosts) {
+      await host.waitFor('to have the rules of one kind', async () => {
+        const found = await rules(host)
+        const right = found.nftables === EnableNFTables && found.iptables === !EnableNFTables
+        return right ? true : new Pending(JSON.stringify(found))
+      })
+      expect(await host.exec('overlayctl', 'status')).toContain('healthy')
+    }
+    expect(await pingBetween(1, 2)).toMatchObject({ received: 20 })
+    expect(await pingOutside(2)).toMatchObject({ received: 5 })
+  }
 })
 
 test('a host that reboots has the same subnet again, and its container is reached', async () => {
