@@ -18,6 +18,7 @@ import { PeerTable } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
 import type { Underlay, UnderlayAddress } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
+import { lockDevice } from './device-lock'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
@@ -62,6 +63,7 @@ export async function joinNetwork(
   const publicIp = underlay.ipv4?.public ?? underlay.ipv6?.public
   if (publicIp === undefined) throw new OverlayError('no-underlay', 'the underlay has no address')
   const halves = await planHalves(kernel, config, underlay, snapshot, publicIp, signal)
+  for (const { link } of halves) await lockDevice(link.name)
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
   for (const { link } of halves) await ensureLink(kernel, link, log, signal)
 

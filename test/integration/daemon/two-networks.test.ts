@@ -71,6 +71,15 @@ test('each has firewall rules of its own', async () => {
   }
 })
 
+test('a second daemon for the same device ends with 1 and says so, whatever it is told besides', async () => {
+  const host = lab.host(1)
+  const flags = { 'etcd-prefix': '/blue/network', 'subnet-file': `${host.subnetFile}.other`, 'run-dir': '' }
+  const second = host.spawn({ flags })
+  daemons.push(second)
+  expect(await second.waitForExit()).toEqual({ code: 1, signal: null })
+  expect(second.output).toContain('another overlayd looks after flannel.11')
+})
+
 test('one that restarts, and one that ends, cost the other nothing', async () => {
   const [host, other] = [lab.host(1), lab.host(2)]
   const ping = await lab.startPing(
