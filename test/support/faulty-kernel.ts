@@ -9,7 +9,7 @@ import { describeOperation } from '../../src/model/describe-operation'
 import type { ObjectOperation, OperationFailure } from '../../src/model/kernel'
 
 const ERRNOS = Object.values(constants.errno)
-const CALLS = ['link', 'links', 'linkAddresses', 'applyLink', 'observe', 'underlayRoutes'] as const
+const CALLS = ['link', 'linkAddresses', 'applyLink', 'observe', 'underlayRoutes'] as const
 
 export interface Faults {
   /** Chance of each operation and each call to fail; 0 for none. Change it at any time. */
