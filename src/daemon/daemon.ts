@@ -164,6 +164,7 @@ export class Daemon {
       await this.#writeSubnetFile(member)
     }
     underlay.run(signal, moved).catch(fail)
+    member.run(signal, () => this.#writeSubnetFile(member)).catch(fail)
   }
 
   #readConfig(text: string | undefined): NetworkConfig {

@@ -2,17 +2,16 @@
 import { randomBytes } from 'node:crypto'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { findProgram } from '../firewall/program'
 import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
-import { bridgeNetfilter, enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
+import { enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
 import { FAMILIES, type Family, familyOf, type IpAddress, randomMac } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { LinkSpec, ObservedLink } from '../model/kernel'
 import { type Lease, leaseHalf } from '../model/lease'
-import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
-import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
-import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
+import { type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { checkMtu } from '../plan/check-mtu'
+import { desiredLink, familiesOf, linkName } from '../plan/desired'
 import { chooseMac, isLeaseOf, leaseValue } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
@@ -21,10 +20,11 @@ import { acquireLease } from './acquire-lease'
 import { lockDevice } from './device-lock'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
+import { firewallRequest } from './firewall-request'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
-import { instanceId, type Options } from './options'
+import type { Options } from './options'
 import type { Overlay } from './overlay'
 import { Reconciler } from './reconciler'
 import { UnderlayKeeper } from './underlay-keeper'
@@ -86,7 +86,15 @@ export async function joinNetwork(
   }
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
   if (options['ip-forward']) await enableForwarding(overlays, log)
-  const firewall = await planFirewall(tools, config, overlays)
+  const request = await firewallRequest(
+    tools,
+    config,
+    overlays.map(({ network, subnet, reconciler }) => {
+      return { network, subnet, link: reconciler.desiredLink.name }
+    }),
+    FAMILIES.map((family) => linkName(family, config.backend.vni)),
+  )
+  const firewall = new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
   // Side by side: an iptables that hangs holds up no route.
   await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
   const keeper = new LeaseKeeper(
@@ -97,9 +105,9 @@ export async function joinNetwork(
     renewInterval(options['subnet-lease-renew-margin']),
   )
   return new Member(
+    tools,
     { config, configText: snapshot.config, underlay: underlayKeeper, keeper, overlays, firewall },
     snapshot.revision,
-    log,
   )
 }
 
@@ -112,36 +120,6 @@ async function enableForwarding(overlays: readonly Overlay[], log: Logger): Prom
   if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
 }
 
-async function planFirewall(
-  { options, log }: Tools,
-  config: NetworkConfig,
-  overlays: readonly Overlay[],
-): Promise<FirewallKeeper> {
-  const mode = config.nftables ? 'nftables' : 'iptables'
-  const scope = instanceId(options)
-  if (mode === 'iptables') {
-    const families = overlays.map(({ family }) => family)
-    const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
-    if (problem !== undefined) log.warn(`firewall: ${problem}`)
-  }
-  const request = {
-    mode,
-    networks: overlays.map(({ network, subnet, reconciler }) => {
-      return { network, subnet, link: reconciler.desiredLink.name }
-    }),
-    links: FAMILIES.map((family) => linkName(family, config.backend.vni)),
-    ipMasq: options['ip-masq'],
-    fullyRandom: !options['ip-masq-fully-random-disable'],
-    forwardRules: options['iptables-forward-rules'],
-    docker: (await findProgram('dockerd')) !== undefined,
-    ...(scope !== undefined && { scope }),
-  } as const
-  return new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
-}
-
-/** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
-const LEAST_IPV6_MTU = 1280
-
 async function planHalves(
   kernel: Kernel,
   config: NetworkConfig,
@@ -150,12 +128,7 @@ async function planHalves(
   publicIp: IpAddress,
   signal: AbortSignal,
 ): Promise<Half[]> {
-  if (config.ipv6 !== undefined && linkMtu(config, underlay, 'IPv6') < LEAST_IPV6_MTU) {
-    throw new ConfigError(
-      `an IPv6 overlay needs ${LEAST_IPV6_MTU} bytes, and ${linkMtu(config, underlay, 'IPv6')} are left on ${underlay.link.name}`,
-      'raise the MTU of the interface or Backend.MTU to 1350 or more',
-    )
-  }
+  checkMtu(config, underlay)
   const isOurs = (lease: Lease): boolean => isLeaseOf(lease, publicIp)
   const own = snapshot.leases.find(isOurs)
   const others = snapshot.leases.filter((lease) => !isOurs(lease)).map((lease) => lease.value)

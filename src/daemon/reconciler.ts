@@ -40,6 +40,9 @@ export interface Target {
   readonly stale: readonly ObservedLink[]
 }
 
+/** What of it may become another. */
+export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'directRouting' | 'stale'>>
+
 /** How the reconciler stands, for status. */
 export interface Convergence {
   readonly converged: boolean
@@ -67,6 +70,8 @@ export class Reconciler {
   readonly #family: Family
   readonly #style: RouteStyle
   #stale: readonly ObservedLink[]
+  /** What the target is to be from the next pass on: one that is under way sees one target from end to end. */
+  #change: TargetChange | undefined
   #link: ObservedLink | undefined
   #watched: number | undefined
   #directLink: (publicIp: IpAddress) => number | undefined = () => undefined
@@ -103,12 +108,13 @@ export class Reconciler {
 
   /** The device as it should be. */
   get desiredLink(): LinkSpec {
-    return this.target.link
+    return this.#change?.link ?? this.target.link
   }
 
-  /** Takes in that the device should be another; it is corrected in the next pass. */
-  retarget(link: LinkSpec): void {
-    this.target = { ...this.target, link }
+  /** Takes in that the device should be or carry something else; it is made so in the next pass, which is over everything. */
+  retarget(change: TargetChange): void {
+    const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
+    this.#change = { ...this.#change, ...change, stale }
     this.#fullDue = performance.now()
     this.#waker.wake()
   }
@@ -138,6 +144,7 @@ export class Reconciler {
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
     this.#fullDue = started + PERIOD * (0.9 + 0.2 * this.random())
+    this.#takeChange()
     const link = await this.#ensureDevice(signal)
     this.#scope = emptyScope()
     const revision = this.#wantedRevision
@@ -182,6 +189,7 @@ export class Reconciler {
         this.#revision !== undefined &&
         this.#retries.size === 0 &&
         this.#failedPasses === 0 &&
+        this.#change === undefined &&
         isEmptyScope(this.#scope),
       revision: this.#revision,
       failing: this.#retries.size,
@@ -207,6 +215,15 @@ export class Reconciler {
     }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
+  }
+
+  #takeChange(): void {
+    if (this.#change === undefined) return
+    const { stale = [], ...change } = this.#change
+    this.#change = undefined
+    this.target = { ...this.target, ...change }
+    if (this.target.directRouting) this.kernel.watchAllRoutes()
+    this.#stale = [...this.#stale, ...stale].filter(({ name }) => name !== this.target.link.name)
   }
 
   #checkOverruns(): void {
@@ -276,7 +293,10 @@ export class Reconciler {
   }
 
   async #findDirectLinks(link: ObservedLink, signal: AbortSignal): Promise<void> {
-    if (!this.target.directRouting) return
+    if (!this.target.directRouting) {
+      this.#directLink = () => undefined
+      return
+    }
     const routes = await this.kernel.underlayRoutes(this.#family, signal)
     const ours = new Set([link, ...this.#stale].map(({ index }) => index))
     this.#directLink = directLinkFinder(
