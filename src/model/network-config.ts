@@ -60,6 +60,12 @@ export interface NetworkConfig {
 export const subnetRanges = ({ ipv4, ipv6 }: NetworkConfig): SubnetRange[] =>
   [ipv4, ipv6].filter((range) => range !== undefined)
 
+/** The networks of a config in words: `10.5.0.0/16 and fd00:5::/48`. */
+export const formatNetworks = (config: NetworkConfig): string =>
+  subnetRanges(config)
+    .map(({ network }) => formatPrefix(network))
+    .join(' and ')
+
 /** The config cannot be used; the message says why, the fix what to write instead. */
 export class ConfigError extends OverlayError {
   constructor(message: string, fix: string) {

@@ -128,16 +128,11 @@ export class PeerTable {
   moveInto(network: OverlayNetwork): PeerChange[] {
     const former = this.network
     this.network = network
-    for (const peer of this.#peers.values()) {
-      const reason =
-        network.vni === former.vni
-          ? misplaced(peer.subnet, network.range)
-          : `its VNI is not known to be the network's ${network.vni} yet`
-      if (reason === undefined || this.#rejected.has(peer.key)) continue
-      this.#rejected.set(peer.key, { reason, lease: undefined, waits: false })
-    }
-    const rejected = [...this.#rejected.values()].flatMap(({ lease }) => lease ?? [])
-    return oldestFirst(rejected).flatMap((lease) => this.put(lease))
+    return this.#judgeAgain(({ subnet }) =>
+      network.vni === former.vni
+        ? misplaced(subnet, network.range)
+        : `its VNI is not known to be the network's ${network.vni} yet`,
+    )
   }
 
   get size(): number {
@@ -237,12 +232,15 @@ export class PeerTable {
     return this.#changes()
   }
 
-  /** Holds all leases against what this host is now. */
-  #judgeAgain(): PeerChange[] {
+  /**
+   * Holds all leases against what this host is now.
+   * @param objection why a claim that was good may not be any more
+   */
+  #judgeAgain(objection: (peer: Peer) => string | undefined = () => undefined): PeerChange[] {
     const rejected = new Map<string, Rejection>()
     const claims = new Map<string, Claim>()
     const take = (key: string, claim: Claim): void => {
-      const reason = this.#danger(claim.peer)
+      const reason = this.#danger(claim.peer) ?? objection(claim.peer)
       if (reason === undefined) claims.set(key, claim)
       else rejected.set(key, { reason, claim })
     }
