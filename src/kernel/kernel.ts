@@ -24,6 +24,7 @@ import {
   type OperationFailure,
   type Route,
   type RouteKey,
+  type RouteLookup,
   routeKey,
   type UnderlayRoute,
 } from '../model/kernel'
@@ -52,6 +53,8 @@ export interface KernelOptions {
   readonly nexthopObjects?: 'auto' | 'off'
   /** Bytes of receive queue to ask for notifications; holds about 50,000 at its default of 32 MiB. */
   readonly eventBuffer?: number
+  /** Only to look: not even the right to change anything is asked for. Default false. */
+  readonly readOnly?: boolean
 }
 
 /** What of ours to tell that is not on the link itself. */
@@ -85,6 +88,7 @@ export class Kernel {
     report,
     nexthopObjects = 'auto',
     eventBuffer = EVENT_BUFFER,
+    readOnly = false,
   }: KernelOptions): Promise<Kernel> {
     const opened: { close(): void }[] = []
     const keep = <T extends { close(): void }>(resource: T): T => {
@@ -99,7 +103,7 @@ export class Kernel {
           report,
         ),
       )
-      await checkPermission(requests)
+      if (!readOnly) await checkPermission(requests)
       const changes = keep(
         await ChangeStream.open(
           (handlers) =>
@@ -138,6 +142,11 @@ export class Kernel {
   /** All unicast routes of the main table but those of our protocol. */
   async underlayRoutes(family: Family, signal?: AbortSignal): Promise<readonly UnderlayRoute[]> {
     return this.dumps.dump(listUnderlayRoutes(family), signal)
+  }
+
+  /** The way a packet to that address would take now; `undefined` when there is none. */
+  async lookUp(address: IpAddress, signal?: AbortSignal): Promise<RouteLookup | undefined> {
+    return lookUpRoute(this.requests, address, signal)
   }
 
   /** The link of that name, if there is one. */

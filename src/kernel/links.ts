@@ -106,6 +106,7 @@ function decodeLink(view: DataView, start: number, end: number): ObservedLink {
     mtu: message.mtu ?? 0,
     up: (message.flags & IFF_UP) !== 0,
     kind: message.info?.kind,
+    ...(message.master !== undefined && { master: message.master }),
     vxlan: observedVxlan(message.info?.vxlan),
   }
 }

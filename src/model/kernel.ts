@@ -54,6 +54,8 @@ export interface ObservedLink {
   readonly up: boolean
   /** IFLA_INFO_KIND: `vxlan`, `bridge`, ...; `undefined` for hardware. */
   readonly kind: string | undefined
+  /** Index of the bridge or bond it is a port of. */
+  readonly master?: number
   /** Only for `kind` vxlan. */
   readonly vxlan: ObservedVxlan | undefined
 }

@@ -47,6 +47,7 @@ export const linkMessage = messageCodec(
     address: [k.IFLA_ADDRESS, ifSized(macAddress)],
     name: [k.IFLA_IFNAME, text],
     mtu: [k.IFLA_MTU, u32],
+    master: [k.IFLA_MASTER, u32],
     queueLength: [k.IFLA_TXQLEN, u32],
     extensionMask: [k.IFLA_EXT_MASK, u32],
     info: [
