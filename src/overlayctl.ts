@@ -45,6 +45,38 @@ async function main(): Promise<number> {
         code = await runStatus(parseOptions(flags, process.env), output)
       },
     )
+    .command(
+      'doctor',
+      'look for what is wrong and say how to mend it; changes nothing; exit code 0 ok, 1 warnings, 2 problems',
+      (command) =>
+        command
+          .options({
+            ...LOCAL,
+            ...ETCD,
+            output: {
+              alias: 'o',
+              choices: ['text', 'json'] as const,
+              default: 'text' as const,
+              describe: 'text for people, json for programs',
+            },
+            only: {
+              type: 'string',
+              default: '',
+              describe: 'only these checks, comma separated; a name that does not exist lists them',
+            },
+            peer: {
+              type: 'string',
+              default: '',
+              describe: 'probe only the peer with this PublicIP, subnet or container address',
+            },
+          })
+          .example('$0 doctor', 'look at everything, and probe all peers')
+          .example('$0 doctor --only=udp,mtu,reach --peer=10.5.42.0/24', 'why is that host not reached?'),
+      async ({ output, only, peer, ...flags }) => {
+        const { runDoctor } = await import('./cli/doctor/doctor.js')
+        code = await runDoctor(parseOptions(flags, process.env), { output, only, peer })
+      },
+    )
     .command('config', 'read, check and write the network config in etcd', (config) =>
       config
         .command(

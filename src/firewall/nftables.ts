@@ -47,6 +47,14 @@ export class Nftables {
   }
 
   /**
+   * All tables of everyone, with the handles of their rules.
+   * @throws {OverlayError} `nftables`
+   */
+  ruleset(signal: AbortSignal): Promise<string> {
+    return this.#run(['-a', 'list', 'ruleset'], signal)
+  }
+
+  /**
    * Carries out commands: all of them at once, or none.
    * @throws {OverlayError} `nftables`
    */

@@ -1,0 +1,159 @@
+/** The network config, and whether it goes together with this host's network. */
+import {
+  familyOf,
+  formatPrefix,
+  type IpAddress,
+  type Ipv4,
+  type Ipv6,
+  type Prefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../../model/address'
+import { describeError, OverlayError } from '../../model/errors'
+import type { UnderlayRoute } from '../../model/kernel'
+import { type NetworkConfig, subnetRanges } from '../../model/network-config'
+import { checkUnderlayOutside, type Underlay, type UnderlayAddress } from '../underlay'
+import type { DaemonFacts, Facts } from './facts'
+import { type Check, type Finding, few, outcome } from './finding'
+import { configOf, deviceOf, familyWord, linkNameOf, ownSubnet, parentOf, peersOf } from './overlay'
+
+export const CONFIG_CHECKS: readonly Check[] = [
+  { name: 'config', about: 'the network config is there, right, and the one in use', run: checkConfig },
+  { name: 'overlap', about: "the network covers nothing of this host's own network", run: checkOverlap },
+]
+
+function checkConfig(facts: Facts) {
+  if (facts.etcd.value === undefined) return { skipped: 'etcd cannot be read' }
+  const config = configOf(facts)
+  if (config.value === undefined) return outcome('', [badConfig(facts, config.missing, config.code)])
+  const network = subnetRanges(config.value)
+    .map((range) => formatPrefix(range.network))
+    .join(' and ')
+  const { vni, port } = config.value.backend
+  const summary = `${network}, vxlan, VNI ${vni}${port === undefined ? '' : `, port ${port}`}`
+  const told = facts.daemon.value?.problems.filter((problem) => problem.startsWith('config: ')) ?? []
+  const differences = facts.daemon.value === undefined ? [] : differencesOf(config.value, facts.daemon.value)
+  if (told.length + differences.length === 0) return outcome(summary, [])
+  return outcome(summary, [
+    {
+      code: 'config-changed',
+      severity: 'warn',
+      what: 'the network config in etcd is not the one this host runs with',
+      evidence: [...differences, ...told],
+      breaks: 'hosts that start now use the new one, and may not reach this one',
+      fix: 'restart overlayd on every host (no packet is lost where the network stays), or put the old config back',
+      commands: ['systemctl restart overlayd'],
+    },
+  ])
+}
+
+function badConfig({ etcdPrefix }: Facts, reason: string, code: string | undefined): Finding {
+  const invalid = code === 'config-invalid'
+  return {
+    code: invalid ? 'config-invalid' : 'config-missing',
+    severity: 'fail',
+    what: invalid ? 'the network config in etcd cannot be used' : 'there is no network config in etcd',
+    evidence: [reason],
+    breaks: 'hosts that run go on, but none can start',
+    fix: invalid ? 'correct it' : `put one, or give the --etcd-prefix of this network (now ${etcdPrefix})`,
+    commands: [`overlayctl config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`],
+  }
+}
+
+function differencesOf(config: NetworkConfig, { network }: DaemonFacts): string[] {
+  if (network === undefined) return []
+  const { ipv4, ipv6, backend } = config
+  const rows: (readonly [string, unknown, unknown])[] = [
+    ['Network', network.network, ipv4 && formatPrefix(ipv4.network)],
+    ['SubnetLen', network.subnetLength, ipv4?.subnetLength],
+    ['IPv6Network', network.ipv6Network, ipv6 && formatPrefix(ipv6.network)],
+    ['IPv6SubnetLen', network.ipv6SubnetLength, ipv6?.subnetLength],
+    ['Backend.VNI', network.vni, backend.vni],
+    ['Backend.Port', network.port, backend.port],
+  ]
+  return rows
+    .filter(([, used, wanted]) => used !== wanted)
+    .map(([name, used, wanted]) => `${name}: in use ${used ?? 'none'}, in etcd ${wanted ?? 'none'}`)
+}
+
+function checkOverlap(facts: Facts) {
+  const config = configOf(facts).value
+  if (facts.kernel.value === undefined) return { skipped: facts.kernel.missing }
+  const networks = config === undefined ? [] : subnetRanges(config).map(({ network }) => network)
+  if (networks.length === 0) return { skipped: 'the network is not known' }
+  const covered = coveredAddress(facts, networks)
+  const findings = covered === undefined ? overlappingRoutes(facts, networks) : [covered]
+  return outcome(`${networks.map(formatPrefix).join(' and ')} is nobody else's here`, findings)
+}
+
+/** An address that this host needs and that peers' routes would hide. */
+function coveredAddress(facts: Facts, networks: readonly Prefix[]): Finding | undefined {
+  const underlay = underlayOf(facts)
+  if (underlay === undefined) return undefined
+  const gateways = facts.kernel.value?.defaultRoutes.flatMap(({ gateway }) => gateway ?? []) ?? []
+  try {
+    checkUnderlayOutside(networks, underlay, { etcd: facts.etcdAddresses, gateways })
+    return undefined
+  } catch (error) {
+    return {
+      code: 'network-covers-host',
+      severity: 'fail',
+      what: 'the network covers an address that this host needs',
+      evidence: [error instanceof OverlayError ? error.message : describeError(error)],
+      breaks: 'as soon as a host gets the subnet with that address, this one is cut off from it',
+      fix: (error instanceof OverlayError ? error.fix : undefined) ?? 'choose another network',
+    }
+  }
+}
+
+/** What the devices that are there send from. */
+function underlayOf(facts: Facts): Underlay | undefined {
+  const [four, six] = [deviceOf(facts, 'IPv4'), deviceOf(facts, 'IPv6')]
+  const device = four ?? six
+  const link = device && parentOf(facts, device)
+  if (link === undefined) return undefined
+  const pair = <A extends IpAddress>(local: IpAddress | undefined): UnderlayAddress<A> | undefined =>
+    local === undefined ? undefined : { local: local as A, public: local as A }
+  return { link, ipv4: pair<Ipv4>(four?.link.vxlan?.local), ipv6: pair<Ipv6>(six?.link.vxlan?.local) }
+}
+
+/** Routes of others into the network that hide no peer of now (those are shadows) but will hide one. */
+function overlappingRoutes(facts: Facts, networks: readonly Prefix[]): Finding[] {
+  const peers = peersOf(facts)
+  const routes = (facts.kernel.value?.routes ?? []).filter(
+    (route) =>
+      networks.some((network) => concerns(route, network)) &&
+      !isOurs(facts, route) &&
+      !peers.some(({ subnet }) => prefixesOverlap(subnet, route.destination)),
+  )
+  if (routes.length === 0) return []
+  const via = (route: UnderlayRoute): string =>
+    `${formatPrefix(route.destination)} dev ${linkNameOf(facts, route.linkIndex)}`
+  return [
+    {
+      code: 'network-overlaps-route',
+      severity: 'warn',
+      what: `this host has ${routes.length === 1 ? 'a route' : 'routes'} of its own into the overlay's network`,
+      evidence: few(routes.map(via)),
+      breaks: 'a host that gets a subnet there, and what this route leads to now, are not both reachable',
+      fix: 'remove the route, or keep hosts out of there with SubnetMin and SubnetMax of the network config',
+      commands: routes
+        .slice(0, 1)
+        .map((route) => `ip ${familyWord(route.destination.address)}route del ${via(route)}`),
+    },
+  ]
+}
+
+/** One inside the network, or a larger one that has no gateway and so hosts of its own on its link. */
+function concerns({ destination, hasGateway }: UnderlayRoute, network: Prefix): boolean {
+  if (!prefixesOverlap(destination, network)) return false
+  return destination.length >= network.length || (!hasGateway && destination.length > 0)
+}
+
+/** On our devices, or the bridge's in our subnet. */
+function isOurs(facts: Facts, { destination, linkIndex }: UnderlayRoute): boolean {
+  const family = familyOf(destination.address)
+  if (facts.kernel.value?.devices.some(({ link }) => link.index === linkIndex)) return true
+  const own = ownSubnet(facts, family)
+  return own !== undefined && prefixContains(own, destination.address) && destination.length >= own.length
+}
