@@ -11,7 +11,16 @@ import {
 import { formatLeaseSubnet, isReservation, type Lease, type LeaseHalf, leaseHalf } from '../../model/lease'
 import type { Facts } from './facts'
 import { type Check, count, type Finding, few, outcome } from './finding'
-import { claimedSubnet, configOf, deviceOf, familiesOf, isOwnAddress, ownLease, peerTable } from './overlay'
+import {
+  claimedSubnet,
+  configOf,
+  deviceOf,
+  familiesOf,
+  isOwnAddress,
+  ownLease,
+  peerTable,
+  vniOf,
+} from './overlay'
 
 /** A daemon that runs renews every few minutes, so less than this is never left. Half of flannel's default renew margin. */
 const NEAR_END_SECONDS = 30 * 60
@@ -53,6 +62,7 @@ function lost(facts: Facts, subnet: string): Finding {
       ? 'overlayd makes it again by itself within seconds; its log says what hinders it'
       : 'start overlayd: it takes the same subnet if that is still free',
     commands: [runs ? 'journalctl -u overlayd -n 50' : 'systemctl start overlayd'],
+    explains: 'all',
   }
 }
 
