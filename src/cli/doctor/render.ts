@@ -56,7 +56,7 @@ function verdict({ checks, verdict: state, subnets, seconds }: DoctorReport): st
     ...(warnings > 0 ? [count(warnings, 'warning')] : []),
   ]
   const skipped = checks.filter(({ state }) => state === 'skip').length
-  const rest = `${checks.length - skipped} checks${skipped > 0 ? `, ${skipped} skipped` : ''}, ${seconds} s`
+  const rest = `${count(checks.length - skipped, 'check')}${skipped > 0 ? `, ${skipped} skipped` : ''}, ${seconds} s`
   const host = subnets.length === 0 ? 'this host' : `the host of ${subnets.join(' and ')}`
   const word = state === 'ok' ? 'OK: nothing is wrong' : `${parts.join(' and ')}`
   return `${word} on ${host} (${rest})`

@@ -41,8 +41,8 @@ function checkConfig(facts: Facts) {
       what: 'the network config in etcd is not the one this host runs with',
       evidence: [...differences, ...told],
       breaks: 'hosts that start now use the new one, and may not reach this one',
-      fix: 'restart overlayd on every host (no packet is lost where the network stays), or put the old config back',
-      commands: ['systemctl restart overlayd'],
+      fix: 'put the old config back, or restart overlayd and Docker on every host: where the subnet changes, containers get other addresses',
+      commands: ['overlayctl config get', 'systemctl restart overlayd docker'],
     },
   ])
 }

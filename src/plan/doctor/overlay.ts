@@ -102,10 +102,25 @@ export function ownSubnet(facts: Facts, family: Family): Prefix | undefined {
   return claimedSubnet(facts, family) ?? (own && leaseHalf(own, family)?.subnet)
 }
 
+/** What leases are held against: what the daemon runs with, where it does not follow a config that was changed. */
+function rangeInUse(
+  facts: Facts,
+  config: NetworkConfig | undefined,
+  family: Family,
+): SubnetRange | undefined {
+  const range = rangeOf(config, family)
+  const used = facts.daemon.value?.network
+  if (range === undefined || used === undefined) return range
+  const network =
+    family === 'IPv4' ? parseIpv4Prefix(used.network ?? '') : parseIpv6Prefix(used.ipv6Network ?? '')
+  const length = family === 'IPv4' ? used.subnetLength : used.ipv6SubnetLength
+  return { ...range, network: network ?? range.network, subnetLength: length ?? range.subnetLength }
+}
+
 /** The peers of one family with what is wrong with the leases of the others. */
 export function peerTable(facts: Facts, family: Family): PeerTable | undefined {
   const config = configOf(facts).value
-  const range = rangeOf(config, family)
+  const range = rangeInUse(facts, config, family)
   const { etcd } = facts
   if (config === undefined || range === undefined || etcd.value === undefined) return undefined
   const own = ownLease(facts)

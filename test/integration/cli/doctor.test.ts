@@ -285,8 +285,8 @@ describe('the config', () => {
     expect(codesOf(await examine())).toEqual(['config-missing'])
   })
 
-  test('that was changed since the start', async () => {
-    await lab.putConfig(NETWORK_CONFIG.replace('"vxlan"', '"vxlan","VNI":7'))
+  test('that was changed so that hosts cannot follow it while they run', async () => {
+    await lab.putConfig(NETWORK_CONFIG.replace('"SubnetMax":"10.5.99.0"', '"SubnetLen":25'))
     await host.waitForStatus('a changed config', ({ problems }) => problems.length > 0)
     expect(codesOf(await examine())).toEqual(['config-changed'])
   })

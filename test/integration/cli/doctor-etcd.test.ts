@@ -1,0 +1,132 @@
+/** What the doctor says of etcd: away, mute, slow, closed to us, soon not trusted, of another time. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { CertificateAuthority } from '../../support/certificates'
+import { codesOf, readReport } from '../../support/doctor'
+import { type Etcd, startEtcd } from '../../support/etcd'
+import { assertSandbox } from '../../support/namespace'
+import { run } from '../../support/process'
+
+jest.setTimeout(60_000)
+
+const OVERLAYCTL = resolve(__dirname, '../../../dist/overlayctl.js')
+const closing: (() => unknown)[] = []
+
+let etcd: Etcd
+beforeAll(async () => {
+  assertSandbox()
+  etcd = await startEtcd()
+  closing.push(() => etcd.stop())
+})
+afterAll(async () => {
+  for (const close of closing.reverse()) await close()
+})
+
+/** Only etcd is looked at: there is no host here. */
+async function examine(endpoint: string, ...flags: string[]) {
+  const { code, stdout, stderr } = await run([
+    process.execPath,
+    OVERLAYCTL,
+    ...['doctor', '-o', 'json', '--only=etcd,certificates,clock', `--etcd-endpoints=${endpoint}`],
+    ...flags,
+  ])
+  return readReport(code, stdout, stderr)
+}
+
+/** Stands before etcd, and changes or delays what it answers. */
+async function before(target: string, answer: (chunk: Buffer, pass: (chunk: Buffer) => void) => void) {
+  const { hostname, port } = new URL(target)
+  const server: Server = createServer((client) => {
+    const upstream = connect(Number(port), hostname)
+    const end = () => {
+      client.destroy()
+      upstream.destroy()
+    }
+    for (const socket of [client, upstream]) socket.on('error', end).on('close', end)
+    client.on('data', (chunk) => upstream.write(chunk))
+    upstream.on('data', (chunk) => answer(chunk, (changed) => client.write(changed)))
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  closing.push(() => server.close())
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+test('well', async () => {
+  const report = await examine(etcd.endpoint)
+  expect(codesOf(report)).toEqual([])
+  expect(report.checks.map(({ state }) => state)).toEqual(['ok', 'ok', 'ok'])
+})
+
+test('not there', async () => {
+  expect(codesOf(await examine('http://127.0.0.1:1'))).toEqual(['etcd-unreachable'])
+})
+
+test('there, and mute', async () => {
+  etcd.pause()
+  try {
+    expect(codesOf(await examine(etcd.endpoint))).toEqual(['etcd-timeout'])
+  } finally {
+    etcd.resume()
+  }
+})
+
+test('slow', async () => {
+  const slow = await before(etcd.endpoint, (chunk, pass) => setTimeout(() => pass(chunk), 150))
+  expect(codesOf(await examine(slow))).toEqual(['etcd-slow'])
+})
+
+test('of another time', async () => {
+  const past = new Date(Date.now() - 3_600_000).toUTCString()
+  const late = await before(etcd.endpoint, (chunk, pass) =>
+    pass(Buffer.from(chunk.toString('latin1').replace(/^Date: .*?\r$/m, `Date: ${past}\r`), 'latin1')),
+  )
+  const report = await examine(late)
+  expect(codesOf(report)).toEqual(['clock-skew'])
+  expect(report.checks.at(-1)?.findings[0]?.what).toMatch(/clock is 3(599|600|601) s before that of etcd/)
+})
+
+describe('with TLS', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'doctor-'))
+  const authority = new CertificateAuthority(directory)
+  const server = authority.sign('server')
+  const client = authority.sign('client')
+  let secure: Etcd
+  beforeAll(async () => {
+    closing.push(() => rmSync(directory, { recursive: true, force: true }))
+    secure = await startEtcd({ tls: { server, client } })
+    closing.push(() => secure.stop())
+  })
+
+  test('certificates that end soon, those of both sides', async () => {
+    const files = [
+      `--etcd-cafile=${client.caFile}`,
+      `--etcd-certfile=${client.certFile}`,
+      `--etcd-keyfile=${client.keyFile}`,
+    ]
+    const report = await examine(secure.endpoint, ...files)
+    expect(codesOf(report)).toEqual(Array(3).fill('certificate-near-expiry'))
+    expect(report.verdict).toBe('warn')
+    expect(report.checks.map(({ name, state }) => [name, state])).toEqual([
+      ['etcd', 'ok'],
+      ['certificates', 'warn'],
+      ['clock', 'ok'],
+    ])
+  })
+
+  test('an authority that we do not know', async () => {
+    const other = new CertificateAuthority(directory, 'other')
+    expect(codesOf(await examine(secure.endpoint, `--etcd-cafile=${other.caFile}`))).toContain('etcd-tls')
+  })
+})
+
+test('closed to who has no password', async () => {
+  await etcd.etcdctl('user', 'add', 'root:secret')
+  await etcd.etcdctl('user', 'grant-role', 'root', 'root')
+  await etcd.etcdctl('auth', 'enable')
+  const report = await examine(etcd.endpoint)
+  expect(codesOf(report)).toEqual(['etcd-refused'])
+  const right = await examine(etcd.endpoint, '--etcd-username=root', '--etcd-password=secret')
+  expect(codesOf(right)).toEqual([])
+})
