@@ -61,18 +61,16 @@ async function main(): Promise<number> {
             },
             only: {
               type: 'string',
-              default: '',
               describe: 'only these checks, comma separated; a name that does not exist lists them',
             },
             peer: {
               type: 'string',
-              default: '',
               describe: 'probe only the peer with this PublicIP, subnet or container address',
             },
           })
           .example('$0 doctor', 'look at everything, and probe all peers')
           .example('$0 doctor --only=udp,mtu,reach --peer=10.5.42.0/24', 'why is that host not reached?'),
-      async ({ output, only, peer, ...flags }) => {
+      async ({ output, only = '', peer = '', ...flags }) => {
         const { runDoctor } = await import('./cli/doctor/doctor.js')
         code = await runDoctor(parseOptions(flags, process.env), { output, only, peer })
       },

@@ -9,6 +9,8 @@ import { reachOf } from '../../plan/doctor/reach'
 const PEERS_AT_ONCE = 50
 /** Milliseconds after which no further peer is begun: the doctor is to answer within 10 s, whatever the number of peers that are silent. */
 const BUDGET_MS = 7000
+/** Up to so many peers all are pinged past the overlay too; of more, only those that do not answer through it: starting a process takes 3 ms. */
+const BOTH_WAYS = 250
 /** Requests to a probe. */
 const PINGS = 3
 /** Bytes. */
@@ -33,27 +35,28 @@ export async function probePeers(facts: Facts, peers: readonly PeerFact[]): Prom
   const probeNext = async (): Promise<void> => {
     for (let peer = waiting.shift(); peer !== undefined; peer = waiting.shift()) {
       if (performance.now() > ends) return
-      found.push(await probeOne(facts, peer))
+      found.push(await probeOne(facts, peer, peers.length <= BOTH_WAYS))
     }
   }
   await Promise.all(Array.from({ length: PEERS_AT_ONCE }, probeNext))
   return measure(facts, peers, found)
 }
 
-async function probeOne(facts: Facts, peer: PeerFact): Promise<ProbeFact> {
+async function probeOne(facts: Facts, peer: PeerFact, bothWays: boolean): Promise<ProbeFact> {
   const device = deviceOf(facts, peer.family)?.link
   const mtu = device?.mtu ?? USUAL_MTU
   const inside = (size: number) => ping({ address: peer.subnet.address, size, count: PINGS })
   const outside = (size: number) => ping({ address: peer.publicIp, size, count: PINGS })
-  const [overlayFull, underlaySmall] = await Promise.all([inside(mtu), outside(SMALL)])
-  const first = { peer: peerKey(peer), overlayFull, underlaySmall }
+  const [overlayFull, past] = await Promise.all([inside(mtu), bothWays ? outside(SMALL) : undefined])
+  const first = { peer: peerKey(peer), overlayFull, ...(past !== undefined && { underlaySmall: past }) }
   if (overlayFull.received === overlayFull.sent) return first
-  const [overlaySmall, underlayFull, udp] = await Promise.all([
+  const [overlaySmall, underlaySmall, underlayFull, udp] = await Promise.all([
     inside(SMALL),
+    past ?? outside(SMALL),
     outside(mtu + VXLAN_OVERHEAD[peer.family]),
     overlayFull.received > 0 ? undefined : probePort(peer, device?.vxlan?.port),
   ])
-  return { ...first, overlaySmall, underlayFull, ...(udp !== undefined && { udp }) }
+  return { ...first, overlaySmall, underlaySmall, underlayFull, ...(udp !== undefined && { udp }) }
 }
 
 const probePort = ({ publicIp }: PeerFact, port = DEFAULT_PORT): Promise<DatagramFate> =>

@@ -44,7 +44,7 @@ function findBridge(
   const { links, addresses, devices } = facts.kernel.value ?? { links: [], addresses: [], devices: [] }
   for (const { linkIndex, address } of addresses) {
     const link = links.find(({ index }) => index === linkIndex)
-    const isDevice = devices.some((device) => device.link.index === linkIndex)
+    const isDevice = link?.kind === 'vxlan' || devices.some((device) => device.link.index === linkIndex)
     if (link !== undefined && !isDevice && prefixContains(subnet, address.address)) return { link, address }
   }
   return undefined

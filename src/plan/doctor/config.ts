@@ -124,7 +124,7 @@ function overlappingRoutes(facts: Facts, networks: readonly Prefix[]): Finding[]
     (route) =>
       networks.some((network) => concerns(route, network)) &&
       !isOurs(facts, route) &&
-      !peers.some(({ subnet }) => prefixesOverlap(subnet, route.destination)),
+      !peers.some(({ subnet }) => isInside(route.destination, subnet)),
   )
   if (routes.length === 0) return []
   const via = (route: UnderlayRoute): string =>
@@ -144,6 +144,9 @@ function overlappingRoutes(facts: Facts, networks: readonly Prefix[]): Finding[]
   ]
 }
 
+const isInside = (inner: Prefix, outer: Prefix): boolean =>
+  inner.length >= outer.length && prefixContains(outer, inner.address)
+
 /** One inside the network, or a larger one that has no gateway and so hosts of its own on its link. */
 function concerns({ destination, hasGateway }: UnderlayRoute, network: Prefix): boolean {
   if (!prefixesOverlap(destination, network)) return false
@@ -155,5 +158,5 @@ function isOurs(facts: Facts, { destination, linkIndex }: UnderlayRoute): boolea
   const family = familyOf(destination.address)
   if (facts.kernel.value?.devices.some(({ link }) => link.index === linkIndex)) return true
   const own = ownSubnet(facts, family)
-  return own !== undefined && prefixContains(own, destination.address) && destination.length >= own.length
+  return own !== undefined && isInside(destination, own)
 }

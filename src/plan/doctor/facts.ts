@@ -144,8 +144,8 @@ export interface ProbeFact {
   /** To the VTEP's address, through the overlay: as large as the device takes, and 64 bytes. The small one is left out where no large one was lost. */
   readonly overlayFull: PingFact
   readonly overlaySmall?: PingFact
-  /** To the PublicIP, past the overlay. The large one is what the overlay makes of its largest packet; sent where the overlay lost some. */
-  readonly underlaySmall: PingFact
+  /** To the PublicIP, past the overlay. The large one is what the overlay makes of its largest packet; sent where the overlay lost some, and of many peers the small one too. */
+  readonly underlaySmall?: PingFact
   readonly underlayFull?: PingFact
   readonly udp?: UdpFact
   /** The largest packet that reaches the PublicIP, in bytes; looked for where large ones are lost. */

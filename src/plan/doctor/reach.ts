@@ -63,7 +63,8 @@ const portOf = (facts: Facts, { family }: PeerFact): number =>
 const line = ({ peer, probe }: Probed): string =>
   `${peerKey(peer)} at ${formatIp(peer.publicIp)}: ${score(probe.overlaySmall ?? probe.overlayFull)} through the overlay, ${score(probe.underlaySmall)} to its PublicIP`
 
-const score = ({ sent, received }: PingFact): string => `${received} of ${sent} pings answered`
+const score = (ping: PingFact | undefined): string =>
+  `${ping?.received ?? 0} of ${ping?.sent ?? 0} pings answered`
 
 function checkUdp(facts: Facts, earlier: readonly Finding[]): Outcome {
   const skip = skipped(facts)

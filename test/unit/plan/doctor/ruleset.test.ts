@@ -1,0 +1,56 @@
+import { findDrop, readChains } from '../../../../src/plan/doctor/ruleset'
+
+const RULESET = `table inet t { # handle 3
+	set s { # handle 9
+		type inet_service
+		elements = { 80 }
+	}
+
+	chain out { # handle 1
+		type filter hook output priority filter; policy accept;
+		tcp dport 8472 drop # handle 4
+		jump more # handle 5
+	}
+
+	chain more { # handle 2
+		udp dport { 4789, 8472 } counter packets 3 bytes 90 drop # handle 7
+	}
+}
+table ip filter { # handle 4
+	chain INPUT { # handle 1
+		type filter hook input priority filter; policy drop;
+		udp dport 53 accept # handle 2
+	}
+}
+`
+
+test('chains with their hooks, policies and rules', () => {
+  expect(
+    readChains(RULESET).map(({ table, name, hook, policy, rules }) => [
+      table,
+      name,
+      hook,
+      policy,
+      rules.length,
+    ]),
+  ).toEqual([
+    ['inet t', 'out', 'output', 'accept', 2],
+    ['inet t', 'more', undefined, undefined, 1],
+    ['ip filter', 'INPUT', 'input', 'drop', 1],
+  ])
+})
+
+test('a rule that drops is found where a base chain jumps to, and can be deleted by its handle', () => {
+  expect(findDrop(RULESET, 'output', 8472)).toEqual({
+    evidence: 'inet t more: udp dport { 4789, 8472 } counter packets 3 bytes 90 drop',
+    command: 'nft delete rule inet t more handle 7',
+  })
+  expect(findDrop(RULESET, 'output', 9999)).toBeUndefined()
+})
+
+test('a policy drops what no rule lets in', () => {
+  expect(findDrop(RULESET, 'input', 8472)?.command).toBe(
+    'nft insert rule ip filter INPUT udp dport 8472 accept',
+  )
+  expect(findDrop(RULESET, 'input', 53)).toBeUndefined()
+})
