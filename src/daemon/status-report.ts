@@ -100,7 +100,9 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
     const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
     return { ...known, endpoints: [endpoint], connected, latencyMs }
   } catch (problem) {
-    return { ...known, connected: false, error: describeError(problem) }
+    const late = problem instanceof Error && problem.name === 'TimeoutError'
+    const error = late ? `no answer within ${PROBE_DEADLINE / 1000} s` : describeError(problem)
+    return { ...known, connected: false, error }
   }
 }
 
