@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { waitForTruth } from '../../support/etcd-truth'
 import { ETCD_PREFIX, type Host, type Lab, NETWORK_CONFIG } from '../../support/lab'
 import { fakePeer, leaseKey } from '../../support/leases'
-import { startSite, underTraffic } from './etcd-site'
+import { GRACE, startSite, underTraffic } from './etcd-site'
 
 jest.setTimeout(120_000)
 
@@ -59,7 +59,7 @@ test('restored from an older backup: who joined since puts its lease again, who 
   const backup = join(lab.directory, 'backup')
   await lab.etcd.save(backup)
   await lab.addHosts(1)
-  lab.host(3).start({ flags: { 'peer-removal-grace': '8' } })
+  lab.host(3).start({ flags: { 'peer-removal-grace': `${GRACE}` } })
   await lab.deletePeer(left)
   await lab.putPeers(...since)
   await lab.waitConverged(PEERS.length - 1 + since.length)

@@ -42,9 +42,15 @@ test('killed and started again', async () => {
 
 test('frozen until every host has given up on it', async () => {
   await underTraffic(lab, async () => {
+    const from = lab.hosts.map(({ daemon }) => daemon.output.length)
     lab.etcd.pause()
     try {
-      for (const host of lab.hosts) await host.waitForStatus('etcd away', isAway, 30_000)
+      for (const [index, { daemon }] of lab.hosts.entries()) {
+        await daemon.waitForOutput(/etcd: .* the kernel keeps everything/, {
+          ...(from[index] !== undefined && { from: from[index] }),
+          timeoutMs: 20_000,
+        })
+      }
     } finally {
       lab.etcd.resume()
     }

@@ -5,7 +5,8 @@ import { Etcd3 } from 'etcd3'
 import { type Etcd, startEtcd } from '../../support/etcd'
 import { waitForTruth } from '../../support/etcd-truth'
 import { ETCD_ADDRESS, ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { fakePeer, putPeers } from '../../support/leases'
+import { type FakePeer, fakePeer, putPeers } from '../../support/leases'
+import { Pending, waitFor } from '../../support/wait'
 import { underTraffic } from './etcd-site'
 
 jest.setTimeout(120_000)
@@ -15,12 +16,13 @@ const MEMBERS = ['a', 'b', 'c']
 
 let lab: Lab
 let members: readonly Etcd[]
-let client: Etcd3
+const clients: Etcd3[] = []
 
 beforeAll(async () => {
   lab = await Lab.create({ hosts: 2 })
   members = await startCluster(lab.directory)
-  client = new Etcd3({ hosts: members.map(({ endpoint }) => endpoint) })
+  const client = new Etcd3({ hosts: members.map(({ endpoint }) => endpoint) })
+  clients.push(client)
   await client.put(`${ETCD_PREFIX}/config`).value(NETWORK_CONFIG)
   await putPeers(client, ETCD_PREFIX, PEERS)
   const endpoints = members.map(({ endpoint }) => endpoint).join(',')
@@ -29,7 +31,7 @@ beforeAll(async () => {
   for (const host of lab.hosts) await host.addContainer()
 })
 afterAll(async () => {
-  client?.close()
+  for (const client of clients) client.close()
   await Promise.all((members ?? []).map((member) => member.stop()))
   await lab?.close()
 })
@@ -55,20 +57,34 @@ function startCluster(directory: string): Promise<Etcd[]> {
 
 const isAway = ({ etcd }: { etcd: { connected: boolean } }) => !etcd.connected
 
+/** Puts a peer by one member, as soon as that takes it: a cluster that has just lost its leader does not. */
+async function joinBy(member: Etcd, peer: FakePeer): Promise<Etcd3> {
+  const client = new Etcd3({ hosts: member.endpoint })
+  clients.push(client)
+  await waitFor('a write', async () => {
+    try {
+      await putPeers(client, ETCD_PREFIX, [peer])
+      return true
+    } catch (error) {
+      return new Pending(String(error))
+    }
+  })
+  return client
+}
+
 test('every member is lost once, and then two at a time: nothing is lost, and what changes is followed while there is a quorum', async () => {
   await underTraffic(lab, async () => {
     for (const [index, member] of members.entries()) {
       await member.kill()
-      await putPeers(client, ETCD_PREFIX, [fakePeer(20 + index)])
-      await waitForTruth(lab, client)
+      const other = members[(index + 1) % members.length] ?? member
+      await waitForTruth(lab, await joinBy(other, fakePeer(20 + index)))
       await member.start()
     }
-    const [a, b] = members
-    if (a === undefined || b === undefined) throw new Error('no cluster')
+    const [a, b, c] = members
+    if (a === undefined || b === undefined || c === undefined) throw new Error('no cluster')
     await Promise.all([a.kill(), b.kill()])
     for (const host of lab.hosts) await host.waitForStatus('etcd away', isAway, 20_000)
     await Promise.all([a.start(), b.start()])
-    await putPeers(client, ETCD_PREFIX, [fakePeer(30)])
-    await waitForTruth(lab, client)
+    await waitForTruth(lab, await joinBy(c, fakePeer(30)))
   })
 })

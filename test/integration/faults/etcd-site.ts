@@ -4,7 +4,7 @@ import type { FakePeer } from '../../support/leases'
 import { sleep } from '../../support/wait'
 
 /** Seconds for which departing peers are held back in these tests: long enough for every host to come back, short enough to be waited for. */
-export const GRACE = 8
+export const GRACE = 6
 
 /** One /8, so that there is room for thousands of peers from 10.128.0.0 on; hosts take theirs from 10.5.1.0 to 10.5.99.0. */
 export const LARGE_CONFIG =
