@@ -265,6 +265,17 @@ test('systemd takes the units as they are, and finds them well confined', async 
   }
 })
 
+test('the daemon has no root, one capability, and no way to more', async () => {
+  const host = lab.host(1)
+  const status = await host.exec('cat', `/proc/${await host.property('overlayd', 'MainPID')}/status`)
+  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
+  // CAP_NET_ADMIN is number 12 (linux/capability.h).
+  for (const set of ['CapEff', 'CapPrm', 'CapBnd'])
+    expect([set, Number.parseInt(field(set), 16)]).toEqual([set, 1 << 12])
+  expect(field('Uid')).not.toMatch(/\b0\b/)
+  expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
+})
+
 test('the cloud-config is one by its schema, and its drop-in for docker is the shipped one', async () => {
   const file = '/var/lib/cloud/seed/nocloud/user-data'
   expect(await lab.host(1).exec('cloud-init', 'schema', '--config-file', file)).toMatch(
