@@ -202,7 +202,9 @@ export class Member {
     )
     const held = this.#holdBack.keys().map((key) => this.#heldLease(key))
     for (const overlay of overlays) {
-      this.#peersChanged(overlay, overlay.peers.reset(leases, [...unreadable, ...held]))
+      const changes = overlay.peers.reset(leases, [...unreadable, ...held])
+      const room = held.length === 0 ? [] : leases.flatMap((lease) => this.#makeRoom(overlay, lease))
+      this.#peersChanged(overlay, [...changes, ...room])
     }
     // A place that a listed lease has a better claim to is not held.
     this.#letGo(this.#holdBack.keys().filter((key) => !this.#isPeer(key)))
@@ -291,7 +293,11 @@ export class Member {
     const rivals = [peers.peerAt(half.subnet.address), half.vtep && peers.peerWithMac(half.vtep.mac)]
     const isInTheWay = (peer: Peer | undefined): peer is Peer =>
       peer !== undefined && this.#holdBack.has(peer.key) && reason.includes(peer.key)
-    return rivals.filter(isInTheWay).flatMap(({ key }) => peers.remove(key))
+    return rivals.filter(isInTheWay).flatMap(({ key }) => {
+      const changes = peers.remove(key)
+      if (!this.#isPeer(key)) this.#release(key)
+      return changes
+    })
   }
 
   #peersChanged(overlay: Overlay, changes: readonly PeerChange[]): void {

@@ -1,6 +1,7 @@
 /** etcd comes back with another past, or is emptied: nobody is cut off for what may be a mistake, and what stays is what etcd says. */
 import { join } from 'node:path'
 import { waitForTruth } from '../../support/etcd-truth'
+import { holdsPeer } from '../../support/kernel-view'
 import { ETCD_PREFIX, type Host, type Lab, NETWORK_CONFIG } from '../../support/lab'
 import { fakePeer, leaseKey } from '../../support/leases'
 import { GRACE, startSite, underTraffic } from './etcd-site'
@@ -73,22 +74,39 @@ test('restored from an older backup: who joined since puts its lease again, who 
 })
 
 test('emptied by a slip of the hand: the same as wiped, and new peers are taken in meanwhile', async () => {
-  const [came, changed = fakePeer(0)] = [
-    fakePeer(50),
-    { ...PEERS[0], ...fakePeer(0), publicIp: '172.16.9.1' },
-  ]
+  const came = fakePeer(50)
+  const changed = { ...fakePeer(0), publicIp: '172.16.9.1' }
+  // A host with another address and subnet, and the MAC it had.
+  const moved = { ...fakePeer(60), mac: fakePeer(1).mac }
+  const newcomers = [came, changed, moved]
   await underTraffic(lab, async () => {
     await lab.client.delete().prefix(leaseKey(ETCD_PREFIX, ''))
     for (const host of lab.hosts) await waitHeld(host, PEERS.length)
-    await lab.putPeers(came, changed)
+    await lab.putPeers(...newcomers)
     for (const host of lab.hosts) {
-      await host.waitForKernel('the new one and the changed one', ({ fdb }) =>
-        [came, changed].every(({ mac, publicIp }) => fdb.includes(`${mac} ${publicIp}`)),
-      )
-      await waitHeld(host, PEERS.length - 1)
+      await host.waitForKernel('the newcomers', (view) => newcomers.every((peer) => holdsPeer(view, peer)))
+      await waitHeld(host, PEERS.length - 2)
     }
     await waitForTruth(lab)
-    for (const host of lab.hosts) expect((await host.kernel()).routes).toHaveLength(3)
+    for (const host of lab.hosts) expect((await host.kernel()).routes).toHaveLength(1 + newcomers.length)
+  })
+})
+
+test('emptied while the hosts were cut off, and filled anew: newcomers do not have to wait either', async () => {
+  const moved = { ...fakePeer(60), mac: fakePeer(1).mac }
+  await underTraffic(lab, async () => {
+    const [cutOff] = lab.hosts
+    if (cutOff === undefined) throw new Error('no host')
+    await cutOff.exec('ip', 'route', 'add', 'blackhole', '192.168.77.2/32')
+    await lab.client.delete().prefix(leaseKey(ETCD_PREFIX, ''))
+    await lab.putPeers(moved)
+    const { header } = await lab.client.get('anything').exec()
+    await lab.client.kv.compact({ revision: header.revision, physical: true })
+    await lab.etcd.restart()
+    await cutOff.exec('ip', 'route', 'delete', 'blackhole', '192.168.77.2/32')
+    await cutOff.waitForKernel('the newcomer', (view) => holdsPeer(view, moved))
+    await waitHeld(cutOff, PEERS.length - 1)
+    await waitForTruth(lab)
   })
 })
 
