@@ -1,0 +1,61 @@
+/** Plans what each family needs before there is a lease: its range, its underlay address, its device with the MAC to keep. */
+import { randomBytes } from 'node:crypto'
+import { type Family, familyOf, randomMac } from '../model/address'
+import { OverlayError } from '../model/errors'
+import type { LinkSpec } from '../model/kernel'
+import { type Lease, leaseHalf } from '../model/lease'
+import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { desiredLink, linkMtu } from '../plan/desired'
+import { chooseMac } from '../plan/own-lease'
+import type { Underlay, UnderlayAddress } from '../plan/underlay'
+import type { HostIdentification } from './identify'
+
+/** What one family needs before there is a lease. */
+export interface Half {
+  readonly family: Family
+  readonly range: SubnetRange
+  readonly address: UnderlayAddress
+  readonly link: LinkSpec
+}
+
+/** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
+const LEAST_IPV6_MTU = 1280
+
+/**
+ * @param leases of all hosts
+ * @param claimed those that are ours
+ * @throws {ConfigError} when the underlay's packets are too small
+ * @throws {OverlayError} `no-underlay`
+ */
+export function planHalves(
+  config: NetworkConfig,
+  underlay: Underlay,
+  leases: readonly Lease[],
+  claimed: readonly Lease[],
+  host: HostIdentification,
+): Half[] {
+  if (config.ipv6 !== undefined && linkMtu(config, underlay, 'IPv6') < LEAST_IPV6_MTU) {
+    throw new ConfigError(
+      `an IPv6 overlay needs ${LEAST_IPV6_MTU} bytes, and ${linkMtu(config, underlay, 'IPv6')} are left on ${underlay.link.name}`,
+      'raise the MTU of the interface or Backend.MTU to 1350 or more',
+    )
+  }
+  const ourKeys = new Set(claimed.map(({ key }) => key))
+  const others = leases.filter(({ key }) => !ourKeys.has(key)).map(({ value }) => value)
+  return subnetRanges(config).map((range) => {
+    const family = familyOf(range.network.address)
+    const half = family === 'IPv4' ? 'ipv4' : 'ipv6'
+    const address = underlay[half]
+    if (address === undefined) {
+      throw new OverlayError('no-underlay', `interface ${underlay.link.name} has no ${family} address`)
+    }
+    const leased = claimed.map((lease) => leaseHalf(lease, family)?.vtep?.mac)
+    const known = {
+      device: host.devices[half],
+      lease: leased.find((mac) => mac !== undefined),
+      state: host.rememberedMacs[half],
+    }
+    const mac = chooseMac(known, others, () => randomMac(randomBytes(6)))
+    return { family, range, address, link: desiredLink(config, underlay, address.local, mac) }
+  })
+}
