@@ -384,6 +384,11 @@ export class Daemon {
       await this.#writeSubnetFile(member)
     }
     underlay.run(signal, moved).catch(fail)
+    const reconfigured = async (): Promise<void> => {
+      this.#state.changed(true)
+      await this.#writeSubnetFile(member)
+    }
+    member.run(signal, reconfigured).catch(fail)
   }
 
   #readConfig(text: string | undefined): NetworkConfig {

@@ -1,16 +1,14 @@
 /** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import { findProgram } from '../firewall/program'
 import { readPreviousSubnets } from '../host/subnet-env'
 import type { Kernel } from '../kernel/kernel'
-import { bridgeNetfilter, enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
+import { enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
 import { FAMILIES, type Family } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
 import { type Lease, leaseHalf } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
 import { familiesOf, linkName } from '../plan/desired'
 import { leaseValue } from '../plan/own-lease'
 import { PeerTable } from '../plan/peer-table'
@@ -19,12 +17,13 @@ import { acquireLease, type LeaseRequest } from './acquire-lease'
 import { lockDevice } from './device-lock'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
+import { firewallRequest } from './firewall-request'
 import type { HostMemory } from './host-memory'
 import { type HostIdentification, identify } from './identify'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
-import { instanceId, type Options } from './options'
+import type { Options } from './options'
 import type { Overlay } from './overlay'
 import { type Half, planHalves } from './plan-halves'
 import { Reconciler, type Target } from './reconciler'
@@ -82,7 +81,7 @@ export async function joinNetwork(
   const stale = origin === 'state' ? [] : await findStaleLinks(kernel, config, signal)
   const overlays = halves.map((half, i) => {
     const succeeds = succeeded(stale, half.family, i === 0, familiesOf(config))
-    return makeOverlay(tools, config, half, lease, { stale: succeeds, confirmed: origin === 'etcd' })
+    return makeOverlay(tools, config, half, lease, { stale: succeeds, unconfirmed: origin === 'state' })
   })
   for (const { peers, reconciler } of overlays) {
     // Before the first dump, so that what changes after it is not missed.
@@ -91,7 +90,15 @@ export async function joinNetwork(
   }
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
   if (options['ip-forward']) await enableForwarding(overlays, log)
-  const firewall = await planFirewall(tools, config, overlays)
+  const request = await firewallRequest(
+    tools,
+    config,
+    overlays.map(({ network, subnet, reconciler }) => {
+      return { network, subnet, link: reconciler.desiredLink.name }
+    }),
+    FAMILIES.map((family) => linkName(family, config.backend.vni)),
+  )
+  const firewall = new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
   // Side by side: an iptables that hangs holds up no route.
   await Promise.all([firewall.look(signal), ...overlays.map(({ reconciler }) => reconciler.syncAll(signal))])
   const keeper = new LeaseKeeper(registry, lease, value, log, {
@@ -99,9 +106,9 @@ export async function joinNetwork(
     ...(origin === 'state' && { renewal: start.memory?.renewal }),
   })
   return new Member(
+    tools,
     { config, configText: snapshot.config, underlay: underlayKeeper, keeper, overlays, firewall },
     snapshot.revision,
-    log,
   )
 }
 
@@ -152,33 +159,6 @@ async function enableForwarding(overlays: readonly Overlay[], log: Logger): Prom
   if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
 }
 
-async function planFirewall(
-  { options, log }: Tools,
-  config: NetworkConfig,
-  overlays: readonly Overlay[],
-): Promise<FirewallKeeper> {
-  const mode = config.nftables ? 'nftables' : 'iptables'
-  const scope = instanceId(options)
-  if (mode === 'iptables') {
-    const families = overlays.map(({ family }) => family)
-    const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
-    if (problem !== undefined) log.warn(`firewall: ${problem}`)
-  }
-  const request = {
-    mode,
-    networks: overlays.map(({ network, subnet, reconciler }) => {
-      return { network, subnet, link: reconciler.desiredLink.name }
-    }),
-    links: FAMILIES.map((family) => linkName(family, config.backend.vni)),
-    ipMasq: options['ip-masq'],
-    fullyRandom: !options['ip-masq-fully-random-disable'],
-    forwardRules: options['iptables-forward-rules'],
-    docker: (await findProgram('dockerd')) !== undefined,
-    ...(scope !== undefined && { scope }),
-  } as const
-  return new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
-}
-
 async function findStaleLinks(
   kernel: Kernel,
   config: NetworkConfig,
@@ -205,7 +185,7 @@ function makeOverlay(
   config: NetworkConfig,
   { family, range, address, link }: Half,
   lease: Lease,
-  { stale, confirmed }: Pick<Target, 'stale' | 'confirmed'>,
+  { stale, unconfirmed }: Required<Pick<Target, 'stale' | 'unconfirmed'>>,
 ): Overlay {
   const subnet = leaseHalf(lease, family)?.subnet
   if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
@@ -221,7 +201,7 @@ function makeOverlay(
     directRouting: config.backend.directRouting,
     blackhole: options['ip-blackhole-route'],
     stale,
-    confirmed,
+    unconfirmed,
   }
   return {
     family,

@@ -94,6 +94,10 @@ const optionsSchema = z.object({
     integerFrom(1, 1439).prefault('60'),
     'minutes before the end of its lease at which the lease is renewed at the latest',
   ),
+  'peer-removal-grace': etcd(
+    integerFrom(0, 86_400).prefault('60'),
+    'seconds for which peers are kept when most of them are gone from etcd at once, in case etcd is wrong; 0 for none',
+  ),
   iface: underlay(
     list.prefault([]),
     'underlay interface, by name or address; repeat for alternatives (default: that of the default route)',

@@ -4,8 +4,9 @@ import { type Family, familyOf, randomMac } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { LinkSpec } from '../model/kernel'
 import { type Lease, leaseHalf } from '../model/lease'
-import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
-import { desiredLink, linkMtu } from '../plan/desired'
+import { type NetworkConfig, type SubnetRange, subnetRanges } from '../model/network-config'
+import { checkMtu } from '../plan/check-mtu'
+import { desiredLink } from '../plan/desired'
 import { chooseMac } from '../plan/own-lease'
 import type { Underlay, UnderlayAddress } from '../plan/underlay'
 import type { HostIdentification } from './identify'
@@ -17,9 +18,6 @@ export interface Half {
   readonly address: UnderlayAddress
   readonly link: LinkSpec
 }
-
-/** Least MTU of a link that carries IPv6 (RFC 8200, 5). */
-const LEAST_IPV6_MTU = 1280
 
 /**
  * @param leases of all hosts
@@ -34,12 +32,7 @@ export function planHalves(
   claimed: readonly Lease[],
   host: HostIdentification,
 ): Half[] {
-  if (config.ipv6 !== undefined && linkMtu(config, underlay, 'IPv6') < LEAST_IPV6_MTU) {
-    throw new ConfigError(
-      `an IPv6 overlay needs ${LEAST_IPV6_MTU} bytes, and ${linkMtu(config, underlay, 'IPv6')} are left on ${underlay.link.name}`,
-      'raise the MTU of the interface or Backend.MTU to 1350 or more',
-    )
-  }
+  checkMtu(config, underlay)
   const ourKeys = new Set(claimed.map(({ key }) => key))
   const others = leases.filter(({ key }) => !ourKeys.has(key)).map(({ value }) => value)
   return subnetRanges(config).map((range) => {

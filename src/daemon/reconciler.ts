@@ -39,9 +39,12 @@ export interface Target {
   readonly blackhole: boolean
   /** Devices that ours succeeds: removed when it carries what they carried. */
   readonly stale: readonly ObservedLink[]
-  /** False while the peers are those of a state file: what the kernel has may be newer, so it is only added to. */
-  readonly confirmed: boolean
+  /** While the peers are those of a state file what the kernel has may be newer, so it is only added to. */
+  readonly unconfirmed?: boolean
 }
+
+/** What of it may become another. */
+export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'directRouting' | 'stale'>>
 
 /** How the reconciler stands, for status. */
 export interface Convergence {
@@ -70,6 +73,8 @@ export class Reconciler {
   readonly #family: Family
   readonly #style: RouteStyle
   #stale: readonly ObservedLink[]
+  /** What the target is to be from the next pass on: one that is under way sees one target from end to end. */
+  #change: TargetChange | undefined
   #link: ObservedLink | undefined
   #watched: number | undefined
   #directLink: (publicIp: IpAddress) => number | undefined = () => undefined
@@ -106,20 +111,21 @@ export class Reconciler {
 
   /** The device as it should be. */
   get desiredLink(): LinkSpec {
-    return this.target.link
+    return this.#change?.link ?? this.target.link
   }
 
-  /** Takes in that the device should be another; it is corrected in the next pass. */
-  retarget(link: LinkSpec): void {
-    this.target = { ...this.target, link }
+  /** Takes in that the device should be or carry something else; it is made so in the next pass, which is over everything. */
+  retarget(change: TargetChange): void {
+    const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
+    this.#change = { ...this.#change, ...change, stale }
     this.#fullDue = performance.now()
     this.#waker.wake()
   }
 
   /** Takes in that etcd has told the peers: from now on what they do not want is removed. */
   confirm(): void {
-    if (this.target.confirmed) return
-    this.target = { ...this.target, confirmed: true }
+    if (this.target.unconfirmed !== true) return
+    this.target = { ...this.target, unconfirmed: false }
     this.#fullDue = performance.now()
     this.#waker.wake()
   }
@@ -149,6 +155,7 @@ export class Reconciler {
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
     this.#fullDue = started + PERIOD * (0.9 + 0.2 * this.random())
+    this.#takeChange()
     const link = await this.#ensureDevice(signal)
     this.#scope = emptyScope()
     const revision = this.#wantedRevision
@@ -193,6 +200,7 @@ export class Reconciler {
         this.#revision !== undefined &&
         this.#retries.size === 0 &&
         this.#failedPasses === 0 &&
+        this.#change === undefined &&
         isEmptyScope(this.#scope),
       revision: this.#revision,
       failing: this.#retries.size,
@@ -218,6 +226,15 @@ export class Reconciler {
     }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
+  }
+
+  #takeChange(): void {
+    if (this.#change === undefined) return
+    const { stale = [], ...change } = this.#change
+    this.#change = undefined
+    this.target = { ...this.target, ...change }
+    if (this.target.directRouting) this.kernel.watchAllRoutes()
+    this.#stale = [...this.#stale, ...stale].filter(({ name }) => name !== this.target.link.name)
   }
 
   #checkOverruns(): void {
@@ -268,7 +285,7 @@ export class Reconciler {
   }
 
   #diff(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
-    return diffObjects(this.target.confirmed ? desired : keepObserved(desired, observed), observed)
+    return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
   #desired(peers: Iterable<Peer>): KernelObjects {
@@ -291,7 +308,10 @@ export class Reconciler {
   }
 
   async #findDirectLinks(link: ObservedLink, signal: AbortSignal): Promise<void> {
-    if (!this.target.directRouting) return
+    if (!this.target.directRouting) {
+      this.#directLink = () => undefined
+      return
+    }
     const routes = await this.kernel.underlayRoutes(this.#family, signal)
     const ours = new Set([link, ...this.#stale].map(({ index }) => index))
     this.#directLink = directLinkFinder(

@@ -5,9 +5,10 @@ import { describeError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
+import type { HoldBack } from '../plan/hold-back'
 import type { IdentityConflict } from '../plan/identity'
 import type { LeaseKeeper } from './lease-keeper'
-import type { MemberParts } from './member'
+import type { MemberParts, MemberView } from './member'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
@@ -17,7 +18,7 @@ export interface DaemonView {
   readonly options: Options
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
-  readonly member: MemberParts | undefined
+  readonly member: MemberView | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
@@ -54,7 +55,9 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
     etcd,
     stateFile: view.stateFile,
     convergence: reportConvergence(member),
-    peers: member === undefined ? [] : member.overlays.flatMap(reportPeers),
+    ...reportHeldBack(member?.holdBack),
+    peers:
+      member === undefined ? [] : member.overlays.flatMap((overlay) => reportPeers(overlay, member.holdBack)),
   }
 }
 
@@ -175,19 +178,29 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
-function reportPeers({ peers, reconciler }: Overlay): PeerStatus[] {
+function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
+  if (holdBack === undefined || holdBack.size === 0) return {}
+  const { size, lastDue, reason } = holdBack
+  const secondsLeft = Math.max(0, Math.ceil((lastDue - performance.now()) / 1000))
+  return { heldBack: { peers: size, secondsLeft, reason } }
+}
+
+function reportPeers({ peers, reconciler }: Overlay, holdBack: HoldBack): PeerStatus[] {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
   const good = [...peers.peers()].map((peer): PeerStatus => {
+    const held = holdBack.has(peer.key)
     const newer = newerRejected.get(peer.key)
     const reason =
-      newer === undefined ? undefined : `kept as it was last good; its newer lease is not: ${newer}`
+      newer === undefined || held ? newer : `kept as it was last good; its newer lease is not: ${newer}`
+    const kernel = reconciler.peerState(peer)
     return {
       subnet: formatPrefix(peer.subnet),
       publicIp: formatIp(peer.publicIp),
       mac: formatMac(peer.mac),
       ...(reason !== undefined && { reason }),
-      ...reconciler.peerState(peer),
+      ...kernel,
+      ...(held && kernel.state === 'ok' && { state: 'held' }),
     }
   })
   return [...good, ...rejected.filter(({ keepsLastGood }) => !keepsLastGood).map(reportRejected)]
@@ -216,6 +229,12 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   else if (!converged)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
   if (member.underlay.problem !== undefined) problems.push(`underlay: ${member.underlay.problem}`)
+  const { heldBack } = reportHeldBack(member.holdBack)
+  if (heldBack !== undefined) {
+    problems.push(
+      `peers: ${heldBack.peers} are gone from etcd and kept for ${heldBack.secondsLeft} s more, in case etcd is wrong: ${heldBack.reason}; to let them go now, restart overlayd`,
+    )
+  }
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

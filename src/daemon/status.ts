@@ -11,8 +11,11 @@ const peerSchema = z.object({
   subnet: z.string(),
   publicIp: z.string(),
   mac: z.string(),
-  /** `ok`: in the kernel. `pending`: being programmed. `failing`: the kernel refuses it. `rejected`: not believed. */
-  state: z.enum(['ok', 'pending', 'failing', 'rejected']),
+  /**
+   * `ok`: in the kernel. `held`: in the kernel, and gone from etcd together with most others. `pending`: being programmed. `failing`: the
+   * kernel refuses it. `rejected`: not believed.
+   */
+  state: z.enum(['ok', 'held', 'pending', 'failing', 'rejected']),
   /** Why it is not `ok`, or why a newer lease of an `ok` peer is not followed. */
   reason: z.string().optional(),
 })
@@ -98,6 +101,8 @@ export const statusSchema = z.object({
     lastSyncSecondsAgo: z.number().optional(),
     lastError: z.string().optional(),
   }),
+  /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */
+  heldBack: z.object({ peers: z.number(), secondsLeft: z.number(), reason: z.string() }).optional(),
   peers: z.array(peerSchema),
 })
 

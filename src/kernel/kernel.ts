@@ -140,11 +140,6 @@ export class Kernel {
     return this.dumps.dump(listUnderlayRoutes(family), signal)
   }
 
-  /** All links. */
-  async links(signal?: AbortSignal): Promise<readonly ObservedLink[]> {
-    return this.dumps.dump(listLinks, signal)
-  }
-
   /** The link of that name, if there is one. */
   async link(name: string, signal?: AbortSignal): Promise<ObservedLink | undefined> {
     return readLink(this.requests, name, signal)

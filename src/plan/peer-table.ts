@@ -17,7 +17,14 @@ import {
   prefixesOverlap,
   samePrefix,
 } from '../model/address'
-import { type Lease, leaseHalf, type Peer, type RejectedLease, type UnreadableLease } from '../model/lease'
+import {
+  type Lease,
+  leaseHalf,
+  type Peer,
+  type RejectedLease,
+  type Revision,
+  type UnreadableLease,
+} from '../model/lease'
 import type { SubnetRange } from '../model/network-config'
 
 /** What of the network a peer must fit. */
@@ -40,45 +47,101 @@ export interface PeerChange {
   readonly after: Peer | undefined
 }
 
-interface Rejection {
-  readonly reason: string
-  /** The lease, where it could be read. */
-  readonly lease: Lease | undefined
-  /** Whether it is good in itself and only clashes with a peer: it may be one when that peer leaves. */
-  readonly waits: boolean
+/** An address that packets of this host must reach outside the overlay. */
+export interface ProtectedAddress {
+  readonly address: IpAddress
+  /** What it is, to follow it: `the address of etcd`. */
+  readonly what: string
 }
 
+interface Rejection {
+  readonly reason: string
+  /** What may be good when this host is another: the lease as it was read, or the claim it makes. */
+  readonly lease?: Lease
+  readonly claim?: Claim
+}
+
+/** What a lease that is good in itself asks for. */
+interface Claim {
+  readonly peer: Peer
+  /** The revision at which it was made: an earlier claim is heard earlier, and writing the same again makes it no later. */
+  readonly since: Revision
+}
+
+/**
+ * Every lease that is good in itself is a claim on its subnet and its MAC. Claims are heard from the oldest to the newest, so that a newcomer cannot
+ * push out whom it clashes with: one that is admitted holds, one that clashes waits. A lease that waits or cannot be believed leaves its
+ * peer as it was last good. If it waits, its host has renounced what it had before, and whoever claims that gets it. Events and a listing of
+ * their outcome lead to the same table.
+ */
 export class PeerTable {
-  /** lease key -> peer */
+  /** lease key -> peer: what holds, and what is as it was last good */
   readonly #peers = new Map<string, Peer>()
+  /** lease key -> claim that holds; its peer is among the peers */
+  readonly #held = new Map<string, Claim>()
+  /** lease key -> claim that clashes with one that holds */
+  readonly #waiting = new Map<string, Claim>()
   /** lease key -> the lease or what could not be read of it, with the reason */
-  readonly #rejected = new Map<string, Rejection>()
+  #rejected = new Map<string, Rejection>()
   /** subnet address -> lease key, of the peers */
   readonly #bySubnet = new Map<IpAddress, string>()
   /** MAC -> lease keys, of the peers; several only for one host's several leases */
   readonly #byMac = new Map<MacAddress, Set<string>>()
+  /** subnet address, or MAC -> lease keys of those that wait for it */
+  readonly #waitingForSubnet = new Map<IpAddress, Set<string>>()
+  readonly #waitingForMac = new Map<MacAddress, Set<string>>()
+  #protected: readonly ProtectedAddress[] = []
+  /** lease key -> the peer before the current change, of all that it touches */
+  #touched = new Map<string, Peer | undefined>()
 
   /** @param network what leases are held against; its range is of the family that this table is about */
   constructor(
-    private readonly network: OverlayNetwork,
+    private network: OverlayNetwork,
     private own: OwnIdentity,
   ) {}
 
   /** Takes in that this host has another address: no peer may have it, and one may have the former. */
   moveTo(publicIp: IpAddress): PeerChange[] {
     this.own = { ...this.own, publicIp }
-    const doubles = [...this.#peers.values()].filter((peer) => peer.publicIp === publicIp)
-    for (const peer of doubles) {
-      this.#forget(peer)
-      this.#rejected.set(peer.key, { reason: ownAddress(publicIp), lease: undefined, waits: false })
-    }
-    const rejected = [...this.#rejected.values()].flatMap(({ lease }) => lease ?? [])
-    const changes = oldestFirst(rejected).flatMap((lease) => this.put(lease))
-    return [...doubles.map((before) => ({ before, after: undefined })), ...changes]
+    return this.#judgeAgain()
+  }
+
+  /**
+   * Takes in which addresses no peer's subnet may cover: a route to it would cut this host off from them. Those outside the network and those
+   * in our own subnet cannot be, and do not count.
+   */
+  protect(addresses: readonly ProtectedAddress[]): PeerChange[] {
+    const { network } = this.network.range
+    const endangered = addresses.filter(
+      ({ address }) => prefixContains(network, address) && !prefixContains(this.own.subnet, address),
+    )
+    const words = (list: readonly ProtectedAddress[]): string => list.map(describeProtected).sort().join()
+    if (words(endangered) === words(this.#protected)) return []
+    this.#protected = endangered
+    return this.#judgeAgain()
+  }
+
+  /**
+   * Takes in that the network is another one: leases that were rejected may be good now. A peer that would be rejected now stays as it was last good,
+   * as one does whose lease turns bad.
+   */
+  moveInto(network: OverlayNetwork): PeerChange[] {
+    const former = this.network
+    this.network = network
+    return this.#judgeAgain(({ subnet }) =>
+      network.vni === former.vni
+        ? misplaced(subnet, network.range)
+        : `its VNI is not known to be the network's ${network.vni} yet`,
+    )
   }
 
   get size(): number {
     return this.#peers.size
+  }
+
+  /** The peer of that lease. */
+  peer(key: string): Peer | undefined {
+    return this.#peers.get(key)
   }
 
   peers(): IterableIterator<Peer> {
@@ -108,97 +171,278 @@ export class PeerTable {
     return key === undefined ? undefined : this.#peers.get(key)
   }
 
-  /**
-   * Takes over a complete listing: what is not in it is gone. Claims are heard from the oldest to the newest, so that a newcomer
-   * cannot push out whom it clashes with.
-   */
+  /** Takes over a complete listing: what is not in it is gone. */
   reset(leases: readonly Lease[], unreadable: readonly UnreadableLease[]): PeerChange[] {
-    const before = new Map(this.#peers)
-    this.#rejected.clear()
-    for (const peer of before.values()) this.#forget(peer)
-    for (const lease of oldestFirst(leases)) this.put(lease)
-    for (const lease of unreadable) this.putUnreadable(lease)
-    for (const key of this.#rejected.keys()) {
-      const lastGood = before.get(key)
-      if (lastGood !== undefined && this.#clash(lastGood) === undefined) this.#admit(lastGood)
+    const rejected = new Map<string, Rejection>()
+    const claims: Claim[] = []
+    const reject = (key: string, rejection: Rejection): void => {
+      rejected.set(key, rejection)
+      const lastGood = this.#held.get(key)
+      if (lastGood !== undefined) claims.push(lastGood)
     }
-    const keys = new Set([...before.keys(), ...this.#peers.keys()])
-    return [...keys]
-      .map((key) => ({ before: before.get(key), after: this.#peers.get(key) }))
-      .filter((change) => !samePeer(change.before, change.after))
+    for (const lease of leases) {
+      const { key } = lease
+      if (key === this.own.key) continue
+      const peer = this.#judge(lease)
+      if (typeof peer === 'string') reject(key, { reason: peer, lease })
+      else claims.push(claimOf(peer, lease.modRevision, this.#held.get(key) ?? this.#waiting.get(key)))
+    }
+    for (const { key, reason } of unreadable) if (key !== this.own.key) reject(key, { reason })
+    return this.#rebuild(claims, rejected)
   }
 
   /** Takes in a new or changed lease. */
   put(lease: Lease): PeerChange[] {
-    if (lease.key === this.own.key) return []
-    const peer = judgeAlone(lease, this.network, this.own)
+    const { key } = lease
+    if (key === this.own.key) return []
+    const peer = this.#judge(lease)
     if (typeof peer === 'string') {
-      this.#rejected.set(lease.key, { reason: peer, lease, waits: false })
+      this.#stopWaiting(key)
+      this.#rejected.set(key, { reason: peer, lease })
       return []
     }
-    const clash = this.#clash(peer)
-    if (clash !== undefined) {
-      this.#rejected.set(lease.key, { reason: clash, lease, waits: true })
-      return []
-    }
-    this.#rejected.delete(lease.key)
-    const before = this.#peers.get(lease.key)
-    if (samePeer(before, peer)) return []
-    if (before !== undefined) this.#forget(before)
-    this.#admit(peer)
-    return [{ before, after: peer }, ...(before === undefined ? [] : this.#reconsider())]
+    this.#rejected.delete(key)
+    const held = this.#held.get(key)
+    if (held !== undefined && samePeer(held.peer, peer)) return []
+    const claim = claimOf(peer, lease.modRevision, this.#waiting.get(key))
+    const lastGood = this.#peers.get(key)
+    this.#stopWaiting(key)
+    this.#forget(key)
+    // What it held goes to those that waited for it, before the new claim is heard: it is the newest.
+    if (held !== undefined) this.#hearAgain(held.peer)
+    this.#hear(claim)
+    if (this.#waiting.has(key)) this.#keepLastGood(key, lastGood)
+    return this.#changes()
   }
 
   /** Takes in that a lease is there and cannot be read. */
   putUnreadable(lease: UnreadableLease): void {
-    if (lease.key !== this.own.key) {
-      this.#rejected.set(lease.key, { reason: lease.reason, lease: undefined, waits: false })
-    }
+    if (lease.key === this.own.key) return
+    this.#stopWaiting(lease.key)
+    this.#rejected.set(lease.key, { reason: lease.reason })
   }
 
   /** Takes in that a lease is gone. */
   remove(key: string): PeerChange[] {
     this.#rejected.delete(key)
-    const before = this.#peers.get(key)
-    if (before === undefined) return []
-    this.#forget(before)
-    return [{ before, after: undefined }, ...this.#reconsider()]
+    this.#stopWaiting(key)
+    const held = this.#held.get(key)
+    this.#forget(key)
+    if (held !== undefined) this.#hearAgain(held.peer)
+    return this.#changes()
   }
 
-  /** A place became free: leases that were rejected for it may have it now, the oldest claim first. */
-  #reconsider(): PeerChange[] {
-    const waiting = [...this.#rejected.values()].flatMap(({ lease, waits }) =>
-      waits && lease !== undefined ? [lease] : [],
+  /**
+   * Holds all leases against what this host is now.
+   * @param objection why a claim that was good may not be any more
+   */
+  #judgeAgain(objection: (peer: Peer) => string | undefined = () => undefined): PeerChange[] {
+    const rejected = new Map<string, Rejection>()
+    const claims = new Map<string, Claim>()
+    const take = (key: string, claim: Claim): void => {
+      const reason = this.#danger(claim.peer) ?? objection(claim.peer)
+      if (reason === undefined) claims.set(key, claim)
+      else rejected.set(key, { reason, claim })
+    }
+    for (const [key, claim] of [...this.#held, ...this.#waiting]) take(key, claim)
+    for (const [key, { reason, lease, claim }] of this.#rejected) {
+      if (this.#waiting.has(key)) continue
+      const peer = lease && this.#judge(lease)
+      if (claim !== undefined) take(key, claim)
+      else if (lease === undefined) rejected.set(key, { reason })
+      else if (typeof peer === 'string') rejected.set(key, { reason: peer, lease })
+      else if (peer !== undefined) claims.set(key, claimOf(peer, lease.modRevision, undefined))
+    }
+    return this.#rebuild([...claims.values()], rejected)
+  }
+
+  /** Hears all claims anew. */
+  #rebuild(claims: readonly Claim[], rejected: Map<string, Rejection>): PeerChange[] {
+    const before = new Map(this.#peers)
+    for (const key of before.keys()) this.#forget(key)
+    for (const key of [...this.#waiting.keys()]) this.#stopWaiting(key)
+    this.#rejected = rejected
+    for (const claim of oldestFirst(claims)) {
+      if (this.#danger(claim.peer) === undefined) this.#hear(claim)
+    }
+    for (const key of this.#rejected.keys()) this.#keepLastGood(key, before.get(key))
+    this.#touched.clear()
+    const keys = new Set([...before.keys(), ...this.#peers.keys()])
+    return differences(
+      [...keys].map((key) => [key, before.get(key)]),
+      this.#peers,
     )
-    return oldestFirst(waiting).flatMap((lease) => this.put(lease))
+  }
+
+  /** Admits a claim, or has it wait. What is only kept as it was last good gives way. */
+  #hear(claim: Claim): void {
+    const { peer } = claim
+    const clash = this.#clash(peer, (key) => this.#held.has(key))
+    if (clash !== undefined) {
+      this.#waiting.set(peer.key, claim)
+      addTo(this.#waitingForSubnet, peer.subnet.address, peer.key)
+      addTo(this.#waitingForMac, peer.mac, peer.key)
+      this.#rejected.set(peer.key, { reason: clash })
+      return
+    }
+    for (const other of this.#rivals(peer)) this.#forget(other.key)
+    this.#held.set(peer.key, claim)
+    this.#admit(peer)
+  }
+
+  /**
+   * A place became free: of all claims that hang together with it, the oldest are admitted.
+   * @param place a peer that held it
+   */
+  #hearAgain(place: Peer): void {
+    const claims = this.#claimsAround(place)
+    if (![...claims.keys()].some((key) => this.#waiting.has(key))) return
+    const lastGood = new Map<string, Peer | undefined>()
+    for (const key of claims.keys()) {
+      lastGood.set(key, this.#peers.get(key))
+      if (this.#stopWaiting(key)) this.#rejected.delete(key)
+      this.#forget(key)
+    }
+    for (const claim of oldestFirst([...claims.values()])) this.#hear(claim)
+    for (const [key, peer] of lastGood) if (this.#waiting.has(key)) this.#keepLastGood(key, peer)
+  }
+
+  /** The claims that hang together: those on a place that some wait for, those on what these claim besides, and so on. */
+  #claimsAround(place: Peer): Map<string, Claim> {
+    const claims = new Map<string, Claim>()
+    const [seenSubnets, seenMacs] = [new Set<IpAddress>(), new Set<MacAddress>()]
+    const look: Peer[] = [place]
+    const take = (keys: Iterable<string>): void => {
+      for (const key of keys) {
+        const claim = this.#waiting.get(key) ?? this.#held.get(key)
+        if (claim === undefined || claims.has(key)) continue
+        claims.set(key, claim)
+        look.push(claim.peer)
+      }
+    }
+    for (let next = look.pop(); next !== undefined; next = look.pop()) {
+      const { mac } = next
+      const { address } = next.subnet
+      if (!seenSubnets.has(address)) {
+        seenSubnets.add(address)
+        const waiting = this.#waitingForSubnet.get(address)
+        const holder = this.#bySubnet.get(address)
+        if (waiting !== undefined) take([...waiting, ...(holder === undefined ? [] : [holder])])
+      }
+      if (!seenMacs.has(mac)) {
+        seenMacs.add(mac)
+        const waiting = this.#waitingForMac.get(mac)
+        if (waiting !== undefined) take([...waiting, ...(this.#byMac.get(mac) ?? [])])
+      }
+    }
+    return claims
+  }
+
+  /** Keeps a peer whose lease is not followed as it was, unless that is someone else's now. */
+  #keepLastGood(key: string, peer: Peer | undefined): void {
+    if (peer === undefined || this.#peers.has(key) || this.#danger(peer) !== undefined) return
+    if (this.#clash(peer, () => true) === undefined) this.#admit(peer)
   }
 
   #admit(peer: Peer): void {
+    this.#touch(peer.key)
     this.#peers.set(peer.key, peer)
     this.#bySubnet.set(peer.subnet.address, peer.key)
-    const keys = this.#byMac.get(peer.mac) ?? new Set()
-    this.#byMac.set(peer.mac, keys.add(peer.key))
+    addTo(this.#byMac, peer.mac, peer.key)
   }
 
-  #forget(peer: Peer): void {
-    this.#peers.delete(peer.key)
+  #forget(key: string): void {
+    const peer = this.#peers.get(key)
+    if (peer === undefined) return
+    this.#touch(key)
+    this.#peers.delete(key)
+    this.#held.delete(key)
     this.#bySubnet.delete(peer.subnet.address)
-    const keys = this.#byMac.get(peer.mac)
-    keys?.delete(peer.key)
-    if (keys?.size === 0) this.#byMac.delete(peer.mac)
+    removeFrom(this.#byMac, peer.mac, key)
   }
 
-  /** Why a lease that is good in itself cannot stand beside the other peers. */
-  #clash(peer: Peer): string | undefined {
-    const holder = this.peerAt(peer.subnet.address)
-    if (holder !== undefined && holder.key !== peer.key) {
-      return `subnet ${formatPrefix(peer.subnet)} is already that of ${formatIp(holder.publicIp)} (${holder.key})`
-    }
-    const namesakes = [...(this.#byMac.get(peer.mac) ?? [])].flatMap((key) => this.#peers.get(key) ?? [])
-    const namesake = namesakes.find((other) => other.key !== peer.key && other.publicIp !== peer.publicIp)
-    if (namesake === undefined) return undefined
-    return `MAC ${formatMac(peer.mac)} is already that of ${formatIp(namesake.publicIp)} (${namesake.key})`
+  /** @returns whether it waited */
+  #stopWaiting(key: string): boolean {
+    const claim = this.#waiting.get(key)
+    if (claim === undefined) return false
+    this.#waiting.delete(key)
+    removeFrom(this.#waitingForSubnet, claim.peer.subnet.address, key)
+    removeFrom(this.#waitingForMac, claim.peer.mac, key)
+    return true
   }
+
+  #touch(key: string): void {
+    if (!this.#touched.has(key)) this.#touched.set(key, this.#peers.get(key))
+  }
+
+  /** What differs since the last call. */
+  #changes(): PeerChange[] {
+    if (this.#touched.size === 0) return []
+    const touched = this.#touched
+    this.#touched = new Map()
+    return differences(touched, this.#peers)
+  }
+
+  /** Checks a lease by itself: all but clashes with other peers. */
+  #judge(lease: Lease): Peer | string {
+    const peer = judgeAlone(lease, this.network, this.own)
+    return typeof peer === 'string' ? peer : (this.#danger(peer) ?? peer)
+  }
+
+  /** Why a peer would cut this host off, whatever its lease says otherwise. */
+  #danger({ publicIp, subnet }: Peer): string | undefined {
+    if (publicIp === this.own.publicIp) return ownAddress(publicIp)
+    const covered = this.#protected.find(({ address }) => prefixContains(subnet, address))
+    return covered && `subnet ${formatPrefix(subnet)} covers ${describeProtected(covered)}`
+  }
+
+  /** Why a lease that is good in itself cannot stand beside those peers. */
+  #clash(peer: Peer, counts: (key: string) => boolean): string | undefined {
+    for (const rival of this.#rivals(peer)) {
+      if (!counts(rival.key)) continue
+      const whose = `is already that of ${formatIp(rival.publicIp)} (${rival.key})`
+      return rival.subnet.address === peer.subnet.address
+        ? `subnet ${formatPrefix(peer.subnet)} ${whose}`
+        : `MAC ${formatMac(peer.mac)} ${whose}`
+    }
+    return undefined
+  }
+
+  /** The other peers that have its subnet or, at another address, its MAC. */
+  #rivals(peer: Peer): Peer[] {
+    const holder = this.peerAt(peer.subnet.address)
+    const namesakes = [...(this.#byMac.get(peer.mac) ?? [])].flatMap((key) => this.#peers.get(key) ?? [])
+    const rivals = namesakes.filter(({ publicIp }) => publicIp !== peer.publicIp)
+    return [...(holder === undefined ? [] : [holder]), ...rivals].filter(({ key }) => key !== peer.key)
+  }
+}
+
+/** A claim keeps its age while its lease says the same. */
+function claimOf(peer: Peer, revision: Revision, before: Claim | undefined): Claim {
+  return { peer, since: before !== undefined && samePeer(before.peer, peer) ? before.since : revision }
+}
+
+const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
+
+function addTo<Key>(index: Map<Key, Set<string>>, at: Key, key: string): void {
+  const keys = index.get(at)
+  if (keys === undefined) index.set(at, new Set([key]))
+  else keys.add(key)
+}
+
+function removeFrom<Key>(index: Map<Key, Set<string>>, at: Key, key: string): void {
+  const keys = index.get(at)
+  keys?.delete(key)
+  if (keys?.size === 0) index.delete(at)
+}
+
+function differences(
+  before: Iterable<readonly [string, Peer | undefined]>,
+  now: ReadonlyMap<string, Peer>,
+): PeerChange[] {
+  return [...before]
+    .map(([key, peer]) => ({ before: peer, after: now.get(key) }))
+    .filter((change) => !samePeer(change.before, change.after))
 }
 
 const ownAddress = (publicIp: IpAddress): string =>
@@ -212,16 +456,14 @@ const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: stri
 
 /** Checks a lease by itself: all but clashes with other peers. */
 function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdentity): Peer | string {
-  const { network, subnetLength } = range
+  const { network } = range
   const family = familyOf(network.address)
   const { ip, data } = FIELDS[family]
   const half = leaseHalf(lease, family)
   if (half === undefined) return `it has no ${family} subnet`
   const { subnet, publicIp, vtep } = half
-  if (!prefixContains(network, subnet.address) || subnet.length <= network.length) {
-    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(network)}`
-  }
-  if (subnet.length !== subnetLength) return `subnet ${formatPrefix(subnet)} is not a /${subnetLength}`
+  const place = misplaced(subnet, range)
+  if (place !== undefined) return place
   if (prefixesOverlap(subnet, own.subnet)) {
     return `subnet ${formatPrefix(subnet)} overlaps our own ${formatPrefix(own.subnet)}`
   }
@@ -240,12 +482,22 @@ function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdenti
   return { key: lease.key, subnet, publicIp, mac: vtep.mac }
 }
 
+/** Why a subnet is none of that network. */
+function misplaced(subnet: Prefix, { network, subnetLength }: SubnetRange): string | undefined {
+  if (!prefixContains(network, subnet.address) || subnet.length <= network.length) {
+    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(network)}`
+  }
+  return subnet.length === subnetLength
+    ? undefined
+    : `subnet ${formatPrefix(subnet)} is not a /${subnetLength}`
+}
+
 function samePeer(a: Peer | undefined, b: Peer | undefined): boolean {
   if (a === undefined || b === undefined) return a === b
   return a.publicIp === b.publicIp && a.mac === b.mac && samePrefix(a.subnet, b.subnet)
 }
 
-/** The order of claims: a lease that was written earlier is heard earlier. */
-function oldestFirst(leases: readonly Lease[]): Lease[] {
-  return [...leases].sort((a, b) => (a.modRevision < b.modRevision ? -1 : 1))
+/** The order in which claims are heard. */
+function oldestFirst(claims: readonly Claim[]): Claim[] {
+  return [...claims].sort((a, b) => (a.since < b.since ? -1 : 1))
 }

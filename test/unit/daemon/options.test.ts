@@ -30,6 +30,7 @@ test('the defaults are flannel’s', async () => {
     'etcd-username': '',
     'etcd-password': '',
     'subnet-lease-renew-margin': 60,
+    'peer-removal-grace': 60,
     iface: [],
     'iface-regex': [],
     'iface-can-reach': undefined,

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { formatPrefix, type IpAddress, type MacAddress } from '../../../src/model/address'
+import { formatMac, formatPrefix, type IpAddress, type MacAddress } from '../../../src/model/address'
 import type { Lease, UnreadableLease } from '../../../src/model/lease'
 import { type PeerChange, PeerTable } from '../../../src/plan/peer-table'
 import { dualLease, hw, ip, ip6, ipv4Range, ipv6Range, type LeaseFields, lease, net, net6 } from './support'
@@ -235,6 +235,197 @@ test('events and a listing of their outcome lead to the same rejections and soun
       }
     }),
   )
+})
+
+describe('claims on each other’s places', () => {
+  const a = { publicIp: '192.168.77.12', mac: '02:00:00:00:00:02' }
+  const b = { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }
+  const c = { publicIp: '192.168.77.14', mac: '02:00:00:00:00:04' }
+  const macs = (peers: PeerTable) =>
+    Object.fromEntries([...peers.peers()].map(({ subnet, mac }) => [formatPrefix(subnet), formatMac(mac)]))
+
+  test('two hosts exchange their MACs by two events', () => {
+    const peers = table()
+    peers.put(lease('10.5.2.0/24', a))
+    peers.put(lease('10.5.3.0/24', { ...b, revision: 2 }))
+    expect(peers.put(lease('10.5.2.0/24', { ...a, mac: b.mac, revision: 3 }))).toEqual([])
+    expect([...peers.rejected()]).toMatchObject([{ keepsLastGood: true }])
+    const changes = peers.put(lease('10.5.3.0/24', { ...b, mac: a.mac, revision: 4 }))
+    expect(what(changes).sort()).toEqual(['change', 'change'])
+    expect(macs(peers)).toEqual({ '10.5.2.0/24': b.mac, '10.5.3.0/24': a.mac })
+    expect(reasons(peers)).toEqual([])
+  })
+
+  test('three hosts pass theirs on in a ring', () => {
+    const peers = table()
+    const hosts = [a, b, c]
+    for (const [i, host] of hosts.entries()) peers.put(lease(`10.5.${i + 2}.0/24`, host))
+    for (const [i, host] of hosts.entries()) {
+      peers.put(
+        lease(`10.5.${i + 2}.0/24`, { ...host, mac: hosts[(i + 1) % 3]?.mac ?? '', revision: 10 + i }),
+      )
+    }
+    expect(Object.values(macs(peers))).toHaveLength(3)
+    expect(macs(peers)).toEqual({ '10.5.2.0/24': b.mac, '10.5.3.0/24': c.mac, '10.5.4.0/24': a.mac })
+  })
+
+  test('writing the same again makes a claim no later', () => {
+    const peers = table()
+    const [first, second] = [lease('10.5.2.0/24', a), lease('10.5.3.0/24', { ...b, mac: a.mac, revision: 2 })]
+    peers.put(first)
+    peers.put(second)
+    const renewed = lease('10.5.2.0/24', { ...a, revision: 3 })
+    expect([peers.put(renewed), peers.reset([renewed, second], [])]).toEqual([[], []])
+    expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+  })
+
+  test('what cannot be read gives up nothing', () => {
+    const peers = table()
+    const [first, second] = [lease('10.5.2.0/24', a), lease('10.5.3.0/24', { ...b, mac: a.mac, revision: 2 })]
+    peers.put(first)
+    peers.put(second)
+    peers.putUnreadable(unreadable(first))
+    expect(peers.reset([second], [unreadable(first)])).toEqual([])
+    expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+  })
+})
+
+describe('a sequence of events', () => {
+  interface AnyEvent {
+    readonly subnet: number
+    readonly mac: number
+    readonly publicIp: number
+    readonly twin: boolean
+  }
+  const anyEvent = fc.record({
+    subnet: fc.integer({ min: 2, max: 6 }),
+    mac: fc.integer({ min: 2, max: 6 }),
+    publicIp: fc.integer({ min: 12, max: 16 }),
+    // A second key for the same subnet, as a dual-stack host has it.
+    twin: fc.boolean(),
+    kind: fc.constantFrom('put', 'put', 'put', 'remove', 'spoil'),
+  })
+  const leaseOf = ({ subnet, mac, publicIp, twin }: AnyEvent, revision: number): Lease =>
+    lease(`10.5.${subnet}.0/24`, {
+      mac: `02:00:00:00:00:0${mac}`,
+      publicIp: `192.168.77.${publicIp}`,
+      revision,
+      ...(twin && { key: `twin-${subnet}` }),
+    })
+  const state = (peers: PeerTable) => ({
+    peers: [...peers.peers()].map((peer) => JSON.stringify(peer)).sort(),
+    rejected: [...peers.rejected()].map(({ key }) => key).sort(),
+  })
+
+  test('leads to what a listing of the outcome would', () => {
+    fc.assert(
+      fc.property(fc.array(anyEvent, { maxLength: 40 }), (events) => {
+        const peers = table()
+        const good = new Map<string, Lease>()
+        const bad = new Map<string, UnreadableLease>()
+        for (const [index, event] of events.entries()) {
+          const next = leaseOf(event, index + 1)
+          good.delete(next.key)
+          bad.delete(next.key)
+          if (event.kind === 'remove') peers.remove(next.key)
+          else if (event.kind === 'put') {
+            peers.put(next)
+            good.set(next.key, next)
+          } else {
+            peers.putUnreadable(unreadable(next))
+            bad.set(next.key, unreadable(next))
+          }
+        }
+        const before = state(peers)
+        expect(peers.reset([...good.values()], [...bad.values()])).toEqual([])
+        expect(state(peers)).toEqual(before)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('without what is kept of the past, it leads to what a host that starts now would list', () => {
+    fc.assert(
+      fc.property(fc.array(anyEvent, { maxLength: 40 }), (events) => {
+        const peers = table()
+        const outcome = new Map<string, Lease>()
+        for (const [index, event] of events.entries()) {
+          const next = leaseOf(event, index + 1)
+          const before = outcome.get(next.key)
+          if (event.kind === 'remove') {
+            peers.remove(next.key)
+            outcome.delete(next.key)
+            continue
+          }
+          peers.put(next)
+          const same = JSON.stringify(before?.value, big) === JSON.stringify(next.value, big)
+          // A claim is as old as its first saying.
+          outcome.set(next.key, same && before !== undefined ? before : next)
+        }
+        const fresh = table()
+        fresh.reset([...outcome.values()], [])
+        const past = new Set([...peers.rejected()].map(({ key }) => key))
+        const current = [...peers.peers()].filter(({ key }) => !past.has(key))
+        expect(current.map((peer) => JSON.stringify(peer)).sort()).toEqual(state(fresh).peers)
+        expect(state(peers).rejected).toEqual(state(fresh).rejected)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+  const big = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value)
+})
+
+describe('an address that this host must reach outside the overlay', () => {
+  const gateway = { address: ip('10.5.9.1'), what: 'the gateway of the default route' }
+
+  test('is covered by no peer, neither one that comes nor one that is there', () => {
+    const peers = table()
+    peers.protect([gateway])
+    peers.put(lease('10.5.9.0/24'))
+    expect(reasons(peers)).toEqual(['subnet 10.5.9.0/24 covers 10.5.9.1, the gateway of the default route'])
+    const late = table()
+    late.put(lease('10.5.9.0/24'))
+    expect(what(late.protect([gateway]))).toEqual(['leave'])
+    expect([late.size, reasons(late).length]).toEqual([0, 1])
+  })
+
+  test('is forgotten when it is no more', () => {
+    const peers = table()
+    peers.put(lease('10.5.9.0/24'))
+    peers.protect([gateway])
+    expect(what(peers.protect([]))).toEqual(['join'])
+    peers.protect([gateway])
+    peers.put(lease('10.5.9.0/24', { mac: '02:00:00:00:00:99' }))
+    expect(peers.protect([])).toMatchObject([{ after: { mac: 0x020000000099 } }])
+    expect(reasons(peers)).toEqual([])
+  })
+
+  test('does not count outside the network, nor in our own subnet', () => {
+    const peers = table()
+    peers.put(lease('10.5.9.0/24'))
+    expect(
+      peers.protect([
+        { ...gateway, address: ip('10.5.1.1') },
+        { ...gateway, address: ip('192.0.2.1') },
+      ]),
+    ).toEqual([])
+  })
+
+  test('lets another have the place that a peer lost', () => {
+    const peers = table()
+    peers.put(lease('10.5.9.0/24'))
+    peers.put(lease('10.5.10.0/24', { publicIp: '192.168.77.13', revision: 2 }))
+    expect(what(peers.protect([gateway])).sort()).toEqual(['join', 'leave'])
+    expect(what(peers.protect([])).sort()).toEqual(['join', 'leave'])
+  })
+})
+
+test('a peer whose address becomes ours goes, and comes back when we move on', () => {
+  const peers = table()
+  peers.put(lease('10.5.2.0/24'))
+  expect(what(peers.moveTo(ip('192.168.77.12')))).toEqual(['leave'])
+  expect(reasons(peers)).toEqual(['PublicIP 192.168.77.12 is our own'])
+  expect(what(peers.moveTo(ip('192.168.77.20')))).toEqual(['join'])
 })
 
 describe('of a dual-stack lease', () => {
