@@ -27,7 +27,7 @@ import type { Options } from './options'
 import type { Overlay } from './overlay'
 import { type Half, planHalves } from './plan-halves'
 import { Reconciler, type Target } from './reconciler'
-import { settleClaims } from './settle-claims'
+import { type Claims, settleClaims } from './settle-claims'
 import { UnderlayKeeper } from './underlay-keeper'
 
 /** What the daemon works with. */
@@ -65,18 +65,24 @@ export async function joinNetwork(
   const underlayKeeper = await UnderlayKeeper.choose(tools, config, signal)
   const underlay = underlayKeeper.current
   const host = await identify(kernel, config, underlay, start.memory, signal)
-  const claimed =
+  const claims =
     origin === 'state'
       ? rememberedLease(start.memory, host)
-      : await claimLeases(tools, config, snapshot, host, signal)
-  const halves = planHalves(config, underlay, snapshot.leases, claimed, host)
+      : await settleClaims(registry, config, snapshot.leases, host, log, signal)
+  const halves = planHalves(config, underlay, snapshot.leases, claims.known, host)
   for (const { link } of halves) await lockDevice(link.name)
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
   for (const { link } of halves) await ensureLink(kernel, link, log, signal)
 
   const links = halves.map(({ link }) => link)
   const value = leaseValue(config, underlay, links)
-  const lease = await ownLease(tools, config, start, { value, claimed, publicIp: host.publicIp }, signal)
+  const lease = await ownLease(
+    tools,
+    config,
+    start,
+    { value, claimed: claims.leases, publicIp: host.publicIp },
+    signal,
+  )
   // On the word of a state file nothing is removed.
   const stale = origin === 'state' ? [] : await findStaleLinks(kernel, config, signal)
   const overlays = halves.map((half, i) => {
@@ -116,23 +122,13 @@ export async function joinNetwork(
  * The lease of a host that starts from its state file.
  * @throws {OverlayError} `state-unusable` when the file was written by another machine, or this one at another address
  */
-function rememberedLease(memory: HostMemory | undefined, { difference }: HostIdentification): Lease[] {
+function rememberedLease(memory: HostMemory | undefined, { difference }: HostIdentification): Claims {
   if (memory === undefined) throw new TypeError('a start from state without a state')
-  if (difference === undefined) return [memory.own]
+  if (difference === undefined) return { leases: [memory.own], known: [memory.own] }
   throw new OverlayError(
     'state-unusable',
     `it was written by another host, or at another address: ${difference}`,
   )
-}
-
-function claimLeases(
-  { registry, log }: Tools,
-  config: NetworkConfig,
-  { leases }: Snapshot,
-  host: HostIdentification,
-  signal: AbortSignal,
-): Promise<Lease[]> {
-  return settleClaims(registry, config, leases, host, log, signal)
 }
 
 async function ownLease(

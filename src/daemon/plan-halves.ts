@@ -21,7 +21,7 @@ export interface Half {
 
 /**
  * @param leases of all hosts
- * @param claimed those that are ours
+ * @param known those that we know to be ours
  * @throws {ConfigError} when the underlay's packets are too small
  * @throws {OverlayError} `no-underlay`
  */
@@ -29,11 +29,11 @@ export function planHalves(
   config: NetworkConfig,
   underlay: Underlay,
   leases: readonly Lease[],
-  claimed: readonly Lease[],
+  known: readonly Lease[],
   host: HostIdentification,
 ): Half[] {
   checkMtu(config, underlay)
-  const ourKeys = new Set(claimed.map(({ key }) => key))
+  const ourKeys = new Set(known.map(({ key }) => key))
   const others = leases.filter(({ key }) => !ourKeys.has(key)).map(({ value }) => value)
   return subnetRanges(config).map((range) => {
     const family = familyOf(range.network.address)
@@ -42,13 +42,13 @@ export function planHalves(
     if (address === undefined) {
       throw new OverlayError('no-underlay', `interface ${underlay.link.name} has no ${family} address`)
     }
-    const leased = claimed.map((lease) => leaseHalf(lease, family)?.vtep?.mac)
-    const known = {
+    const leased = known.map((lease) => leaseHalf(lease, family)?.vtep?.mac)
+    const macs = {
       device: host.devices[half],
       lease: leased.find((mac) => mac !== undefined),
       state: host.rememberedMacs[half],
     }
-    const mac = chooseMac(known, others, () => randomMac(randomBytes(6)))
+    const mac = chooseMac(macs, others, () => randomMac(randomBytes(6)))
     return { family, range, address, link: desiredLink(config, underlay, address.local, mac) }
   })
 }

@@ -21,8 +21,18 @@ const PATIENCE = 2500
 const LOOK = 250
 const BACKOFF: BackoffBounds = { first: 200, most: 5000 }
 
+/** The leases of this host. */
+export interface Claims {
+  readonly leases: readonly Lease[]
+  /**
+   * Those of them that this host knows to be its own. The others it has for want of an owner who answers, so it never takes their MAC: an owner
+   * who could only not be reached must see that the value is another's.
+   */
+  readonly known: readonly Lease[]
+}
+
 /**
- * The leases of this host. Nobody is asked when one that is ours beyond doubt fits the config.
+ * Finds the leases of this host. Nobody is asked when one that is ours beyond doubt fits the config.
  * @throws {IdentityConflict} when another host is alive with our PublicIP
  */
 export async function settleClaims(
@@ -32,13 +42,13 @@ export async function settleClaims(
   evidence: Evidence,
   log: Logger,
   signal: AbortSignal,
-): Promise<Lease[]> {
+): Promise<Claims> {
   const claims = leases.map((lease) => ({ lease, claim: judgeClaim(lease, evidence) }))
   const ours = claims.filter(({ claim }) => claim === 'ours').map(({ lease }) => lease)
   const inDoubt = claims.filter(({ claim }) => claim === 'doubtful' || claim === 'moved')
   if (ours.some((lease) => fitsConfig(config, lease))) {
     for (const { lease } of inDoubt) log.warn(`lease: ${lease.key} has our address too; it is left alone`)
-    return ours
+    return { leases: ours, known: ours }
   }
   const answers = await Promise.all(
     inDoubt.map(async ({ lease, claim }) => {
@@ -59,7 +69,10 @@ export async function settleClaims(
       )
     } else log.info(`lease: nobody answers for ${subnet}: it is ours`)
   }
-  return [...ours, ...answers.flatMap(({ alive, now }) => (alive || now === undefined ? [] : now))]
+  const free = answers.flatMap(({ claim, alive, now }) => (alive || now === undefined ? [] : { claim, now }))
+  const moved = free.filter(({ claim }) => claim === 'moved')
+  const leasesOf = (some: typeof free): Lease[] => some.map(({ now }) => now)
+  return { leases: [...ours, ...leasesOf(free)], known: [...ours, ...leasesOf(moved)] }
 }
 
 interface Answer {
