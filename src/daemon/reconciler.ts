@@ -19,6 +19,7 @@ import type { Peer, Revision } from '../model/lease'
 import { blackholeRoute, desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
 import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
 import { directLinkFinder } from '../plan/direct'
+import { keepObserved } from '../plan/keep-observed'
 import type { PeerChange, PeerTable } from '../plan/peer-table'
 import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
 import { applyLinkOperations, ensureLink } from './ensure-link'
@@ -38,6 +39,8 @@ export interface Target {
   readonly blackhole: boolean
   /** Devices that ours succeeds: removed when it carries what they carried. */
   readonly stale: readonly ObservedLink[]
+  /** While the peers are those of a state file what the kernel has may be newer, so it is only added to. */
+  readonly unconfirmed?: boolean
 }
 
 /** What of it may become another. */
@@ -119,6 +122,14 @@ export class Reconciler {
     this.#waker.wake()
   }
 
+  /** Takes in that etcd has told the peers: from now on what they do not want is removed. */
+  confirm(): void {
+    if (this.target.unconfirmed !== true) return
+    this.target = { ...this.target, unconfirmed: false }
+    this.#fullDue = performance.now()
+    this.#waker.wake()
+  }
+
   /** Takes in which peers changed; they are applied in the next pass. */
   peersChanged(changes: readonly PeerChange[], revision: Revision): void {
     for (const { before, after } of changes) {
@@ -151,7 +162,7 @@ export class Reconciler {
     await this.#findDirectLinks(link, signal)
     const desired = this.#desired(this.target.peers.peers())
     this.#memory = remember(await this.#observe(link, signal))
-    const changes = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
+    const changes = this.#retries.filter(this.#diff(desired, this.#memory), undefined, started)
     await this.#apply(link, changes, signal)
     await this.#removeStale(signal)
     this.#settled(revision)
@@ -268,9 +279,13 @@ export class Reconciler {
     this.#scope = emptyScope()
     this.#retries.addDue(scope, now)
     const wanted = this.#desired(peersIn(scope, this.target.peers))
-    const changes = diffObjects(restrict(wanted, scope), restrict(this.#memory, scope))
+    const changes = this.#diff(restrict(wanted, scope), restrict(this.#memory, scope))
     await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
     this.#settled(revision)
+  }
+
+  #diff(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
+    return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
   #desired(peers: Iterable<Peer>): KernelObjects {

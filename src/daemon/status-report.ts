@@ -6,6 +6,8 @@ import type { ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import type { HoldBack } from '../plan/hold-back'
+import type { IdentityConflict } from '../plan/identity'
+import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
@@ -20,6 +22,9 @@ export interface DaemonView {
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
+  readonly stateFile: NonNullable<Status['stateFile']>
+  /** Another live host has our address, so this one does not start. */
+  readonly rival: IdentityConflict | undefined
 }
 
 /** etcd gets this long to answer for the latency; status must come at once, all the more when etcd is away. Milliseconds. */
@@ -46,7 +51,9 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
       ...reportLease(member),
       ...reportDevices(member),
     }),
+    ...(view.rival !== undefined && member === undefined && reportRival(view.rival)),
     etcd,
+    stateFile: view.stateFile,
     convergence: reportConvergence(member),
     ...reportHeldBack(member?.holdBack),
     peers:
@@ -106,8 +113,26 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
   }
 }
 
+function reportRival(rival: IdentityConflict): { lease: NonNullable<Status['lease']> } {
+  return { lease: { ...reportSubnets(rival.lease), state: 'conflict', reason: describeError(rival) } }
+}
+
+/** What is wrong with our lease, and what to do; `undefined` when nothing is. */
+function leaseTrouble({ state, problem }: LeaseKeeper): string | undefined {
+  const because = problem === undefined ? '' : `: ${problem}`
+  switch (state.kind) {
+    case 'held':
+      return problem === undefined ? undefined : `etcd does not take its renewal${because}`
+    case 'lost':
+      return `its key is gone from etcd; it is being created again${because}`
+    case 'conflict':
+      return `conflict: ${state.reason}; stop the other host, or delete the key to get it back, or restart this one to move it`
+  }
+}
+
 function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds } = keeper
+  const reason = leaseTrouble(keeper)
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
@@ -115,6 +140,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
+      ...(reason !== undefined && { reason }),
     },
   }
 }
@@ -187,10 +213,19 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const problems: string[] = []
   if (view.configProblem !== undefined) problems.push(`config: ${view.configProblem}`)
   if (!etcd.connected) problems.push(`etcd: ${etcd.error ?? 'not connected yet'}`)
+  if (view.rival !== undefined && member === undefined)
+    problems.push(`lease: conflict: ${describeError(view.rival)}`)
+  const { inUse, savedAt, problem } = view.stateFile
+  if (inUse)
+    problems.push(
+      `state: running from what was known at ${savedAt}, for etcd has not answered since the start`,
+    )
+  if (problem !== undefined) problems.push(`state: ${problem}`)
   if (member === undefined) return problems.length > 0 ? problems : ['not started yet']
-  const { state } = member.keeper
-  if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
-  if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
+  const trouble = leaseTrouble(member.keeper)
+  // Without etcd a renewal that fails is no news.
+  if (trouble !== undefined && (etcd.connected || member.keeper.state.kind !== 'held'))
+    problems.push(`lease: ${trouble}`)
   const { converged, failing, lastError } = convergenceOf(member.overlays)
   if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
   else if (!converged)

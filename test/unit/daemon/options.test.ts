@@ -39,6 +39,7 @@ test('the defaults are flannel’s', async () => {
     'allow-network-overlap': false,
     'subnet-file': '/run/flannel/subnet.env',
     'run-dir': '/run/overlayd',
+    'state-dir': '/var/lib/overlayd',
     'ip-masq': false,
     'ip-masq-fully-random-disable': false,
     'iptables-forward-rules': true,
