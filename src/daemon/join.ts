@@ -1,5 +1,6 @@
 /** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
 import { randomBytes } from 'node:crypto'
+import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { findProgram } from '../firewall/program'
@@ -14,7 +15,7 @@ import { ConfigError, type NetworkConfig, type SubnetRange, subnetRanges } from 
 import { bridgeNetfilterProblem } from '../plan/bridge-netfilter'
 import { desiredLink, familiesOf, linkMtu, linkName } from '../plan/desired'
 import { chooseMac, isLeaseOf, leaseValue } from '../plan/own-lease'
-import { PeerTable } from '../plan/peer-table'
+import { PeerTable, type ProtectedAddress } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
 import type { Underlay, UnderlayAddress } from '../plan/underlay'
 import { acquireLease } from './acquire-lease'
@@ -25,7 +26,7 @@ import type { Logger } from './logger'
 import { Member } from './member'
 import { instanceId, type Options } from './options'
 import type { Overlay } from './overlay'
-import { Reconciler } from './reconciler'
+import { Reconciler, type Target } from './reconciler'
 import { UnderlayKeeper } from './underlay-keeper'
 
 /** What the daemon works with. */
@@ -74,8 +75,12 @@ export async function joinNetwork(
   for (const problem of previous.problems) log.warn(`subnet file: ${problem}`)
   const lease = await acquireLease(registry, snapshot, { config, publicIp, previous, value }, log, signal)
   const stale = await findStaleLinks(kernel, config, signal)
+  const surroundings = await findSurroundings(tools, signal)
   const overlays = halves.map((half, i) =>
-    makeOverlay(tools, config, half, lease, succeeded(stale, half.family, i === 0, familiesOf(config))),
+    makeOverlay(tools, config, half, lease, {
+      stale: succeeded(stale, half.family, i === 0, familiesOf(config)),
+      surroundings,
+    }),
   )
   for (const { peers, reconciler } of overlays) {
     // Before the first dump, so that what changes after it is not missed.
@@ -193,12 +198,28 @@ function succeeded(
     .map(({ link }) => link)
 }
 
+/** What this host needs to reach outside the overlay, as far as it can be known without DNS. */
+async function findSurroundings(
+  { kernel, options }: Tools,
+  signal: AbortSignal,
+): Promise<readonly ProtectedAddress[]> {
+  const { defaultRoutes } = await kernel.hostNetwork({}, signal)
+  const gateways = defaultRoutes.flatMap(({ gateway }) => gateway ?? [])
+  return [
+    ...endpointAddresses(options['etcd-endpoints']).map((address) => ({
+      address,
+      what: 'the address of etcd',
+    })),
+    ...gateways.map((address) => ({ address, what: 'the gateway of the default route' })),
+  ]
+}
+
 function makeOverlay(
   { options, kernel, log }: Tools,
   config: NetworkConfig,
   { family, range, address, link }: Half,
   lease: Lease,
-  stale: readonly ObservedLink[],
+  host: Pick<Target, 'stale' | 'surroundings'>,
 ): Overlay {
   const subnet = leaseHalf(lease, family)?.subnet
   if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
@@ -213,7 +234,8 @@ function makeOverlay(
     peers,
     directRouting: config.backend.directRouting,
     blackhole: options['ip-blackhole-route'],
-    stale,
+    forward: options['ip-forward'],
+    ...host,
   }
   return {
     family,
