@@ -4,8 +4,8 @@
  */
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 
-/** So many repairs of one object within that many milliseconds are no accident: an operator's typing is slower. */
-const CONTEST = { repairs: 5, within: 30_000 }
+/** So many repairs of one object within that many milliseconds are a fight; no person, and hardly a script of one, is as fast. */
+const CONTEST = { repairs: 20, within: 30_000 }
 /** Between two repairs of a contested object; the longest is also the longest that it stays wrong after the other has given up. */
 const HOLD: BackoffBounds = { first: 1000, most: 10_000 }
 /** A contest is over when its object needed no repair for so many milliseconds. */
