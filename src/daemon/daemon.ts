@@ -21,7 +21,7 @@ import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
 import { serveHealth } from './health-server'
-import { gatherFacts, type HostMemory, reasonAgainst, recall, remember } from './host-memory'
+import { gatherFacts, type HostMemory, isReplaced, reasonAgainst, recall, remember } from './host-memory'
 import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
@@ -65,6 +65,9 @@ export class Daemon {
   #rival: IdentityConflict | undefined
   /** The config in etcd. */
   #config: { readonly text: string | undefined; readonly revision: Revision | undefined } | undefined
+  #clusterId: string | undefined
+  /** Of the peers, as they were when the state was last told to have changed. */
+  #peersGeneration = 0
   readonly #state: StateKeeper
 
   constructor(
@@ -112,7 +115,9 @@ export class Daemon {
 
   /** For {@link serveHealth}. That etcd is away takes no host out of service: what runs goes on without it. */
   #notReady(): string | undefined {
-    return this.#phase === 'running' ? this.#member?.unready : (this.#configProblem ?? '')
+    return this.#phase === 'running'
+      ? this.#member?.unready
+      : (this.#rival?.message ?? this.#configProblem ?? '')
   }
 
   status(): Promise<Status> {
@@ -166,6 +171,7 @@ export class Daemon {
     const isInEtcd = this.#config?.text === configText
     return remember({
       prefix: etcdPrefix(this.tools.options['etcd-prefix']),
+      clusterId: this.#clusterId,
       host: await gatherFacts(underlay.current),
       config: { text: configText, revision: isInEtcd ? this.#config?.revision : undefined },
       revision: this.#revision,
@@ -210,8 +216,8 @@ export class Daemon {
   ): Promise<boolean> {
     this.#noteConnection(update)
     if (this.#member !== undefined) {
-      this.#member.take(update)
-      if (update.kind !== 'lost') this.#confirm(update)
+      this.#member.take(this.#fromState === undefined ? update : this.#comparedWithMemory(update))
+      if (update.kind !== 'lost') this.#confirm(this.#member)
     } else if (update.kind === 'snapshot') {
       await this.#startFromEtcd(update.snapshot, signal, fail)
       if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
@@ -233,14 +239,24 @@ export class Daemon {
     )
   }
 
+  /** The first answer after a start from the state file follows what that remembers, as a later one follows an earlier. */
+  #comparedWithMemory(update: RegistryUpdate): RegistryUpdate {
+    if (update.kind !== 'snapshot' || this.#memory === undefined) return update
+    return isReplaced(this.#memory, update.snapshot) ? { ...update, replaced: true } : update
+  }
+
   /** etcd has answered: what it says is what counts from now on, whatever the state file said. */
-  #confirm(update: Exclude<RegistryUpdate, { kind: 'lost' }>): void {
-    for (const { reconciler } of this.#member?.parts.overlays ?? []) reconciler.confirm()
-    if (this.#fromState !== undefined) {
+  #confirm(member: Member): void {
+    for (const { reconciler } of member.parts.overlays) reconciler.confirm()
+    const isFirst = this.#fromState !== undefined
+    if (isFirst) {
       this.#fromState = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
-    if (update.kind === 'snapshot' || update.events.length > 0) this.#state.changed(false)
+    // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
+    if (!isFirst && member.peersGeneration === this.#peersGeneration) return
+    this.#peersGeneration = member.peersGeneration
+    this.#state.changed(false)
   }
 
   /** Comes up from the state file when there is no update in time. Later updates are then taken in like anyone's. */
@@ -315,6 +331,7 @@ export class Daemon {
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
     if (update.kind === 'snapshot') {
       this.#config = { text: update.snapshot.config, revision: update.snapshot.configRevision }
+      this.#clusterId = update.snapshot.clusterId
     } else {
       const config = update.events.findLast((event) => event.kind === 'config')
       if (config !== undefined) this.#config = { text: config.text, revision: config.modRevision }

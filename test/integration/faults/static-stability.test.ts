@@ -16,7 +16,7 @@ import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { fakePeer, leaseValue } from '../../support/leases'
 import { NotifySocket } from '../../support/notify-socket'
 
-jest.setTimeout(60_000)
+jest.setTimeout(90_000)
 
 const FAKES = Array.from({ length: 5 }, (_, number) => fakePeer(number))
 const PEERS = FAKES.length + 1
@@ -42,12 +42,16 @@ const pingBoth = (intervalMs = 5) =>
   ])
 
 const fromState = (host: Host) =>
-  host.waitForStatus('running from its state', ({ daemon, stateFile }) => {
-    return daemon.phase === 'running' && stateFile?.inUse === true
-  })
+  host.waitForStatus(
+    'running from its state',
+    ({ daemon, stateFile }) => {
+      return daemon.phase === 'running' && stateFile?.inUse === true
+    },
+    30_000,
+  )
 
 const waitsForEtcd = (host: Host) =>
-  host.waitForStatus('it does not use its state', ({ stateFile }) => stateFile?.problem !== undefined)
+  host.waitForStatus('it does not use its state', ({ stateFile }) => stateFile?.problem !== undefined, 30_000)
 
 test('killed and started without etcd it takes up its work, and loses no packet and writes nothing to the kernel', async () => {
   const host = lab.host(1)
