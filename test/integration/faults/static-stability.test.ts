@@ -1,4 +1,5 @@
 /** Hosts start while etcd is away: from what they remember, as long as nothing can have changed hands. */
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   containerOf,
@@ -254,6 +255,24 @@ test('a key that someone else took meanwhile is a conflict: it is not written ov
   await powerCut(host)
   host.start()
   expect((await waitsForEtcd(host)).stateFile?.problem).toMatch(/not held/)
+})
+
+test('an etcd that was emptied meanwhile is doubted: the peers stay for a while, and the own key is made again', async () => {
+  const host = lab.host(1)
+  const { key, value } = await keyOf(lab, host)
+  await lab.etcd.kill()
+  await powerCut(host)
+  host.start()
+  await fromState(host)
+  const kernel = await host.kernel()
+  for (const name of readdirSync(lab.etcd.dataDir)) rmSync(join(lab.etcd.dataDir, name), { recursive: true })
+  await lab.etcd.start()
+  const status = await host.waitForStatus('peers held back', ({ heldBack }) => heldBack !== undefined, 30_000)
+  // The other host's key may be there again already.
+  expect(status.heldBack?.peers).toBeGreaterThanOrEqual(FAKES.length)
+  expect(await host.kernel()).toEqual(kernel)
+  await host.waitUntil('its key again', async () => (await keyOf(lab, host)).value === value, 30_000)
+  expect((await keyOf(lab, host)).key).toBe(key)
 })
 
 test('a reservation does not end: a host that has one comes up however long etcd was away', async () => {
