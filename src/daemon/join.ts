@@ -1,4 +1,5 @@
 /** Makes this host part of the network: underlay, devices, lease, and all peers in the kernel. */
+import { endpointAddresses } from '../etcd/endpoints'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
 import { readPreviousSubnets } from '../host/subnet-env'
@@ -11,7 +12,7 @@ import { type Lease, leaseHalf } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { familiesOf, linkName } from '../plan/desired'
 import { leaseValue } from '../plan/own-lease'
-import { PeerTable } from '../plan/peer-table'
+import { PeerTable, type ProtectedAddress } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
 import { acquireLease, type LeaseRequest } from './acquire-lease'
 import { lockDevice } from './device-lock'
@@ -85,9 +86,14 @@ export async function joinNetwork(
   )
   // On the word of a state file nothing is removed.
   const stale = origin === 'state' ? [] : await findStaleLinks(kernel, config, signal)
+  const surroundings = await findSurroundings(tools, signal)
   const overlays = halves.map((half, i) => {
     const succeeds = succeeded(stale, half.family, i === 0, familiesOf(config))
-    return makeOverlay(tools, config, half, lease, { stale: succeeds, unconfirmed: origin === 'state' })
+    return makeOverlay(tools, config, half, lease, {
+      stale: succeeds,
+      unconfirmed: origin === 'state',
+      surroundings,
+    })
   })
   for (const { peers, reconciler } of overlays) {
     // Before the first dump, so that what changes after it is not missed.
@@ -176,12 +182,28 @@ function succeeded(
     .map(({ link }) => link)
 }
 
+/** What this host needs to reach outside the overlay, as far as it can be known without DNS. */
+async function findSurroundings(
+  { kernel, options }: Tools,
+  signal: AbortSignal,
+): Promise<readonly ProtectedAddress[]> {
+  const { defaultRoutes } = await kernel.hostNetwork({}, signal)
+  const gateways = defaultRoutes.flatMap(({ gateway }) => gateway ?? [])
+  return [
+    ...endpointAddresses(options['etcd-endpoints']).map((address) => ({
+      address,
+      what: 'the address of etcd',
+    })),
+    ...gateways.map((address) => ({ address, what: 'the gateway of the default route' })),
+  ]
+}
+
 function makeOverlay(
   { options, kernel, log }: Tools,
   config: NetworkConfig,
   { family, range, address, link }: Half,
   lease: Lease,
-  { stale, unconfirmed }: Required<Pick<Target, 'stale' | 'unconfirmed'>>,
+  host: Pick<Target, 'stale' | 'unconfirmed' | 'surroundings'>,
 ): Overlay {
   const subnet = leaseHalf(lease, family)?.subnet
   if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
@@ -196,8 +218,8 @@ function makeOverlay(
     peers,
     directRouting: config.backend.directRouting,
     blackhole: options['ip-blackhole-route'],
-    stale,
-    unconfirmed,
+    forward: options['ip-forward'],
+    ...host,
   }
   return {
     family,

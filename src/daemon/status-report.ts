@@ -11,6 +11,7 @@ import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
+import { describeContest } from './reconciler'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
 /** What the daemon shows of itself. */
@@ -29,6 +30,9 @@ export interface DaemonView {
 
 /** etcd gets this long to answer for the latency; status must come at once, all the more when etcd is away. Milliseconds. */
 const PROBE_DEADLINE = 1000
+
+/** Contests that are problems of their own; a device that is fought over has one for each of its objects. */
+const MOST_CONTESTS = 5
 
 /** Makes the document; the only thing it asks for is etcd's latency. */
 export async function reportStatus(view: DaemonView, registry: Registry): Promise<Status> {
@@ -107,7 +111,9 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
     const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
     return { ...known, endpoints: [endpoint], connected, latencyMs }
   } catch (problem) {
-    return { ...known, connected: false, error: describeError(problem) }
+    const late = problem instanceof Error && problem.name === 'TimeoutError'
+    const error = late ? `no answer within ${PROBE_DEADLINE / 1000} s` : describeError(problem)
+    return { ...known, connected: false, error }
   }
 }
 
@@ -167,11 +173,17 @@ export function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink)
 
 function reportConvergence(member: MemberParts | undefined): Status['convergence'] {
   if (member === undefined) return { converged: false, failing: 0, operations: 0 }
-  const { converged, revision, failing, operations, lastSync, lastError } = convergenceOf(member.overlays)
+  const { converged, revision, failing, contests, operations, lastSync, lastError } = convergenceOf(
+    member.overlays,
+  )
+  const contested = contests.map(({ what, times, since }) => {
+    return { what, times, sinceSeconds: Math.round((performance.now() - since) / 1000) }
+  })
   return {
     converged,
     ...(revision !== undefined && { revision: revision.toString() }),
     failing,
+    ...(contested.length > 0 && { contested }),
     operations,
     ...(lastSync !== undefined && { lastSyncSecondsAgo: Math.round((performance.now() - lastSync) / 1000) }),
     ...(lastError !== undefined && { lastError }),
@@ -224,9 +236,12 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   // Without etcd a renewal that fails is no news.
   if (trouble !== undefined && (etcd.connected || member.keeper.state.kind !== 'held'))
     problems.push(`lease: ${trouble}`)
-  const { converged, failing, lastError } = convergenceOf(member.overlays)
-  if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
-  else if (!converged)
+  const { converged, contests, lastError } = convergenceOf(member.overlays)
+  problems.push(...contests.slice(0, MOST_CONTESTS).map((contest) => `kernel: ${describeContest(contest)}`))
+  if (contests.length > MOST_CONTESTS) problems.push(`kernel: so are ${contests.length - MOST_CONTESTS} more`)
+  const refused = member.overlays.reduce((sum, { reconciler }) => sum + reconciler.refused, 0)
+  if (refused > 0) problems.push(`kernel: ${refused} changes fail; last: ${lastError ?? 'unknown'}`)
+  else if (!converged && contests.length === 0)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
   if (member.underlay.problem !== undefined) problems.push(`underlay: ${member.underlay.problem}`)
   const { heldBack } = reportHeldBack(member.holdBack)

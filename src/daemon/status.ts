@@ -96,6 +96,10 @@ export const statusSchema = z.object({
     revision: z.string().optional(),
     /** Operations of the last pass that are waiting for a retry. */
     failing: z.number(),
+    /** Objects that another program changes again and again, and that are put right less often therefore. */
+    contested: z
+      .array(z.object({ what: z.string(), times: z.number(), sinceSeconds: z.number() }))
+      .optional(),
     /** Operations applied since the start, repairs included. */
     operations: z.number(),
     lastSyncSecondsAgo: z.number().optional(),
