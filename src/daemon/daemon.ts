@@ -3,7 +3,6 @@
  * the kernel, say ready, then follow etcd and the kernel. Ending it removes nothing.
  */
 import type { Server } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { CALL_DEADLINE_MS } from '../etcd/client'
 import { etcdPrefix, keysUnder } from '../etcd/keys'
 import type { Snapshot } from '../etcd/snapshot'
@@ -12,7 +11,6 @@ import { readMoment } from '../host/moment'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
 import { readStateFile, type SavedState } from '../host/state-file'
 import { writeSubnetEnv } from '../host/subnet-env'
-import type { Family } from '../model/address'
 import { describeError, OverlayError } from '../model/errors'
 import { type Revision, sameLeaseValue } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
@@ -20,12 +18,14 @@ import { overlayMtu } from '../plan/desired'
 import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
+import { describePresent } from './describe-present'
 import { serveHealth } from './health-server'
-import { gatherFacts, type HostMemory, isReplaced, reasonAgainst, recall, remember } from './host-memory'
+import { type HostMemory, isReplaced, reasonAgainst, recall } from './host-memory'
 import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
 import type { Overlay } from './overlay'
+import { settlesBefore } from './settles-before'
 import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
@@ -162,24 +162,12 @@ export class Daemon {
   /** What is to be remembered; nothing while we only know what we remembered. */
   async #present(): Promise<SavedState | undefined> {
     if (this.#member === undefined || this.#fromState !== undefined) return undefined
-    const { config, configText, underlay, keeper, overlays } = this.#member.parts
-    if (configText === undefined || this.#revision === undefined) return undefined
-    const peersOf = (family: Family) => [
-      ...(overlays.find((overlay) => overlay.family === family)?.peers.peers() ?? []),
-    ]
-    const { state } = keeper
-    const isInEtcd = this.#config?.text === configText
-    return remember({
+    if (this.#revision === undefined) return undefined
+    return describePresent(this.#member.parts, {
       prefix: etcdPrefix(this.tools.options['etcd-prefix']),
       clusterId: this.#clusterId,
-      host: await gatherFacts(underlay.current),
-      config: { text: configText, revision: isInEtcd ? this.#config?.revision : undefined },
+      config: this.#config,
       revision: this.#revision,
-      own: state.kind === 'held' ? state.lease : { ...keeper.own, value: keeper.announced },
-      ownState: state.kind,
-      renewal: keeper.renewal,
-      vni: config.backend.vni,
-      peers: { ipv4: peersOf('IPv4'), ipv6: peersOf('IPv6') },
     })
   }
 
@@ -274,17 +262,7 @@ export class Daemon {
       this.#revision !== undefined
     )
       return
-    // It is awaited later, and must not count as unhandled until then.
-    const answered = next.then(
-      () => true,
-      () => true,
-    )
-    const timer = new AbortController()
-    const silence = sleep(Math.max(0, patience - performance.now()), false, {
-      signal: AbortSignal.any([timer.signal, signal]),
-    }).catch(() => true)
-    const isAnswered = await Promise.race([answered, silence])
-    timer.abort()
+    const isAnswered = await settlesBefore(next, patience, signal)
     if (!isAnswered) await this.#startFromState(memory, signal, fail)
   }
 
