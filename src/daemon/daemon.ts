@@ -3,7 +3,6 @@
  * the kernel, say ready, then follow etcd and the kernel. Ending it removes nothing.
  */
 import type { Server } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { CALL_DEADLINE_MS } from '../etcd/client'
 import { etcdPrefix, keysUnder } from '../etcd/keys'
 import type { Snapshot } from '../etcd/snapshot'
@@ -12,7 +11,6 @@ import { readMoment } from '../host/moment'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
 import { readStateFile, type SavedState } from '../host/state-file'
 import { writeSubnetEnv } from '../host/subnet-env'
-import type { Family } from '../model/address'
 import { describeError, OverlayError } from '../model/errors'
 import { type Revision, sameLeaseValue } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
@@ -20,12 +18,14 @@ import { overlayMtu } from '../plan/desired'
 import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
+import { describePresent } from './describe-present'
 import { serveHealth } from './health-server'
-import { gatherFacts, type HostMemory, reasonAgainst, recall, remember } from './host-memory'
+import { type HostMemory, isReplaced, reasonAgainst, recall } from './host-memory'
 import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
 import type { Overlay } from './overlay'
+import { settlesBefore } from './settles-before'
 import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
@@ -65,6 +65,9 @@ export class Daemon {
   #rival: IdentityConflict | undefined
   /** The config in etcd. */
   #config: { readonly text: string | undefined; readonly revision: Revision | undefined } | undefined
+  #clusterId: string | undefined
+  /** Of the peers, as they were when the state was last told to have changed. */
+  #peersGeneration = 0
   readonly #state: StateKeeper
 
   constructor(
@@ -112,7 +115,9 @@ export class Daemon {
 
   /** For {@link serveHealth}. That etcd is away takes no host out of service: what runs goes on without it. */
   #notReady(): string | undefined {
-    return this.#phase === 'running' ? this.#member?.unready : (this.#configProblem ?? '')
+    return this.#phase === 'running'
+      ? this.#member?.unready
+      : (this.#rival?.message ?? this.#configProblem ?? '')
   }
 
   status(): Promise<Status> {
@@ -157,23 +162,12 @@ export class Daemon {
   /** What is to be remembered; nothing while we only know what we remembered. */
   async #present(): Promise<SavedState | undefined> {
     if (this.#member === undefined || this.#fromState !== undefined) return undefined
-    const { config, configText, underlay, keeper, overlays } = this.#member.parts
-    if (configText === undefined || this.#revision === undefined) return undefined
-    const peersOf = (family: Family) => [
-      ...(overlays.find((overlay) => overlay.family === family)?.peers.peers() ?? []),
-    ]
-    const { state } = keeper
-    const isInEtcd = this.#config?.text === configText
-    return remember({
+    if (this.#revision === undefined) return undefined
+    return describePresent(this.#member.parts, {
       prefix: etcdPrefix(this.tools.options['etcd-prefix']),
-      host: await gatherFacts(underlay.current),
-      config: { text: configText, revision: isInEtcd ? this.#config?.revision : undefined },
+      clusterId: this.#clusterId,
+      config: this.#config,
       revision: this.#revision,
-      own: state.kind === 'held' ? state.lease : { ...keeper.own, value: keeper.announced },
-      ownState: state.kind,
-      renewal: keeper.renewal,
-      vni: config.backend.vni,
-      peers: { ipv4: peersOf('IPv4'), ipv6: peersOf('IPv6') },
     })
   }
 
@@ -210,8 +204,8 @@ export class Daemon {
   ): Promise<boolean> {
     this.#noteConnection(update)
     if (this.#member !== undefined) {
-      this.#member.take(update)
-      if (update.kind !== 'lost') this.#confirm(update)
+      this.#member.take(this.#fromState === undefined ? update : this.#comparedWithMemory(update))
+      if (update.kind !== 'lost') this.#confirm(this.#member)
     } else if (update.kind === 'snapshot') {
       await this.#startFromEtcd(update.snapshot, signal, fail)
       if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
@@ -233,14 +227,24 @@ export class Daemon {
     )
   }
 
+  /** The first answer after a start from the state file follows what that remembers, as a later one follows an earlier. */
+  #comparedWithMemory(update: RegistryUpdate): RegistryUpdate {
+    if (update.kind !== 'snapshot' || this.#memory === undefined) return update
+    return isReplaced(this.#memory, update.snapshot) ? { ...update, replaced: true } : update
+  }
+
   /** etcd has answered: what it says is what counts from now on, whatever the state file said. */
-  #confirm(update: Exclude<RegistryUpdate, { kind: 'lost' }>): void {
-    for (const { reconciler } of this.#member?.parts.overlays ?? []) reconciler.confirm()
-    if (this.#fromState !== undefined) {
+  #confirm(member: Member): void {
+    for (const { reconciler } of member.parts.overlays) reconciler.confirm()
+    const isFirst = this.#fromState !== undefined
+    if (isFirst) {
       this.#fromState = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
-    if (update.kind === 'snapshot' || update.events.length > 0) this.#state.changed(false)
+    // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
+    if (!isFirst && member.peersGeneration === this.#peersGeneration) return
+    this.#peersGeneration = member.peersGeneration
+    this.#state.changed(false)
   }
 
   /** Comes up from the state file when there is no update in time. Later updates are then taken in like anyone's. */
@@ -258,17 +262,7 @@ export class Daemon {
       this.#revision !== undefined
     )
       return
-    // It is awaited later, and must not count as unhandled until then.
-    const answered = next.then(
-      () => true,
-      () => true,
-    )
-    const timer = new AbortController()
-    const silence = sleep(Math.max(0, patience - performance.now()), false, {
-      signal: AbortSignal.any([timer.signal, signal]),
-    }).catch(() => true)
-    const isAnswered = await Promise.race([answered, silence])
-    timer.abort()
+    const isAnswered = await settlesBefore(next, patience, signal)
     if (!isAnswered) await this.#startFromState(memory, signal, fail)
   }
 
@@ -315,6 +309,7 @@ export class Daemon {
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
     if (update.kind === 'snapshot') {
       this.#config = { text: update.snapshot.config, revision: update.snapshot.configRevision }
+      this.#clusterId = update.snapshot.clusterId
     } else {
       const config = update.events.findLast((event) => event.kind === 'config')
       if (config !== undefined) this.#config = { text: config.text, revision: config.modRevision }

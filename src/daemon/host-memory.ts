@@ -48,6 +48,7 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
     },
     snapshot: {
       revision: toRevision(saved.revision),
+      ...(saved.clusterId !== undefined && { clusterId: saved.clusterId }),
       config: saved.config.text,
       configRevision: saved.config.revision === undefined ? undefined : toRevision(saved.config.revision),
       leases: [own, ...peers.filter(isReadable)],
@@ -64,6 +65,11 @@ export function reasonAgainst({ own, ownState, renewal }: HostMemory, now: Momen
   const life = lifeLeft(renewal, now)
   return life.kind === 'alive' ? undefined : `the lease ${own.key} may have ended: ${life.reason}`
 }
+
+/** Whether what etcd has cannot have become of what is remembered: it is another cluster, or an older state of it. */
+export const isReplaced = ({ snapshot: before }: HostMemory, now: Snapshot): boolean =>
+  now.revision < before.revision ||
+  (before.clusterId !== undefined && now.clusterId !== undefined && before.clusterId !== now.clusterId)
 
 function keyValue(saved: { key: string; value: string; etcdLease: string; modRevision: string }): KeyValue {
   return {

@@ -69,6 +69,7 @@ export class Member {
   #configDue = Number.POSITIVE_INFINITY
   #configFailures = 0
   #configProblem: string | undefined
+  #peersGeneration = 0
 
   constructor(tools: Tools, parts: MemberParts, revision: Revision) {
     this.#log = tools.log
@@ -82,6 +83,11 @@ export class Member {
 
   get parts(): MemberView {
     return { ...this.#parts, holdBack: this.#holdBack }
+  }
+
+  /** Another one whenever the peers are other ones. */
+  get peersGeneration(): number {
+    return this.#peersGeneration
   }
 
   /** Why the config in etcd is not the one in use; `undefined` when it is. */
@@ -309,6 +315,7 @@ export class Member {
       const subnet = formatPrefix(peer.subnet)
       this.#log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
     }
+    this.#peersGeneration += changes.length
     if (changes.length > 0) this.#log.info(summarize(changes))
     overlay.reconciler.peersChanged(changes, this.#revision)
   }

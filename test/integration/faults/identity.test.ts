@@ -13,7 +13,7 @@ import {
 import { ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 
-jest.setTimeout(60_000)
+jest.setTimeout(90_000)
 
 let lab: Lab
 
@@ -27,7 +27,7 @@ async function startTwo(): Promise<readonly [Host, Host]> {
   const [first, second] = [lab.host(1), lab.host(2)]
   first.start()
   second.start()
-  await lab.waitConverged()
+  await lab.waitConverged(0, 30_000)
   for (const host of [first, second]) {
     await host.addContainer()
     await remembered(host, 1)
@@ -42,7 +42,7 @@ async function changeAddress(host: Host, address: string): Promise<void> {
 }
 
 const inConflict = (host: Host) =>
-  host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict', 20_000)
+  host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict', 30_000)
 const askedAnyone = (host: Host): boolean => /asking whether/.test(host.daemon.output)
 
 /** All that was ever put under a key: the values, in order. */
@@ -86,7 +86,7 @@ describe('a host takes up its own lease', () => {
       'nolearning',
     )
     host.start()
-    const { lease } = await host.waitConverged(0)
+    const { lease } = await host.waitConverged(0, 30_000)
     expect(lease?.subnet).toBe('10.5.20.0/24')
     expect(await host.link()).toMatchObject({ mac })
     expect(askedAnyone(host)).toBe(false)
@@ -97,7 +97,7 @@ describe('a host takes up its own lease', () => {
     const before = { link: await host.link(), key: await keyOf(lab, host) }
     await powerCut(host)
     host.start()
-    await host.waitConverged(1)
+    await host.waitConverged(1, 30_000)
     expect({ link: await host.link(), key: await keyOf(lab, host) }).toEqual(before)
     expect(askedAnyone(host)).toBe(false)
   })
@@ -108,14 +108,14 @@ describe('a host takes up its own lease', () => {
     await powerCut(host)
     rmSync(host.stateDirectory, { recursive: true })
     host.start()
-    await host.waitConverged(1)
+    await host.waitConverged(1, 30_000)
     const after = { link: await host.link(), key: await keyOf(lab, host) }
     // The MAC is new: an owner who only could not answer has to see that the lease is another's.
     expect(after.link.mac).not.toBe(before.link.mac)
     expect(after.key).toMatchObject({ key: before.key.key, etcdLease: before.key.etcdLease })
     expect(after.key.value).toBe(before.key.value?.replace(before.link.mac, after.link.mac))
     expect(host.daemon.output).toMatch(/nobody answers for 10\.5\.\d+\.0\/24: it is ours/)
-    await other.waitConverged(1)
+    await other.waitConverged(1, 30_000)
   })
 
   test('after its address changed while it was down, with the same subnet and MAC', async () => {
@@ -124,7 +124,7 @@ describe('a host takes up its own lease', () => {
     await powerCut(host)
     await changeAddress(host, '192.168.77.201')
     host.start()
-    const { lease } = await host.waitConverged(1)
+    const { lease } = await host.waitConverged(1, 30_000)
     expect(lease).toMatchObject({ state: 'held', publicIp: '192.168.77.201' })
     expect(await host.link()).toEqual(before.link)
     expect(await host.subnetEnv()).toEqual(before.env)
@@ -144,7 +144,7 @@ describe('a host takes up its own lease', () => {
     await powerCut(host)
     await lab.client.leaseClient.leaseRevoke({ ID: etcdLease ?? '' })
     host.start()
-    await host.waitConverged(1)
+    await host.waitConverged(1, 30_000)
     expect(await host.link()).toMatchObject({ mac })
     expect((await keyOf(lab, host)).key).not.toBe('')
     expect(key).toBeDefined()
@@ -162,7 +162,7 @@ test('a copied machine gets a subnet and a MAC of its own, and the one it was co
   }
   const ping = await lab.startPing(containerOf(other), containerOf(host), 5)
   copy.start()
-  await lab.waitConverged()
+  await lab.waitConverged(0, 30_000)
   expect({
     link: await host.link(),
     env: await host.subnetEnv(),
@@ -177,7 +177,7 @@ test('a copied machine gets a subnet and a MAC of its own, and the one it was co
   const own = await copy.link()
   await powerCut(copy)
   copy.start()
-  await lab.waitConverged()
+  await lab.waitConverged(0, 30_000)
   expect(await copy.link()).toEqual(own)
   expect(askedAnyone(copy)).toBe(false)
 })
@@ -218,14 +218,14 @@ describe('two hosts with one PublicIP', () => {
       expect(second.running).toBe(true)
       await expect(second.link()).rejects.toThrow(/does not exist/)
       expect(await host.kernel()).toEqual(kernel)
-      await lab.host(1).waitConverged(1)
+      await lab.host(1).waitConverged(1, 30_000)
       expect(await keyOf(lab, host)).toMatchObject({ value, etcdLease })
       expect(await ping.stop()).toMatchObject({ lost: 0 })
 
       // The first one is taken out of service: then it is the second one's turn, without anyone restarting it.
       await host.stop()
       await lab.client.delete().key(key)
-      await second.waitConverged(1)
+      await second.waitConverged(1, 30_000)
     },
   )
 
@@ -235,7 +235,7 @@ describe('two hosts with one PublicIP', () => {
     const { key, value } = await keyOf(lab, host)
     await cutFromEtcd(host)
     second.start({ flags: { 'public-ip': host.address } })
-    await second.waitConverged(1)
+    await second.waitConverged(1, 30_000)
     const taken = await keyOf(lab, second)
     expect(taken.key).toBe(key)
     expect(taken.value).toContain((await second.link()).mac)
@@ -250,12 +250,12 @@ describe('two hosts with one PublicIP', () => {
     const status = await inConflict(host)
     expect(status.daemon.phase).not.toBe('running')
     expect(await host.kernel()).toEqual(kernel)
-    await second.waitConverged(1)
+    await second.waitConverged(1, 30_000)
     const values = await history(key, await revisionNow())
     expect(new Set(values)).toEqual(new Set([value, taken.value]))
     expect(values.lastIndexOf(value ?? '')).toBeLessThan(values.indexOf(taken.value ?? ''))
     expect((await keyOf(lab, second)).value).toBe(taken.value)
-    await other.waitConverged(1)
+    await other.waitConverged(1, 30_000)
   })
 
   test('a lease with our address beside our own is left alone', async () => {

@@ -1,4 +1,5 @@
 /** Hosts start while etcd is away: from what they remember, as long as nothing can have changed hands. */
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   containerOf,
@@ -16,7 +17,7 @@ import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { fakePeer, leaseValue } from '../../support/leases'
 import { NotifySocket } from '../../support/notify-socket'
 
-jest.setTimeout(60_000)
+jest.setTimeout(90_000)
 
 const FAKES = Array.from({ length: 5 }, (_, number) => fakePeer(number))
 const PEERS = FAKES.length + 1
@@ -42,12 +43,16 @@ const pingBoth = (intervalMs = 5) =>
   ])
 
 const fromState = (host: Host) =>
-  host.waitForStatus('running from its state', ({ daemon, stateFile }) => {
-    return daemon.phase === 'running' && stateFile?.inUse === true
-  })
+  host.waitForStatus(
+    'running from its state',
+    ({ daemon, stateFile }) => {
+      return daemon.phase === 'running' && stateFile?.inUse === true
+    },
+    30_000,
+  )
 
 const waitsForEtcd = (host: Host) =>
-  host.waitForStatus('it does not use its state', ({ stateFile }) => stateFile?.problem !== undefined)
+  host.waitForStatus('it does not use its state', ({ stateFile }) => stateFile?.problem !== undefined, 30_000)
 
 test('killed and started without etcd it takes up its work, and loses no packet and writes nothing to the kernel', async () => {
   const host = lab.host(1)
@@ -250,6 +255,24 @@ test('a key that someone else took meanwhile is a conflict: it is not written ov
   await powerCut(host)
   host.start()
   expect((await waitsForEtcd(host)).stateFile?.problem).toMatch(/not held/)
+})
+
+test('an etcd that was emptied meanwhile is doubted: the peers stay for a while, and the own key is made again', async () => {
+  const host = lab.host(1)
+  const { key, value } = await keyOf(lab, host)
+  await lab.etcd.kill()
+  await powerCut(host)
+  host.start()
+  await fromState(host)
+  const kernel = await host.kernel()
+  for (const name of readdirSync(lab.etcd.dataDir)) rmSync(join(lab.etcd.dataDir, name), { recursive: true })
+  await lab.etcd.start()
+  const status = await host.waitForStatus('peers held back', ({ heldBack }) => heldBack !== undefined, 30_000)
+  // The other host's key may be there again already.
+  expect(status.heldBack?.peers).toBeGreaterThanOrEqual(FAKES.length)
+  expect(await host.kernel()).toEqual(kernel)
+  await host.waitUntil('its key again', async () => (await keyOf(lab, host)).value === value, 30_000)
+  expect((await keyOf(lab, host)).key).toBe(key)
 })
 
 test('a reservation does not end: a host that has one comes up however long etcd was away', async () => {
