@@ -9,6 +9,7 @@ import type { PeerChange } from '../plan/peer-table'
 import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { LeaseKeeper } from './lease-keeper'
+import { LineLimit } from './line-limit'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
 import type { UnderlayKeeper } from './underlay-keeper'
@@ -28,6 +29,7 @@ export interface MemberParts {
 const MOST_REJECTED_LINES = 20
 
 export class Member {
+  readonly #rejections = new LineLimit()
   #configProblem: string | undefined
   /** Of what was taken in last. */
   #revision: Revision
@@ -176,7 +178,10 @@ export class Member {
 
   #logIfRejected(overlay: Overlay, key: string): void {
     const reason = overlay.peers.reasonAgainst(key)
-    if (reason !== undefined) this.log.warn(`peer rejected: ${key}: ${reason}`)
+    const left = reason === undefined ? undefined : this.#rejections.admit(performance.now())
+    if (left === undefined) return
+    const more = left === 0 ? '' : ` (and ${left} more before; overlayctl status lists them)`
+    this.log.warn(`peer rejected: ${key}: ${reason}${more}`)
   }
 
   #logAllRejected(): void {
