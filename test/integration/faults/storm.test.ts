@@ -24,12 +24,12 @@ afterAll(() => lab?.close())
 
 /** Makes about so many notifications: addresses, routes and neighbours of another link come and go. */
 function storm(events = EVENTS): Promise<void> {
-  const lines = Array.from({ length: events / 10 }, (_, i) => {
+  const lines = Array.from({ length: events / 8 }, (_, i) => {
     const tail = `${(i >> 8) & 255}.${i & 255}`
     const route = `route add 198.18.${tail}/32 dev noise`
     const neighbour = `neigh replace 198.19.${tail} lladdr 02:00:00:00:00:09 dev noise nud permanent`
     const address = `address add 198.51.${tail}/32 dev noise`
-    // An address brings a local route with it.
+    // An address brings a local route with it: eight notifications in all.
     const delAddress = `address delete 198.51.${tail}/32 dev noise`
     return [
       route,

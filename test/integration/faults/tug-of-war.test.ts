@@ -1,13 +1,13 @@
 /** A program that undoes the daemon's work again and again meets one that repairs less and less often, says so, and wins in the end. */
 import { holdsPeer } from '../../support/kernel-view'
 import { Host, Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
+import { type FakePeer, fakePeer } from '../../support/leases'
 import { inNamespace } from '../../support/namespace'
 import { LongProcess } from '../../support/process'
 
 jest.setTimeout(180_000)
 
-const [PEER, OTHER] = [fakePeer(0), fakePeer(1)]
+const PEER = fakePeer(0)
 const route = PEER.subnet.replace('-', '/')
 
 let lab: Lab
@@ -16,7 +16,7 @@ const rivals: LongProcess[] = []
 beforeAll(async () => {
   lab = await Lab.create({ hosts: 2 })
   await lab.putPeers(PEER)
-  await lab.startAll().catch(() => undefined)
+  for (const host of lab.hosts) host.start()
   await lab.waitConverged(1)
 })
 afterAll(async () => {
@@ -32,10 +32,15 @@ function startRival(host: Host, command: string): LongProcess {
   return rival
 }
 
-test.each([
-  [1, `ip route delete ${route}`, `the route to ${route}`],
-  [2, `ip link set ${Host.device} mtu 1400`, `the device ${Host.device}`],
-])('host%i against `%s`', async (number, command, what) => {
+test('it is damped, named while it lasts, and over when the other program ends', async () => {
+  await Promise.all([
+    fight(1, fakePeer(1), `ip route delete ${route}`, `the route to ${route}`),
+    fight(2, fakePeer(2), `ip link set ${Host.device} mtu 1400`, `the device ${Host.device}`),
+  ])
+})
+
+/** One fight from its start to its end; a peer joins in the middle. */
+async function fight(number: number, other: FakePeer, command: string, what: string): Promise<void> {
   const host = lab.host(number)
   const mtu = (await host.link()).mtu
   const written = host.daemon.output.length
@@ -49,12 +54,12 @@ test.each([
   expect(status).toMatchObject({ state: 'degraded' })
   expect(status.problems.join()).toContain(`another program changes ${what} again and again: put right`)
   // Everything else goes on meanwhile, at once.
-  await lab.putPeers(OTHER)
+  await lab.putPeers(other)
   await host.waitForKernel('a peer that joins', (view) =>
-    view.routes.some((line) => line.startsWith(OTHER.subnet.replace('-', '/'))),
+    view.routes.some((line) => line.startsWith(other.subnet.replace('-', '/'))),
   )
-  await host.exec('ip', 'neigh', 'delete', OTHER.subnet.replace('-24', ''), 'dev', Host.device)
-  await host.waitForKernel('other drift repaired', (view) => holdsPeer(view, OTHER))
+  await host.exec('ip', 'neigh', 'delete', other.subnet.replace('-24', ''), 'dev', Host.device)
+  await host.waitForKernel('other drift repaired', (view) => holdsPeer(view, other))
 
   await rival.stop('SIGKILL')
   await host.waitUntil(
@@ -69,5 +74,4 @@ test.each([
     .split('\n')
     .filter((line) => !line.includes(' debug '))
   expect(lines.length).toBeLessThan(100)
-  await lab.deletePeer(OTHER)
-})
+}
