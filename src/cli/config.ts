@@ -11,6 +11,7 @@ import {
   type SubnetRange,
   subnetRanges,
 } from '../model/network-config'
+import { planConfigChange } from '../plan/config-change'
 
 /** Milliseconds for all of etcd. */
 const DEADLINE = 10_000
@@ -58,10 +59,31 @@ export async function setConfig(options: Options, json: string, ifAbsent: boolea
         'look at it: overlayctl config get, then try again',
       )
     }
-    const effect =
-      config === undefined ? 'hosts that wait for it start now' : 'running hosts take it at their next start'
-    process.stdout.write(`written; ${effect}\n${meaning}\n`)
+    process.stdout.write(`written; ${describeEffect(config, text)}\n${meaning}\n`)
   })
+}
+
+/** What hosts make of a config that takes another's place. */
+function describeEffect(before: string | undefined, after: string): string {
+  if (before === undefined) return 'hosts that wait for it start now'
+  let former: NetworkConfig
+  try {
+    former = parseNetworkConfig(before)
+  } catch {
+    return 'hosts that wait for a usable one start now'
+  }
+  const plan = planConfigChange(former, parseNetworkConfig(after), undefined)
+  switch (plan.kind) {
+    case 'nothing':
+      return 'it means the same as before'
+    case 'needs-new-subnet':
+      return `running hosts go on as they are until overlayd is restarted on each, for they need new subnets: ${plan.reason}`
+    case 'apply':
+      return (
+        `running hosts take it up now: ${plan.changes.join(', ')}\n` +
+        'a host whose subnet it has no place for goes on as it is until overlayd is restarted there'
+      )
+  }
 }
 
 /** That there is no config, and how to put one. */

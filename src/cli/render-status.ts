@@ -86,7 +86,7 @@ function peersLine(peers: readonly PeerStatus[]): string {
   return [...counts].map(([state, count]) => `${count} ${state}`).join(', ')
 }
 
-const ORDER: readonly PeerStatus['state'][] = ['failing', 'rejected', 'pending', 'ok']
+const ORDER: readonly PeerStatus['state'][] = ['failing', 'rejected', 'held', 'pending', 'ok']
 
 /** Worst first. */
 function peerTable(peers: readonly PeerStatus[]): string[] {

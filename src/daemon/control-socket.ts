@@ -1,5 +1,5 @@
-/** The control socket: HTTP over a unix socket in the run directory, for `overlayctl`. */
-import { mkdir, rm } from 'node:fs/promises'
+/** The control socket: HTTP over a unix socket in the run directory, for `overlayctl` of this user and of root. */
+import { chmod, mkdir, rm } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -8,6 +8,15 @@ import type { Logger } from './logger'
 import type { Status } from './status'
 
 export const controlSocketPath = (runDirectory: string): string => join(runDirectory, 'overlayd.sock')
+
+/** Bounds for who connects: a request is one short line, and an operator has one terminal or two. Bytes, milliseconds. */
+const LIMITS = {
+  maxHeaderSize: 4096,
+  headersTimeout: 2000,
+  requestTimeout: 2000,
+  connectionsCheckingInterval: 1000,
+}
+const MOST_CONNECTIONS = 32
 
 /**
  * Serves `GET /status`.
@@ -28,7 +37,7 @@ export async function serveControlSocket(
       'stop it, or give this one its own --run-dir, --etcd-prefix and --subnet-file',
     )
   }
-  const server = createServer((request, response) => {
+  const server = createServer(LIMITS, (request, response) => {
     if (request.method !== 'GET' || request.url !== '/status') {
       response.writeHead(404).end()
       return
@@ -43,6 +52,7 @@ export async function serveControlSocket(
       },
     )
   })
+  server.maxConnections = MOST_CONNECTIONS
   try {
     await mkdir(runDirectory, { recursive: true, mode: 0o755 })
     // A daemon that was killed leaves its socket behind.
@@ -51,6 +61,8 @@ export async function serveControlSocket(
       server.once('error', reject)
       server.listen(path, resolve)
     })
+    // Whatever the umask: connecting takes the right to write.
+    await chmod(path, 0o600)
   } catch (error) {
     throw new OverlayError(
       'control-socket',

@@ -3,27 +3,44 @@
  * the kernel, say ready, then follow etcd and the kernel. Ending it removes nothing.
  */
 import type { Server } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CALL_DEADLINE_MS } from '../etcd/client'
 import { etcdPrefix, keysUnder } from '../etcd/keys'
 import type { Snapshot } from '../etcd/snapshot'
-import type { RegistryUpdate } from '../etcd/updates'
+import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
+import { readMoment } from '../host/moment'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
+import { readStateFile, type SavedState } from '../host/state-file'
 import { writeSubnetEnv } from '../host/subnet-env'
-import { describeError } from '../model/errors'
-import type { Revision } from '../model/lease'
+import type { Family } from '../model/address'
+import { describeError, OverlayError } from '../model/errors'
+import { type Revision, sameLeaseValue } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
+import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
 import { serveHealth } from './health-server'
-import { joinNetwork, type Tools } from './join'
+import { gatherFacts, type HostMemory, reasonAgainst, recall, remember } from './host-memory'
+import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
 import type { Overlay } from './overlay'
+import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
 
 /** Signs of life in the time after which systemd gives us up: one may be late. */
 const WATCHDOG_BEATS = 3
+
+/**
+ * Milliseconds that etcd has for its first answer before a host comes up from its state file: one call to its deadline, other members
+ * included. Coming up too early costs nothing, for whatever etcd says later is what counts; waiting costs traffic.
+ */
+const ETCD_PATIENCE = CALL_DEADLINE_MS
+
+/** Milliseconds until a host that has another's address asks again whether that one lives; each time is a Put for all peers. */
+const RIVAL_RETRY = 60_000
 
 /** Failures of etcd that someone has to do something about: worth a line also when etcd was away before. */
 const ACT_UPON: readonly string[] = ['etcd-refused', 'etcd-tls']
@@ -38,11 +55,24 @@ export class Daemon {
   #toldStatus: string | undefined
   /** The code of the failure of etcd that was logged last. */
   #toldLoss: string | undefined
+  /** What an earlier run remembers. */
+  #memory: HostMemory | undefined
+  /** Why there is none, or none that may be used. */
+  #memoryProblem: string | undefined
+  /** When the member was started from the state file and etcd has said nothing since: when the file was written. */
+  #fromState: string | undefined
+  #triedState = false
+  #rival: IdentityConflict | undefined
+  /** The config in etcd. */
+  #config: { readonly text: string | undefined; readonly revision: Revision | undefined } | undefined
+  readonly #state: StateKeeper
 
   constructor(
     private readonly tools: Tools,
     private readonly version: string,
-  ) {}
+  ) {
+    this.#state = new StateKeeper(tools.options['state-dir'], () => this.#present(), tools.log)
+  }
 
   get #log(): Logger {
     return this.tools.log
@@ -61,11 +91,13 @@ export class Daemon {
     try {
       servers.push(await serveControlSocket(this.tools.options['run-dir'], () => this.status(), this.#log))
       servers.push(...(await this.#serveHealth()))
+      await this.#recall()
+      this.#state.run(signal).catch(fail)
       await this.#follow(signal, fail)
     } catch (error) {
       fail(error)
     }
-    await Promise.all(servers.map(close))
+    await Promise.all([...servers.map(close), this.#state.save()])
     if (failure.signal.aborted && !stop.aborted) throw failure.signal.reason
   }
 
@@ -93,22 +125,176 @@ export class Daemon {
         configProblem: this.#configProblem ?? this.#member?.configProblem,
         following: this.#following,
         revision: this.#revision,
+        stateFile: this.#stateStatus(),
+        rival: this.#rival,
       },
       this.tools.registry,
     )
   }
 
+  #stateStatus(): DaemonView['stateFile'] {
+    const savedAt = this.#fromState ?? this.#state.savedAt
+    const problem = this.#state.problem ?? this.#memoryProblem
+    return {
+      inUse: this.#fromState !== undefined,
+      ...(savedAt !== undefined && { savedAt }),
+      ...(problem !== undefined && { problem }),
+    }
+  }
+
+  /** Reads what an earlier run remembers; that there is nothing, or nothing usable, keeps nobody from starting. */
+  async #recall(): Promise<void> {
+    const { options } = this.tools
+    const { state, refusal } = await readStateFile(options['state-dir'])
+    const prefix = etcdPrefix(options['etcd-prefix'])
+    const memory = state === undefined ? refusal : recall(state, prefix, keysUnder(prefix))
+    if (typeof memory === 'string') {
+      this.#log.warn(`state: ${memory}; starting without it`)
+      this.#memoryProblem = memory
+    } else this.#memory = memory
+  }
+
+  /** What is to be remembered; nothing while we only know what we remembered. */
+  async #present(): Promise<SavedState | undefined> {
+    if (this.#member === undefined || this.#fromState !== undefined) return undefined
+    const { config, configText, underlay, keeper, overlays } = this.#member.parts
+    if (configText === undefined || this.#revision === undefined) return undefined
+    const peersOf = (family: Family) => [
+      ...(overlays.find((overlay) => overlay.family === family)?.peers.peers() ?? []),
+    ]
+    const { state } = keeper
+    const isInEtcd = this.#config?.text === configText
+    return remember({
+      prefix: etcdPrefix(this.tools.options['etcd-prefix']),
+      host: await gatherFacts(underlay.current),
+      config: { text: configText, revision: isInEtcd ? this.#config?.revision : undefined },
+      revision: this.#revision,
+      own: state.kind === 'held' ? state.lease : { ...keeper.own, value: keeper.announced },
+      ownState: state.kind,
+      renewal: keeper.renewal,
+      vni: config.backend.vni,
+      peers: { ipv4: peersOf('IPv4'), ipv6: peersOf('IPv6') },
+    })
+  }
+
   async #follow(signal: AbortSignal, fail: (error: unknown) => void): Promise<void> {
+    const patience = performance.now() + ETCD_PATIENCE
     while (!signal.aborted) {
-      for await (const update of this.tools.registry.follow(signal)) {
-        this.#noteConnection(update)
-        if (this.#member !== undefined) this.#member.take(update)
-        else if (update.kind === 'snapshot') await this.#tryStart(update.snapshot, signal, fail)
-        else if (update.kind === 'events' && update.events.some((event) => event.kind === 'config')) {
-          // Only a new listing is complete, so begin again with one.
-          break
+      const listing = new AbortController()
+      const updates = this.tools.registry.follow(AbortSignal.any([signal, listing.signal]))
+      try {
+        for (;;) {
+          const next = updates.next()
+          await this.#startIfSilent(next, patience, signal, fail)
+          const { done, value } = await next
+          if (done === true) break
+          const again = await this.#take(value, listing, signal, fail)
+          if (again) break
         }
+      } finally {
+        listing.abort()
+        await updates.return()
       }
+    }
+  }
+
+  /**
+   * Takes in an update.
+   * @returns whether to begin again with a new listing, for only that is complete
+   */
+  async #take(
+    update: RegistryUpdate,
+    listing: AbortController,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<boolean> {
+    this.#noteConnection(update)
+    if (this.#member !== undefined) {
+      this.#member.take(update)
+      if (update.kind !== 'lost') this.#confirm(update)
+    } else if (update.kind === 'snapshot') {
+      await this.#startFromEtcd(update.snapshot, signal, fail)
+      if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
+    } else if (update.kind === 'events') {
+      return update.events.some((event) => event.kind === 'config' || this.#concernsRival(event))
+    }
+    return false
+  }
+
+  /** Whether the host that has our address may be gone. What we write ourselves to ask for it changes nothing. */
+  #concernsRival(event: RegistryEvent): boolean {
+    const rival = this.#rival?.lease
+    if (rival === undefined) return false
+    if (event.kind === 'removed') return event.key === rival.key
+    return (
+      event.kind === 'lease' &&
+      event.lease.key === rival.key &&
+      !sameLeaseValue(event.lease.value, rival.value)
+    )
+  }
+
+  /** etcd has answered: what it says is what counts from now on, whatever the state file said. */
+  #confirm(update: Exclude<RegistryUpdate, { kind: 'lost' }>): void {
+    for (const { reconciler } of this.#member?.parts.overlays ?? []) reconciler.confirm()
+    if (this.#fromState !== undefined) {
+      this.#fromState = undefined
+      this.#log.info('state: etcd has answered; what it says counts from now on')
+    }
+    if (update.kind === 'snapshot' || update.events.length > 0) this.#state.changed(false)
+  }
+
+  /** Comes up from the state file when there is no update in time. Later updates are then taken in like anyone's. */
+  async #startIfSilent(
+    next: Promise<unknown>,
+    patience: number,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    const memory = this.#memory
+    if (
+      memory === undefined ||
+      this.#triedState ||
+      this.#member !== undefined ||
+      this.#revision !== undefined
+    )
+      return
+    // It is awaited later, and must not count as unhandled until then.
+    const answered = next.then(
+      () => true,
+      () => true,
+    )
+    const timer = new AbortController()
+    const silence = sleep(Math.max(0, patience - performance.now()), false, {
+      signal: AbortSignal.any([timer.signal, signal]),
+    }).catch(() => true)
+    const isAnswered = await Promise.race([answered, silence])
+    timer.abort()
+    if (!isAnswered) await this.#startFromState(memory, signal, fail)
+  }
+
+  async #startFromState(
+    memory: HostMemory,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    const { savedAt } = memory
+    // Once: nothing but etcd's answer makes it better.
+    this.#triedState = true
+    const refusal = reasonAgainst(memory, readMoment())
+    try {
+      if (refusal !== undefined) throw new OverlayError('state-unusable', refusal)
+      this.#log.warn(
+        `state: etcd has not answered for ${ETCD_PATIENCE / 1000} s; coming up from what was known at ${savedAt}`,
+      )
+      const config = this.#readConfig(memory.snapshot.config)
+      this.#fromState = savedAt
+      await this.#start(config, { origin: 'state', snapshot: memory.snapshot, memory }, signal, fail)
+    } catch (error) {
+      this.#fromState = undefined
+      if (!(error instanceof OverlayError && ['state-unusable', 'config-invalid'].includes(error.code)))
+        throw error
+      this.#memoryProblem = `what was known at ${savedAt} is not used: ${describeError(error)}`
+      this.#log.warn(`state: ${this.#memoryProblem}; waiting for etcd, the kernel keeps everything`)
     }
   }
 
@@ -127,20 +313,51 @@ export class Daemon {
     if (!this.#following.connected) this.#log.info('etcd: following')
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
+    if (update.kind === 'snapshot') {
+      this.#config = { text: update.snapshot.config, revision: update.snapshot.configRevision }
+    } else {
+      const config = update.events.findLast((event) => event.kind === 'config')
+      if (config !== undefined) this.#config = { text: config.text, revision: config.modRevision }
+    }
   }
 
-  async #tryStart(snapshot: Snapshot, signal: AbortSignal, fail: (error: unknown) => void): Promise<void> {
+  async #startFromEtcd(
+    snapshot: Snapshot,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
     try {
       const config = this.#readConfig(snapshot.config)
-      this.#phase = 'starting'
-      this.#member = await joinNetwork(this.tools, config, snapshot, signal)
-      this.#configProblem = undefined
+      await this.#start(config, { origin: 'etcd', snapshot, memory: this.#memory }, signal, fail)
+      this.#rival = undefined
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      this.#waitForConfig(describeError(error))
-      return
+      if (error instanceof IdentityConflict) this.#noteRival(error)
+      else if (error instanceof ConfigError) this.#waitForConfig(describeError(error))
+      else throw error
     }
-    const member = this.#member
+  }
+
+  #noteRival(rival: IdentityConflict): void {
+    if (this.#rival?.message !== rival.message) {
+      this.#log.error(
+        `lease: CONFLICT: ${describeError(rival)}; nothing is written over, the kernel keeps everything`,
+      )
+    }
+    this.#rival = rival
+    this.#notify([])
+  }
+
+  async #start(
+    config: NetworkConfig,
+    start: Start,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    this.#phase = 'starting'
+    const member = await joinNetwork(this.tools, config, start, signal)
+    this.#member = member
+    this.#configProblem = undefined
+    this.#memoryProblem = undefined
     const { overlays, keeper, firewall, underlay } = member.parts
     const watchdog = watchdogMilliseconds()
     const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
@@ -158,12 +375,20 @@ export class Daemon {
     keeper.run(signal).catch(fail)
     firewall.run(signal).catch(fail)
     await this.#ready(member)
+    keeper.onChange(() => this.#state.changed(true))
+    this.#state.changed(true)
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {
       if (!sameAddresses(now, before)) this.tools.registry.reconnect()
       member.move(now)
+      this.#state.changed(true)
       await this.#writeSubnetFile(member)
     }
     underlay.run(signal, moved).catch(fail)
+    const reconfigured = async (): Promise<void> => {
+      this.#state.changed(true)
+      await this.#writeSubnetFile(member)
+    }
+    member.run(signal, reconfigured).catch(fail)
   }
 
   #readConfig(text: string | undefined): NetworkConfig {
@@ -205,7 +430,9 @@ export class Daemon {
 
   /** Tells systemd, with the line that `systemctl status` shows when that has changed. */
   #notify(states: readonly string[]): void {
-    const summary = this.#member?.summary(this.#following.connected) ?? this.#configProblem ?? 'starting'
+    const summary =
+      this.#member?.summary(this.#following.connected) ??
+      (this.#rival === undefined ? (this.#configProblem ?? 'starting') : 'another live host has our address')
     const line = `STATUS=${summary}`
     const news = line === this.#toldStatus ? states : [...states, line]
     if (news.length === 0) return

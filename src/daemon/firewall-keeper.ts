@@ -33,7 +33,9 @@ export class FirewallKeeper {
   readonly #waker = new Waker()
   readonly #log: Logger
   readonly #period: number
-  readonly #rules: FirewallRules
+  #rules: FirewallRules
+  /** Ends the present look-out for changes. */
+  #lookOut = new AbortController()
   readonly #said = new Set<string>()
   #problem: string | undefined
   #established = false
@@ -42,7 +44,7 @@ export class FirewallKeeper {
   #writes: readonly number[] = []
 
   constructor(
-    private readonly request: FirewallRequest,
+    private request: FirewallRequest,
     { log, period = FIREWALL_PERIOD }: FirewallKeeperOptions,
   ) {
     this.#log = log
@@ -57,6 +59,15 @@ export class FirewallKeeper {
 
   get summary(): FirewallSummary {
     return { mode: this.request.mode, problem: this.#problem, repairs: this.#repairs }
+  }
+
+  /** Takes in that other rules are wanted; they are in force after the next look, which is soon. */
+  retarget(request: FirewallRequest): void {
+    this.request = request
+    this.#rules = new FirewallRules(request)
+    this.#established = false
+    this.#lookOut.abort()
+    this.#waker.wake()
   }
 
   /** Looks once, and brings into force what is not. What goes wrong is kept as {@link problem}. One call at a time. */
@@ -106,13 +117,19 @@ export class FirewallKeeper {
 
   /** Follows what nft reports, for as long as there is an nft. */
   async #watch(signal: AbortSignal): Promise<void> {
-    const places = watchedChains(this.request)
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       const started = performance.now()
+      this.#lookOut = new AbortController()
+      const scoped = AbortSignal.any([signal, this.#lookOut.signal])
+      const places = watchedChains(this.request)
       try {
-        await (await Nftables.require()).monitor(places, () => this.#waker.wake(), signal)
+        await (await Nftables.require()).monitor(places, () => this.#waker.wake(), scoped)
+        // It ends without an error only when other places are to be watched.
+        attempt = 0
+        continue
       } catch (error) {
         if (signal.aborted) return
+        if (scoped.aborted) continue
         this.#sayOnce(
           'info',
           `changes are only found every ${this.#period / 1000} s: ${describeError(error)}`,

@@ -1,22 +1,38 @@
 /** This host as part of the network: what it consists of, and how it takes in what etcd tells. */
+import { performance } from 'node:perf_hooks'
 import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
 import { formatIp, formatMac, formatPrefix } from '../model/address'
-import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
-import type { NetworkConfig } from '../model/network-config'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeError, OverlayError } from '../model/errors'
+import {
+  formatLeaseSubnet,
+  type Lease,
+  leaseHalf,
+  type Peer,
+  type Revision,
+  type UnreadableLease,
+} from '../model/lease'
+import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+import { planConfigChange } from '../plan/config-change'
 import { desiredLink } from '../plan/desired'
+import { HoldBack } from '../plan/hold-back'
 import { leaseValue } from '../plan/own-lease'
 import type { PeerChange } from '../plan/peer-table'
 import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
+import type { Tools } from './join'
 import type { LeaseKeeper } from './lease-keeper'
 import { LineLimit } from './line-limit'
+import { LiveConfig } from './live-config'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
 import type { UnderlayKeeper } from './underlay-keeper'
+import { Waker } from './waker'
 
 export interface MemberParts {
+  /** The config in use. */
   readonly config: NetworkConfig
-  /** The config's text in etcd at the start. */
+  /** Its text in etcd. */
   readonly configText: string | undefined
   readonly underlay: UnderlayKeeper
   readonly keeper: LeaseKeeper
@@ -25,60 +41,97 @@ export interface MemberParts {
   readonly firewall: FirewallKeeper
 }
 
+/** What the status shows. */
+export interface MemberView extends MemberParts {
+  readonly holdBack: HoldBack
+}
+
 /** Lines about rejected leases at once: a log that is flooded says nothing, and `overlayctl status` lists them all. */
 const MOST_REJECTED_LINES = 20
 
+/** Milliseconds between two attempts to apply a config that this host could not use. */
+const CONFIG_RETRY: BackoffBounds = { first: 1000, most: 30_000 }
+
+/** Why a peer whose key is gone is still there. */
+const HELD = 'gone from etcd, and kept for a while in case etcd is wrong'
+
 export class Member {
   readonly #rejections = new LineLimit()
-  #configProblem: string | undefined
+  readonly #waker = new Waker()
+  readonly #log: Logger
+  readonly #live: LiveConfig
+  readonly #holdBack: HoldBack
+  #parts: MemberParts
   /** Of what was taken in last. */
   #revision: Revision
+  #follows = true
+  /** The config's text as etcd has it. */
+  #configText: string | undefined
+  /** When a config that is not in use yet is to be looked at; Infinity when there is none. */
+  #configDue = Number.POSITIVE_INFINITY
+  #configFailures = 0
+  #configProblem: string | undefined
 
-  constructor(
-    readonly parts: MemberParts,
-    revision: Revision,
-    private readonly log: Logger,
-  ) {
+  constructor(tools: Tools, parts: MemberParts, revision: Revision) {
+    this.#log = tools.log
+    this.#live = new LiveConfig(tools, parts.config)
+    this.#holdBack = new HoldBack(tools.options['peer-removal-grace'] * 1000)
+    this.#parts = parts
     this.#revision = revision
+    this.#configText = parts.configText
     this.#logAllRejected()
   }
 
-  /** How the config in etcd differs from the one in use; `undefined` when it does not. */
+  get parts(): MemberView {
+    return { ...this.#parts, holdBack: this.#holdBack }
+  }
+
+  /** Why the config in etcd is not the one in use; `undefined` when it is. */
   get configProblem(): string | undefined {
     return this.#configProblem
   }
 
   /** Takes in what etcd tells. */
   take(update: RegistryUpdate): void {
-    const { keeper, overlays } = this.parts
-    if (update.kind === 'lost') return
-    this.#revision = update.kind === 'events' ? update.revision : update.snapshot.revision
-    if (update.kind === 'events') {
-      for (const event of update.events) this.#takeOwn(event)
-      for (const overlay of overlays) {
-        const changes = update.events.flatMap((event) => this.#takePeer(overlay, event))
-        this.#peersChanged(overlay, changes, update.revision)
-      }
+    if (update.kind === 'lost') {
+      this.#follows = false
       return
     }
-    const { leases, unreadable, config, revision } = update.snapshot
-    this.#noteConfig(config)
-    const listed: (Lease | UnreadableLease)[] = [...leases, ...unreadable]
-    keeper.observe(listed.find((lease) => lease.key === keeper.own.key))
-    for (const overlay of overlays) {
-      this.#peersChanged(overlay, overlay.peers.reset(leases, unreadable), revision)
+    if (!this.#follows) this.#holdBack.extend(performance.now())
+    this.#follows = true
+    if (update.kind === 'events') {
+      this.#revision = update.revision
+      this.#takeEvents(update.events)
+    } else {
+      this.#revision = update.snapshot.revision
+      this.#takeSnapshot(update)
+    }
+    this.#waker.wake()
+  }
+
+  /**
+   * Runs until the signal fires: lets peers go that were held back, and brings a changed config to what runs.
+   * @param changed told when another config is in use
+   */
+  async run(signal: AbortSignal, changed: () => Promise<void>): Promise<void> {
+    while (!signal.aborted) {
+      const due = Math.min(this.#configDue, this.#follows ? this.#holdBack.nextDue : Number.POSITIVE_INFINITY)
+      await this.#waker.sleep(due - performance.now(), signal)
+      if (signal.aborted) return
+      if (this.#follows) this.#letGo(this.#holdBack.takeDue(performance.now()))
+      if (this.#configDue <= performance.now()) await this.#takeConfig(changed, signal)
     }
   }
 
   /** Takes in that the underlay is another: devices follow, and the others are told when they have to send elsewhere. */
   move(underlay: Underlay): void {
-    const { config, keeper, overlays } = this.parts
+    const { config, keeper, overlays } = this.#parts
     for (const overlay of overlays) {
       const { family, peers, reconciler } = overlay
       const address = family === 'IPv4' ? underlay.ipv4 : underlay.ipv6
       if (address === undefined) continue
-      reconciler.retarget(desiredLink(config, underlay, address.local, reconciler.desiredLink.mac))
-      this.#peersChanged(overlay, peers.moveTo(address.public), this.#revision)
+      reconciler.retarget({ link: desiredLink(config, underlay, address.local, reconciler.desiredLink.mac) })
+      this.#peersChanged(overlay, peers.moveTo(address.public))
     }
     const links = overlays.map(({ reconciler }) => reconciler.desiredLink)
     keeper.announce(leaseValue(config, underlay, links))
@@ -86,13 +139,13 @@ export class Member {
 
   /** Why other hosts may not reach this one; `undefined` when they should. */
   get unready(): string | undefined {
-    const { keeper, overlays, firewall } = this.parts
+    const { keeper, overlays, firewall, underlay } = this.#parts
     const { converged, failing } = convergenceOf(overlays)
     const troubles = [
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       // Single peers that the kernel refuses must not take this host out of service.
       !converged && failing === 0 && 'kernel not converged',
-      this.parts.underlay.problem !== undefined && 'underlay gone',
+      underlay.problem !== undefined && 'underlay gone',
       firewall.problem !== undefined && 'firewall rules missing',
     ].filter((trouble) => trouble !== false)
     return troubles.length === 0 ? undefined : troubles.join(', ')
@@ -100,29 +153,106 @@ export class Member {
 
   /** The host in one line: `10.5.12.0/24 on flannel.1, 3 peers, healthy`. */
   summary(followsEtcd: boolean): string {
-    const { keeper, overlays, firewall } = this.parts
+    const { keeper, overlays, firewall, underlay } = this.#parts
     const troubles = [
       !followsEtcd && 'etcd away',
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
       !convergenceOf(overlays).converged && 'kernel not converged',
       firewall.problem !== undefined && 'firewall rules missing',
-      this.parts.underlay.problem !== undefined && 'underlay gone',
-      this.#configProblem !== undefined && 'config changed',
+      underlay.problem !== undefined && 'underlay gone',
+      this.#configProblem !== undefined && 'config not in use',
+      this.#holdBack.size > 0 && `${this.#holdBack.size} peers held back`,
     ].filter((trouble) => trouble !== false)
     return `${this.headline}, ${troubles.join(', ') || 'healthy'}`
   }
 
   /** What it is: `10.5.12.0/24 on flannel.1, 3 peers`. */
   get headline(): string {
-    const { keeper, overlays } = this.parts
+    const { keeper, overlays } = this.#parts
     const links = overlays.map(({ reconciler }) => reconciler.desiredLink.name).join(' and ')
     const peers = Math.max(...overlays.map((overlay) => overlay.peers.size))
     return `${formatLeaseSubnet(keeper.own.subnet)} on ${links}, ${peers} peers`
   }
 
+  #takeEvents(events: readonly RegistryEvent[]): void {
+    for (const event of events) this.#takeOwn(event)
+    const last = lastOfEachKey(events)
+    const gone = [...last].flatMap(([key, { kind }]) => (kind === 'removed' && this.#isPeer(key) ? key : []))
+    const ownIsGone = last.get(this.#parts.keeper.own.key)?.kind === 'removed'
+    this.#judge(gone, ownIsGone ? OWN_IS_GONE : undefined)
+    for (const [key, { kind }] of last) if (kind !== 'removed') this.#release(key)
+    for (const overlay of this.#parts.overlays) {
+      const changes = [...last.values()].flatMap((event) => this.#takePeer(overlay, event))
+      this.#peersChanged(overlay, changes)
+    }
+  }
+
+  #takeSnapshot({ snapshot, replaced = false }: Extract<RegistryUpdate, { kind: 'snapshot' }>): void {
+    const { keeper, overlays } = this.#parts
+    const { leases, unreadable, config } = snapshot
+    this.#noteConfig(config)
+    const listed: (Lease | UnreadableLease)[] = [...leases, ...unreadable]
+    const own = listed.find((lease) => lease.key === keeper.own.key)
+    keeper.observe(own)
+    const keys = new Set(listed.map(({ key }) => key))
+    for (const key of this.#holdBack.keys()) if (keys.has(key)) this.#release(key)
+    const known = new Set(overlays.flatMap(({ peers }) => [...peers.peers()].map(({ key }) => key)))
+    const doubt = replaced ? STORE_REPLACED : own === undefined ? OWN_IS_GONE : undefined
+    this.#judge(
+      [...known].filter((key) => !keys.has(key)),
+      doubt,
+    )
+    const held = this.#holdBack.keys().map((key) => this.#heldLease(key))
+    for (const overlay of overlays) {
+      this.#peersChanged(overlay, overlay.peers.reset(leases, [...unreadable, ...held]))
+    }
+    // A place that a listed lease has a better claim to is not held.
+    this.#letGo(this.#holdBack.keys().filter((key) => !this.#isPeer(key)))
+  }
+
+  /** Holds back what is not to be let go at once. */
+  #judge(gone: readonly string[], doubt: string | undefined): void {
+    const peers = Math.max(...this.#parts.overlays.map((overlay) => overlay.peers.size))
+    const before = this.#holdBack.size
+    this.#holdBack.judge({ gone, peers, doubt }, performance.now())
+    if (this.#holdBack.size === before) return
+    const seconds = Math.ceil((this.#holdBack.lastDue - performance.now()) / 1000)
+    this.#log.warn(
+      `peers: ${this.#holdBack.size} are gone from etcd and kept for ${seconds} s, in case etcd is wrong: ${this.#holdBack.reason}`,
+    )
+  }
+
+  /** Takes in that a key is in etcd. */
+  #release(key: string): void {
+    if (!this.#holdBack.release(key) || this.#holdBack.size > 0) return
+    this.#log.info('peers: all that were held back are in etcd again, or gone')
+  }
+
+  /** Removes peers that were held back. */
+  #letGo(keys: readonly string[]): void {
+    if (keys.length === 0) return
+    for (const key of keys) this.#holdBack.release(key)
+    this.#log.info(`peers: ${keys.length} that were held back are let go: etcd still has nothing of them`)
+    for (const overlay of this.#parts.overlays) {
+      this.#peersChanged(
+        overlay,
+        keys.flatMap((key) => overlay.peers.remove(key)),
+      )
+    }
+  }
+
+  #isPeer(key: string): boolean {
+    return this.#parts.overlays.some(({ peers }) => peers.peer(key) !== undefined)
+  }
+
+  /** As which the peer table keeps a peer that is held back: as it was last good. */
+  #heldLease(key: string): UnreadableLease {
+    return { key, reason: HELD, modRevision: this.#revision }
+  }
+
   /** Takes in what concerns this host. */
   #takeOwn(event: RegistryEvent): void {
-    const { keeper } = this.parts
+    const { keeper } = this.#parts
     switch (event.kind) {
       case 'config':
         this.#noteConfig(event.text)
@@ -135,44 +265,98 @@ export class Member {
     }
   }
 
-  #takePeer(overlay: Overlay, event: RegistryEvent): PeerChange[] {
+  #takePeer(overlay: Overlay, event: PeerEvent): PeerChange[] {
+    const { peers } = overlay
     switch (event.kind) {
-      case 'config':
-        return []
       case 'removed':
-        return overlay.peers.remove(event.key)
+        if (!this.#holdBack.has(event.key) || peers.peer(event.key) === undefined)
+          return peers.remove(event.key)
+        peers.putUnreadable(this.#heldLease(event.key))
+        return []
       case 'unreadable':
-        overlay.peers.putUnreadable(event.lease)
+        peers.putUnreadable(event.lease)
         this.#logIfRejected(overlay, event.lease.key)
         return []
       case 'lease': {
-        const changes = overlay.peers.put(event.lease)
+        const changes = [...peers.put(event.lease), ...this.#makeRoom(overlay, event.lease)]
         this.#logIfRejected(overlay, event.lease.key)
         return changes
       }
     }
   }
 
-  #peersChanged(overlay: Overlay, changes: readonly PeerChange[], revision: Revision): void {
+  /** Who is held back is in nobody's way: it goes when a lease is rejected for nothing but its being there. */
+  #makeRoom({ family, peers }: Overlay, lease: Lease): PeerChange[] {
+    const reason = peers.reasonAgainst(lease.key)
+    const half = leaseHalf(lease, family)
+    if (this.#holdBack.size === 0 || reason === undefined || half === undefined) return []
+    const rivals = [peers.peerAt(half.subnet.address), half.vtep && peers.peerWithMac(half.vtep.mac)]
+    const isInTheWay = (peer: Peer | undefined): peer is Peer =>
+      peer !== undefined && this.#holdBack.has(peer.key) && reason.includes(peer.key)
+    return rivals.filter(isInTheWay).flatMap(({ key }) => peers.remove(key))
+  }
+
+  #peersChanged(overlay: Overlay, changes: readonly PeerChange[]): void {
     for (const { before, after } of changes) {
       const peer = after ?? before
       if (peer === undefined) continue
+      if (before === undefined) this.#holdBack.joined(peer.key, performance.now())
       const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
       const subnet = formatPrefix(peer.subnet)
-      this.log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
+      this.#log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
     }
-    if (changes.length > 0) this.log.info(summarize(changes))
-    overlay.reconciler.peersChanged(changes, revision)
+    if (changes.length > 0) this.#log.info(summarize(changes))
+    overlay.reconciler.peersChanged(changes, this.#revision)
   }
 
-  /** A config that changes or goes while we run takes effect at the next start; until then what runs goes on. */
   #noteConfig(text: string | undefined): void {
-    const what = text === undefined ? 'was deleted' : 'has changed'
-    const problem =
-      text === this.parts.configText
-        ? undefined
-        : `the network config in etcd ${what} since the start; it takes effect at the next start`
-    if (problem !== undefined && problem !== this.#configProblem) this.log.warn(`config: ${problem}`)
+    if (text === this.#configText) return
+    this.#configText = text
+    this.#configFailures = 0
+    this.#configDue = performance.now()
+  }
+
+  /** Brings the config in etcd to what runs, as far as that is possible without another subnet. */
+  async #takeConfig(changed: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    this.#configDue = Number.POSITIVE_INFINITY
+    const text = this.#configText
+    try {
+      this.#noteConfigProblem(await this.#tryConfig(text, signal))
+      if (this.#parts.configText === text) await changed()
+      this.#configFailures = 0
+    } catch (error) {
+      if (signal.aborted) return
+      if (!(error instanceof OverlayError)) throw error
+      this.#noteConfigProblem(
+        `the changed network config cannot be used here, and what runs goes on: ${describeError(error)}`,
+      )
+      this.#configFailures++
+      const delay = backoffDelay(this.#configFailures, CONFIG_RETRY, Math.random)
+      this.#configDue = Math.min(this.#configDue, performance.now() + delay)
+    }
+  }
+
+  /** @returns why it is not in use, `undefined` when it is */
+  async #tryConfig(text: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+    if (text === undefined) return 'the network config in etcd was deleted, and what runs goes on'
+    if (text === this.#parts.configText) return undefined
+    const config = parseNetworkConfig(text)
+    const plan = planConfigChange(this.#parts.config, config, this.#parts.keeper.own.subnet)
+    if (plan.kind === 'needs-new-subnet') {
+      return `this host needs a new subnet for the changed network config: ${plan.reason}; what runs goes on until overlayd is restarted`
+    }
+    if (plan.kind === 'apply') {
+      this.#log.info(`config: changed in etcd, and applied: ${plan.changes.join(', ')}`)
+      const peersChanged = this.#peersChanged.bind(this)
+      this.#parts = await this.#live.apply(this.#parts, config, peersChanged, signal)
+    }
+    this.#parts = { ...this.#parts, configText: text }
+    return undefined
+  }
+
+  #noteConfigProblem(problem: string | undefined): void {
+    if (problem !== undefined && problem !== this.#configProblem) this.#log.warn(`config: ${problem}`)
+    if (problem === undefined && this.#configProblem !== undefined) this.#log.info('config: in use')
     this.#configProblem = problem
   }
 
@@ -181,17 +365,17 @@ export class Member {
     const left = reason === undefined ? undefined : this.#rejections.admit(performance.now())
     if (left === undefined) return
     const more = left === 0 ? '' : ` (and ${left} more before; overlayctl status lists them)`
-    this.log.warn(`peer rejected: ${key}: ${reason}${more}`)
+    this.#log.warn(`peer rejected: ${key}: ${reason}${more}`)
   }
 
   #logAllRejected(): void {
-    const { overlays } = this.parts
+    const { overlays } = this.#parts
     const rejected = overlays.flatMap((overlay) =>
       [...overlay.peers.rejected()].map(({ key }) => ({ overlay, key })),
     )
     for (const { overlay, key } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logIfRejected(overlay, key)
     const more = rejected.length - MOST_REJECTED_LINES
-    if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
+    if (more > 0) this.#log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }
 }
 
@@ -209,4 +393,21 @@ function summarize(changes: readonly PeerChange[]): string {
   const one = changes.length === 1 ? (only?.after ?? only?.before) : undefined
   const detail = one === undefined ? '' : `: ${formatPrefix(one.subnet)} at ${formatIp(one.publicIp)}`
   return `peers: ${parts.filter(Boolean).join(', ')}${detail}`
+}
+
+const OWN_IS_GONE = 'our own lease went with them'
+const STORE_REPLACED = 'etcd holds an older or another state than before'
+
+type PeerEvent = Exclude<RegistryEvent, { kind: 'config' }>
+
+/** What became of each key in the end, in etcd's order. */
+function lastOfEachKey(events: readonly RegistryEvent[]): Map<string, PeerEvent> {
+  const last = new Map<string, PeerEvent>()
+  for (const event of events) {
+    if (event.kind === 'config') continue
+    const key = event.kind === 'removed' ? event.key : event.lease.key
+    last.delete(key)
+    last.set(key, event)
+  }
+  return last
 }

@@ -25,6 +25,7 @@ import type { Peer, Revision } from '../model/lease'
 import { blackholeRoute, desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
 import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
 import { directLinkFinder } from '../plan/direct'
+import { keepObserved } from '../plan/keep-observed'
 import type { PeerChange, PeerTable, ProtectedAddress } from '../plan/peer-table'
 import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
 import { type Contest, Contests } from './contests'
@@ -45,6 +46,8 @@ export interface Target {
   readonly blackhole: boolean
   /** Devices that ours succeeds: removed when it carries what they carried. */
   readonly stale: readonly ObservedLink[]
+  /** While the peers are those of a state file what the kernel has may be newer, so it is only added to. */
+  readonly unconfirmed?: boolean
   /** Whether the host is kept forwarding. */
   readonly forward: boolean
   /** What a peer's subnet must not cover, besides this host's own addresses, which are looked for in each pass. */
@@ -57,6 +60,9 @@ export interface ReconcilerOptions {
   /** Milliseconds between two passes over everything without an event, in case one was lost. */
   readonly period?: number
 }
+
+/** What of it may become another. */
+export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'directRouting' | 'stale'>>
 
 /** How the reconciler stands, for status. */
 export interface Convergence {
@@ -93,6 +99,8 @@ export class Reconciler {
   readonly #family: Family
   readonly #style: RouteStyle
   #stale: readonly ObservedLink[]
+  /** What the target is to be from the next pass on: one that is under way sees one target from end to end. */
+  #change: TargetChange | undefined
   #link: ObservedLink | undefined
   #watched: number | undefined
   #directLink: (publicIp: IpAddress) => number | undefined = () => undefined
@@ -141,12 +149,22 @@ export class Reconciler {
 
   /** The device as it should be. */
   get desiredLink(): LinkSpec {
-    return this.target.link
+    return this.#change?.link ?? this.target.link
   }
 
-  /** Takes in that the device should be another; it is corrected in the next pass. */
-  retarget(link: LinkSpec): void {
-    this.target = { ...this.target, link }
+  /** Takes in that the device should be or carry something else; it is made so in the next pass, which is over everything. */
+  retarget(change: TargetChange): void {
+    const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
+    this.#change = { ...this.#change, ...change, stale }
+    this.#hinted = true
+    this.#fullDue = performance.now()
+    this.#waker.wake()
+  }
+
+  /** Takes in that etcd has told the peers: from now on what they do not want is removed. */
+  confirm(): void {
+    if (this.target.unconfirmed !== true) return
+    this.target = { ...this.target, unconfirmed: false }
     this.#retargeted = true
     this.#hinted = true
     this.#fullDue = performance.now()
@@ -188,8 +206,10 @@ export class Reconciler {
     if (!this.#hinted) this.#looksElsewhere = true
     this.#hinted = false
     this.#contests.begin()
-    const isFirst = this.#revision === undefined
-    const device = await this.#ensureDevice(isFirst, signal)
+    this.#takeChange()
+    // What we set ourselves to change nobody else has.
+    const isPlanned = this.#revision === undefined || this.#retargeted
+    const device = await this.#ensureDevice(isPlanned, signal)
     const { link } = device
     await this.#keepForwarding(link)
     await this.#protectAddresses(link, signal)
@@ -202,8 +222,8 @@ export class Reconciler {
     this.#memory = observed
     // What went with the device, or was never there, nobody changed.
     const isRepair = (operation: ObjectOperation): boolean =>
-      !isFirst && !device.isNew && !inScope(changed, operation)
-    const wanted = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
+      !isPlanned && !device.isNew && !inScope(changed, operation)
+    const wanted = this.#retries.filter(this.#diff(desired, this.#memory), undefined, started)
     const changes = wanted.filter(
       (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
     )
@@ -247,6 +267,7 @@ export class Reconciler {
         this.#retries.size === 0 &&
         this.#contests.waiting === 0 &&
         this.#failedPasses === 0 &&
+        this.#change === undefined &&
         isEmptyScope(this.#scope),
       revision: this.#revision,
       failing: this.#retries.size + this.#contests.waiting,
@@ -280,6 +301,17 @@ export class Reconciler {
     if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
+  }
+
+  #takeChange(): void {
+    if (this.#change === undefined) return
+    const { stale = [], ...change } = this.#change
+    this.#change = undefined
+    this.#retargeted = true
+    this.target = { ...this.target, ...change }
+    this.kernel.watchNetwork(this.target.network)
+    if (this.target.directRouting) this.kernel.watchAllRoutes()
+    this.#stale = [...this.#stale, ...stale].filter(({ name }) => name !== this.target.link.name)
   }
 
   #checkOverruns(): void {
@@ -331,9 +363,13 @@ export class Reconciler {
     this.#scope = emptyScope()
     this.#retries.addDue(scope, now)
     const wanted = this.#desired(peersIn(scope, this.target.peers))
-    const changes = diffObjects(restrict(wanted, scope), restrict(this.#memory, scope))
+    const changes = this.#diff(restrict(wanted, scope), restrict(this.#memory, scope))
     await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
     this.#settled(revision)
+  }
+
+  #diff(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
+    return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
   #desired(peers: Iterable<Peer>): KernelObjects {
@@ -366,7 +402,10 @@ export class Reconciler {
   }
 
   async #findDirectLinks(link: ObservedLink, signal: AbortSignal): Promise<void> {
-    if (!this.target.directRouting) return
+    if (!this.target.directRouting) {
+      this.#directLink = () => undefined
+      return
+    }
     const routes = await this.kernel.underlayRoutes(this.#family, signal)
     const ours = new Set([link, ...this.#stale].map(({ index }) => index))
     const find = directLinkFinder(
@@ -392,7 +431,7 @@ export class Reconciler {
    * @returns `isNew` when all that was on it is gone: it was made, or had been down
    */
   async #ensureDevice(
-    isFirst: boolean,
+    isPlanned: boolean,
     signal: AbortSignal,
   ): Promise<{ readonly link: ObservedLink; readonly isNew: boolean }> {
     const started = performance.now()
@@ -417,7 +456,7 @@ export class Reconciler {
     const done = [...operations, ...corrections]
     this.#operations += done.length
     const isNew = done.some(({ kind }) => kind === 'create-link' || kind === 'set-link-up')
-    if (!isFirst && !this.#retargeted) this.#noteRepairs(done.map(describeObject), started)
+    if (!isPlanned) this.#noteRepairs(done.map(describeObject), started)
     this.#retargeted = false
     return { link, isNew }
   }

@@ -5,7 +5,10 @@ import { describeError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
-import type { MemberParts } from './member'
+import type { HoldBack } from '../plan/hold-back'
+import type { IdentityConflict } from '../plan/identity'
+import type { LeaseKeeper } from './lease-keeper'
+import type { MemberParts, MemberView } from './member'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
 import { describeContest } from './reconciler'
@@ -16,10 +19,13 @@ export interface DaemonView {
   readonly options: Options
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
-  readonly member: MemberParts | undefined
+  readonly member: MemberView | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
+  readonly stateFile: NonNullable<Status['stateFile']>
+  /** Another live host has our address, so this one does not start. */
+  readonly rival: IdentityConflict | undefined
 }
 
 /** etcd gets this long to answer for the latency; status must come at once, all the more when etcd is away. Milliseconds. */
@@ -49,9 +55,13 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
       ...reportLease(member),
       ...reportDevices(member),
     }),
+    ...(view.rival !== undefined && member === undefined && reportRival(view.rival)),
     etcd,
+    stateFile: view.stateFile,
     convergence: reportConvergence(member),
-    peers: member === undefined ? [] : member.overlays.flatMap(reportPeers),
+    ...reportHeldBack(member?.holdBack),
+    peers:
+      member === undefined ? [] : member.overlays.flatMap((overlay) => reportPeers(overlay, member.holdBack)),
   }
 }
 
@@ -101,12 +111,32 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
     const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
     return { ...known, endpoints: [endpoint], connected, latencyMs }
   } catch (problem) {
-    return { ...known, connected: false, error: describeError(problem) }
+    const late = problem instanceof Error && problem.name === 'TimeoutError'
+    const error = late ? `no answer within ${PROBE_DEADLINE / 1000} s` : describeError(problem)
+    return { ...known, connected: false, error }
+  }
+}
+
+function reportRival(rival: IdentityConflict): { lease: NonNullable<Status['lease']> } {
+  return { lease: { ...reportSubnets(rival.lease), state: 'conflict', reason: describeError(rival) } }
+}
+
+/** What is wrong with our lease, and what to do; `undefined` when nothing is. */
+function leaseTrouble({ state, problem }: LeaseKeeper): string | undefined {
+  const because = problem === undefined ? '' : `: ${problem}`
+  switch (state.kind) {
+    case 'held':
+      return problem === undefined ? undefined : `etcd does not take its renewal${because}`
+    case 'lost':
+      return `its key is gone from etcd; it is being created again${because}`
+    case 'conflict':
+      return `conflict: ${state.reason}; stop the other host, or delete the key to get it back, or restart this one to move it`
   }
 }
 
 function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds } = keeper
+  const reason = leaseTrouble(keeper)
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
@@ -114,6 +144,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
+      ...(reason !== undefined && { reason }),
     },
   }
 }
@@ -159,19 +190,29 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
-function reportPeers({ peers, reconciler }: Overlay): PeerStatus[] {
+function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
+  if (holdBack === undefined || holdBack.size === 0) return {}
+  const { size, lastDue, reason } = holdBack
+  const secondsLeft = Math.max(0, Math.ceil((lastDue - performance.now()) / 1000))
+  return { heldBack: { peers: size, secondsLeft, reason } }
+}
+
+function reportPeers({ peers, reconciler }: Overlay, holdBack: HoldBack): PeerStatus[] {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
   const good = [...peers.peers()].map((peer): PeerStatus => {
+    const held = holdBack.has(peer.key)
     const newer = newerRejected.get(peer.key)
     const reason =
-      newer === undefined ? undefined : `kept as it was last good; its newer lease is not: ${newer}`
+      newer === undefined || held ? newer : `kept as it was last good; its newer lease is not: ${newer}`
+    const kernel = reconciler.peerState(peer)
     return {
       subnet: formatPrefix(peer.subnet),
       publicIp: formatIp(peer.publicIp),
       mac: formatMac(peer.mac),
       ...(reason !== undefined && { reason }),
-      ...reconciler.peerState(peer),
+      ...kernel,
+      ...(held && kernel.state === 'ok' && { state: 'held' }),
     }
   })
   return [...good, ...rejected.filter(({ keepsLastGood }) => !keepsLastGood).map(reportRejected)]
@@ -182,10 +223,19 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const problems: string[] = []
   if (view.configProblem !== undefined) problems.push(`config: ${view.configProblem}`)
   if (!etcd.connected) problems.push(`etcd: ${etcd.error ?? 'not connected yet'}`)
+  if (view.rival !== undefined && member === undefined)
+    problems.push(`lease: conflict: ${describeError(view.rival)}`)
+  const { inUse, savedAt, problem } = view.stateFile
+  if (inUse)
+    problems.push(
+      `state: running from what was known at ${savedAt}, for etcd has not answered since the start`,
+    )
+  if (problem !== undefined) problems.push(`state: ${problem}`)
   if (member === undefined) return problems.length > 0 ? problems : ['not started yet']
-  const { state } = member.keeper
-  if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
-  if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
+  const trouble = leaseTrouble(member.keeper)
+  // Without etcd a renewal that fails is no news.
+  if (trouble !== undefined && (etcd.connected || member.keeper.state.kind !== 'held'))
+    problems.push(`lease: ${trouble}`)
   const { converged, contests, lastError } = convergenceOf(member.overlays)
   problems.push(...contests.slice(0, MOST_CONTESTS).map((contest) => `kernel: ${describeContest(contest)}`))
   if (contests.length > MOST_CONTESTS) problems.push(`kernel: so are ${contests.length - MOST_CONTESTS} more`)
@@ -194,6 +244,12 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   else if (!converged && contests.length === 0)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
   if (member.underlay.problem !== undefined) problems.push(`underlay: ${member.underlay.problem}`)
+  const { heldBack } = reportHeldBack(member.holdBack)
+  if (heldBack !== undefined) {
+    problems.push(
+      `peers: ${heldBack.peers} are gone from etcd and kept for ${heldBack.secondsLeft} s more, in case etcd is wrong: ${heldBack.reason}; to let them go now, restart overlayd`,
+    )
+  }
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

@@ -11,8 +11,11 @@ const peerSchema = z.object({
   subnet: z.string(),
   publicIp: z.string(),
   mac: z.string(),
-  /** `ok`: in the kernel. `pending`: being programmed. `failing`: the kernel refuses it. `rejected`: not believed. */
-  state: z.enum(['ok', 'pending', 'failing', 'rejected']),
+  /**
+   * `ok`: in the kernel. `held`: in the kernel, and gone from etcd together with most others. `pending`: being programmed. `failing`: the
+   * kernel refuses it. `rejected`: not believed.
+   */
+  state: z.enum(['ok', 'held', 'pending', 'failing', 'rejected']),
   /** Why it is not `ok`, or why a newer lease of an `ok` peer is not followed. */
   reason: z.string().optional(),
 })
@@ -63,6 +66,8 @@ export const statusSchema = z.object({
       /** Hexadecimal, as etcdctl shows it; absent for a reservation. */
       etcdLease: z.string().optional(),
       expiresInSeconds: z.number().optional(),
+      /** What is wrong, and what to do about it; absent when the lease is held and etcd takes its renewals. */
+      reason: z.string().optional(),
     })
     .optional(),
   device: deviceSchema.optional(),
@@ -74,6 +79,17 @@ export const statusSchema = z.object({
     revision: z.string().optional(),
     error: z.string().optional(),
   }),
+  /** What this host remembers over a reboot; absent when the daemon is down. */
+  stateFile: z
+    .object({
+      /** True while the host runs on what an earlier run remembers, for etcd has not answered since the start. */
+      inUse: z.boolean(),
+      /** When what is in use, or was written last, was written; ISO 8601. */
+      savedAt: z.string().optional(),
+      /** Why what was found at the start is not used, or why the file cannot be written. */
+      problem: z.string().optional(),
+    })
+    .optional(),
   convergence: z.object({
     /** True when the kernel is what the peers at `revision` want. */
     converged: z.boolean(),
@@ -89,6 +105,8 @@ export const statusSchema = z.object({
     lastSyncSecondsAgo: z.number().optional(),
     lastError: z.string().optional(),
   }),
+  /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */
+  heldBack: z.object({ peers: z.number(), secondsLeft: z.number(), reason: z.string() }).optional(),
   peers: z.array(peerSchema),
 })
 

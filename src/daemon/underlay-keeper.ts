@@ -8,6 +8,7 @@ import type { Kernel, KernelChange } from '../kernel/kernel'
 import { familyOf, formatIp, type IpAddress } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
+import type { HostNetwork } from '../model/kernel'
 import { type NetworkConfig, subnetRanges } from '../model/network-config'
 import { checkUnderlayOutside, chooseUnderlay, sameAddresses, type Underlay } from '../plan/underlay'
 import type { Logger } from './logger'
@@ -30,7 +31,7 @@ export class UnderlayKeeper {
   private constructor(
     private readonly kernel: Kernel,
     private readonly options: Options,
-    private readonly config: NetworkConfig,
+    private config: NetworkConfig,
     private readonly log: Logger,
     private underlay: Underlay,
   ) {}
@@ -58,6 +59,19 @@ export class UnderlayKeeper {
   /** Why the underlay is not there; `undefined` when it is. */
   get problem(): string | undefined {
     return this.#problem
+  }
+
+  /**
+   * Refuses another config whose network covers what the host needs on this underlay.
+   * @throws {OverlayError}, {ConfigError}
+   */
+  async check(config: NetworkConfig, signal: AbortSignal): Promise<void> {
+    checkOutside(this.options, config, await this.kernel.hostNetwork({}, signal), this.underlay)
+  }
+
+  /** Takes in which config the next choice is for. */
+  adopt(config: NetworkConfig): void {
+    this.config = config
   }
 
   /**
@@ -144,14 +158,22 @@ async function findUnderlay(
     },
     { ipv4: config.ipv4 !== undefined, ipv6: config.ipv6 !== undefined },
   )
-  if (!options['allow-network-overlap']) {
-    const networks = subnetRanges(config).map(({ network }) => network)
-    checkUnderlayOutside(networks, underlay, {
-      etcd: endpointAddresses(options['etcd-endpoints']),
-      gateways: host.defaultRoutes.flatMap(({ gateway }) => gateway ?? []),
-    })
-  }
+  checkOutside(options, config, host, underlay)
   return underlay
+}
+
+function checkOutside(
+  options: Options,
+  config: NetworkConfig,
+  { defaultRoutes }: HostNetwork,
+  underlay: Underlay,
+): void {
+  if (options['allow-network-overlap']) return
+  const networks = subnetRanges(config).map(({ network }) => network)
+  checkUnderlayOutside(networks, underlay, {
+    etcd: endpointAddresses(options['etcd-endpoints']),
+    gateways: defaultRoutes.flatMap(({ gateway }) => gateway ?? []),
+  })
 }
 
 function describeUnderlay({ link, ipv4, ipv6 }: Underlay): string {

@@ -17,8 +17,6 @@ const RECONNECT: BackoffBounds = { first: 100, most: 2000 }
 const REFUSED: BackoffBounds = { first: 1000, most: 15_000 }
 /** A stream that lived that many milliseconds was a good one: the next wait is short again. */
 const GOOD_AFTER_MS = RECONNECT.most
-/** Wait before a re-list that events have overtaken is repeated, in milliseconds. */
-const OVERTAKEN_MS = 1000
 
 /** Errors after which the history may well be whole: the connection is to blame, and a watch goes on where the last one ended. */
 const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls', 'etcd-renewed']
@@ -37,6 +35,8 @@ interface Position {
  */
 export class Follower {
   #position: Position | undefined
+  /** Of what was told last, also when there is no going on from there. */
+  #told: Position | undefined
   #lost = false
   #failures = 0
   /** The session before this one ended for a new token or certificates, and none has stood since. */
@@ -91,25 +91,28 @@ export class Follower {
   }
 
   #tellSnapshot({ snapshot, clusterId }: ReadSnapshot): Position {
-    this.#position = { revision: snapshot.revision, clusterId }
+    const position = { revision: snapshot.revision, clusterId }
+    const replaced = this.#told !== undefined && !isSuccessor(position, this.#told)
+    this.#position = position
+    this.#told = position
     this.#lost = false
-    this.queue.push({ kind: 'snapshot', snapshot })
-    return this.#position
+    this.queue.push({ kind: 'snapshot', snapshot, ...(replaced && { replaced }) })
+    return position
   }
 
   /** The watch stands; an etcd that was put up anew or from a backup has other revisions than those we know. */
   #created({ header }: IWatchResponse): void {
     this.#renewed = false
-    const { revision, clusterId } = this.#known()
+    const known = this.#known()
+    const { revision } = known
     // etcd's grpc-proxy is free to leave both out.
-    const replaced = header.cluster_id !== '0' && header.cluster_id !== clusterId
-    const behind = header.revision !== '0' && BigInt(header.revision) < revision
-    if (replaced || behind) {
-      throw new EtcdError(
-        'etcd-failed',
-        `etcd at ${this.client.endpoint} is not as it was left: revision ${header.revision} after ${revision}`,
-      )
-    }
+    this.#checkSucceeds(
+      {
+        revision: header.revision === '0' ? revision : toRevision(header.revision),
+        clusterId: header.cluster_id === '0' ? known.clusterId : header.cluster_id,
+      },
+      known,
+    )
     if (this.#lost) this.#tellEvents(revision, [])
   }
 
@@ -137,6 +140,17 @@ export class Follower {
 
   #moveTo(revision: Revision): void {
     this.#position = { ...this.#known(), revision }
+    this.#told = this.#position
+  }
+
+  /** @throws {EtcdError} where the history that we know is not that of this etcd: there is no going on, only a beginning anew */
+  #checkSucceeds(found: Position, known: Position): void {
+    if (isSuccessor(found, known)) return
+    const what =
+      found.clusterId === known.clusterId
+        ? `revision ${found.revision} after ${known.revision}`
+        : `cluster ${BigInt(found.clusterId).toString(16)} after ${BigInt(known.clusterId).toString(16)}`
+    throw new EtcdError('etcd-failed', `etcd at ${this.client.endpoint} is not as it was left: ${what}`)
   }
 
   #known(): Position {
@@ -146,20 +160,26 @@ export class Follower {
 
   /**
    * The safety net: now and then everything is read again beside the watch. A snapshot older than events already told
-   * would lead the consumer back, so it is read again.
+   * would lead the consumer back, so it is read again. One that is older than what was told before it was asked for is of an etcd that went
+   * back, behind a proxy that kept the watch.
    */
   async #relist(signal: AbortSignal): Promise<never> {
     for (;;) {
       await sleep(this.relistMs * (0.8 + 0.4 * Math.random()), undefined, { signal })
-      let read = await readSnapshot(this.client, this.keys, signal)
-      while (read.snapshot.revision < this.#known().revision) {
-        await sleep(OVERTAKEN_MS, undefined, { signal })
+      let read: ReadSnapshot
+      do {
+        const known = this.#known()
         read = await readSnapshot(this.client, this.keys, signal)
-      }
+        this.#checkSucceeds({ revision: read.snapshot.revision, clusterId: read.clusterId }, known)
+      } while (read.snapshot.revision < this.#known().revision)
       this.#tellSnapshot(read)
     }
   }
 }
+
+/** Whether the one can be what became of the other. */
+const isSuccessor = (found: Position, known: Position): boolean =>
+  found.clusterId === known.clusterId && found.revision >= known.revision
 
 /** The sleep's only error is the abort, which the loop asks for itself. */
 const ignoreAbort = () => {}

@@ -14,8 +14,11 @@ export type RegistryEvent =
 
 /** What a follower is told. */
 export type RegistryUpdate =
-  /** Everything, in place of all that was told before. */
-  | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
+  /**
+   * Everything, in place of all that was told before. `replaced`: it is not what became of that, for the store is another one, or an
+   * older state of it.
+   */
+  | { readonly kind: 'snapshot'; readonly snapshot: Snapshot; readonly replaced?: boolean }
   /** Changes in etcd's order up to `revision`. After `lost` the list may be empty: nothing happened meanwhile. */
   | { readonly kind: 'events'; readonly revision: Revision; readonly events: readonly RegistryEvent[] }
   /** Not following just now, until the next snapshot or events. What was told before is still the best there is. */
@@ -55,7 +58,8 @@ export class UpdateQueue {
   push(update: RegistryUpdate): void {
     const last = this.#queued.at(-1)
     if (update.kind === 'snapshot') {
-      this.#queued = [update]
+      const replaced = this.#queued.some((each) => each.kind === 'snapshot' && each.replaced)
+      this.#queued = [replaced ? { ...update, replaced } : update]
     } else if (update.kind === 'lost') {
       if (last?.kind === 'lost') this.#queued.pop()
       this.#queued.push(update)

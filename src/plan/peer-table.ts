@@ -98,7 +98,7 @@ export class PeerTable {
 
   /** @param network what leases are held against; its range is of the family that this table is about */
   constructor(
-    private readonly network: OverlayNetwork,
+    private network: OverlayNetwork,
     private own: OwnIdentity,
   ) {}
 
@@ -123,8 +123,27 @@ export class PeerTable {
     return this.#judgeAgain()
   }
 
+  /**
+   * Takes in that the network is another one: leases that were rejected may be good now. A peer that would be rejected now stays as it was last good,
+   * as one does whose lease turns bad.
+   */
+  moveInto(network: OverlayNetwork): PeerChange[] {
+    const former = this.network
+    this.network = { ...former, ...network }
+    return this.#judgeAgain(({ subnet }) =>
+      network.vni === former.vni
+        ? misplaced(subnet, network.range)
+        : `its VNI is not known to be the network's ${network.vni} yet`,
+    )
+  }
+
   get size(): number {
     return this.#peers.size
+  }
+
+  /** The peer of that lease. */
+  peer(key: string): Peer | undefined {
+    return this.#peers.get(key)
   }
 
   peers(): IterableIterator<Peer> {
@@ -215,12 +234,15 @@ export class PeerTable {
     return this.#changes()
   }
 
-  /** Holds all leases against what this host is now. */
-  #judgeAgain(): PeerChange[] {
+  /**
+   * Holds all leases against what this host is now.
+   * @param objection why a claim that was good may not be any more
+   */
+  #judgeAgain(objection: (peer: Peer) => string | undefined = () => undefined): PeerChange[] {
     const rejected = new Map<string, Rejection>()
     const claims = new Map<string, Claim>()
     const take = (key: string, claim: Claim): void => {
-      const reason = this.#danger(claim.peer)
+      const reason = this.#danger(claim.peer) ?? objection(claim.peer)
       if (reason === undefined) claims.set(key, claim)
       else rejected.set(key, { reason, claim })
     }
@@ -436,16 +458,14 @@ const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: stri
 
 /** Checks a lease by itself: all but clashes with other peers. */
 function judgeAlone(lease: Lease, { range, vni, overlap }: OverlayNetwork, own: OwnIdentity): Peer | string {
-  const { network, subnetLength } = range
+  const { network } = range
   const family = familyOf(network.address)
   const { ip, data } = FIELDS[family]
   const half = leaseHalf(lease, family)
   if (half === undefined) return `it has no ${family} subnet`
   const { subnet, publicIp, vtep } = half
-  if (!prefixContains(network, subnet.address) || subnet.length <= network.length) {
-    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(network)}`
-  }
-  if (subnet.length !== subnetLength) return `subnet ${formatPrefix(subnet)} is not a /${subnetLength}`
+  const place = misplaced(subnet, range)
+  if (place !== undefined) return place
   if (prefixesOverlap(subnet, own.subnet)) {
     return `subnet ${formatPrefix(subnet)} overlaps our own ${formatPrefix(own.subnet)}`
   }
@@ -465,6 +485,16 @@ function judgeAlone(lease: Lease, { range, vni, overlap }: OverlayNetwork, own: 
   if (!isUnicastMac(vtep.mac)) return `VtepMAC ${formatMac(vtep.mac)} is not a unicast address`
   if (vtep.mac === own.mac) return `VtepMAC ${formatMac(vtep.mac)} is our own`
   return { key: lease.key, subnet, publicIp, mac: vtep.mac }
+}
+
+/** Why a subnet is none of that network. */
+function misplaced(subnet: Prefix, { network, subnetLength }: SubnetRange): string | undefined {
+  if (!prefixContains(network, subnet.address) || subnet.length <= network.length) {
+    return `subnet ${formatPrefix(subnet)} is outside the network ${formatPrefix(network)}`
+  }
+  return subnet.length === subnetLength
+    ? undefined
+    : `subnet ${formatPrefix(subnet)} is not a /${subnetLength}`
 }
 
 function samePeer(a: Peer | undefined, b: Peer | undefined): boolean {

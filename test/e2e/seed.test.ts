@@ -116,6 +116,16 @@ test('packets of full size need no fragments', async () => {
   expect((await send(full + 1)).stderr).toContain('message too long')
 })
 
+/** The test's own end of the underlay, which knows no way to the overlay. */
+const OUTSIDE = '192.0.2.1'
+
+const pingOutside = (from: number): Promise<PingResult> =>
+  ping(container(from).namespace, OUTSIDE, { count: 5 })
+
+test('a container reaches what is outside of the overlay, where its host answers for it', async () => {
+  expect(await pingOutside(1)).toMatchObject({ received: 5 })
+})
+
 test('TCP connections keep the address of the container they come from', async () => {
   const program = `
     const server = require('node:net').createServer((socket) => socket.end(socket.remoteAddress + '\\n'))
@@ -184,6 +194,29 @@ test('where Docker drops what is routed to its containers, it is overlayd that l
   expect((await pingBetween(1, 2, 5)).received).toBe(5)
 })
 
+test('a network whose rules are kept by nft carries the same, and a change leaves no rule of the other kind', async () => {
+  const hosts = lab.hosts.slice(0, 2)
+  const rules = async (host: BootedHost) => ({
+    iptables: (await host.exec('iptables-save')).includes('FLANNEL-'),
+    nftables: (await host.exec('nft', 'list', 'tables')).includes('flannel-ipv4'),
+  })
+  for (const EnableNFTables of [true, false]) {
+    const config = { Network: '10.5.0.0/16', EnableNFTables, Backend: { Type: 'vxlan' } }
+    await lab.host(1).exec('overlayctl', 'config', 'set', JSON.stringify(config))
+    for (const host of hosts) await host.exec('systemctl', 'restart', 'overlayd')
+    for (const host of hosts) {
+      await host.waitFor('to have the rules of one kind', async () => {
+        const found = await rules(host)
+        const right = found.nftables === EnableNFTables && found.iptables === !EnableNFTables
+        return right ? true : new Pending(JSON.stringify(found))
+      })
+      expect(await host.exec('overlayctl', 'status')).toContain('healthy')
+    }
+    expect(await pingBetween(1, 2)).toMatchObject({ received: 20 })
+    expect(await pingOutside(2)).toMatchObject({ received: 5 })
+  }
+})
+
 test('a host that reboots has the same subnet again, and its container is reached', async () => {
   const before = await lab.host(2).subnetEnv()
   await lab.host(2).reboot()
@@ -230,6 +263,17 @@ test('systemd takes the units as they are, and finds them well confined', async 
     const level = /Overall exposure level for \S+: ([\d.]+)/.exec(report)?.[1]
     expect(Number(level)).toBeLessThanOrEqual(2)
   }
+})
+
+test('the daemon has no root, one capability, and no way to more', async () => {
+  const host = lab.host(1)
+  const status = await host.exec('cat', `/proc/${await host.property('overlayd', 'MainPID')}/status`)
+  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
+  // CAP_NET_ADMIN is number 12 (linux/capability.h).
+  for (const set of ['CapEff', 'CapPrm', 'CapBnd'])
+    expect([set, Number.parseInt(field(set), 16)]).toEqual([set, 1 << 12])
+  expect(field('Uid')).not.toMatch(/\b0\b/)
+  expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
 })
 
 test('the cloud-config is one by its schema, and its drop-in for docker is the shipped one', async () => {

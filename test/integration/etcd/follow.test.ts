@@ -279,9 +279,9 @@ describe('when etcd fails', () => {
     await first.stop()
     const second = await Site.start({ clientPort: port })
     try {
-      expect((await follow.waitFor('snapshot', { from })).snapshot).toMatchObject({
-        leases: [],
-        config: undefined,
+      expect(await follow.waitFor('snapshot', { from })).toMatchObject({
+        replaced: true,
+        snapshot: { leases: [], config: undefined },
       })
       await follow.end()
     } finally {

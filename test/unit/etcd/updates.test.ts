@@ -103,6 +103,12 @@ describe('the queue', () => {
     expect(await taken(before, loss, after)).toEqual([before, loss, after])
   })
 
+  test('remembers of a snapshot that nobody took that the store is another', async () => {
+    const replaced = { ...snapshot, replaced: true }
+    expect(await taken(replaced, lost('x'), snapshot)).toEqual([replaced])
+    expect(await taken(snapshot, snapshot)).toEqual([snapshot])
+  })
+
   test('puts a snapshot in the place of everything before it', async () => {
     expect(await taken(events(1n, config('a')), lost('x'), snapshot)).toEqual([snapshot])
   })

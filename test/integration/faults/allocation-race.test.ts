@@ -1,0 +1,121 @@
+/**
+ * Many hosts after few subnets, at once, with answers that are lost and connections that are cut: no subnet ever has two owners. It is the real
+ * code of a start on real etcd connections, a few hosts to a connection; the history of all Puts is checked.
+ */
+import { acquireLease } from '../../../src/daemon/acquire-lease'
+import { createLogger } from '../../../src/daemon/logger'
+import type { Registry } from '../../../src/etcd/registry'
+import { ipv4, mac } from '../../../src/model/address'
+import { OverlayError } from '../../../src/model/errors'
+import type { Lease, LeaseValue } from '../../../src/model/lease'
+import { parseNetworkConfig } from '../../../src/model/network-config'
+import { PREFIX, Site } from '../etcd/site'
+import { TcpProxy } from '../etcd/tcp-proxy'
+
+jest.setTimeout(120_000)
+
+const CONFIG = '{"Network":"10.6.0.0/16","SubnetMin":"10.6.0.0","Backend":{"Type":"vxlan"}}'
+const PLACES = 256
+const HOSTS = 300
+const CONNECTIONS = 8
+const config = parseNetworkConfig(CONFIG)
+const log = createLogger(0, { underJournald: true, stream: process.stderr })
+log.silent = true
+
+let site: Site
+const proxies: TcpProxy[] = []
+const registries: Registry[] = []
+
+beforeAll(async () => {
+  site = await Site.start()
+  await site.others.put(`${PREFIX}/config`).value(CONFIG)
+  for (let i = 0; i < CONNECTIONS; i++) {
+    const proxy = await TcpProxy.start(site.etcd.endpoint)
+    site.onStop(() => proxy.close())
+    proxies.push(proxy)
+    registries.push(await site.registry({ endpoints: proxy.endpoint }))
+  }
+})
+afterAll(() => site?.stop())
+
+const announced = (host: number): LeaseValue => ({
+  publicIp: ipv4(0xc0a8_0000 + host),
+  publicIpv6: undefined,
+  backendType: 'vxlan',
+  vtep: { vni: 1, mac: mac(0x02_00_00_00_00_00 + host) },
+  vtep6: undefined,
+})
+
+async function acquire(host: number, signal: AbortSignal): Promise<Lease | 'full'> {
+  const registry = registries[host % CONNECTIONS]
+  if (registry === undefined) throw new Error('no connection')
+  const value = announced(host)
+  for (;;) {
+    try {
+      const request = {
+        config,
+        publicIp: value.publicIp,
+        previous: { ipv4: undefined, ipv6: undefined },
+        value,
+      }
+      return await acquireLease(registry, await registry.snapshot(signal), request, log, signal)
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error
+      if (error.code === 'out-of-subnets') return 'full'
+      // Everything else is tried again, as the service manager would.
+    }
+  }
+}
+
+/** Cuts connections and loses answers, until it is ended. */
+function trouble(): () => void {
+  const timer = setInterval(() => {
+    const proxy = proxies[Math.floor(Math.random() * proxies.length)]
+    if (Math.random() < 0.5) proxy?.cut()
+    else if (proxy !== undefined) proxy.loseAnswerTo = 'subnets'
+  }, 5)
+  return () => clearInterval(timer)
+}
+
+/** Each key's owners in the order of the Puts, while it was there without a break. */
+async function owners(): Promise<Map<string, string[]>> {
+  const history = new Map<string, string[]>()
+  const now = await site.others.getAll().prefix(`${PREFIX}/subnets/`).exec()
+  const watcher = await site.others.watch().prefix(`${PREFIX}/subnets/`).startRevision('1').create()
+  await new Promise<void>((resolve) => {
+    watcher.on('data', ({ header, events }) => {
+      for (const { type, kv } of events) {
+        const key = kv.key.toString()
+        const owner = /"PublicIP":"([^"]+)"/.exec(kv.value.toString())?.[1] ?? ''
+        if (type === 'Delete') history.set(key, [])
+        else history.set(key, [...new Set([...(history.get(key) ?? []), owner])])
+      }
+      if (BigInt(header.revision) >= BigInt(now.header.revision)) resolve()
+    })
+  })
+  await watcher.cancel()
+  return history
+}
+
+test('of 300 hosts after 256 subnets 256 get one each, and no subnet has two owners, whatever is lost on the way', async () => {
+  const controller = new AbortController()
+  const end = trouble()
+  const results = await Promise.all(
+    Array.from({ length: HOSTS }, (_, host) => acquire(host + 1, controller.signal)),
+  ).finally(end)
+  const leases = results.filter((result) => result !== 'full')
+  const subnets = leases.map(({ key }) => key)
+  expect(subnets).toHaveLength(PLACES)
+  expect(new Set(subnets).size).toBe(PLACES)
+  const history = await owners()
+  expect(history.size).toBe(PLACES)
+  for (const [key, all] of history) expect([key, all]).toEqual([key, [all[0]]])
+})
+
+test('one that found none gets the one that is given back', async () => {
+  const signal = AbortSignal.timeout(30_000)
+  const [key = ''] = await site.others.getAll().prefix(`${PREFIX}/subnets/`).keys()
+  expect(await acquire(HOSTS + 1, signal)).toBe('full')
+  await site.others.delete().key(key)
+  expect(await acquire(HOSTS + 1, signal)).toMatchObject({ key })
+})

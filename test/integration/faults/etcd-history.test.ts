@@ -1,0 +1,106 @@
+/** etcd comes back with another past, or is emptied: nobody is cut off for what may be a mistake, and what stays is what etcd says. */
+import { join } from 'node:path'
+import { waitForTruth } from '../../support/etcd-truth'
+import { ETCD_PREFIX, type Host, type Lab, NETWORK_CONFIG } from '../../support/lab'
+import { fakePeer, leaseKey } from '../../support/leases'
+import { GRACE, startSite, underTraffic } from './etcd-site'
+
+jest.setTimeout(120_000)
+
+const PEERS = Array.from({ length: 20 }, (_, number) => fakePeer(number))
+
+let lab: Lab
+
+beforeEach(async () => {
+  lab = await startSite({ hosts: 2, peers: PEERS })
+})
+afterEach(() => lab.close())
+
+/** Waits until a host says that so many peers are held back, each of them with a reason in the table. */
+async function waitHeld(host: Host, count: number): Promise<void> {
+  const status = await host.waitForStatus(
+    `${count} peers held back`,
+    ({ heldBack, peers }) =>
+      heldBack?.peers === count && peers.filter(({ state }) => state === 'held').length === count,
+  )
+  expect(status.state).toBe('degraded')
+  expect(status.problems).toContainEqual(
+    expect.stringMatching(`^peers: ${count} are gone from etcd and kept`),
+  )
+  const [held] = status.peers.filter(({ state }) => state === 'held')
+  expect(held?.reason).toContain('gone from etcd')
+}
+
+test('wiped: hosts put their leases again, and the peers that do not are let go after the grace', async () => {
+  await underTraffic(lab, async () => {
+    await lab.etcd.wipe()
+    for (const host of lab.hosts) await waitHeld(host, PEERS.length)
+    await lab.putConfig(NETWORK_CONFIG)
+    await waitForTruth(lab)
+    for (const host of lab.hosts) expect((await host.kernel()).routes).toHaveLength(1)
+  })
+})
+
+test('wiped, and the peers come back: not one of them is written to the kernel again', async () => {
+  await underTraffic(lab, async () => {
+    const monitor = await lab.monitor(lab.host(1))
+    await lab.etcd.wipe()
+    await waitHeld(lab.host(1), PEERS.length)
+    await lab.putConfig(NETWORK_CONFIG)
+    await lab.putPeers(...PEERS)
+    await waitForTruth(lab)
+    expect(await monitor.changes()).toEqual([])
+  })
+})
+
+test('restored from an older backup: who joined since puts its lease again, who left is back, the rest goes after the grace', async () => {
+  const [left = fakePeer(0)] = PEERS
+  const since = [fakePeer(40), fakePeer(41)]
+  const backup = join(lab.directory, 'backup')
+  await lab.etcd.save(backup)
+  await lab.addHosts(1)
+  lab.host(3).start({ flags: { 'peer-removal-grace': `${GRACE}` } })
+  await lab.deletePeer(left)
+  await lab.putPeers(...since)
+  await lab.waitConverged(PEERS.length - 1 + since.length)
+  await lab.host(3).addContainer()
+  await underTraffic(lab, async () => {
+    await lab.etcd.restore(backup)
+    await waitHeld(lab.host(1), since.length)
+    await waitForTruth(lab)
+  })
+  for (const host of lab.hosts) expect((await host.kernel()).routes).toHaveLength(PEERS.length + 2)
+})
+
+test('emptied by a slip of the hand: the same as wiped, and new peers are taken in meanwhile', async () => {
+  const [came, changed = fakePeer(0)] = [
+    fakePeer(50),
+    { ...PEERS[0], ...fakePeer(0), publicIp: '172.16.9.1' },
+  ]
+  await underTraffic(lab, async () => {
+    await lab.client.delete().prefix(leaseKey(ETCD_PREFIX, ''))
+    for (const host of lab.hosts) await waitHeld(host, PEERS.length)
+    await lab.putPeers(came, changed)
+    for (const host of lab.hosts) {
+      await host.waitForKernel('the new one and the changed one', ({ fdb }) =>
+        [came, changed].every(({ mac, publicIp }) => fdb.includes(`${mac} ${publicIp}`)),
+      )
+      await waitHeld(host, PEERS.length - 1)
+    }
+    await waitForTruth(lab)
+    for (const host of lab.hosts) expect((await host.kernel()).routes).toHaveLength(3)
+  })
+})
+
+test('a restart of overlayd cuts the wait short', async () => {
+  const host = lab.host(1)
+  await host.stop()
+  host.start({ flags: { 'peer-removal-grace': '3600' } })
+  await host.waitConverged(PEERS.length + 1)
+  await underTraffic(lab, async () => {
+    await lab.client.delete().prefix(leaseKey(ETCD_PREFIX, '10.5.1'))
+    await waitHeld(host, PEERS.length)
+    await host.restart()
+    await waitForTruth(lab)
+  })
+})
