@@ -208,7 +208,7 @@ function makeOverlay(
   const subnet = leaseHalf(lease, family)?.subnet
   if (subnet === undefined) throw new TypeError(`the lease ${lease.key} has no ${family} subnet`)
   const peers = new PeerTable(
-    { range, vni: config.backend.vni },
+    { range, vni: config.backend.vni, overlap: options['allow-network-overlap'] },
     { key: lease.key, subnet, publicIp: address.public, mac: link.mac },
   )
   const target = {

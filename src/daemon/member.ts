@@ -22,6 +22,7 @@ import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { Tools } from './join'
 import type { LeaseKeeper } from './lease-keeper'
+import { LineLimit } from './line-limit'
 import { LiveConfig } from './live-config'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
@@ -55,6 +56,7 @@ const CONFIG_RETRY: BackoffBounds = { first: 1000, most: 30_000 }
 const HELD = 'gone from etcd, and kept for a while in case etcd is wrong'
 
 export class Member {
+  readonly #rejections = new LineLimit()
   readonly #waker = new Waker()
   readonly #log: Logger
   readonly #live: LiveConfig
@@ -373,7 +375,10 @@ export class Member {
 
   #logIfRejected(overlay: Overlay, key: string): void {
     const reason = overlay.peers.reasonAgainst(key)
-    if (reason !== undefined) this.#log.warn(`peer rejected: ${key}: ${reason}`)
+    const left = reason === undefined ? undefined : this.#rejections.admit(performance.now())
+    if (left === undefined) return
+    const more = left === 0 ? '' : ` (and ${left} more before; overlayctl status lists them)`
+    this.#log.warn(`peer rejected: ${key}: ${reason}${more}`)
   }
 
   #logAllRejected(): void {

@@ -186,6 +186,7 @@ export class Reconciler {
   kernelChanged(change: KernelChange): void {
     if (!this.#concerns(change)) return
     this.#hinted = true
+    if (change.kind === 'overrun') this.log.info('kernel: notifications were lost; everything is compared')
     if (change.kind === 'overrun' || change.inOurPlace) {
       // What was in the way may be gone, and a route of our protocol may have come.
       this.#looksElsewhere = true

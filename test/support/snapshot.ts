@@ -24,7 +24,7 @@ export async function foreignState(
   isOurs: (line: string) => boolean,
 ): Promise<Record<string, string[]>> {
   const entries = Object.entries(COMMANDS).map(async ([name, command]) => {
-    const lines = joinContinued((await host.exec(...command)).trimEnd().split('\n'))
+    const lines = joinContinued((await host.exec(...command)).split('\n'))
     return [name, lines.filter((line) => line !== '' && !isOurs(line)).sort()] as const
   })
   return Object.fromEntries(await Promise.all(entries))
