@@ -63,6 +63,8 @@ export class Daemon {
   #fromState: string | undefined
   #triedState = false
   #rival: IdentityConflict | undefined
+  /** Why there is no subnet for this host; `undefined` when there is, or when it is not known yet. */
+  #subnetProblem: string | undefined
   /** The config in etcd. */
   #config: { readonly text: string | undefined; readonly revision: Revision | undefined } | undefined
   #clusterId: string | undefined
@@ -117,7 +119,7 @@ export class Daemon {
   #notReady(): string | undefined {
     return this.#phase === 'running'
       ? this.#member?.unready
-      : (this.#rival?.message ?? this.#configProblem ?? '')
+      : (this.#rival?.message ?? this.#configProblem ?? this.#subnetProblem ?? '')
   }
 
   status(): Promise<Status> {
@@ -132,6 +134,7 @@ export class Daemon {
         revision: this.#revision,
         stateFile: this.#stateStatus(),
         rival: this.#rival,
+        subnetProblem: this.#subnetProblem,
       },
       this.tools.registry,
     )
@@ -210,9 +213,15 @@ export class Daemon {
       await this.#startFromEtcd(update.snapshot, signal, fail)
       if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
     } else if (update.kind === 'events') {
-      return update.events.some((event) => event.kind === 'config' || this.#concernsRival(event))
+      return update.events.some(
+        (event) => event.kind === 'config' || this.#freesSubnet(event) || this.#concernsRival(event),
+      )
     }
     return false
+  }
+
+  #freesSubnet(event: RegistryEvent): boolean {
+    return this.#subnetProblem !== undefined && event.kind === 'removed'
   }
 
   /** Whether the host that has our address may be gone. What we write ourselves to ask for it changes nothing. */
@@ -328,6 +337,8 @@ export class Daemon {
     } catch (error) {
       if (error instanceof IdentityConflict) this.#noteRival(error)
       else if (error instanceof ConfigError) this.#waitForConfig(describeError(error))
+      else if (error instanceof OverlayError && error.code === 'out-of-subnets')
+        this.#waitForSubnet(describeError(error))
       else throw error
     }
   }
@@ -352,6 +363,7 @@ export class Daemon {
     const member = await joinNetwork(this.tools, config, start, signal)
     this.#member = member
     this.#configProblem = undefined
+    this.#subnetProblem = undefined
     this.#memoryProblem = undefined
     const { overlays, keeper, firewall, underlay } = member.parts
     const watchdog = watchdogMilliseconds()
@@ -405,6 +417,14 @@ export class Daemon {
     this.#notify([])
   }
 
+  /** Another start would find the same: a subnet comes free with a lease that goes. */
+  #waitForSubnet(problem: string): void {
+    if (this.#subnetProblem !== problem) this.#log.error(`lease: ${problem}; waiting for one that comes free`)
+    this.#subnetProblem = problem
+    this.#phase = 'waiting-for-subnet'
+    this.#notify([])
+  }
+
   async #ready(member: Member): Promise<void> {
     await this.#writeSubnetFile(member)
     this.#phase = 'running'
@@ -427,7 +447,9 @@ export class Daemon {
   #notify(states: readonly string[]): void {
     const summary =
       this.#member?.summary(this.#following.connected) ??
-      (this.#rival === undefined ? (this.#configProblem ?? 'starting') : 'another live host has our address')
+      (this.#rival === undefined
+        ? (this.#configProblem ?? this.#subnetProblem ?? 'starting')
+        : 'another live host has our address')
     const line = `STATUS=${summary}`
     const news = line === this.#toldStatus ? states : [...states, line]
     if (news.length === 0) return

@@ -15,7 +15,7 @@ import { leaseValue } from '../plan/own-lease'
 import { PeerTable, type ProtectedAddress } from '../plan/peer-table'
 import { type StaleLink, staleLinks } from '../plan/stale-links'
 import { acquireLease, type LeaseRequest } from './acquire-lease'
-import { lockDevice } from './device-lock'
+import type { DeviceLocks } from './device-lock'
 import { ensureLink } from './ensure-link'
 import { FirewallKeeper } from './firewall-keeper'
 import { firewallRequest } from './firewall-request'
@@ -36,6 +36,7 @@ export interface Tools {
   readonly options: Options
   readonly kernel: Kernel
   readonly registry: Registry
+  readonly locks: DeviceLocks
   readonly log: Logger
 }
 
@@ -61,7 +62,7 @@ export async function joinNetwork(
   start: Start,
   signal: AbortSignal,
 ): Promise<Member> {
-  const { options, kernel, registry, log } = tools
+  const { options, kernel, registry, locks, log } = tools
   const { snapshot, origin } = start
   const underlayKeeper = await UnderlayKeeper.choose(tools, config, signal)
   const underlay = underlayKeeper.current
@@ -71,7 +72,7 @@ export async function joinNetwork(
       ? rememberedLease(start.memory, host)
       : await settleClaims(registry, config, snapshot.leases, host, log, signal)
   const halves = planHalves(config, underlay, snapshot.leases, claims.known, host)
-  for (const { link } of halves) await lockDevice(link.name)
+  for (const { link } of halves) await locks.take(link.name)
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
   for (const { link } of halves) await ensureLink(kernel, link, log, signal)
 

@@ -25,6 +25,8 @@ export interface DaemonView {
   readonly revision: Revision | undefined
   readonly stateFile: NonNullable<Status['stateFile']>
   /** Another live host has our address, so this one does not start. */
+  /** Why there is no subnet for this host; `undefined` when there is. */
+  readonly subnetProblem: string | undefined
   readonly rival: IdentityConflict | undefined
 }
 
@@ -223,6 +225,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const problems: string[] = []
   if (view.configProblem !== undefined) problems.push(`config: ${view.configProblem}`)
   if (!etcd.connected) problems.push(`etcd: ${etcd.error ?? 'not connected yet'}`)
+  if (view.subnetProblem !== undefined) problems.push(`lease: ${view.subnetProblem}`)
   if (view.rival !== undefined && member === undefined)
     problems.push(`lease: conflict: ${describeError(view.rival)}`)
   const { inUse, savedAt, problem } = view.stateFile

@@ -40,8 +40,8 @@ export const statusSchema = z.object({
     running: z.boolean(),
     pid: z.number().optional(),
     uptimeSeconds: z.number().optional(),
-    /** What it is doing: `waiting-for-config`, `starting`, `running`; `down` when it does not run. */
-    phase: z.enum(['waiting-for-config', 'starting', 'running', 'down']),
+    /** What it is doing: `waiting-for-config`, `waiting-for-subnet`, `starting`, `running`; `down` when it does not run. */
+    phase: z.enum(['waiting-for-config', 'waiting-for-subnet', 'starting', 'running', 'down']),
   }),
   network: z
     .object({
