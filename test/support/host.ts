@@ -30,6 +30,8 @@ export interface StartOptions {
   readonly env?: NodeJS.ProcessEnv
   /** A command that runs the daemon's command, e.g. `setpriv ...`. */
   readonly wrapper?: readonly string[]
+  /** What runs in place of the daemon that was built from this tree: a command without flags. */
+  readonly program?: readonly string[]
 }
 
 /** The file's values; the empty text for a family that the network has not. */
@@ -121,8 +123,7 @@ export class Host {
     }
     const command = [
       ...(options.wrapper ?? []),
-      process.execPath,
-      join(ROOT, 'dist/overlayd.js'),
+      ...(options.program ?? [process.execPath, join(ROOT, 'dist/overlayd.js')]),
       ...Object.entries(flags).map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
     ]
     return new LongProcess(`overlayd on ${this.name}`, inNamespace(this.namespace, command), {
