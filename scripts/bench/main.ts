@@ -60,7 +60,15 @@ async function main(): Promise<void> {
   if (worse.length > 0) process.exitCode = 1
 }
 
-async function measure({ sizes, repeats, cases, subjects, effort, output }: Arguments): Promise<Results> {
+async function measure({
+  sizes,
+  repeats,
+  cases,
+  subjects,
+  effort,
+  output,
+  quiet,
+}: Arguments): Promise<Results> {
   const lines: Line[] = []
   const record = (line: Line): void => {
     lines.push(line)
@@ -108,7 +116,7 @@ async function attempt(benchmark: Case, stage: Stage) {
   }
 }
 
-async function quiet(): Promise<void> {
+async function waitForQuiet(): Promise<void> {
   if (!(await quietMachine()))
     progress('the machine is busy with other work: the next figures will be too high')
 }
@@ -130,6 +138,7 @@ function readArguments() {
       plots: { type: 'string' },
       report: { type: 'string' },
       compare: { type: 'string' },
+      'no-quiet': { type: 'boolean', default: false },
     },
   })
   const number = (name: 'repeats' | 'burst' | 'serial' | 'events' | 'idle' | 'settle'): number =>
@@ -150,6 +159,7 @@ function readArguments() {
       ...(path === undefined ? [] : [flanneld(path)]),
     ],
     repeats: number('repeats'),
+    quiet: values['no-quiet'] ? async () => {} : waitForQuiet,
     ...{ effort, output, plots, report, compare },
   }
 }
