@@ -126,6 +126,10 @@ const optionsSchema = z.object({
     text.prefault(''),
     'directory of the control socket (default: /run/overlayd, and one of its own for a further network of a host)',
   ),
+  'state-dir': files(
+    text.prefault(''),
+    "directory of what is remembered over a reboot (default: the unit's StateDirectory, else /var/lib/overlayd, and one of its own for a further network)",
+  ),
   'ip-masq': firewall(off, 'masquerade what leaves the network'),
   'ip-masq-fully-random-disable': firewall(
     off,
@@ -293,8 +297,14 @@ export function parseOptions(flags: Readonly<Record<string, unknown>>, env: Node
     }
   }
   const result = optionsSchema.safeParse(input)
-  if (result.success)
-    return { ...result.data, 'run-dir': result.data['run-dir'] || runDirectory(result.data) }
+  if (result.success) {
+    const { data } = result
+    return {
+      ...data,
+      'run-dir': data['run-dir'] || runDirectory(data),
+      'state-dir': data['state-dir'] || unitStateDirectory(env) || stateDirectory(data),
+    }
+  }
   const issue = result.error.issues[0]
   const name = String(issue?.path[0])
   const where = flags[name] === undefined ? `the variable ${variableName(name)}` : `the flag --${name}`
@@ -317,6 +327,15 @@ function runDirectory(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): st
   const id = instanceId(options)
   return id === undefined ? '/run/overlayd' : `/run/overlayd-${id}`
 }
+
+function stateDirectory(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): string {
+  const id = instanceId(options)
+  return id === undefined ? '/var/lib/overlayd' : `/var/lib/overlayd-${id}`
+}
+
+/** What systemd made for a unit with StateDirectory=, the first where there are several (systemd.exec(5)). */
+const unitStateDirectory = (env: NodeJS.ProcessEnv): string | undefined =>
+  env['STATE_DIRECTORY']?.split(':')[0]
 
 const SECRETS: ReadonlySet<OptionName> = new Set(['etcd-password'])
 const ADDRESSES: ReadonlySet<OptionName> = new Set(['iface-can-reach', 'public-ip', 'public-ipv6'])

@@ -61,6 +61,7 @@ export class Host {
   static readonly device6 = 'flannel-v6.1'
   readonly subnetFile: string
   readonly runDirectory: string
+  readonly stateDirectory: string
   #daemon: LongProcess | undefined
   #startOptions: StartOptions = {}
   #containers: Container[] = []
@@ -68,6 +69,7 @@ export class Host {
   constructor(private readonly site: HostSite) {
     this.subnetFile = join(site.directory, 'subnet.env')
     this.runDirectory = join(site.directory, 'run')
+    this.stateDirectory = join(site.directory, 'state')
     mkdirSync(this.runDirectory, { recursive: true })
   }
 
@@ -118,6 +120,7 @@ export class Host {
       iface: 'eth0',
       'subnet-file': this.subnetFile,
       'run-dir': this.runDirectory,
+      'state-dir': this.stateDirectory,
       v: '1',
       ...options.flags,
     }
