@@ -3,7 +3,6 @@
  * values; help, defaults and checks are read from it. Names and meanings are flannel's (main.go), the syntax is Go's `flag` package's.
  */
 import { createHash } from 'node:crypto'
-import yargs from 'yargs'
 import { z } from 'zod'
 import type { EtcdOptions } from '../etcd/client'
 import { formatIp, type IpAddress, parseIp, parseIpv4, parseIpv6 } from '../model/address'
@@ -217,9 +216,13 @@ export function yargsOptions<Name extends OptionName>(names: readonly Name[]): R
   return Object.fromEntries(entries) as Record<Name, YargsOption>
 }
 
-const KNOWN = yargsOptions(optionNames)
+/** What an option is by default tells its kind. Cheaper than asking for its JSON schema, and every start asks. */
+const defaultOf = (name: OptionName): unknown => optionsSchema.shape[name].parse(undefined)
 /** These may be given several times, and all count. */
-const REPEATABLE: ReadonlySet<string> = new Set(optionNames.filter((name) => KNOWN[name].array))
+const REPEATABLE: ReadonlySet<string> = new Set(optionNames.filter((name) => Array.isArray(defaultOf(name))))
+const BOOLEAN: ReadonlySet<string> = new Set(
+  optionNames.filter((name) => typeof defaultOf(name) === 'boolean'),
+)
 
 export type Invocation =
   | {
@@ -237,41 +240,44 @@ export type Invocation =
  * @throws {UsageError} naming the flag or variable, its value, and what is wanted
  */
 export async function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<Invocation> {
-  const isOption = (name: string): name is OptionName => Object.hasOwn(KNOWN, name)
-  const given = readGoFlags(argv, (name) => (isOption(name) ? !KNOWN[name].string : isForeignBoolean(name)))
-  const parser = yargs(
-    given.filter(({ name }) => isOption(name)).map(({ name, value }) => `--${name}=${value}`),
-  )
-    .scriptName('overlayd')
-    .usage(
-      'overlayd: gives this Docker host a subnet out of one network and connects it with all others.\n\n' +
-        'Usage: overlayd [--flag=value ...]',
-    )
-    // Before the options: both names are ours.
-    .version(false)
-    .help(false)
-    .options(KNOWN)
-    .epilogue(
-      'Each flag may be written -flag or --flag, with "=" or a blank before its value; a boolean takes a value only with "=". ' +
-        'Without a flag the variable FLANNELD_<FLAG> counts (upper case, "_" for "-").',
-    )
-    .parserConfiguration({ 'camel-case-expansion': false, 'boolean-negation': false })
-    .wrap(100)
-    .strict()
-    .exitProcess(false)
-    .fail((message, error) => {
-      throw error ?? new UsageError(message)
-    })
-  const { _: _positional, $0: _program, ...flags } = parser.parseSync()
+  const isOption = (name: string): name is OptionName => Object.hasOwn(optionsSchema.shape, name)
+  const given = readGoFlags(argv, (name) => (isOption(name) ? BOOLEAN.has(name) : isForeignBoolean(name)))
+  const flags: Record<string, string[]> = {}
+  for (const { name, value } of given) {
+    if (isOption(name)) flags[name] = [...(flags[name] ?? []), value]
+  }
   // Asked for, they are answered whatever else is wrong.
   const { help, version } = parseOptions({ help: flags['help'], version: flags['version'] }, {})
-  if (help) return { kind: 'help', text: await parser.getHelp() }
+  if (help) return { kind: 'help', text: await helpText() }
   if (version) return { kind: 'version' }
   const warnings = readForeignFlags(
     given.filter(({ name }) => !isOption(name)),
     env,
   )
   return { kind: 'run', options: parseOptions(flags, env), warnings }
+}
+
+/** Only now yargs is loaded: a start of the daemon needs no help. Not by import(), whose yargs wraps its lines within words. */
+async function helpText(): Promise<string> {
+  const yargs: typeof import('yargs', { with: { 'resolution-mode': 'require' }}) = require('yargs')
+  return (
+    yargs([])
+      .scriptName('overlayd')
+      .usage(
+        'overlayd: gives this Docker host a subnet out of one network and connects it with all others.\n\n' +
+          'Usage: overlayd [--flag=value ...]',
+      )
+      // Before the options: both names are ours.
+      .version(false)
+      .help(false)
+      .options(yargsOptions(optionNames))
+      .epilogue(
+        'Each flag may be written -flag or --flag, with "=" or a blank before its value; a boolean takes a value only with "=". ' +
+          'Without a flag the variable FLANNELD_<FLAG> counts (upper case, "_" for "-").',
+      )
+      .wrap(100)
+      .getHelp()
+  )
 }
 
 /**

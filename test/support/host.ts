@@ -25,11 +25,13 @@ export interface HostSite {
 }
 
 export interface StartOptions {
-  /** More flags, or other values of those that are given anyway: the last one counts. */
-  readonly flags?: Readonly<Record<string, string>>
+  /** More flags, or other values of those that are given anyway; undefined leaves one out. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
   readonly env?: NodeJS.ProcessEnv
   /** A command that runs the daemon's command, e.g. `setpriv ...`. */
   readonly wrapper?: readonly string[]
+  /** What runs in place of the daemon that was built from this tree: a command without flags. */
+  readonly program?: readonly string[]
 }
 
 /** The file's values; the empty text for a family that the network has not. */
@@ -124,9 +126,10 @@ export class Host {
     }
     const command = [
       ...(options.wrapper ?? []),
-      process.execPath,
-      join(ROOT, 'dist/overlayd.js'),
-      ...Object.entries(flags).map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
+      ...(options.program ?? [process.execPath, join(ROOT, 'dist/overlayd.js')]),
+      ...Object.entries(flags)
+        .filter(([, value]) => value !== undefined)
+        .map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
     ]
     return new LongProcess(`overlayd on ${this.name}`, inNamespace(this.namespace, command), {
       ...process.env,
