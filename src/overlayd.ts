@@ -2,6 +2,7 @@
 /** The daemon's entry: options in, exit code out. 0: told to stop. 1: cannot go on. 2: wrong usage. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Daemon } from './daemon/daemon'
+import { DeviceLocks } from './daemon/device-lock'
 import { createLogger, type Logger } from './daemon/logger'
 import { describeOptions, etcdOptions, type Options, parseCommandLine, UsageError } from './daemon/options'
 import { readVersion } from './daemon/version'
@@ -73,7 +74,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     // Only now, for a list of endpoints that cannot be used may hold a password.
     log.debug(`options: ${describeOptions(options)}`)
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
-    await new Daemon({ options, kernel, registry, log }, version).run(stop.signal)
+    await new Daemon({ options, kernel, registry, locks: new DeviceLocks(), log }, version).run(stop.signal)
   } finally {
     etcd.close()
     kernel.close()

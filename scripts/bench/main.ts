@@ -1,53 +1,122 @@
-/** What `scripts/bench/run` runs in the sandbox: every case at every size, again and again, then the tables. */
-import { appendFileSync } from 'node:fs'
-import { cpus, loadavg, release } from 'node:os'
+/** What `scripts/bench/run` runs in the sandbox: every case at every size, again and again, then tables, plots and the comparison. */
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg, release, totalmem } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Lab } from '../../test/support/lab'
 import { manyPeers } from '../../test/support/leases'
-import { runOk } from '../../test/support/process'
-import type { Case, Sample } from './case'
-import { coldStart, warmRestart } from './daemon-start'
+import { run, runOk } from '../../test/support/process'
+import type { Case, Effort, Stage } from './case'
+import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
+import { findWorse } from './compare'
+import { coldStart, stalls, warmRestart } from './daemon-start'
+import { renderPlots } from './plot'
 import { quietMachine } from './proc'
+import { idle, status } from './rest'
+import { collect, type Line, type Machine, type Results, readResults } from './results'
+import { builtTree, bundle, flanneld, type Subject } from './subject'
 import { renderTable } from './table'
 
-const CASES: readonly Case[] = [coldStart, warmRestart]
+const CASES: readonly Case[] = [
+  coldStart,
+  warmRestart,
+  stalls,
+  joins,
+  bursts,
+  renewals,
+  reconnect,
+  drift,
+  idle,
+  memory,
+  status,
+]
 
 /** Room for 65536 subnets, away from the underlay. */
 const CONFIG = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}'
+/** Its second half has the peers that join and leave. */
+const FIRST_SUBNET = 0x0a00_1000
+
+type Arguments = ReturnType<typeof readArguments>
 
 async function main(): Promise<void> {
-  const { sizes, repeats, cases, output } = readArguments()
-  const record = (line: object) => {
+  const given = readArguments()
+  const results = given.report === undefined ? await measure(given) : readResults(given.report)
+  say(describe(results))
+  for (const benchmark of CASES) {
+    for (const [subject, samples] of results.subjects) {
+      if (samples.has(benchmark.name)) say(`\n${renderTable(benchmark, samples, subject)}`)
+    }
+    if ([...results.subjects.values()].some((samples) => samples.has(benchmark.name)))
+      say(`\n${benchmark.about}`)
+  }
+  if (given.plots !== undefined) {
+    mkdirSync(given.plots, { recursive: true })
+    for (const [name, picture] of renderPlots(CASES, results)) writeFileSync(join(given.plots, name), picture)
+  }
+  if (given.compare === undefined) return
+  const worse = findWorse(CASES, readResults(given.compare), results)
+  say(`\nCompared with ${given.compare}: ${worse.length === 0 ? 'nothing is worse' : 'worse are'}`)
+  for (const sentence of worse) say(`- ${sentence}`)
+  if (worse.length > 0) process.exitCode = 1
+}
+
+async function measure({
+  sizes,
+  repeats,
+  cases,
+  subjects,
+  effort,
+  output,
+  quiet,
+}: Arguments): Promise<Results> {
+  const lines: Line[] = []
+  const record = (line: Line): void => {
+    lines.push(line)
     if (output !== undefined) appendFileSync(output, `${JSON.stringify(line)}\n`)
   }
-  const machine = await describeMachine()
-  record({ kind: 'machine', time: new Date().toISOString(), ...machine })
-  const results = new Map(cases.map((benchmark) => [benchmark, new Map<number, Sample[]>()]))
+  record(await describeMachine(repeats))
   for (const size of sizes) {
     const lab = await Lab.create({ hosts: 0, config: CONFIG })
     try {
-      const peers = manyPeers(size)
-      await lab.putPeers(...peers)
+      const all = manyPeers(size + effort.burst, FIRST_SUBNET)
+      const stage = { lab, peers: all.slice(0, size), spare: all.slice(size), effort, quiet }
+      await lab.putPeers(...stage.peers)
       for (let round = 1; round <= repeats; round += 1) {
         for (const benchmark of cases) {
-          progress(`${benchmark.name}, ${size} peers, ${round} of ${repeats}`)
-          const sample = await benchmark.measure({ lab, peers, quiet })
-          record({ kind: 'sample', case: benchmark.name, peers: size, round, ...sample })
-          const samples = results.get(benchmark)
-          samples?.set(size, [...(samples.get(size) ?? []), sample])
+          if (benchmark.skips?.(size) === true) continue
+          for (const subject of subjects) {
+            if (benchmark.ownOnly === true && subject.flannel) continue
+            progress(`${benchmark.name}, ${subject.name}, ${size} peers, ${round} of ${repeats}`)
+            const sample = await attempt(benchmark, { ...stage, subject })
+            record({
+              kind: 'sample',
+              subject: subject.name,
+              case: benchmark.name,
+              n: size,
+              round,
+              ...sample,
+            })
+          }
         }
       }
     } finally {
       await lab.close()
     }
   }
-  const description = Object.entries(machine).map(([name, value]) => `${name} ${value}`)
-  say(`${repeats} rounds; median (min - max). ${description.join(', ')}.`)
-  for (const [benchmark, samples] of results)
-    say(`\n${renderTable(benchmark, samples)}\n\n${benchmark.about}`)
+  return collect(lines)
 }
 
-async function quiet(): Promise<void> {
+async function attempt(benchmark: Case, stage: Stage) {
+  try {
+    return await benchmark.measure(stage)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    const { subject, peers } = stage
+    throw new Error(`${benchmark.name}, ${subject.name}, ${peers.length} peers: ${reason}`, { cause })
+  }
+}
+
+async function waitForQuiet(): Promise<void> {
   if (!(await quietMachine()))
     progress('the machine is busy with other work: the next figures will be too high')
 }
@@ -58,45 +127,90 @@ function readArguments() {
     options: {
       peers: { type: 'string', default: '100,1000,10000' },
       repeats: { type: 'string', default: '5' },
+      subjects: { type: 'string', default: 'dist' },
+      flanneld: { type: 'string' },
+      burst: { type: 'string', default: '1000' },
+      serial: { type: 'string', default: '200' },
+      events: { type: 'string', default: '20000' },
+      idle: { type: 'string', default: '60' },
+      settle: { type: 'string', default: '1500' },
       output: { type: 'string' },
+      plots: { type: 'string' },
+      report: { type: 'string' },
+      compare: { type: 'string' },
+      'no-quiet': { type: 'boolean', default: false },
     },
   })
-  const sizes = values.peers.split(',').map((text) => wholeNumber('--peers', text))
-  const cases = positionals.length === 0 ? CASES : positionals.map(caseByName)
-  return { sizes, cases, repeats: wholeNumber('--repeats', values.repeats), output: values.output }
+  const number = (name: 'repeats' | 'burst' | 'serial' | 'events' | 'idle' | 'settle'): number =>
+    wholeNumber(`--${name}`, values[name], 1)
+  const effort: Effort = {
+    burst: number('burst'),
+    serial: Math.min(number('serial'), number('burst')),
+    events: number('events'),
+    idleSeconds: number('idle'),
+    settleMs: number('settle'),
+  }
+  const { flanneld: path, output, plots, report, compare } = values
+  return {
+    sizes: values.peers.split(',').map((text) => wholeNumber('--peers', text, 0)),
+    cases: positionals.length === 0 ? CASES : positionals.map(caseByName),
+    subjects: [
+      ...(report === undefined ? values.subjects.split(',').filter(Boolean).map(subjectByName) : []),
+      ...(path === undefined ? [] : [flanneld(path)]),
+    ],
+    repeats: number('repeats'),
+    quiet: values['no-quiet'] ? async () => {} : waitForQuiet,
+    ...{ effort, output, plots, report, compare },
+  }
 }
 
-function wholeNumber(option: string, text: string): number {
+function wholeNumber(option: string, text: string, least: number): number {
   const number = Number(text)
-  if (!Number.isInteger(number) || number < 1)
-    throw new Error(`${option}: "${text}" is not a positive whole number`)
+  if (text === '' || !Number.isInteger(number) || number < least)
+    throw new Error(`${option}: "${text}" is not a whole number from ${least}`)
   return number
 }
 
 function caseByName(name: string): Case {
   const found = CASES.find((benchmark) => benchmark.name === name)
-  if (found === undefined) {
-    throw new Error(`no case "${name}"; there are ${CASES.map((benchmark) => benchmark.name).join(' and ')}`)
-  }
-  return found
+  if (found !== undefined) return found
+  throw new Error(`no case "${name}"; there are ${CASES.map((benchmark) => benchmark.name).join(', ')}`)
 }
 
-async function describeMachine() {
+function subjectByName(name: string): Subject {
+  if (name === 'dist') return builtTree()
+  if (name === 'bundle') return bundle()
+  throw new Error(`--subjects takes dist and bundle, not "${name}"`)
+}
+
+async function describeMachine(repeats: number): Promise<Machine> {
+  const commit = await run(['git', 'describe', '--always', '--dirty'])
   return {
+    kind: 'machine',
+    time: new Date().toISOString(),
+    commit: commit.stdout.trim() || 'unknown',
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
+    'memory, GB': Math.round(totalmem() / 1e9),
     kernel: release(),
     node: process.version,
     etcd: (await runOk(['etcd', '--version'])).match(/[\d.]+/)?.[0] ?? 'unknown',
+    iproute2: (await runOk(['ip', '-V'])).match(/iproute2-(\S+?),/)?.[1] ?? 'unknown',
     'load at the start': loadavg()[0]?.toFixed(2) ?? 'unknown',
+    rounds: repeats,
   }
+}
+
+function describe({ machine }: Results): string {
+  const parts = Object.entries(machine ?? {}).filter(([name]) => name !== 'kind')
+  return `Median (min - max) of all rounds. ${parts.map(([name, value]) => `${name} ${value}`).join(', ')}.`
 }
 
 const say = (text: string) => process.stdout.write(`${text}\n`)
 const progress = (text: string) => process.stderr.write(`${text}\n`)
 
 main().then(
-  () => process.exit(0),
+  () => process.exit(),
   (error: unknown) => {
     progress(`bench: ${error instanceof Error ? error.message : String(error)}`)
     process.exit(1)

@@ -1,5 +1,5 @@
 /** What /proc tells of a process and of the machine. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { sleep } from '../../test/support/wait'
 
 /** Clock ticks a second in /proc/PID/stat; 100 on every Linux that Node runs on. */
@@ -14,9 +14,24 @@ export function cpuSeconds(pid: number): number {
 }
 
 /** The largest resident set of a process so far, in MB (10^6 bytes). */
-export function peakRssMb(pid: number): number {
-  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
-  return (Number(kib) * 1024) / 1e6
+export const peakRssMb = (pid: number): number => peakRssOf(readFileSync(`/proc/${pid}/status`, 'utf8'))
+
+/** The same out of the text of /proc/PID/status. */
+export const peakRssOf = (status: string): number => megabytes('VmHWM', status)
+
+/** The resident set of a process now, in MB. */
+export const rssMb = (pid: number): number => megabytes('VmRSS', readFileSync(`/proc/${pid}/status`, 'utf8'))
+
+const megabytes = (field: string, status: string): number =>
+  (Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6
+
+/** How often all threads of a process went to sleep by themselves so far, and so how often they were woken. */
+export function wakeups(pid: number): number {
+  const counts = readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8')
+    return Number(/^voluntary_ctxt_switches:\s+(\d+)$/m.exec(status)?.[1] ?? 0)
+  })
+  return counts.reduce((sum, count) => sum + count, 0)
 }
 
 /**

@@ -6,7 +6,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Host } from '../../test/support/lab'
 import { execOk, ipBatch } from '../../test/support/namespace'
+import { runOk } from '../../test/support/process'
 import type { Stage } from './case'
+import { peakRssOf } from './proc'
 
 let made = 0
 
@@ -61,4 +63,13 @@ export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 
   await execOk(namespace, ['bridge', '-batch', fdb])
   await execOk(namespace, ['ip', '-batch', nexthopsAndRoutes])
   return (performance.now() - start) / 1000
+}
+
+/** The other yardstick: what a program in Node.js cannot do without. */
+export async function measureNode(): Promise<{ nodeSeconds: number; nodeRssMb: number }> {
+  const start = performance.now()
+  await runOk([process.execPath, '-e', '0'])
+  const nodeSeconds = (performance.now() - start) / 1000
+  const script = `process.stdout.write(require('node:fs').readFileSync('/proc/self/status', 'utf8'))`
+  return { nodeSeconds, nodeRssMb: peakRssOf(await runOk([process.execPath, '-e', script])) }
 }

@@ -1,29 +1,25 @@
 /** Measurements as Markdown. */
-import type { Case, Sample } from './case'
+import type { Case } from './case'
+import { bySize, type Samples, valuesOf } from './results'
+import { spread } from './statistics'
 
-/** One column for each size, one row for each metric; cells are median (min - max). */
-export function renderTable(benchmark: Case, samples: ReadonlyMap<number, readonly Sample[]>): string {
-  const sizes = [...samples.keys()]
+/**
+ * One column for each number of peers, one row for each metric; cells are median (min - max), a dash where nothing was measured.
+ * @param subject heads the table
+ */
+export function renderTable(benchmark: Case, samples: Samples, subject: string): string {
+  const sizes = bySize(samples, benchmark)
   const rows = benchmark.metrics.map(({ key, label, digits }) => [
     label,
-    ...sizes.map((size) =>
-      summarize(
-        (samples.get(size) ?? []).map((sample) => sample[key] ?? Number.NaN),
-        digits,
-      ),
-    ),
+    ...sizes.map(([, some]) => summarize(valuesOf(some, key), digits)),
   ])
-  const header = [benchmark.name, ...sizes.map((size) => `N=${size}`)]
+  const header = [`${benchmark.name}, ${subject}`, ...sizes.map(([size]) => `N=${size}`)]
   return [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
 
 function summarize(values: readonly number[], digits: number): string {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length / 2
-  const median =
-    ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
-  const [min, center, max] = [sorted[0], median, sorted.at(-1)].map((value) =>
-    (value ?? Number.NaN).toFixed(digits),
-  )
-  return min === max ? `${center}` : `${center} (${min} - ${max})`
+  const { min, median, max } = spread(values)
+  if (Number.isNaN(median)) return '-'
+  const [low, center, high] = [min, median, max].map((value) => value.toFixed(digits))
+  return low === high ? `${center}` : `${center} (${low} - ${high})`
 }

@@ -122,7 +122,7 @@ async function readKernel(config: NetworkConfig | undefined): Promise<DeviceView
     for (const family of FAMILIES) {
       const link = await kernel.link(linkName(family, config?.backend.vni ?? DEFAULT_VNI))
       if (link === undefined) continue
-      const elsewhere = { network: networks[family], links: [] }
+      const elsewhere = { network: networks[family], routes: true, links: [] }
       devices.push({ family, link, objects: await kernel.observe(family, link.index, elsewhere) })
     }
     return devices

@@ -48,10 +48,15 @@ function networkLine({ network }: Status): string {
 function leaseLine({ lease }: Status): string {
   if (lease === undefined) return 'none'
   const left = lease.expiresInSeconds === undefined ? '' : `, ${duration(lease.expiresInSeconds)} left`
-  const id = lease.etcdLease === undefined ? 'reservation' : `etcd lease ${lease.etcdLease}${left}`
+  const id =
+    lease.etcdLease !== undefined
+      ? `, etcd lease ${lease.etcdLease}${left}`
+      : lease.state === 'held'
+        ? ', reservation'
+        : ''
   const { subnet, publicIp, ipv6Subnet, publicIpv6 } = lease
   const halves = [subnet && `${subnet} as ${publicIp}`, ipv6Subnet && `${ipv6Subnet} as ${publicIpv6}`]
-  return `${halves.filter(Boolean).join('; ')}, ${lease.state}, ${id}`
+  return `${halves.filter(Boolean).join('; ')}, ${lease.state}${id}`
 }
 
 function deviceLine(device: DeviceStatus | undefined): string {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
 import type { Snapshot } from '../etcd/snapshot'
-import type { IpAddress } from '../model/address'
+import { formatIp, type IpAddress } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import {
@@ -12,6 +12,7 @@ import {
   type Lease,
   type LeaseSubnet,
   type LeaseValue,
+  sameLeaseValue,
 } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { type HostIdentity, planOwnLease } from '../plan/own-lease'
@@ -24,6 +25,10 @@ const BACKOFF: BackoffBounds = { first: 100, most: 5000 }
 export interface LeaseRequest {
   readonly config: NetworkConfig
   readonly publicIp: IpAddress
+  /** The leases of this host, as they stood when that was found out. */
+  readonly claimed?: readonly Lease[]
+  /** The key that this host had last, as far as it remembers. */
+  readonly preferred?: string | undefined
   readonly previous: HostIdentity['previous']
   readonly value: LeaseValue
 }
@@ -74,12 +79,20 @@ async function tryOnce(
   log: Logger,
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
-  const { config, publicIp, previous, value } = request
-  const plan = planOwnLease(config, snapshot.leases, { publicIp, previous, refused }, Math.random)
+  const { config, publicIp, previous, preferred, claimed = [], value } = request
+  // A claim holds for what was looked at; and what we have written since is ours.
+  const isOurs = (lease: Lease): boolean =>
+    sameLeaseValue(lease.value, value) ||
+    claimed.some(({ key, value: then }) => key === lease.key && sameLeaseValue(lease.value, then))
+  const host = { publicIp, previous, preferred, isOurs, refused }
+  const leases = withRevisions(snapshot.leases, claimed)
+  const plan = planOwnLease(config, leases, host, Math.random)
   if (plan.kind === 'reuse') {
     const result = await registry.updateLease(plan.lease, value, signal)
     if (result.kind === 'changed') return undefined
-    log.info(`lease: keeping ${formatLeaseSubnet(result.lease.subnet)}`)
+    const { publicIp: before } = plan.lease.value
+    const moved = before === value.publicIp ? '' : `, which was at ${formatIp(before)} before`
+    log.info(`lease: keeping ${formatLeaseSubnet(result.lease.subnet)}${moved}`)
     return result.lease
   }
   await deleteOutgrown(registry, plan.inTheWay, log, signal)
@@ -95,6 +108,15 @@ async function tryOnce(
   log.info(`lease: acquired ${formatLeaseSubnet(plan.subnet)}`)
   await deleteOutgrown(registry, plan.outgrown, log, signal)
   return result.lease
+}
+
+/** The leases as they are since their owners were asked for, which is after they were listed. */
+function withRevisions(leases: readonly Lease[], claimed: readonly Lease[]): Lease[] {
+  const newer = new Map(claimed.map((lease) => [lease.key, lease]))
+  return leases.map((lease) => {
+    const asked = newer.get(lease.key)
+    return asked !== undefined && asked.modRevision > lease.modRevision ? asked : lease
+  })
 }
 
 async function deleteOutgrown(

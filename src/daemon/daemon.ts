@@ -3,27 +3,44 @@
  * the kernel, say ready, then follow etcd and the kernel. Ending it removes nothing.
  */
 import type { Server } from 'node:http'
+import { CALL_DEADLINE_MS } from '../etcd/client'
 import { etcdPrefix, keysUnder } from '../etcd/keys'
 import type { Snapshot } from '../etcd/snapshot'
-import type { RegistryUpdate } from '../etcd/updates'
+import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
+import { readMoment } from '../host/moment'
 import { notifySystemd, watchdogMilliseconds } from '../host/sd-notify'
+import { readStateFile, type SavedState } from '../host/state-file'
 import { writeSubnetEnv } from '../host/subnet-env'
-import { describeError } from '../model/errors'
-import type { Revision } from '../model/lease'
+import { describeError, OverlayError } from '../model/errors'
+import { type Revision, sameLeaseValue } from '../model/lease'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
+import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { serveControlSocket } from './control-socket'
+import { describePresent } from './describe-present'
 import { serveHealth } from './health-server'
-import { joinNetwork, type Tools } from './join'
+import { type HostMemory, isReplaced, reasonAgainst, recall } from './host-memory'
+import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
 import type { Overlay } from './overlay'
+import { settlesBefore } from './settles-before'
+import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
 
 /** Signs of life in the time after which systemd gives us up: one may be late. */
 const WATCHDOG_BEATS = 3
+
+/**
+ * Milliseconds that etcd has for its first answer before a host comes up from its state file: one call to its deadline, other members
+ * included. Coming up too early costs nothing, for whatever etcd says later is what counts; waiting costs traffic.
+ */
+const ETCD_PATIENCE = CALL_DEADLINE_MS
+
+/** Milliseconds until a host that has another's address asks again whether that one lives; each time is a Put for all peers. */
+const RIVAL_RETRY = 60_000
 
 /** Failures of etcd that someone has to do something about: worth a line also when etcd was away before. */
 const ACT_UPON: readonly string[] = ['etcd-refused', 'etcd-tls']
@@ -38,11 +55,29 @@ export class Daemon {
   #toldStatus: string | undefined
   /** The code of the failure of etcd that was logged last. */
   #toldLoss: string | undefined
+  /** What an earlier run remembers. */
+  #memory: HostMemory | undefined
+  /** Why there is none, or none that may be used. */
+  #memoryProblem: string | undefined
+  /** When the member was started from the state file and etcd has said nothing since: when the file was written. */
+  #fromState: string | undefined
+  #triedState = false
+  #rival: IdentityConflict | undefined
+  /** Why there is no subnet for this host; `undefined` when there is, or when it is not known yet. */
+  #subnetProblem: string | undefined
+  /** The config in etcd. */
+  #config: { readonly text: string | undefined; readonly revision: Revision | undefined } | undefined
+  #clusterId: string | undefined
+  /** Of the peers, as they were when the state was last told to have changed. */
+  #peersGeneration = 0
+  readonly #state: StateKeeper
 
   constructor(
     private readonly tools: Tools,
     private readonly version: string,
-  ) {}
+  ) {
+    this.#state = new StateKeeper(tools.options['state-dir'], () => this.#present(), tools.log)
+  }
 
   get #log(): Logger {
     return this.tools.log
@@ -61,11 +96,13 @@ export class Daemon {
     try {
       servers.push(await serveControlSocket(this.tools.options['run-dir'], () => this.status(), this.#log))
       servers.push(...(await this.#serveHealth()))
+      await this.#recall()
+      this.#state.run(signal).catch(fail)
       await this.#follow(signal, fail)
     } catch (error) {
       fail(error)
     }
-    await Promise.all(servers.map(close))
+    await Promise.all([...servers.map(close), this.#state.save()])
     if (failure.signal.aborted && !stop.aborted) throw failure.signal.reason
   }
 
@@ -80,7 +117,9 @@ export class Daemon {
 
   /** For {@link serveHealth}. That etcd is away takes no host out of service: what runs goes on without it. */
   #notReady(): string | undefined {
-    return this.#phase === 'running' ? this.#member?.unready : (this.#configProblem ?? '')
+    return this.#phase === 'running'
+      ? this.#member?.unready
+      : (this.#rival?.message ?? this.#configProblem ?? this.#subnetProblem ?? '')
   }
 
   status(): Promise<Status> {
@@ -93,22 +132,172 @@ export class Daemon {
         configProblem: this.#configProblem ?? this.#member?.configProblem,
         following: this.#following,
         revision: this.#revision,
+        stateFile: this.#stateStatus(),
+        rival: this.#rival,
+        subnetProblem: this.#subnetProblem,
       },
       this.tools.registry,
     )
   }
 
+  #stateStatus(): DaemonView['stateFile'] {
+    const savedAt = this.#fromState ?? this.#state.savedAt
+    const problem = this.#state.problem ?? this.#memoryProblem
+    return {
+      inUse: this.#fromState !== undefined,
+      ...(savedAt !== undefined && { savedAt }),
+      ...(problem !== undefined && { problem }),
+    }
+  }
+
+  /** Reads what an earlier run remembers; that there is nothing, or nothing usable, keeps nobody from starting. */
+  async #recall(): Promise<void> {
+    const { options } = this.tools
+    const { state, refusal } = await readStateFile(options['state-dir'])
+    const prefix = etcdPrefix(options['etcd-prefix'])
+    const memory = state === undefined ? refusal : recall(state, prefix, keysUnder(prefix))
+    if (typeof memory === 'string') {
+      this.#log.warn(`state: ${memory}; starting without it`)
+      this.#memoryProblem = memory
+    } else this.#memory = memory
+  }
+
+  /** What is to be remembered; nothing while we only know what we remembered. */
+  async #present(): Promise<SavedState | undefined> {
+    if (this.#member === undefined || this.#fromState !== undefined) return undefined
+    if (this.#revision === undefined) return undefined
+    return describePresent(this.#member.parts, {
+      prefix: etcdPrefix(this.tools.options['etcd-prefix']),
+      clusterId: this.#clusterId,
+      config: this.#config,
+      revision: this.#revision,
+    })
+  }
+
   async #follow(signal: AbortSignal, fail: (error: unknown) => void): Promise<void> {
+    const patience = performance.now() + ETCD_PATIENCE
     while (!signal.aborted) {
-      for await (const update of this.tools.registry.follow(signal)) {
-        this.#noteConnection(update)
-        if (this.#member !== undefined) this.#member.take(update)
-        else if (update.kind === 'snapshot') await this.#tryStart(update.snapshot, signal, fail)
-        else if (update.kind === 'events' && update.events.some((event) => event.kind === 'config')) {
-          // Only a new listing is complete, so begin again with one.
-          break
+      const listing = new AbortController()
+      const updates = this.tools.registry.follow(AbortSignal.any([signal, listing.signal]))
+      try {
+        for (;;) {
+          const next = updates.next()
+          await this.#startIfSilent(next, patience, signal, fail)
+          const { done, value } = await next
+          if (done === true) break
+          const again = await this.#take(value, listing, signal, fail)
+          if (again) break
         }
+      } finally {
+        listing.abort()
+        await updates.return()
       }
+    }
+  }
+
+  /**
+   * Takes in an update.
+   * @returns whether to begin again with a new listing, for only that is complete
+   */
+  async #take(
+    update: RegistryUpdate,
+    listing: AbortController,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<boolean> {
+    this.#noteConnection(update)
+    if (this.#member !== undefined) {
+      this.#member.take(this.#fromState === undefined ? update : this.#comparedWithMemory(update))
+      if (update.kind !== 'lost') this.#confirm(this.#member)
+    } else if (update.kind === 'snapshot') {
+      await this.#startFromEtcd(update.snapshot, signal, fail)
+      if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
+    } else if (update.kind === 'events') {
+      return update.events.some(
+        (event) => event.kind === 'config' || this.#freesSubnet(event) || this.#concernsRival(event),
+      )
+    }
+    return false
+  }
+
+  #freesSubnet(event: RegistryEvent): boolean {
+    return this.#subnetProblem !== undefined && event.kind === 'removed'
+  }
+
+  /** Whether the host that has our address may be gone. What we write ourselves to ask for it changes nothing. */
+  #concernsRival(event: RegistryEvent): boolean {
+    const rival = this.#rival?.lease
+    if (rival === undefined) return false
+    if (event.kind === 'removed') return event.key === rival.key
+    return (
+      event.kind === 'lease' &&
+      event.lease.key === rival.key &&
+      !sameLeaseValue(event.lease.value, rival.value)
+    )
+  }
+
+  /** The first answer after a start from the state file follows what that remembers, as a later one follows an earlier. */
+  #comparedWithMemory(update: RegistryUpdate): RegistryUpdate {
+    if (update.kind !== 'snapshot' || this.#memory === undefined) return update
+    return isReplaced(this.#memory, update.snapshot) ? { ...update, replaced: true } : update
+  }
+
+  /** etcd has answered: what it says is what counts from now on, whatever the state file said. */
+  #confirm(member: Member): void {
+    for (const { reconciler } of member.parts.overlays) reconciler.confirm()
+    const isFirst = this.#fromState !== undefined
+    if (isFirst) {
+      this.#fromState = undefined
+      this.#log.info('state: etcd has answered; what it says counts from now on')
+    }
+    // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
+    if (!isFirst && member.peersGeneration === this.#peersGeneration) return
+    this.#peersGeneration = member.peersGeneration
+    this.#state.changed(false)
+  }
+
+  /** Comes up from the state file when there is no update in time. Later updates are then taken in like anyone's. */
+  async #startIfSilent(
+    next: Promise<unknown>,
+    patience: number,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    const memory = this.#memory
+    if (
+      memory === undefined ||
+      this.#triedState ||
+      this.#member !== undefined ||
+      this.#revision !== undefined
+    )
+      return
+    const isAnswered = await settlesBefore(next, patience, signal)
+    if (!isAnswered) await this.#startFromState(memory, signal, fail)
+  }
+
+  async #startFromState(
+    memory: HostMemory,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    const { savedAt } = memory
+    // Once: nothing but etcd's answer makes it better.
+    this.#triedState = true
+    const refusal = reasonAgainst(memory, readMoment())
+    try {
+      if (refusal !== undefined) throw new OverlayError('state-unusable', refusal)
+      this.#log.warn(
+        `state: etcd has not answered for ${ETCD_PATIENCE / 1000} s; coming up from what was known at ${savedAt}`,
+      )
+      const config = this.#readConfig(memory.snapshot.config)
+      this.#fromState = savedAt
+      await this.#start(config, { origin: 'state', snapshot: memory.snapshot, memory }, signal, fail)
+    } catch (error) {
+      this.#fromState = undefined
+      if (!(error instanceof OverlayError && ['state-unusable', 'config-invalid'].includes(error.code)))
+        throw error
+      this.#memoryProblem = `what was known at ${savedAt} is not used: ${describeError(error)}`
+      this.#log.warn(`state: ${this.#memoryProblem}; waiting for etcd, the kernel keeps everything`)
     }
   }
 
@@ -127,20 +316,55 @@ export class Daemon {
     if (!this.#following.connected) this.#log.info('etcd: following')
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
+    if (update.kind === 'snapshot') {
+      this.#config = { text: update.snapshot.config, revision: update.snapshot.configRevision }
+      this.#clusterId = update.snapshot.clusterId
+    } else {
+      const config = update.events.findLast((event) => event.kind === 'config')
+      if (config !== undefined) this.#config = { text: config.text, revision: config.modRevision }
+    }
   }
 
-  async #tryStart(snapshot: Snapshot, signal: AbortSignal, fail: (error: unknown) => void): Promise<void> {
+  async #startFromEtcd(
+    snapshot: Snapshot,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
     try {
       const config = this.#readConfig(snapshot.config)
-      this.#phase = 'starting'
-      this.#member = await joinNetwork(this.tools, config, snapshot, signal)
-      this.#configProblem = undefined
+      await this.#start(config, { origin: 'etcd', snapshot, memory: this.#memory }, signal, fail)
+      this.#rival = undefined
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      this.#waitForConfig(describeError(error))
-      return
+      if (error instanceof IdentityConflict) this.#noteRival(error)
+      else if (error instanceof ConfigError) this.#waitForConfig(describeError(error))
+      else if (error instanceof OverlayError && error.code === 'out-of-subnets')
+        this.#waitForSubnet(describeError(error))
+      else throw error
     }
-    const member = this.#member
+  }
+
+  #noteRival(rival: IdentityConflict): void {
+    if (this.#rival?.message !== rival.message) {
+      this.#log.error(
+        `lease: CONFLICT: ${describeError(rival)}; nothing is written over, the kernel keeps everything`,
+      )
+    }
+    this.#rival = rival
+    this.#notify([])
+  }
+
+  async #start(
+    config: NetworkConfig,
+    start: Start,
+    signal: AbortSignal,
+    fail: (error: unknown) => void,
+  ): Promise<void> {
+    this.#phase = 'starting'
+    const member = await joinNetwork(this.tools, config, start, signal)
+    this.#member = member
+    this.#configProblem = undefined
+    this.#subnetProblem = undefined
+    this.#memoryProblem = undefined
     const { overlays, keeper, firewall, underlay } = member.parts
     const watchdog = watchdogMilliseconds()
     const every = watchdog === undefined ? Number.POSITIVE_INFINITY : watchdog / WATCHDOG_BEATS
@@ -158,13 +382,20 @@ export class Daemon {
     keeper.run(signal).catch(fail)
     firewall.run(signal).catch(fail)
     await this.#ready(member)
+    keeper.onChange(() => this.#state.changed(true))
+    this.#state.changed(true)
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {
       if (!sameAddresses(now, before)) this.tools.registry.reconnect()
       member.move(now)
+      this.#state.changed(true)
       await this.#writeSubnetFile(member)
     }
     underlay.run(signal, moved).catch(fail)
-    member.run(signal, () => this.#writeSubnetFile(member)).catch(fail)
+    const reconfigured = async (): Promise<void> => {
+      this.#state.changed(true)
+      await this.#writeSubnetFile(member)
+    }
+    member.run(signal, reconfigured).catch(fail)
   }
 
   #readConfig(text: string | undefined): NetworkConfig {
@@ -183,6 +414,14 @@ export class Daemon {
     if (this.#configProblem !== problem) this.#log.warn(`config: ${problem}; waiting for a usable one`)
     this.#configProblem = problem
     this.#phase = 'waiting-for-config'
+    this.#notify([])
+  }
+
+  /** Another start would find the same: a subnet comes free with a lease that goes. */
+  #waitForSubnet(problem: string): void {
+    if (this.#subnetProblem !== problem) this.#log.error(`lease: ${problem}; waiting for one that comes free`)
+    this.#subnetProblem = problem
+    this.#phase = 'waiting-for-subnet'
     this.#notify([])
   }
 
@@ -206,7 +445,11 @@ export class Daemon {
 
   /** Tells systemd, with the line that `systemctl status` shows when that has changed. */
   #notify(states: readonly string[]): void {
-    const summary = this.#member?.summary(this.#following.connected) ?? this.#configProblem ?? 'starting'
+    const summary =
+      this.#member?.summary(this.#following.connected) ??
+      (this.#rival === undefined
+        ? (this.#configProblem ?? this.#subnetProblem ?? 'starting')
+        : 'another live host has our address')
     const line = `STATUS=${summary}`
     const news = line === this.#toldStatus ? states : [...states, line]
     if (news.length === 0) return

@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks'
 import { EtcdError } from '../etcd/errors'
 import type { Registry } from '../etcd/registry'
+import { readMoment } from '../host/moment'
 import { formatIp, formatMac } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
@@ -17,7 +18,7 @@ import {
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
-
+import type { Renewal } from '../model/moment'
 import type { Logger } from './logger'
 import { Waker } from './waker'
 
@@ -40,21 +41,33 @@ export const renewInterval = (margin: number): number =>
 
 const BACKOFF: BackoffBounds = { first: 200, most: 30_000 }
 
+export interface KeeperOptions {
+  /** Milliseconds between two renewals. */
+  readonly renewEvery?: number
+  /** When an earlier run renewed the lease, where etcd has not been asked yet. */
+  readonly renewal?: Renewal | undefined
+}
+
 export class LeaseKeeper {
   readonly #waker = new Waker()
   #state: LeaseState
   #renewAt: number
   #failures = 0
-  /** Monotonic milliseconds at which etcd lets the lease expire unless it is renewed. */
-  #expiresAt: number | undefined
+  /** The last one that etcd granted. */
+  #renewal: Renewal | undefined
+  #problem: string | undefined
+  readonly #renewEvery: number
+  #changed = (): void => undefined
 
   constructor(
     private readonly registry: Registry,
     readonly own: Lease,
     private value: LeaseValue,
     private readonly log: Logger,
-    private readonly renewEvery = RENEW_EVERY,
+    { renewEvery = RENEW_EVERY, renewal }: KeeperOptions = {},
   ) {
+    this.#renewEvery = renewEvery
+    this.#renewal = renewal
     this.#state = { kind: 'held', lease: own }
     this.#renewAt = performance.now()
   }
@@ -68,11 +81,32 @@ export class LeaseKeeper {
     return this.value
   }
 
+  /** When the lease was last renewed; `undefined` when not known, or for a reservation. */
+  get renewal(): Renewal | undefined {
+    if (this.#state.kind !== 'held' || isReservation(this.#state.lease)) return undefined
+    return this.#renewal
+  }
+
   /** Seconds until etcd lets the lease expire; `undefined` when not known, or for a reservation. */
   get expiresInSeconds(): number | undefined {
-    if (this.#expiresAt === undefined || this.#state.kind !== 'held') return undefined
-    if (isReservation(this.#state.lease)) return undefined
-    return Math.max(0, Math.round((this.#expiresAt - performance.now()) / 1000))
+    const { renewal } = this
+    if (renewal === undefined) return undefined
+    const now = readMoment()
+    const sameBoot = renewal.at.bootId === now.bootId
+    const elapsed = sameBoot
+      ? now.uptimeSeconds - renewal.at.uptimeSeconds
+      : now.wallSeconds - renewal.at.wallSeconds
+    return Math.max(0, Math.round(renewal.ttlSeconds - elapsed))
+  }
+
+  /** Why what is due cannot be done: etcd does not take it. `undefined` when nothing is amiss. */
+  get problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Has it told whenever what an earlier run would have to know of the lease has changed. */
+  onChange(changed: () => void): void {
+    this.#changed = changed
   }
 
   /** Takes in what this host announces from now on, and has it written where it is something else. */
@@ -88,6 +122,8 @@ export class LeaseKeeper {
     const before = this.#state
     this.#state = this.#judge(found)
     this.#noteBinding(before)
+    this.#noteQuestion(before)
+    this.#changed()
     if (this.#state.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
     if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
@@ -110,15 +146,29 @@ export class LeaseKeeper {
       if (signal.aborted || performance.now() < this.#renewAt) continue
       try {
         await this.#attend(signal)
+        if (this.#failures > 0) this.log.info('lease: etcd takes it again')
         this.#failures = 0
+        this.#problem = undefined
       } catch (error) {
         if (signal.aborted) return
         if (!(error instanceof EtcdError)) throw error
         this.#failures++
+        this.#problem = describeError(error)
         if (this.#failures === 1) this.log.warn(`lease: ${describeError(error)}; trying again`)
         this.#renewAt = performance.now() + backoffDelay(this.#failures, BACKOFF, Math.random)
       }
     }
+  }
+
+  /**
+   * A host that doubts that we live writes our key as it is and looks whether our lease is renewed: so it is, at once. What we wrote
+   * ourselves may look the same, and costs a renewal too many.
+   */
+  #noteQuestion(before: LeaseState): void {
+    if (this.#state.kind !== 'held' || before.kind !== 'held' || isReservation(this.#state.lease)) return
+    if (this.#state.lease.modRevision === before.lease.modRevision) return
+    this.#renewAt = performance.now()
+    this.#waker.wake()
   }
 
   /** A key that someone bound anew, as flannel's renewal does, is kept alive from now on; one that was reserved needs it no more. */
@@ -128,7 +178,7 @@ export class LeaseKeeper {
     const subnet = formatLeaseSubnet(this.own.subnet)
     const what = isReservation(this.#state.lease) ? 'is reserved for this host' : 'has another etcd lease'
     this.log.info(`lease: ${subnet} ${what} now`)
-    this.#expiresAt = undefined
+    this.#renewal = undefined
     this.#renewAt = performance.now()
     this.#waker.wake()
   }
@@ -158,25 +208,29 @@ export class LeaseKeeper {
     const result = await this.registry.updateLease(lease, this.value, signal)
     if (result.kind === 'changed') return this.observe(result.now)
     this.#state = { kind: 'held', lease: result.lease }
+    this.#changed()
     this.log.info(`lease: ${formatLeaseSubnet(this.own.subnet)} is announced anew`)
   }
 
   /** Does what is due: create, write anew, or renew. */
   async #attend(signal: AbortSignal): Promise<void> {
-    this.#renewAt = performance.now() + this.renewEvery
+    this.#renewAt = performance.now() + this.#renewEvery
     if (this.#state.kind === 'lost') {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)
     }
     if (this.#state.kind === 'held') await this.#update(this.#state.lease, signal)
     if (this.#state.kind !== 'held' || isReservation(this.#state.lease)) {
-      this.#expiresAt = undefined
+      this.#renewal = undefined
       return
     }
-    const asked = performance.now()
+    const at = readMoment()
     const result = await this.registry.keepAlive(this.#state.lease.etcdLease, signal)
     // An expired lease takes its key with it, which the watch tells; this is only sooner.
     if (result === 'expired') this.observe(undefined)
-    else this.#expiresAt = asked + result.ttlSeconds * 1000
+    else {
+      this.#renewal = { at, ttlSeconds: result.ttlSeconds }
+      this.#changed()
+    }
   }
 }

@@ -6,7 +6,6 @@ import { checkMtu } from '../plan/check-mtu'
 import { desiredLink, linkName } from '../plan/desired'
 import { leaseValue } from '../plan/own-lease'
 import type { PeerChange } from '../plan/peer-table'
-import { lockDevice } from './device-lock'
 import { firewallRequest } from './firewall-request'
 import type { Tools } from './join'
 import type { MemberParts } from './member'
@@ -76,7 +75,7 @@ export class LiveConfig {
     for (const overlay of overlays) {
       const before = overlay.reconciler.desiredLink.name
       const after = linkName(overlay.family, vni)
-      if (!this.#names.has(after)) await lockDevice(after)
+      await this.tools.locks.take(after)
       this.#names.add(after)
       const link = after === before ? undefined : await this.tools.kernel.link(before, signal)
       if (link !== undefined) stale.set(overlay, [link])

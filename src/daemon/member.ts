@@ -22,6 +22,7 @@ import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { Tools } from './join'
 import type { LeaseKeeper } from './lease-keeper'
+import { LineLimit } from './line-limit'
 import { LiveConfig } from './live-config'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
@@ -55,6 +56,7 @@ const CONFIG_RETRY: BackoffBounds = { first: 1000, most: 30_000 }
 const HELD = 'gone from etcd, and kept for a while in case etcd is wrong'
 
 export class Member {
+  readonly #rejections = new LineLimit()
   readonly #waker = new Waker()
   readonly #log: Logger
   readonly #live: LiveConfig
@@ -69,6 +71,7 @@ export class Member {
   #configDue = Number.POSITIVE_INFINITY
   #configFailures = 0
   #configProblem: string | undefined
+  #peersGeneration = 0
 
   constructor(tools: Tools, parts: MemberParts, revision: Revision) {
     this.#log = tools.log
@@ -82,6 +85,11 @@ export class Member {
 
   get parts(): MemberView {
     return { ...this.#parts, holdBack: this.#holdBack }
+  }
+
+  /** Another one whenever the peers are other ones. */
+  get peersGeneration(): number {
+    return this.#peersGeneration
   }
 
   /** Why the config in etcd is not the one in use; `undefined` when it is. */
@@ -202,7 +210,9 @@ export class Member {
     )
     const held = this.#holdBack.keys().map((key) => this.#heldLease(key))
     for (const overlay of overlays) {
-      this.#peersChanged(overlay, overlay.peers.reset(leases, [...unreadable, ...held]))
+      const changes = overlay.peers.reset(leases, [...unreadable, ...held])
+      const room = held.length === 0 ? [] : leases.flatMap((lease) => this.#makeRoom(overlay, lease))
+      this.#peersChanged(overlay, [...changes, ...room])
     }
     // A place that a listed lease has a better claim to is not held.
     this.#letGo(this.#holdBack.keys().filter((key) => !this.#isPeer(key)))
@@ -291,7 +301,11 @@ export class Member {
     const rivals = [peers.peerAt(half.subnet.address), half.vtep && peers.peerWithMac(half.vtep.mac)]
     const isInTheWay = (peer: Peer | undefined): peer is Peer =>
       peer !== undefined && this.#holdBack.has(peer.key) && reason.includes(peer.key)
-    return rivals.filter(isInTheWay).flatMap(({ key }) => peers.remove(key))
+    return rivals.filter(isInTheWay).flatMap(({ key }) => {
+      const changes = peers.remove(key)
+      if (!this.#isPeer(key)) this.#release(key)
+      return changes
+    })
   }
 
   #peersChanged(overlay: Overlay, changes: readonly PeerChange[]): void {
@@ -303,6 +317,7 @@ export class Member {
       const subnet = formatPrefix(peer.subnet)
       this.#log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
     }
+    this.#peersGeneration += changes.length
     if (changes.length > 0) this.#log.info(summarize(changes))
     overlay.reconciler.peersChanged(changes, this.#revision)
   }
@@ -360,7 +375,10 @@ export class Member {
 
   #logIfRejected(overlay: Overlay, key: string): void {
     const reason = overlay.peers.reasonAgainst(key)
-    if (reason !== undefined) this.#log.warn(`peer rejected: ${key}: ${reason}`)
+    const left = reason === undefined ? undefined : this.#rejections.admit(performance.now())
+    if (left === undefined) return
+    const more = left === 0 ? '' : ` (and ${left} more before; overlayctl status lists them)`
+    this.#log.warn(`peer rejected: ${key}: ${reason}${more}`)
   }
 
   #logAllRejected(): void {

@@ -3,7 +3,6 @@
  * values; help, defaults and checks are read from it. Names and meanings are flannel's (main.go), the syntax is Go's `flag` package's.
  */
 import { createHash } from 'node:crypto'
-import yargs from 'yargs'
 import { z } from 'zod'
 import type { EtcdOptions } from '../etcd/client'
 import { formatIp, type IpAddress, parseIp, parseIpv4, parseIpv6 } from '../model/address'
@@ -127,6 +126,10 @@ const optionsSchema = z.object({
     text.prefault(''),
     'directory of the control socket (default: /run/overlayd, and one of its own for a further network of a host)',
   ),
+  'state-dir': files(
+    text.prefault(''),
+    "directory of what is remembered over a reboot (default: the unit's StateDirectory, else /var/lib/overlayd, and one of its own for a further network)",
+  ),
   'ip-masq': firewall(off, 'masquerade what leaves the network'),
   'ip-masq-fully-random-disable': firewall(
     off,
@@ -213,9 +216,13 @@ export function yargsOptions<Name extends OptionName>(names: readonly Name[]): R
   return Object.fromEntries(entries) as Record<Name, YargsOption>
 }
 
-const KNOWN = yargsOptions(optionNames)
+/** What an option is by default tells its kind. Cheaper than asking for its JSON schema, and every start asks. */
+const defaultOf = (name: OptionName): unknown => optionsSchema.shape[name].parse(undefined)
 /** These may be given several times, and all count. */
-const REPEATABLE: ReadonlySet<string> = new Set(optionNames.filter((name) => KNOWN[name].array))
+const REPEATABLE: ReadonlySet<string> = new Set(optionNames.filter((name) => Array.isArray(defaultOf(name))))
+const BOOLEAN: ReadonlySet<string> = new Set(
+  optionNames.filter((name) => typeof defaultOf(name) === 'boolean'),
+)
 
 export type Invocation =
   | {
@@ -233,41 +240,44 @@ export type Invocation =
  * @throws {UsageError} naming the flag or variable, its value, and what is wanted
  */
 export async function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<Invocation> {
-  const isOption = (name: string): name is OptionName => Object.hasOwn(KNOWN, name)
-  const given = readGoFlags(argv, (name) => (isOption(name) ? !KNOWN[name].string : isForeignBoolean(name)))
-  const parser = yargs(
-    given.filter(({ name }) => isOption(name)).map(({ name, value }) => `--${name}=${value}`),
-  )
-    .scriptName('overlayd')
-    .usage(
-      'overlayd: gives this Docker host a subnet out of one network and connects it with all others.\n\n' +
-        'Usage: overlayd [--flag=value ...]',
-    )
-    // Before the options: both names are ours.
-    .version(false)
-    .help(false)
-    .options(KNOWN)
-    .epilogue(
-      'Each flag may be written -flag or --flag, with "=" or a blank before its value; a boolean takes a value only with "=". ' +
-        'Without a flag the variable FLANNELD_<FLAG> counts (upper case, "_" for "-").',
-    )
-    .parserConfiguration({ 'camel-case-expansion': false, 'boolean-negation': false })
-    .wrap(100)
-    .strict()
-    .exitProcess(false)
-    .fail((message, error) => {
-      throw error ?? new UsageError(message)
-    })
-  const { _: _positional, $0: _program, ...flags } = parser.parseSync()
+  const isOption = (name: string): name is OptionName => Object.hasOwn(optionsSchema.shape, name)
+  const given = readGoFlags(argv, (name) => (isOption(name) ? BOOLEAN.has(name) : isForeignBoolean(name)))
+  const flags: Record<string, string[]> = {}
+  for (const { name, value } of given) {
+    if (isOption(name)) flags[name] = [...(flags[name] ?? []), value]
+  }
   // Asked for, they are answered whatever else is wrong.
   const { help, version } = parseOptions({ help: flags['help'], version: flags['version'] }, {})
-  if (help) return { kind: 'help', text: await parser.getHelp() }
+  if (help) return { kind: 'help', text: await helpText() }
   if (version) return { kind: 'version' }
   const warnings = readForeignFlags(
     given.filter(({ name }) => !isOption(name)),
     env,
   )
   return { kind: 'run', options: parseOptions(flags, env), warnings }
+}
+
+/** Only now yargs is loaded: a start of the daemon needs no help. Not by import(), whose yargs wraps its lines within words. */
+async function helpText(): Promise<string> {
+  const yargs: typeof import('yargs', { with: { 'resolution-mode': 'require' }}) = require('yargs')
+  return (
+    yargs([])
+      .scriptName('overlayd')
+      .usage(
+        'overlayd: gives this Docker host a subnet out of one network and connects it with all others.\n\n' +
+          'Usage: overlayd [--flag=value ...]',
+      )
+      // Before the options: both names are ours.
+      .version(false)
+      .help(false)
+      .options(yargsOptions(optionNames))
+      .epilogue(
+        'Each flag may be written -flag or --flag, with "=" or a blank before its value; a boolean takes a value only with "=". ' +
+          'Without a flag the variable FLANNELD_<FLAG> counts (upper case, "_" for "-").',
+      )
+      .wrap(100)
+      .getHelp()
+  )
 }
 
 /**
@@ -287,8 +297,14 @@ export function parseOptions(flags: Readonly<Record<string, unknown>>, env: Node
     }
   }
   const result = optionsSchema.safeParse(input)
-  if (result.success)
-    return { ...result.data, 'run-dir': result.data['run-dir'] || runDirectory(result.data) }
+  if (result.success) {
+    const { data } = result
+    return {
+      ...data,
+      'run-dir': data['run-dir'] || runDirectory(data),
+      'state-dir': data['state-dir'] || unitStateDirectory(env) || stateDirectory(data),
+    }
+  }
   const issue = result.error.issues[0]
   const name = String(issue?.path[0])
   const where = flags[name] === undefined ? `the variable ${variableName(name)}` : `the flag --${name}`
@@ -311,6 +327,15 @@ function runDirectory(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): st
   const id = instanceId(options)
   return id === undefined ? '/run/overlayd' : `/run/overlayd-${id}`
 }
+
+function stateDirectory(options: Pick<Options, 'etcd-prefix' | 'subnet-file'>): string {
+  const id = instanceId(options)
+  return id === undefined ? '/var/lib/overlayd' : `/var/lib/overlayd-${id}`
+}
+
+/** What systemd made for a unit with StateDirectory=, the first where there are several (systemd.exec(5)). */
+const unitStateDirectory = (env: NodeJS.ProcessEnv): string | undefined =>
+  env['STATE_DIRECTORY']?.split(':')[0]
 
 const SECRETS: ReadonlySet<OptionName> = new Set(['etcd-password'])
 const ADDRESSES: ReadonlySet<OptionName> = new Set(['iface-can-reach', 'public-ip', 'public-ipv6'])

@@ -22,6 +22,7 @@ export function convergenceOf(overlays: readonly Overlay[]): Convergence {
     converged: all.every(({ converged }) => converged),
     revision: all.map(({ revision }) => revision).reduce(earlier),
     failing: all.reduce((sum, { failing }) => sum + failing, 0),
+    contests: all.flatMap(({ contests }) => contests),
     operations: all.reduce((sum, { operations }) => sum + operations, 0),
     lastSync: all.map(({ lastSync }) => lastSync).reduce(earlier),
     lastError: all.findLast(({ lastError }) => lastError !== undefined)?.lastError,

@@ -2,25 +2,33 @@
  * Makes the kernel equal to what the peers want, again and again. A change of peers is applied alone, in time that does not grow with
  * their number; everything else (start, drift, overrun, the slow period) compares all that is on the device.
  */
+import { constants } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
-import { type Family, familyOf, formatPrefix, type IpAddress, type Prefix } from '../model/address'
+import { NetlinkError } from '../kernel/netlink/errors'
+import { keepForwarding } from '../kernel/sysctl'
+import { type Family, familyOf, formatPrefix, type IpAddress, ipv4, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
-import { describeOperation } from '../model/describe-operation'
-import { describeError } from '../model/errors'
+import { describeObject, describeOperation } from '../model/describe-operation'
+import { describeError, OverlayError } from '../model/errors'
 import {
   type KernelObjects,
+  type LinkOperation,
   type LinkSpec,
+  type NexthopId,
   type ObjectOperation,
   type ObservedLink,
+  type OperationFailure,
   routeKey,
 } from '../model/kernel'
 import type { Peer, Revision } from '../model/lease'
 import { blackholeRoute, desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
 import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
 import { directLinkFinder } from '../plan/direct'
-import type { PeerChange, PeerTable } from '../plan/peer-table'
+import { keepObserved } from '../plan/keep-observed'
+import type { PeerChange, PeerTable, ProtectedAddress } from '../plan/peer-table'
 import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
+import { type Contest, Contests } from './contests'
 import { applyLinkOperations, ensureLink } from './ensure-link'
 import type { Logger } from './logger'
 import { Retries } from './retries'
@@ -38,6 +46,19 @@ export interface Target {
   readonly blackhole: boolean
   /** Devices that ours succeeds: removed when it carries what they carried. */
   readonly stale: readonly ObservedLink[]
+  /** While the peers are those of a state file what the kernel has may be newer, so it is only added to. */
+  readonly unconfirmed?: boolean
+  /** Whether the host is kept forwarding. */
+  readonly forward: boolean
+  /** What a peer's subnet must not cover, besides this host's own addresses, which are looked for in each pass. */
+  readonly surroundings: readonly ProtectedAddress[]
+}
+
+/** What tests give. */
+export interface ReconcilerOptions {
+  readonly random?: () => number
+  /** Milliseconds between two passes over everything without an event, in case one was lost. */
+  readonly period?: number
 }
 
 /** What of it may become another. */
@@ -47,7 +68,10 @@ export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'directRout
 export interface Convergence {
   readonly converged: boolean
   readonly revision: Revision | undefined
+  /** Changes that the kernel refuses, and objects that are left wrong for a while because someone else keeps changing them. */
   readonly failing: number
+  /** Objects that someone else keeps changing. */
+  readonly contests: readonly Contest[]
   readonly operations: number
   /** Monotonic milliseconds. */
   readonly lastSync: number | undefined
@@ -60,6 +84,8 @@ const PERIOD = 60_000
 const SETTLE = 10
 /** Between two passes over everything: this many times what one takes, within these bounds, so that a storm of events cannot starve us. */
 const SPACING = { factor: 4, least: 50, most: 500 }
+/** The same while someone else keeps changing our objects; other drift is still found within a second. */
+const CONTEST_SPACING = { factor: 10, least: 200, most: 700 }
 const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 /** Without events, lost ones are looked for this often. */
 const OVERRUN_CHECK = 5_000
@@ -67,6 +93,9 @@ const OVERRUN_CHECK = 5_000
 export class Reconciler {
   readonly #waker = new Waker()
   readonly #retries = new Retries()
+  readonly #contests: Contests
+  readonly #random: () => number
+  readonly #period: number
   readonly #family: Family
   readonly #style: RouteStyle
   #stale: readonly ObservedLink[]
@@ -75,6 +104,10 @@ export class Reconciler {
   #link: ObservedLink | undefined
   #watched: number | undefined
   #directLink: (publicIp: IpAddress) => number | undefined = () => undefined
+  /** Links that direct routes lead over: the kernel drops them, and tells nobody, when such a link goes down. */
+  readonly #directLinks = new Set<number>()
+  /** Ids that nexthops of ours would have, and that are someone else's. */
+  #takenNexthops: ReadonlySet<NexthopId> = new Set()
   /** Whether routes of ours that are not on the device may be there. */
   #looksElsewhere = true
   #memory: ObjectMemory = remember({
@@ -87,7 +120,11 @@ export class Reconciler {
   /** When the next pass over everything is due. */
   #fullDue = 0
   #fullEarliest = 0
+  /** Whether the next pass over everything was asked for; else it is one of the slow period. */
+  #hinted = true
   #failedPasses = 0
+  /** Whether the device is to be another than it was: then its changes are no repairs. */
+  #retargeted = false
   #wantedRevision: Revision | undefined
   #revision: Revision | undefined
   #operations = 0
@@ -98,11 +135,15 @@ export class Reconciler {
     private readonly kernel: Kernel,
     private target: Target,
     private readonly log: Logger,
-    private readonly random: () => number = Math.random,
+    { random = Math.random, period = PERIOD }: ReconcilerOptions = {},
   ) {
+    this.#random = random
+    this.#period = period
+    this.#contests = new Contests(random)
     this.#family = familyOf(target.subnet.address)
     this.#style = kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
     this.#stale = target.stale
+    kernel.watchNetwork(target.network)
     if (target.directRouting) kernel.watchAllRoutes()
   }
 
@@ -115,6 +156,17 @@ export class Reconciler {
   retarget(change: TargetChange): void {
     const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
     this.#change = { ...this.#change, ...change, stale }
+    this.#hinted = true
+    this.#fullDue = performance.now()
+    this.#waker.wake()
+  }
+
+  /** Takes in that etcd has told the peers: from now on what they do not want is removed. */
+  confirm(): void {
+    if (this.target.unconfirmed !== true) return
+    this.target = { ...this.target, unconfirmed: false }
+    this.#retargeted = true
+    this.#hinted = true
     this.#fullDue = performance.now()
     this.#waker.wake()
   }
@@ -133,6 +185,13 @@ export class Reconciler {
   /** Takes in a hint that the kernel's state changed; the truth comes from a dump. */
   kernelChanged(change: KernelChange): void {
     if (!this.#concerns(change)) return
+    this.#hinted = true
+    if (change.kind === 'overrun') this.log.info('kernel: notifications were lost; everything is compared')
+    if (change.kind === 'overrun' || change.inOurPlace) {
+      // What was in the way may be gone, and a route of our protocol may have come.
+      this.#looksElsewhere = true
+      this.#retries.hasten(performance.now())
+    }
     this.#fullDue = Math.min(this.#fullDue, Math.max(performance.now() + SETTLE, this.#fullEarliest))
     this.#waker.wake()
   }
@@ -143,23 +202,41 @@ export class Reconciler {
    */
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
-    this.#fullDue = started + PERIOD * (0.9 + 0.2 * this.random())
+    this.#fullDue = started + this.#period * (0.9 + 0.2 * this.#random())
+    if (!this.#hinted) this.#looksElsewhere = true
+    this.#hinted = false
+    this.#contests.begin()
     this.#takeChange()
-    const link = await this.#ensureDevice(signal)
+    // What we set ourselves to change nobody else has.
+    const isPlanned = this.#revision === undefined || this.#retargeted
+    const device = await this.#ensureDevice(isPlanned, signal)
+    const { link } = device
+    await this.#keepForwarding(link)
+    await this.#protectAddresses(link, signal)
+    const changed = this.#scope
     this.#scope = emptyScope()
     const revision = this.#wantedRevision
     await this.#findDirectLinks(link, signal)
+    const observed = await this.#observe(link, signal)
     const desired = this.#desired(this.target.peers.peers())
-    this.#memory = remember(await this.#observe(link, signal))
-    const changes = this.#retries.filter(diffObjects(desired, this.#memory), undefined, started)
+    this.#memory = observed
+    // What went with the device, or was never there, nobody changed.
+    const isRepair = (operation: ObjectOperation): boolean =>
+      !isPlanned && !device.isNew && !inScope(changed, operation)
+    const wanted = this.#retries.filter(this.#diff(desired, this.#memory), undefined, started)
+    const changes = wanted.filter(
+      (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
+    )
     await this.#apply(link, changes, signal)
+    this.#noteRepairs(changes.filter(isRepair).map(describeObject), started)
+    await this.#explainFailures(signal)
     await this.#removeStale(signal)
     this.#settled(revision)
     const took = performance.now() - started
-    const spacing = Math.min(SPACING.most, Math.max(SPACING.least, SPACING.factor * took))
-    this.#fullEarliest = performance.now() + spacing
+    const { factor, least, most } = this.#contests.contests().length === 0 ? SPACING : CONTEST_SPACING
+    this.#fullEarliest = performance.now() + Math.min(most, Math.max(least, factor * took))
     // What was notified meanwhile, our own work on the device among it, may wait that long too.
-    this.#fullDue = Math.max(this.#fullDue, this.#fullEarliest)
+    this.#fullDue = Math.max(Math.min(this.#fullDue, this.#contests.nextSettle), this.#fullEarliest)
     this.log.debug(
       `kernel: compared everything of ${formatPrefix(this.target.network)}: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
     )
@@ -188,15 +265,22 @@ export class Reconciler {
       converged:
         this.#revision !== undefined &&
         this.#retries.size === 0 &&
+        this.#contests.waiting === 0 &&
         this.#failedPasses === 0 &&
         this.#change === undefined &&
         isEmptyScope(this.#scope),
       revision: this.#revision,
-      failing: this.#retries.size,
+      failing: this.#retries.size + this.#contests.waiting,
+      contests: this.#contests.contests(),
       operations: this.#operations,
       lastSync: this.#lastSync,
       lastError: this.#lastError,
     }
+  }
+
+  /** Changes that the kernel refuses. */
+  get refused(): number {
+    return this.#retries.size
   }
 
   /** The device as it was last seen. */
@@ -213,6 +297,8 @@ export class Reconciler {
         return { state: 'failing', reason: describeError(error) }
       }
     }
+    const contest = this.#contests.waitingFor(`the route to ${formatPrefix(peer.subnet)}`)
+    if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
   }
@@ -221,7 +307,9 @@ export class Reconciler {
     if (this.#change === undefined) return
     const { stale = [], ...change } = this.#change
     this.#change = undefined
+    this.#retargeted = true
     this.target = { ...this.target, ...change }
+    this.kernel.watchNetwork(this.target.network)
     if (this.target.directRouting) this.kernel.watchAllRoutes()
     this.#stale = [...this.#stale, ...stale].filter(({ name }) => name !== this.target.link.name)
   }
@@ -239,13 +327,20 @@ export class Reconciler {
   #nextWork(): number {
     if (this.#link === undefined) return this.#fullDue
     if (!isEmptyScope(this.#scope)) return 0
-    return Math.min(this.#fullDue, this.#retries.nextDue)
+    return Math.min(this.#fullDue, this.#retries.nextDue, this.#contestsDue)
+  }
+
+  /** When a contested object may be put right again: by a pass over everything. */
+  get #contestsDue(): number {
+    const { nextDue } = this.#contests
+    return nextDue === Number.POSITIVE_INFINITY ? nextDue : Math.max(nextDue, this.#fullEarliest)
   }
 
   async #pass(signal: AbortSignal): Promise<void> {
     const now = performance.now()
     try {
-      if (now >= this.#fullDue || this.#link === undefined) await this.syncAll(signal)
+      if (now >= Math.min(this.#fullDue, this.#contestsDue) || this.#link === undefined)
+        await this.syncAll(signal)
       else await this.#syncScope(this.#link, now, signal)
       if (this.#failedPasses > 0) this.log.info(`kernel: device ${this.target.link.name} is in order again`)
       this.#failedPasses = 0
@@ -254,7 +349,7 @@ export class Reconciler {
       this.#failedPasses++
       this.#lastError = describeError(error)
       // The device itself is in doubt: only a pass over everything can tell.
-      this.#fullDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.random)
+      this.#fullDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.#random)
       this.#fullEarliest = this.#fullDue
       this.#link = undefined
       if (this.#failedPasses === 1) this.log.error(`kernel: ${this.#lastError}; trying again`)
@@ -268,28 +363,42 @@ export class Reconciler {
     this.#scope = emptyScope()
     this.#retries.addDue(scope, now)
     const wanted = this.#desired(peersIn(scope, this.target.peers))
-    const changes = diffObjects(restrict(wanted, scope), restrict(this.#memory, scope))
+    const changes = this.#diff(restrict(wanted, scope), restrict(this.#memory, scope))
     await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
     this.#settled(revision)
   }
 
+  #diff(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
+    return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
+  }
+
   #desired(peers: Iterable<Peer>): KernelObjects {
-    const objects = desiredObjects(peers, { style: this.#style, directLink: this.#directLink })
+    const objects = desiredObjects(peers, {
+      style: this.#style,
+      directLink: this.#directLink,
+      taken: this.#takenNexthops,
+    })
     const { subnet, blackhole } = this.target
     if (!blackhole) return objects
     return { ...objects, routes: new Map([...objects.routes, [routeKey(subnet), [blackholeRoute(subnet)]]]) }
   }
 
-  async #observe(link: ObservedLink, signal: AbortSignal): Promise<KernelObjects> {
+  async #observe(link: ObservedLink, signal: AbortSignal): Promise<ObjectMemory> {
     const { network, directRouting, blackhole } = this.target
     const elsewhere = {
-      network: this.#looksElsewhere ? network : undefined,
+      network,
+      routes: this.#looksElsewhere,
       links: this.#stale.map(({ index }) => index),
     }
     const observed = await this.kernel.observe(this.#family, link.index, elsewhere, signal)
-    // With both switched off only an earlier run of ours can have left some.
+    // With both switched off only an earlier run of ours can have left some, or another program have made them.
     this.#looksElsewhere = directRouting || blackhole
-    return observed
+    const memory = remember(observed)
+    // A nexthop that was ours in the last pass and is on another link now is ours still: someone changed it.
+    const changed = [...observed.takenNexthops].filter((id) => this.#memory.nexthops.has(id))
+    for (const id of changed) memory.nexthops.set(id, ipv4(0))
+    this.#takenNexthops = new Set([...observed.takenNexthops].filter((id) => !changed.includes(id)))
+    return memory
   }
 
   async #findDirectLinks(link: ObservedLink, signal: AbortSignal): Promise<void> {
@@ -299,9 +408,15 @@ export class Reconciler {
     }
     const routes = await this.kernel.underlayRoutes(this.#family, signal)
     const ours = new Set([link, ...this.#stale].map(({ index }) => index))
-    this.#directLink = directLinkFinder(
+    const find = directLinkFinder(
       routes.filter(({ linkIndex }) => linkIndex === undefined || !ours.has(linkIndex)),
     )
+    this.#directLinks.clear()
+    this.#directLink = (publicIp) => {
+      const direct = find(publicIp)
+      if (direct !== undefined) this.#directLinks.add(direct)
+      return direct
+    }
   }
 
   async #removeStale(signal: AbortSignal): Promise<void> {
@@ -311,20 +426,87 @@ export class Reconciler {
     this.#stale = []
   }
 
-  /** Makes the device right, with its address and up. */
-  async #ensureDevice(signal: AbortSignal): Promise<ObservedLink> {
+  /**
+   * Makes the device right, with its address and up.
+   * @returns `isNew` when all that was on it is gone: it was made, or had been down
+   */
+  async #ensureDevice(
+    isPlanned: boolean,
+    signal: AbortSignal,
+  ): Promise<{ readonly link: ObservedLink; readonly isNew: boolean }> {
+    const started = performance.now()
     const { subnet, network, link: desired } = this.target
-    const { link, operations } = await ensureLink(this.kernel, desired, this.log, signal)
+    const isHeld = (operation: LinkOperation): boolean =>
+      this.#contests.holds(describeObject(operation), started)
+    const mayChange = (operations: readonly LinkOperation[]): boolean => !operations.some(isHeld)
+    const { link, operations } = await ensureLink(this.kernel, desired, this.log, signal, {
+      index: this.#watched,
+      mayChange,
+    })
     if (this.#watched !== undefined && this.#watched !== link.index) this.kernel.unwatchLink(this.#watched)
     this.#watched = link.index
     this.#link = link
     this.kernel.watchLink(link.index)
     const addresses = await this.kernel.linkAddresses(this.#family, link.index, signal)
-    const corrections = diffAddresses(desiredAddress(subnet), network, link, addresses)
+    const corrections = diffAddresses(desiredAddress(subnet), network, link, addresses).filter(
+      (operation) => !isHeld(operation),
+    )
     await applyLinkOperations(this.kernel, corrections, this.log, signal)
     if (corrections.length > 0) this.#link = (await this.kernel.link(link.name, signal)) ?? link
-    this.#operations += operations + corrections.length
-    return link
+    const done = [...operations, ...corrections]
+    this.#operations += done.length
+    const isNew = done.some(({ kind }) => kind === 'create-link' || kind === 'set-link-up')
+    if (!isPlanned) this.#noteRepairs(done.map(describeObject), started)
+    this.#retargeted = false
+    return { link, isNew }
+  }
+
+  async #keepForwarding({ name }: ObservedLink): Promise<void> {
+    if (!this.target.forward) return
+    if (await keepForwarding(this.#family, name)) {
+      this.log.warn(`forwarding: ${this.#family} was switched off, and is switched on again`)
+    }
+  }
+
+  /** Has no peer cover an address that this host has now, or needs. */
+  async #protectAddresses(link: ObservedLink, signal: AbortSignal): Promise<void> {
+    const { peers, surroundings } = this.target
+    const ours = [link, ...this.#stale].map(({ index }) => index)
+    const addresses = await this.kernel.addresses(this.#family, signal)
+    const own = addresses
+      .filter(({ linkIndex }) => !ours.includes(linkIndex))
+      .map(({ address }) => ({ address: address.address, what: 'an address of this host' }))
+    for (const { before, after } of peers.protect([...surroundings, ...own])) {
+      for (const peer of [before, after]) if (peer !== undefined) addPeer(this.#scope, peer)
+      const key = before?.key ?? after?.key ?? ''
+      const reason = peers.reasonAgainst(key)
+      if (reason !== undefined) this.log.warn(`peer rejected: ${key}: ${reason}`)
+    }
+  }
+
+  /** Says what was put right, and what someone else does not leave alone. */
+  #noteRepairs(objects: readonly string[], now: number): void {
+    const [first, ...more] = new Set(objects)
+    if (first !== undefined) {
+      const others = more.length === 0 ? '' : ` and ${more.length} more`
+      this.log.info(`kernel: put right what someone else changed: ${first}${others}`)
+    }
+    for (const contest of this.#contests.note(objects, now)) {
+      this.log.warn(`kernel: ${describeContest(contest)}; it is put right less often from now on`)
+    }
+    for (const { what, times } of this.#contests.settle(now)) {
+      this.log.info(`kernel: nobody changes ${what} any more; it was put right ${times} times`)
+    }
+  }
+
+  /** Finds out what is in the way of the changes that fail. */
+  async #explainFailures(signal: AbortSignal): Promise<void> {
+    if (this.#retries.size === 0) return
+    const failures = [...this.#retries.failures()].map(({ operation, error }) => ({
+      operation,
+      error: error.cause instanceof Error ? error.cause : error,
+    }))
+    this.#retries.explain(await this.kernel.explain(this.#family, failures, signal))
   }
 
   async #apply(
@@ -333,17 +515,85 @@ export class Reconciler {
     signal: AbortSignal,
   ): Promise<void> {
     if (operations.length === 0) return
+    const refused = await this.#applyInOrder(link, operations, signal)
+    this.#operations += operations.length - refused.length
+    const failures = this.#avoidTakenNexthops(refused)
+    const news = this.#retries.settle(operations, failures, performance.now(), this.#random)
+    const explained = await this.kernel.explain(this.#family, news, signal)
+    this.#retries.explain(explained)
+    for (const { error } of explained.slice(0, MOST_FAILURE_LINES)) {
+      this.#lastError = describeError(error)
+      this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`)
+    }
+    const more = explained.length - MOST_FAILURE_LINES
+    if (more > 0) this.log.warn(`kernel: ${more} more changes fail; overlayctl status lists them`)
+    for (const operation of operations.slice(0, 20)) this.log.silly(`kernel: ${describeOperation(operation)}`)
+  }
+
+  /** Nexthops before the routes that name them: one that was refused may be a stranger's, and no packet of ours may go there. */
+  async #applyInOrder(
+    link: ObservedLink,
+    operations: readonly ObjectOperation[],
+    signal: AbortSignal,
+  ): Promise<readonly OperationFailure[]> {
+    const setsNexthops = operations.some(({ kind }) => kind === 'set-nexthop')
+    const cut = setsNexthops ? operations.findIndex(({ kind }) => kind === 'set-route') : -1
+    if (cut === -1) return this.#applyAll(link, operations, signal)
+    const refused = await this.#applyAll(link, operations.slice(0, cut), signal)
+    const rest = operations.slice(cut)
+    const blocked = refused.length === 0 ? [] : rest.filter((operation) => this.#lacksNexthop(operation))
+    const error = new OverlayError('nexthop-missing', 'its nexthop object could not be made')
+    return [
+      ...refused,
+      ...blocked.map((operation) => ({ operation, error })),
+      ...(await this.#applyAll(
+        link,
+        blocked.length === 0 ? rest : rest.filter((operation) => !blocked.includes(operation)),
+        signal,
+      )),
+    ]
+  }
+
+  #lacksNexthop(operation: ObjectOperation): boolean {
+    if (operation.kind !== 'set-route') return false
+    const { target } = operation.route
+    return target.kind === 'nexthop' && !this.#memory.nexthops.has(target.id)
+  }
+
+  async #applyAll(
+    link: ObservedLink,
+    operations: readonly ObjectOperation[],
+    signal: AbortSignal,
+  ): Promise<readonly OperationFailure[]> {
+    if (operations.length === 0) return []
     const failures = await this.kernel.apply(link.index, operations, signal)
     const failed = new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
       if (!failed.has(operation)) applyOperation(this.#memory, operation)
     }
-    this.#operations += operations.length - failed.size
-    for (const { error } of this.#retries.settle(operations, failures, performance.now(), this.random)) {
-      this.#lastError = describeError(error)
-      this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`)
+    return failures
+  }
+
+  /**
+   * A nexthop whose id is someone else's cannot be made: the peer's route names its gateway itself, from the next pass on.
+   * @returns the other failures
+   */
+  #avoidTakenNexthops(refused: readonly OperationFailure[]): readonly OperationFailure[] {
+    const taken = refused.flatMap(({ operation, error }) =>
+      operation.kind === 'set-nexthop' && isTaken(error) ? [operation.id] : [],
+    )
+    if (taken.length === 0) return refused
+    this.#takenNexthops = new Set([...this.#takenNexthops, ...taken])
+    for (const id of taken) {
+      const peer = this.target.peers.peerAt(ipv4(id))
+      if (peer !== undefined) addPeer(this.#scope, peer)
     }
-    for (const operation of operations.slice(0, 20)) this.log.silly(`kernel: ${describeOperation(operation)}`)
+    this.#waker.wake()
+    return refused.filter(({ operation, error }) => {
+      if (operation.kind === 'set-nexthop') return !isTaken(error)
+      const target = operation.kind === 'set-route' ? operation.route.target : undefined
+      return target?.kind !== 'nexthop' || !taken.includes(target.id)
+    })
   }
 
   #settled(revision: Revision | undefined): void {
@@ -354,7 +604,18 @@ export class Reconciler {
   #concerns(change: KernelChange): boolean {
     if (change.kind === 'overrun') return true
     if (change.linkIndex === undefined || this.#link === undefined) return true
+    if (change.inOurPlace) return true
     if (change.kind === 'route' && this.target.directRouting) return true
-    return change.linkIndex === this.#link.index
+    return change.linkIndex === this.#link.index || this.#directLinks.has(change.linkIndex)
   }
 }
+
+/** Lines about refused changes of one pass: a log that is flooded says nothing. */
+const MOST_FAILURE_LINES = 20
+
+const isTaken = (error: Error): boolean =>
+  error instanceof NetlinkError && error.errno === constants.errno.EEXIST
+
+/** A contest in words that follow "kernel:". */
+export const describeContest = ({ what, times, since }: Contest): string =>
+  `another program changes ${what} again and again: put right ${times} times in ${((performance.now() - since) / 1000).toFixed(0)} s; find it with \`ip monitor\` or \`bridge monitor\` and stop it`

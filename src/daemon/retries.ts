@@ -35,6 +35,22 @@ export class Retries {
     return next
   }
 
+  /** Has all tried again at once: what was in the way may be gone. */
+  hasten(now: number): void {
+    for (const [key, failing] of this.#failing) {
+      this.#failing.set(key, { ...failing, dueAt: Math.min(failing.dueAt, now) })
+    }
+  }
+
+  /** Takes in better words for why these fail. */
+  explain(failures: readonly OperationFailure[]): void {
+    for (const { operation, error } of failures) {
+      const key = describeOperation(operation)
+      const failing = this.#failing.get(key)
+      if (failing !== undefined) this.#failing.set(key, { ...failing, error })
+    }
+  }
+
   /** Adds the objects whose retry is due. */
   addDue(scope: Scope, now: number): void {
     for (const failing of this.#failing.values()) {
@@ -76,10 +92,17 @@ export class Retries {
     for (const operation of applied) this.#failing.delete(describeOperation(operation))
     for (const { operation, error } of failures) {
       const key = describeOperation(operation)
-      const attempts = (before.get(key)?.attempts ?? 0) + 1
+      const earlier = before.get(key)
+      const attempts = (earlier?.attempts ?? 0) + 1
       const dueAt = now + backoffDelay(attempts, BOUNDS, random)
-      this.#failing.set(key, { operation, error, attempts, dueAt })
+      // The words that were found for the first failure are better than a repeated number.
+      const words = earlier !== undefined && isCause(error, earlier.error) ? earlier.error : error
+      this.#failing.set(key, { operation, error: words, attempts, dueAt })
     }
     return failures.filter(({ operation }) => !before.has(describeOperation(operation)))
   }
 }
+
+/** Whether an error is what another one says in better words. */
+const isCause = (error: Error, explained: Error): boolean =>
+  explained.cause instanceof Error && explained.cause.message === error.message

@@ -6,9 +6,12 @@ import type { ObservedLink } from '../model/kernel'
 import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import type { HoldBack } from '../plan/hold-back'
+import type { IdentityConflict } from '../plan/identity'
+import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
+import { describeContest } from './reconciler'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
 /** What the daemon shows of itself. */
@@ -20,10 +23,18 @@ export interface DaemonView {
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
+  readonly stateFile: NonNullable<Status['stateFile']>
+  /** Another live host has our address, so this one does not start. */
+  /** Why there is no subnet for this host; `undefined` when there is. */
+  readonly subnetProblem: string | undefined
+  readonly rival: IdentityConflict | undefined
 }
 
 /** etcd gets this long to answer for the latency; status must come at once, all the more when etcd is away. Milliseconds. */
 const PROBE_DEADLINE = 1000
+
+/** Contests that are problems of their own; a device that is fought over has one for each of its objects. */
+const MOST_CONTESTS = 5
 
 /** Makes the document; the only thing it asks for is etcd's latency. */
 export async function reportStatus(view: DaemonView, registry: Registry): Promise<Status> {
@@ -46,7 +57,9 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
       ...reportLease(member),
       ...reportDevices(member),
     }),
+    ...(view.rival !== undefined && member === undefined && reportRival(view.rival)),
     etcd,
+    stateFile: view.stateFile,
     convergence: reportConvergence(member),
     ...reportHeldBack(member?.holdBack),
     peers:
@@ -100,12 +113,32 @@ async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status[
     const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
     return { ...known, endpoints: [endpoint], connected, latencyMs }
   } catch (problem) {
-    return { ...known, connected: false, error: describeError(problem) }
+    const late = problem instanceof Error && problem.name === 'TimeoutError'
+    const error = late ? `no answer within ${PROBE_DEADLINE / 1000} s` : describeError(problem)
+    return { ...known, connected: false, error }
+  }
+}
+
+function reportRival(rival: IdentityConflict): { lease: NonNullable<Status['lease']> } {
+  return { lease: { ...reportSubnets(rival.lease), state: 'conflict', reason: describeError(rival) } }
+}
+
+/** What is wrong with our lease, and what to do; `undefined` when nothing is. */
+function leaseTrouble({ state, problem }: LeaseKeeper): string | undefined {
+  const because = problem === undefined ? '' : `: ${problem}`
+  switch (state.kind) {
+    case 'held':
+      return problem === undefined ? undefined : `etcd does not take its renewal${because}`
+    case 'lost':
+      return `its key is gone from etcd; it is being created again${because}`
+    case 'conflict':
+      return `conflict: ${state.reason}; stop the other host, or delete the key to get it back, or restart this one to move it`
   }
 }
 
 function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds } = keeper
+  const reason = leaseTrouble(keeper)
   const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
   return {
     lease: {
@@ -113,6 +146,7 @@ function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lea
       state: state.kind,
       ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
+      ...(reason !== undefined && { reason }),
     },
   }
 }
@@ -141,11 +175,17 @@ export function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink)
 
 function reportConvergence(member: MemberParts | undefined): Status['convergence'] {
   if (member === undefined) return { converged: false, failing: 0, operations: 0 }
-  const { converged, revision, failing, operations, lastSync, lastError } = convergenceOf(member.overlays)
+  const { converged, revision, failing, contests, operations, lastSync, lastError } = convergenceOf(
+    member.overlays,
+  )
+  const contested = contests.map(({ what, times, since }) => {
+    return { what, times, sinceSeconds: Math.round((performance.now() - since) / 1000) }
+  })
   return {
     converged,
     ...(revision !== undefined && { revision: revision.toString() }),
     failing,
+    ...(contested.length > 0 && { contested }),
     operations,
     ...(lastSync !== undefined && { lastSyncSecondsAgo: Math.round((performance.now() - lastSync) / 1000) }),
     ...(lastError !== undefined && { lastError }),
@@ -185,13 +225,26 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
   const problems: string[] = []
   if (view.configProblem !== undefined) problems.push(`config: ${view.configProblem}`)
   if (!etcd.connected) problems.push(`etcd: ${etcd.error ?? 'not connected yet'}`)
+  if (view.subnetProblem !== undefined) problems.push(`lease: ${view.subnetProblem}`)
+  if (view.rival !== undefined && member === undefined)
+    problems.push(`lease: conflict: ${describeError(view.rival)}`)
+  const { inUse, savedAt, problem } = view.stateFile
+  if (inUse)
+    problems.push(
+      `state: running from what was known at ${savedAt}, for etcd has not answered since the start`,
+    )
+  if (problem !== undefined) problems.push(`state: ${problem}`)
   if (member === undefined) return problems.length > 0 ? problems : ['not started yet']
-  const { state } = member.keeper
-  if (state.kind === 'lost') problems.push('lease: its key is gone from etcd; it is being created again')
-  if (state.kind === 'conflict') problems.push(`lease: conflict: ${state.reason}`)
-  const { converged, failing, lastError } = convergenceOf(member.overlays)
-  if (failing > 0) problems.push(`kernel: ${failing} changes fail; last: ${lastError ?? 'unknown'}`)
-  else if (!converged)
+  const trouble = leaseTrouble(member.keeper)
+  // Without etcd a renewal that fails is no news.
+  if (trouble !== undefined && (etcd.connected || member.keeper.state.kind !== 'held'))
+    problems.push(`lease: ${trouble}`)
+  const { converged, contests, lastError } = convergenceOf(member.overlays)
+  problems.push(...contests.slice(0, MOST_CONTESTS).map((contest) => `kernel: ${describeContest(contest)}`))
+  if (contests.length > MOST_CONTESTS) problems.push(`kernel: so are ${contests.length - MOST_CONTESTS} more`)
+  const refused = member.overlays.reduce((sum, { reconciler }) => sum + reconciler.refused, 0)
+  if (refused > 0) problems.push(`kernel: ${refused} changes fail; last: ${lastError ?? 'unknown'}`)
+  else if (!converged && contests.length === 0)
     problems.push(`kernel: not converged${lastError === undefined ? '' : `: ${lastError}`}`)
   if (member.underlay.problem !== undefined) problems.push(`underlay: ${member.underlay.problem}`)
   const { heldBack } = reportHeldBack(member.holdBack)

@@ -40,8 +40,8 @@ export const statusSchema = z.object({
     running: z.boolean(),
     pid: z.number().optional(),
     uptimeSeconds: z.number().optional(),
-    /** What it is doing: `waiting-for-config`, `starting`, `running`; `down` when it does not run. */
-    phase: z.enum(['waiting-for-config', 'starting', 'running', 'down']),
+    /** What it is doing: `waiting-for-config`, `waiting-for-subnet`, `starting`, `running`; `down` when it does not run. */
+    phase: z.enum(['waiting-for-config', 'waiting-for-subnet', 'starting', 'running', 'down']),
   }),
   network: z
     .object({
@@ -66,6 +66,8 @@ export const statusSchema = z.object({
       /** Hexadecimal, as etcdctl shows it; absent for a reservation. */
       etcdLease: z.string().optional(),
       expiresInSeconds: z.number().optional(),
+      /** What is wrong, and what to do about it; absent when the lease is held and etcd takes its renewals. */
+      reason: z.string().optional(),
     })
     .optional(),
   device: deviceSchema.optional(),
@@ -77,12 +79,27 @@ export const statusSchema = z.object({
     revision: z.string().optional(),
     error: z.string().optional(),
   }),
+  /** What this host remembers over a reboot; absent when the daemon is down. */
+  stateFile: z
+    .object({
+      /** True while the host runs on what an earlier run remembers, for etcd has not answered since the start. */
+      inUse: z.boolean(),
+      /** When what is in use, or was written last, was written; ISO 8601. */
+      savedAt: z.string().optional(),
+      /** Why what was found at the start is not used, or why the file cannot be written. */
+      problem: z.string().optional(),
+    })
+    .optional(),
   convergence: z.object({
     /** True when the kernel is what the peers at `revision` want. */
     converged: z.boolean(),
     revision: z.string().optional(),
     /** Operations of the last pass that are waiting for a retry. */
     failing: z.number(),
+    /** Objects that another program changes again and again, and that are put right less often therefore. */
+    contested: z
+      .array(z.object({ what: z.string(), times: z.number(), sinceSeconds: z.number() }))
+      .optional(),
     /** Operations applied since the start, repairs included. */
     operations: z.number(),
     lastSyncSecondsAgo: z.number().optional(),

@@ -13,6 +13,8 @@ export const intercepted = (options: CallOptions, interceptor: Interceptor): Cal
 
 /** gRPC's status for a call its caller gave up. */
 const CANCELLED = 1
+/** What we say then. */
+export const GIVEN_UP = 'given up by overlayd'
 
 /**
  * Cancels the call when the signal fires. `release` lets go of the signal again.
@@ -27,7 +29,7 @@ export function callOptions(
   setMaxListeners(0, signal)
   const cancelOnAbort: Interceptor = (options, nextCall) => {
     const call = nextCall(options)
-    const cancel = () => call.cancelWithStatus(CANCELLED, 'given up')
+    const cancel = () => call.cancelWithStatus(CANCELLED, GIVEN_UP)
     // A call can be cancelled only after its start, which follows.
     if (signal.aborted) setImmediate(cancel)
     signal.addEventListener('abort', cancel, { signal: lifetime.signal })

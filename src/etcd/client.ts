@@ -6,7 +6,14 @@
 import { randomInt } from 'node:crypto'
 import type { Etcd3, IOptions } from 'etcd3'
 import { describeError } from '../model/errors'
-import { type CallOptions, callOptions, intercepted, requireLeader, withToken } from './call-options'
+import {
+  type CallOptions,
+  callOptions,
+  GIVEN_UP,
+  intercepted,
+  requireLeader,
+  withToken,
+} from './call-options'
 import { discoverEndpoints } from './discover'
 import { type Endpoint, parseEndpoints } from './endpoints'
 import { EtcdError, toEtcdError } from './errors'
@@ -56,15 +63,27 @@ const CHANNEL_OPTIONS = {
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>
 
-/** No retries and no circuit breaker: they would repeat writes and refuse calls for 5 s after etcd is back. */
+/**
+ * No retries and no circuit breaker: they would repeat writes and refuse calls for 5 s after etcd is back. And a call that we gave up is no
+ * failure of the member: the library would close its connection, and with it the watch.
+ */
 const PASS_THROUGH: Policy = {
   get _altReturn(): never {
     throw new TypeError('_altReturn exists for the type checker only')
   },
   onSuccess: () => ({ dispose() {} }),
   onFailure: () => ({ dispose() {} }),
-  execute: async (task) => task({ signal: new AbortController().signal }),
+  execute: async (task) => {
+    try {
+      return await task({ signal: new AbortController().signal })
+    } catch (error) {
+      // Another object, for the library's own says by a symbol that the connection is to blame.
+      throw isGivenUp(error) ? new Error(GIVEN_UP, { cause: error }) : error
+    }
+  },
 }
+
+const isGivenUp = (error: unknown): boolean => error instanceof Error && error.message.includes(GIVEN_UP)
 
 interface Member {
   readonly endpoint: Endpoint

@@ -188,6 +188,27 @@ export class Registry {
   }
 
   /**
+   * Writes a lease as it is if it is still as `current` says: only its revision is another then, which its owner notices and no peer minds.
+   */
+  async touchLease(current: Lease, signal: AbortSignal): Promise<UpdateResult> {
+    const key = Buffer.from(current.key)
+    const response = await this.#guarded(
+      'ask for the owner of a lease',
+      current,
+      { request_put: { key, ignore_value: true, ignore_lease: true } },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    const isSame =
+      found?.lease === current.etcdLease && found.value.toString() === encodeLeaseValue(current.value)
+    if (!response.succeeded && !isSame) {
+      return { kind: 'changed', now: found === undefined ? undefined : decodeLease(this.#keys, found) }
+    }
+    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    return { kind: 'updated', lease: { ...current, modRevision } }
+  }
+
+  /**
    * Writes the network config if it is still as it was read.
    * @param expected its revision then, or `absent`
    * @returns `changed` when it is not: nothing was written

@@ -8,6 +8,8 @@ import { decodeLease, isReadable, type KeyValue, toRevision } from './lease-code
 /** All that etcd holds of one network, at one revision. */
 export interface Snapshot {
   readonly revision: Revision
+  /** The cluster it is of, by its own id; undefined where that is not known. */
+  readonly clusterId?: string
   /** The network config's JSON text; undefined when there is none. */
   readonly config: string | undefined
   readonly configRevision: Revision | undefined
@@ -73,7 +75,7 @@ async function readPages(
     // The next possible key: the last one with a null byte appended.
     page = await readPage(Buffer.concat([last.key, Buffer.alloc(1)]), revision)
   }
-  return { snapshot: builder.build(toRevision(revision)), clusterId }
+  return { snapshot: builder.build(toRevision(revision), clusterId), clusterId }
 }
 
 class SnapshotBuilder {
@@ -94,9 +96,10 @@ class SnapshotBuilder {
     }
   }
 
-  build(revision: Revision): Snapshot {
+  build(revision: Revision, clusterId: string): Snapshot {
     return {
       revision,
+      clusterId,
       config: this.#config?.value.toString(),
       configRevision: this.#config && toRevision(this.#config.mod_revision),
       leases: this.#leases,

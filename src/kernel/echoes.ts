@@ -4,8 +4,9 @@
  * news. What someone else changes after that differs from it, and what they change back was told before.
  */
 import type { IpAddress, MacAddress } from '../model/address'
-import type { ObjectOperation } from '../model/kernel'
-import { AF_BRIDGE, AF_INET, AF_INET6 } from './netlink/constants'
+import { type ObjectOperation, ODD_DESTINATION } from '../model/kernel'
+import { destinationOf } from './fdb'
+import { AF_BRIDGE, AF_INET, AF_INET6, NUD_PERMANENT } from './netlink/constants'
 import { neighbourMessage } from './netlink/messages'
 
 export class Echoes {
@@ -33,8 +34,12 @@ export class Echoes {
     const family = end > start ? view.getUint8(start) : 0
     const isNeighbour = family === AF_INET || family === AF_INET6
     if (family !== AF_BRIDGE && !(isNeighbour && deleted && this.deletedNeighbours.size > 0)) return false
-    const { linkAddress, destination } = neighbourMessage.decode(view, start, end)
+    const message = neighbourMessage.decode(view, start, end)
+    const { linkAddress, destination, state } = message
     if (isNeighbour) return destination !== undefined && this.deletedNeighbours.delete(destination)
+    // One that is not permanent, or that we would not make, is someone else's doing.
+    if (!deleted && ((state & NUD_PERMANENT) === 0 || destinationOf(message) === ODD_DESTINATION))
+      return false
     return linkAddress !== undefined && this.isForwardingEcho(linkAddress, destination, deleted)
   }
 

@@ -3,12 +3,19 @@
  * many thousands; the truth is in a dump. Messages that our own requests caused are dropped, by their header
  * alone where the kernel says in it whose they are.
  */
+import { type IpAddress, type Ipv6, ipv4, type Prefix, prefixContains, samePrefix } from '../model/address'
 import type { ObjectOperation } from '../model/kernel'
 import { Echoes } from './echoes'
 import { ATTRIBUTE_HEADER_SIZE, HOST_LITTLE_ENDIAN, MessageCursor } from './netlink/bytes'
 import { findAttribute } from './netlink/codec'
 import {
+  AF_INET,
+  IFA_ADDRESS,
+  NETCONFA_IFINDEX,
+  NETCONFA_IFINDEX_ALL,
+  NHA_ID,
   NHA_OIF,
+  RTA_DST,
   RTA_OIF,
   RTM_DELADDR,
   RTM_DELLINK,
@@ -18,11 +25,14 @@ import {
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
+  RTM_NEWNETCONF,
   RTM_NEWNEXTHOP,
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_NETCONF,
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_NETCONF,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
@@ -33,11 +43,13 @@ import type { NetlinkHandlers, NetlinkSocket } from './netlink/socket'
 /** A hint that something changed, made by someone else. */
 export type KernelChange =
   | {
-      /** `neighbour` stands for forwarding entries too. */
-      readonly kind: 'link' | 'address' | 'neighbour' | 'route' | 'nexthop'
-      /** `undefined` when the message does not tell one link: a route over several, or through a nexthop of another family. */
+      /** `neighbour` stands for forwarding entries too, `settings` for sysctls such as forwarding. */
+      readonly kind: 'link' | 'address' | 'neighbour' | 'route' | 'nexthop' | 'settings'
+      /** `undefined` when the message does not tell one link: a route over several or to nowhere, a setting of the host. */
       readonly linkIndex: number | undefined
       readonly deleted: boolean
+      /** It is on a link that is not ours, and may be in the way of an object of ours. */
+      readonly inOurPlace?: true
     }
   /** Notifications were lost: anything may have changed. */
   | { readonly kind: 'overrun' }
@@ -55,6 +67,8 @@ const GROUPS = [
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_NEXTHOP,
+  RTNLGRP_IPV4_NETCONF,
+  RTNLGRP_IPV6_NETCONF,
 ]
 
 interface MessageKind {
@@ -69,6 +83,7 @@ const IN_IFADDRMSG = { at: 4 }
 const IN_NDMSG = { at: 4 }
 const IN_ROUTE = { attribute: RTA_OIF, after: 12 }
 const IN_NEXTHOP = { attribute: NHA_OIF, after: 8 }
+const IN_NETCONF = { attribute: NETCONFA_IFINDEX, after: 4 }
 
 const MESSAGES: ReadonlyMap<number, MessageKind> = new Map<number, MessageKind>([
   [RTM_NEWLINK, { kind: 'link', deleted: false, index: IN_IFINFOMSG }],
@@ -81,6 +96,7 @@ const MESSAGES: ReadonlyMap<number, MessageKind> = new Map<number, MessageKind>(
   [RTM_DELROUTE, { kind: 'route', deleted: true, index: IN_ROUTE }],
   [RTM_NEWNEXTHOP, { kind: 'nexthop', deleted: false, index: IN_NEXTHOP }],
   [RTM_DELNEXTHOP, { kind: 'nexthop', deleted: true, index: IN_NEXTHOP }],
+  [RTM_NEWNETCONF, { kind: 'settings', deleted: false, index: IN_NETCONF }],
 ])
 
 export type ChangeListener = (change: KernelChange) => void
@@ -93,6 +109,8 @@ export interface ChangeFilter {
   readonly watched: ReadonlySet<number>
   /** Whether routes on other links matter too: those decide which peers are direct. */
   readonly allRoutes: boolean
+  /** Networks whose routes, and whose addresses as ids of nexthops, are ours. */
+  readonly networks: readonly Prefix[]
   readonly echoes: Echoes
 }
 
@@ -106,22 +124,63 @@ export function readChanges(datagram: Uint8Array, filter: ChangeFilter, tell: Ch
     if (cursor.portId === filter.ownPortId) continue
     const message = MESSAGES.get(cursor.type)
     if (message === undefined) continue
-    const linkIndex = linkIndexOf(cursor, message)
-    if (!matters(message.kind, linkIndex, filter, cursor)) continue
+    const index = linkIndexOf(cursor, message)
+    const linkIndex = message.kind === 'settings' && index === NETCONFA_IFINDEX_ALL ? undefined : index
+    const inOurPlace = isInOurPlace(message.kind, linkIndex, filter, cursor)
+    if (!inOurPlace && !matters(message.kind, linkIndex, filter, cursor)) continue
     if (message.kind === 'neighbour' && isEcho(filter, cursor, message)) continue
-    tell({ kind: message.kind, linkIndex, deleted: message.deleted })
+    const { kind, deleted } = message
+    tell({ kind, linkIndex, deleted, ...(inOurPlace && { inOurPlace }) })
   }
+}
+
+/** Whether it is a stranger's route or nexthop where one of ours may want to be, or no longer there; or an address that no peer may cover. */
+function isInOurPlace(
+  kind: ChangeKind,
+  linkIndex: number | undefined,
+  { watched, networks }: ChangeFilter,
+  { view, start, end }: MessageCursor,
+): boolean {
+  const place = PLACES[kind]
+  if (place === undefined || networks.length === 0) return false
+  if (linkIndex !== undefined && watched.has(linkIndex)) return false
+  const at = findAttribute(view, start + place.after, end, place.attribute)
+  if (at === -1) return false
+  const value = at + ATTRIBUTE_HEADER_SIZE
+  const address =
+    kind === 'nexthop' ? readId(view, value, end) : readAddress(view, value, end, view.getUint8(start))
+  return address !== undefined && networks.some((network) => prefixContains(network, address))
+}
+
+/** The attribute that tells the place, and the size of the header before it. */
+const PLACES: Readonly<Partial<Record<ChangeKind, { readonly attribute: number; readonly after: number }>>> =
+  {
+    route: { attribute: RTA_DST, after: 12 },
+    nexthop: { attribute: NHA_ID, after: 8 },
+    address: { attribute: IFA_ADDRESS, after: 8 },
+  }
+
+/** The id of a nexthop of ours is its subnet's address. */
+const readId = (view: DataView, at: number, end: number): IpAddress | undefined =>
+  at + 4 > end ? undefined : ipv4(view.getUint32(at, HOST_LITTLE_ENDIAN))
+
+function readAddress(view: DataView, at: number, end: number, family: number): IpAddress | undefined {
+  if (family === AF_INET) return at + 4 > end ? undefined : ipv4(view.getUint32(at))
+  if (at + 16 > end) return undefined
+  return ((view.getBigUint64(at) << 64n) | view.getBigUint64(at + 8)) as Ipv6
 }
 
 /** Links and addresses always do: there are few, and the underlay is among them. The rest does on our links, and in doubt. */
 function matters(
   kind: ChangeKind,
   linkIndex: number | undefined,
-  { watched, allRoutes }: ChangeFilter,
+  { watched, allRoutes, networks }: ChangeFilter,
   cursor: MessageCursor,
 ): boolean {
   if (kind === 'link' || kind === 'address') return true
-  if (linkIndex === undefined || watched.has(linkIndex)) return true
+  if (linkIndex !== undefined && watched.has(linkIndex)) return true
+  const isToldByPlace = networks.length > 0 && (kind === 'route' || kind === 'nexthop')
+  if (linkIndex === undefined && !isToldByPlace) return true
   if (kind !== 'route') return false
   // A default route decides which interface is the underlay. rtm_dst_len is the second byte of struct rtmsg.
   return allRoutes || (cursor.end > cursor.start + 1 && cursor.view.getUint8(cursor.start + 1) === 0)
@@ -148,6 +207,7 @@ export class ChangeStream {
   private overrunCheck: NodeJS.Timeout | undefined
   private readonly watched = new Set<number>()
   private allRoutes = false
+  private networks: readonly Prefix[] = []
   private readonly echoes = new Echoes()
 
   private constructor(
@@ -200,6 +260,12 @@ export class ChangeStream {
     this.allRoutes = true
   }
 
+  /** Tells the routes to this network, and nexthops whose ids lie in it, of all links from now on. */
+  watchNetwork(network: Prefix): void {
+    if (!this.networks.some((other) => samePrefix(other, network)))
+      this.networks = [...this.networks, network]
+  }
+
   /** Keeps the notifications of what is about to be asked of the kernel from being told. */
   expect(operations: readonly ObjectOperation[]): void {
     this.echoes.expect(operations)
@@ -231,8 +297,8 @@ export class ChangeStream {
 
   private receive(datagram: Buffer): void {
     this.overrunCheck ??= setTimeout(() => this.checkAfterBurst(), OVERRUN_CHECK_DELAY).unref()
-    const { ownPortId, watched, allRoutes, echoes } = this
-    readChanges(datagram, { ownPortId, watched, allRoutes, echoes }, (change) => this.tell(change))
+    const { ownPortId, watched, allRoutes, networks, echoes } = this
+    readChanges(datagram, { ownPortId, watched, allRoutes, networks, echoes }, (change) => this.tell(change))
   }
 
   private checkAfterBurst(): void {

@@ -1,7 +1,9 @@
 /** The VXLAN device's forwarding entries: which underlay address a link-layer address is behind (linux/neighbour.h, family AF_BRIDGE). */
 import type { IpAddress, MacAddress } from '../model/address'
+import { ODD_DESTINATION } from '../model/kernel'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
+import type { MessageOf } from './netlink/codec'
 import {
   AF_BRIDGE,
   NLM_F_CREATE,
@@ -20,24 +22,27 @@ export interface ForwardingEntry {
   readonly destination: IpAddress
 }
 
-/** The permanent entries of one link that have a destination; as a dump. A MAC with two destinations is told twice. */
+/** The permanent entries of one link; as a dump. A MAC with two destinations is told twice. */
 export const listForwarding = (linkIndex: number): Question<ForwardingEntry> => ({
   attempted: 'list forwarding entries',
   // Here the filter is in the header; the attribute of neighbours is understood too, but only with strict checking.
   encode: (writer) =>
     neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, { family: AF_BRIDGE, index: linkIndex }),
   decode(view, start, end) {
-    const { family, index, state, flags, destination, linkAddress } = neighbourMessage.decode(
-      view,
-      start,
-      end,
-    )
+    const message = neighbourMessage.decode(view, start, end)
+    const { family, index, state, flags, linkAddress } = message
     if (family !== AF_BRIDGE || index !== linkIndex) return undefined
     if ((state & NUD_PERMANENT) === 0 || (flags & NTF_SELF) === 0) return undefined
-    if (destination === undefined || linkAddress === undefined) return undefined
-    return { mac: linkAddress, destination }
+    return linkAddress === undefined ? undefined : { mac: linkAddress, destination: destinationOf(message) }
   },
 })
+
+/** Where an entry leads. The kernel tells port, VNI and interface only where they are not the device's own (vxlan_fdb_info). */
+export function destinationOf(message: MessageOf<typeof neighbourMessage>): IpAddress {
+  const { destination, port, vni, link, nexthop } = message
+  const isOdd = [port, vni, link, nexthop].some((attribute) => attribute !== undefined)
+  return destination === undefined || isOdd ? ODD_DESTINATION : destination
+}
 
 /** Appends the message that adds an entry or gives its MAC another destination. */
 export function encodeSetForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
@@ -51,13 +56,16 @@ export function encodeSetForwarding(writer: MessageWriter, index: number, entry:
   })
 }
 
-/** Appends the message that removes an entry; ENOENT when the MAC is not there or is behind another destination. */
+/**
+ * Appends the message that removes an entry; ENOENT when the MAC is not there or is behind another destination. Without a destination
+ * the kernel removes all that the MAC has.
+ */
 export function encodeDeleteForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
   neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, {
     family: AF_BRIDGE,
     index,
     flags: NTF_SELF,
-    destination: entry.destination,
+    destination: entry.destination === ODD_DESTINATION ? undefined : entry.destination,
     linkAddress: entry.mac,
   })
 }

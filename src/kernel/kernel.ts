@@ -7,6 +7,7 @@ import {
   FAMILIES,
   type Family,
   type IpAddress,
+  ipv4,
   type MacAddress,
   type Prefix,
   prefixContains,
@@ -17,10 +18,10 @@ import {
   type HostAddress,
   type HostNetwork,
   type InterfaceAddress,
-  type KernelObjects,
   type LinkOperation,
   type ObjectOperation,
   type ObservedLink,
+  type ObservedObjects,
   type OperationFailure,
   type Route,
   type RouteKey,
@@ -39,7 +40,8 @@ import { AF_INET, NLM_F_REQUEST, RTM_DELNEIGH } from './netlink/constants'
 import { NetlinkError } from './netlink/errors'
 import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
-import { listNexthops, type Nexthop, NOT_OURS } from './nexthops'
+import { listNexthopOwners, listNexthops, type Nexthop, NOT_OURS } from './nexthops'
+import { explainFailures } from './obstacles'
 import { isAlreadyGone, objectFormat } from './operations'
 import { listOwnRoutesElsewhere, listRoutes, listUnderlayRoutes } from './routes'
 import { listDefaultRoutes, lookUpRoute } from './underlay-routes'
@@ -59,8 +61,10 @@ export interface KernelOptions {
 
 /** What of ours to tell that is not on the link itself. */
 export interface Elsewhere {
-  /** The network whose routes of our protocol are told wherever they lead; `undefined` for none. */
+  /** Our network. */
   readonly network: Prefix | undefined
+  /** Whether its routes of our protocol are told wherever they lead. */
+  readonly routes: boolean
   /** Links whose routes and nexthops are told, so that they can be replaced in place: a device that ours succeeds. */
   readonly links: readonly number[]
 }
@@ -149,6 +153,28 @@ export class Kernel {
     return lookUpRoute(this.requests, address, signal)
   }
 
+  /** The addresses of all links. */
+  async addresses(family: Family, signal?: AbortSignal): Promise<readonly InterfaceAddress[]> {
+    return this.dumps.dump(listAddresses(family), signal)
+  }
+
+  /**
+   * The same refusals, where a stranger's route or nexthop is in the way in words that say which it is and what to do about it.
+   * One look at the kernel for all of them.
+   */
+  async explain(
+    family: Family,
+    failures: readonly OperationFailure[],
+    signal?: AbortSignal,
+  ): Promise<readonly OperationFailure[]> {
+    return explainFailures(this.dumps, family, failures, signal)
+  }
+
+  /** All links. */
+  async links(signal?: AbortSignal): Promise<readonly ObservedLink[]> {
+    return this.dumps.dump(listLinks, signal)
+  }
+
   /** The link of that name, if there is one. */
   async link(name: string, signal?: AbortSignal): Promise<ObservedLink | undefined> {
     return readLink(this.requests, name, signal)
@@ -183,9 +209,9 @@ export class Kernel {
   async observe(
     family: Family,
     index: number,
-    elsewhere: Elsewhere = { network: undefined, links: [] },
+    elsewhere: Elsewhere = { network: undefined, routes: false, links: [] },
     signal?: AbortSignal,
-  ): Promise<KernelObjects> {
+  ): Promise<ObservedObjects> {
     const dump = <T>(question: Question<T>): Promise<T[]> => this.dumps.dump(question, signal)
     const neighbours = await dump(listNeighbours(family, index))
     const forwarding = await dump(listForwarding(index))
@@ -197,7 +223,8 @@ export class Kernel {
       routes.push(...(await dump(listRoutes(family, link))).map((route) => overOtherLink(route, link)))
     }
     const { network } = elsewhere
-    if (network !== undefined) {
+    const taken = network === undefined || !this.usesNexthops(family) ? [] : await dump(listNexthopOwners)
+    if (network !== undefined && elsewhere.routes) {
       const own = await dump(listOwnRoutesElsewhere(family, [index, ...elsewhere.links]))
       routes.push(...own.filter(({ destination }) => prefixContains(network, destination.address)))
     }
@@ -206,6 +233,11 @@ export class Kernel {
       fdb: groupForwarding(forwarding),
       nexthops: new Map(nexthops.map(({ id, gateway }) => [id, gateway])),
       routes: groupRoutes(routes),
+      takenNexthops: new Set(
+        taken
+          .filter(({ link }) => link === undefined || ![index, ...elsewhere.links].includes(link))
+          .flatMap(({ id }) => (network !== undefined && prefixContains(network, ipv4(id)) ? [id] : [])),
+      ),
     }
   }
 
@@ -251,6 +283,11 @@ export class Kernel {
   /** Takes back {@link watchLink}. */
   unwatchLink(index: number): void {
     this.changes.unwatchLink(index)
+  }
+
+  /** Has strangers' routes and nexthops told that are, or were, where ours may want to be. */
+  watchNetwork(network: Prefix): void {
+    this.changes.watchNetwork(network)
   }
 
   /** Has the routes of all links told. */

@@ -9,11 +9,15 @@ import {
   encodeChangeLink,
   encodeCreateLink,
   encodeDeleteLink,
+  encodeLinkDown,
   encodeLinkUp,
+  encodeRenameLink,
   findLink,
   hasVxlanPart,
   KERNEL_VXLAN_PORT,
   listLinks,
+  listLinksIn,
+  listNamespaces,
 } from './links'
 import type { MessageWriter } from './netlink/bytes'
 import type { NetlinkClient, RequestFormat } from './netlink/client'
@@ -36,13 +40,68 @@ export async function applyLinkOperation(
   operation: LinkOperation,
   signal?: AbortSignal,
 ): Promise<void> {
-  try {
+  const apply = async (): Promise<void> => {
     for (const step of stepsOf(operation)) await clients.requests.change(step, LINK_FORMAT, signal)
+  }
+  try {
+    await apply()
   } catch (error) {
     if (!(error instanceof NetlinkError)) throw error
     if (isAlreadyGone(operation, error)) return
-    throw (await explain(clients, operation, error, signal)) ?? error
+    const explained = await explain(clients, operation, error, signal)
+    if (explained === undefined && (await removeObstacle(clients, operation, error, signal))) return apply()
+    throw explained ?? error
   }
+}
+
+/**
+ * Removes what keeps an operation from being done, where that is ours.
+ * @returns whether there was something
+ */
+async function removeObstacle(
+  clients: LinkClients,
+  operation: LinkOperation,
+  { errno }: NetlinkError,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if (operation.kind === 'rename-link' && errno === constants.errno.EBUSY) {
+    const down: RequestFormat<LinkOperation> = {
+      ...LINK_FORMAT,
+      encode: (writer) => encodeLinkDown(writer, operation.index),
+    }
+    await clients.requests.change(operation, down, signal)
+    return true
+  }
+  if (operation.kind !== 'create-link' || errno !== constants.errno.EEXIST) return false
+  return deleteStray(clients, operation.link, signal)
+}
+
+/**
+ * Deletes our device where someone moved it into another network namespace: there it keeps VNI and port of this one to itself. It is known by its MAC.
+ * @returns whether it was found
+ */
+async function deleteStray(
+  { requests, dumps }: LinkClients,
+  { vni, mac, name }: LinkSpec,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  for (const namespace of await dumps.dump(listNamespaces, signal)) {
+    const links = await dumps.dump(listLinksIn(namespace), signal).catch((error: unknown) => {
+      // A namespace that is just ending, or one that this process has no rights in.
+      if (error instanceof NetlinkError) return []
+      throw error
+    })
+    const stray = links.find((link) => link.vxlan?.vni === vni && link.mac === mac)
+    if (stray === undefined) continue
+    const { index } = stray
+    const format: RequestFormat<LinkOperation> = {
+      encode: (writer) => encodeDeleteLink(writer, index, namespace),
+      describe: () => `delete the device ${stray.name} that was moved into another network namespace`,
+    }
+    await requests.change({ kind: 'delete-link', index, name }, format, signal)
+    return true
+  }
+  return false
 }
 
 /**
@@ -87,6 +146,9 @@ function encode(writer: MessageWriter, operation: LinkOperation): void {
     case 'change-link':
       encodeChangeLink(writer, operation)
       break
+    case 'rename-link':
+      encodeRenameLink(writer, operation.index, operation.name)
+      break
     case 'set-link-up':
       encodeLinkUp(writer, operation.index)
       break
@@ -106,6 +168,9 @@ async function explain(
   signal: AbortSignal | undefined,
 ): Promise<OverlayError | undefined> {
   const { EEXIST, EADDRINUSE, EOPNOTSUPP } = constants.errno
+  if (operation.kind === 'rename-link' && error.errno === EEXIST) {
+    return nameTaken(operation.name, await readLink(clients.requests, operation.name, signal), error)
+  }
   if (operation.kind === 'create-link') {
     if (error.errno === EEXIST) return explainExists(clients, operation.link, error, signal)
     if (error.errno === EOPNOTSUPP) {
@@ -128,15 +193,7 @@ async function explainExists(
   signal: AbortSignal | undefined,
 ): Promise<OverlayError | undefined> {
   const namesake = await readLink(requests, wanted.name, signal)
-  if (namesake !== undefined) {
-    const kind = namesake.kind === undefined ? 'network interface' : `device of kind ${namesake.kind}`
-    return new OverlayError(
-      'name-taken',
-      `cannot create ${wanted.name}: there is a ${kind} of that name`,
-      `remove or rename it (ip link delete ${wanted.name})`,
-      { cause },
-    )
-  }
+  if (namesake !== undefined) return nameTaken(wanted.name, namesake, cause)
   const links = await dumps.dump(listLinks, signal)
   const rival = links.find(
     ({ vxlan }) =>
@@ -150,6 +207,16 @@ async function explainExists(
     'vni-in-use',
     `cannot create ${wanted.name}: the device ${rival.name} already uses VNI ${wanted.vni} on UDP port ${rival.vxlan.port}`,
     `remove it (ip link delete ${rival.name}), or set another Backend.VNI in the network config`,
+    { cause },
+  )
+}
+
+function nameTaken(name: string, namesake: ObservedLink | undefined, cause: NetlinkError): OverlayError {
+  const kind = namesake?.kind === undefined ? 'network interface' : `device of kind ${namesake.kind}`
+  return new OverlayError(
+    'name-taken',
+    `cannot create ${name}: there is a ${kind} of that name`,
+    `remove or rename it (ip link delete ${name})`,
     { cause },
   )
 }

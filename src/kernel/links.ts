@@ -12,9 +12,10 @@ import {
   RTEXT_FILTER_SKIP_STATS,
   RTM_DELLINK,
   RTM_GETLINK,
+  RTM_GETNSID,
   RTM_NEWLINK,
 } from './netlink/constants'
-import { linkMessage } from './netlink/messages'
+import { linkMessage, namespaceMessage } from './netlink/messages'
 
 type LinkMessage = MessageOf<typeof linkMessage>
 
@@ -27,6 +28,24 @@ export const listLinks: Question<ObservedLink> = {
   encode: (writer) =>
     linkMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, { extensionMask: RTEXT_FILTER_SKIP_STATS }),
   decode: decodeLink,
+}
+
+/** The links of another network namespace, by the number that ours has for it; as a dump. */
+export const listLinksIn = (targetNamespace: number): Question<ObservedLink> => ({
+  attempted: 'list the network interfaces of another namespace',
+  encode: (writer) =>
+    linkMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, {
+      extensionMask: RTEXT_FILTER_SKIP_STATS,
+      targetNamespace,
+    }),
+  decode: decodeLink,
+})
+
+/** The numbers of the network namespaces that ours knows; as a dump. */
+export const listNamespaces: Question<number> = {
+  attempted: 'list network namespaces',
+  encode: (writer) => namespaceMessage.encode(writer, RTM_GETNSID, NLM_F_REQUEST, {}),
+  decode: (view, start, end) => namespaceMessage.decode(view, start, end).id,
 }
 
 /** The link of that name; ENODEV when there is none. */
@@ -66,19 +85,30 @@ export function encodeCreateLink(writer: MessageWriter, link: LinkSpec): void {
   })
 }
 
-/** Appends the message that removes a device. */
-export function encodeDeleteLink(writer: MessageWriter, index: number): void {
-  linkMessage.encode(writer, RTM_DELLINK, NLM_F_REQUEST, { index })
+/** Appends the message that removes a device, of another namespace where one is named. */
+export function encodeDeleteLink(writer: MessageWriter, index: number, targetNamespace?: number): void {
+  linkMessage.encode(writer, RTM_DELLINK, NLM_F_REQUEST, { index, targetNamespace })
 }
 
 /** Appends the message that changes a device in place; what is not named stays. */
 export function encodeChangeLink(
   writer: MessageWriter,
-  { index, mac: address, mtu, ...change }: Extract<LinkOperation, { kind: 'change-link' }>,
+  { index, mac: address, mtu, free, ...change }: Extract<LinkOperation, { kind: 'change-link' }>,
 ): void {
   const vxlan = { learning: change.learning, link: change.parent, ...localAddress(change.local) }
   const info = hasVxlanPart(change) ? { kind: 'vxlan', vxlan } : undefined
-  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, address, mtu, info })
+  const master = free ? 0 : undefined
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, address, mtu, master, info })
+}
+
+/** Appends the message that gives a device another name; EBUSY for one that is up, before Linux 5.17. */
+export function encodeRenameLink(writer: MessageWriter, index: number, name: string): void {
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, name })
+}
+
+/** Appends the message that sets a device down. */
+export function encodeLinkDown(writer: MessageWriter, index: number): void {
+  linkMessage.encode(writer, RTM_NEWLINK, NLM_F_REQUEST, { index, flags: 0, change: IFF_UP })
 }
 
 /** Appends the message that sets a device up. */
@@ -104,6 +134,7 @@ function decodeLink(view: DataView, start: number, end: number): ObservedLink {
     name: message.name ?? '',
     mac: message.address ?? mac(0),
     mtu: message.mtu ?? 0,
+    master: message.master || undefined,
     up: (message.flags & IFF_UP) !== 0,
     kind: message.info?.kind,
     ...(message.master !== undefined && { master: message.master }),

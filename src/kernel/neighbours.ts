@@ -25,7 +25,7 @@ export const listNeighbours = (wanted: Family, linkIndex: number): Question<Neig
   encode: (writer) =>
     neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, {
       family: familyNumber(wanted),
-      linkFilter: linkIndex,
+      link: linkIndex,
     }),
   decode(view, start, end) {
     const { family, index, state, destination, linkAddress } = neighbourMessage.decode(view, start, end)

@@ -24,6 +24,23 @@ export interface Nexthop {
   readonly gateway: Ipv4
 }
 
+/** A nexthop as far as it says whose it is. */
+export interface NexthopOwner {
+  readonly id: NexthopId
+  /** `undefined` for a group, or one that leads nowhere. */
+  readonly link: number | undefined
+}
+
+/** All nexthops of all families: ids are one number space; as a dump. */
+export const listNexthopOwners: Question<NexthopOwner> = {
+  attempted: 'list nexthops',
+  encode: (writer) => nexthopMessage.encode(writer, RTM_GETNEXTHOP, NLM_F_REQUEST, {}),
+  decode(view, start, end) {
+    const { id, link } = nexthopMessage.decode(view, start, end)
+    return id === undefined ? undefined : { id, link }
+  },
+}
+
 /** What stands for the gateway of a nexthop unlike ours, so that it never equals one that is wanted. */
 export const NOT_OURS = ipv4(0)
 

@@ -1,5 +1,5 @@
 /** Routes of the main table (linux/rtnetlink.h). */
-import { anyAddress, type Family } from '../model/address'
+import { anyAddress, type Family, type IpAddress, type Prefix } from '../model/address'
 import { ROUTE_PROTOCOL, type Route, type RouteTarget, type UnderlayRoute } from '../model/kernel'
 import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
@@ -50,7 +50,9 @@ export const listOwnRoutesElsewhere = (family: Family, links: readonly number[])
     const { link, gateway, type, nexthop } = message
     if (type === RTN_BLACKHOLE) return routeOf(message, family, { kind: 'blackhole' })
     if (type !== RTN_UNICAST || link === undefined || links.includes(link)) return undefined
-    if (gateway === undefined || nexthop !== undefined) return undefined
+    // Someone gave the nexthop object of a route of ours another link.
+    if (nexthop !== undefined) return routeOf(message, family, { kind: 'nexthop', id: nexthop })
+    if (gateway === undefined) return undefined
     return routeOf(message, family, { kind: 'direct', gateway, link })
   },
 })
@@ -65,6 +67,28 @@ export const listUnderlayRoutes = (family: Family): Question<UnderlayRoute> => (
     if (message.protocol === ROUTE_PROTOCOL) return undefined
     const { destination, metric } = routeOf(message, family, { kind: 'other' })
     return { destination, metric, linkIndex: message.link, hasGateway: message.gateway !== undefined }
+  },
+})
+
+/** A route as an operator would call it. */
+export interface SeenRoute {
+  readonly destination: Prefix
+  readonly metric: number
+  readonly tos: number
+  readonly protocol: number
+  readonly gateway: IpAddress | undefined
+  readonly linkIndex: number | undefined
+}
+
+/** All routes of the main table, of whatever type; as a dump. */
+export const listAllRoutes = (family: Family): Question<SeenRoute> => ({
+  attempted: 'list routes',
+  encode: (writer) => encodeListing(writer, family, {}),
+  decode(view, start, end) {
+    const message = routeMessage.decode(view, start, end)
+    if (!isMain(message, family)) return undefined
+    const { destination, metric, tos, protocol } = routeOf(message, family, { kind: 'other' })
+    return { destination, metric, tos, protocol, gateway: message.gateway, linkIndex: message.link }
   },
 })
 

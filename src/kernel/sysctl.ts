@@ -1,5 +1,6 @@
 /** The network sysctls that an overlay needs, of the network namespace this process is in. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
+import type { Family } from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import type { BridgeNetfilter } from '../model/firewall'
 
@@ -70,12 +71,32 @@ export async function bridgeNetfilter(): Promise<BridgeNetfilter> {
 }
 
 /**
+ * Keeps a host forwarding that did: switched off by someone, of all links or of ours, it is switched on again.
+ * @returns whether it had to be
+ * @throws {OverlayError} `sysctl`
+ */
+export async function keepForwarding(family: Family, link: string): Promise<boolean> {
+  const switchedOn = family === 'IPv4' ? await enableIpForward() : await enableIpv6Forward()
+  const own = `/proc/sys/net/${family === 'IPv4' ? 'ipv4' : 'ipv6'}/conf/${link}/forwarding`
+  let changed = switchedOn
+  await unlessGone(async () => {
+    if ((await readSysctl(own)) !== '0') return
+    await writeSysctl(own, '1')
+    changed = true
+  })
+  return changed
+}
+
+/**
  * Keeps a link from taking addresses and routes from IPv6 router advertisements, which would come from other hosts' containers.
  * @returns false when the link or its IPv6 half does not exist
  * @throws {OverlayError} `sysctl`
  */
 export function ignoreRouterAdvertisements(link: string): Promise<boolean> {
-  return unlessGone(() => writeSysctl(`${IPV6}/${link}/accept_ra`, '0'))
+  const path = `${IPV6}/${link}/accept_ra`
+  return unlessGone(async () => {
+    if ((await readSysctl(path)) !== '0') await writeSysctl(path, '0')
+  })
 }
 
 /** @returns false when a file it needs is not there */

@@ -1,5 +1,5 @@
 import { formatIp, formatMac, formatPrefix } from './address'
-import type { LinkOperation, ObjectOperation, Route } from './kernel'
+import { type LinkOperation, type ObjectOperation, ODD_DESTINATION, type Route } from './kernel'
 
 /** An operation in words that follow "cannot": `set neighbour 10.5.2.0 to 02:..`. Different operations on objects have different words. */
 export function describeOperation(operation: LinkOperation | ObjectOperation): string {
@@ -10,6 +10,8 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
       return `delete the device ${operation.name}`
     case 'change-link':
       return `correct the device ${operation.name}`
+    case 'rename-link':
+      return `give the device ${operation.name} its name back`
     case 'set-link-up':
       return `bring the device ${operation.name} up`
     case 'add-address':
@@ -23,7 +25,9 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
     case 'set-fdb':
       return `set the FDB entry of ${formatMac(operation.mac)} to ${formatIp(operation.destination)}`
     case 'delete-fdb':
-      return `delete the FDB entry of ${formatMac(operation.mac)} to ${formatIp(operation.destination)}`
+      return operation.destination === ODD_DESTINATION
+        ? `delete the FDB entry of ${formatMac(operation.mac)}, which is unlike ours`
+        : `delete the FDB entry of ${formatMac(operation.mac)} to ${formatIp(operation.destination)}`
     case 'set-nexthop':
       return `${operation.replace ? 'replace' : 'add'} nexthop ${operation.id} via ${formatIp(operation.gateway)}`
     case 'delete-nexthop':
@@ -35,7 +39,36 @@ export function describeOperation(operation: LinkOperation | ObjectOperation): s
   }
 }
 
-function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
+/** What an operation changes, in words that are the same for all changes of it: `the route to 10.5.2.0/24`. */
+export function describeObject(operation: LinkOperation | ObjectOperation): string {
+  switch (operation.kind) {
+    case 'create-link':
+      return `the device ${operation.link.name}`
+    case 'delete-link':
+    case 'change-link':
+    case 'rename-link':
+    case 'set-link-up':
+      return `the device ${operation.name}`
+    case 'add-address':
+    case 'delete-address':
+      return `the address ${formatPrefix(operation.address)}`
+    case 'set-neighbour':
+    case 'delete-neighbour':
+      return `the neighbour ${formatIp(operation.address)}`
+    case 'set-fdb':
+    case 'delete-fdb':
+      return `the FDB entry of ${formatMac(operation.mac)}`
+    case 'set-nexthop':
+    case 'delete-nexthop':
+      return `the nexthop ${operation.id}`
+    case 'set-route':
+    case 'delete-route':
+      return `the route to ${formatPrefix(operation.route.destination)}`
+  }
+}
+
+/** A route in words: `10.5.2.0/24 via 10.5.2.0 proto 79`. */
+export function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
   const words = [formatPrefix(destination)]
   if (target.kind === 'nexthop') words.push(`through nexthop ${target.id}`)
   if (target.kind === 'gateway') words.push(`via ${formatIp(target.gateway)}`)

@@ -52,6 +52,8 @@ export interface ObservedLink {
   readonly mtu: number
   /** Administratively up (IFF_UP). */
   readonly up: boolean
+  /** Index of the bridge, bond, ... that this link is a port of. */
+  readonly master?: number | undefined
   /** IFLA_INFO_KIND: `vxlan`, `bridge`, ...; `undefined` for hardware. */
   readonly kind: string | undefined
   /** Index of the bridge or bond it is a port of. */
@@ -159,12 +161,24 @@ export interface UnderlayRoute {
 export interface KernelObjects {
   /** neighbour address -> link-layer address */
   readonly neighbours: ReadonlyMap<IpAddress, MacAddress>
-  /** link-layer address -> underlay destinations. Wanted is exactly one each. */
+  /** link-layer address -> underlay destinations; {@link ODD_DESTINATION} for one unlike ours. Wanted is exactly one each. */
   readonly fdb: ReadonlyMap<MacAddress, readonly IpAddress[]>
   /** id -> gateway, IPv4 only; every one is onlink, on our device, of our protocol */
   readonly nexthops: ReadonlyMap<NexthopId, Ipv4>
   /** {@link routeKey} of the destination -> routes; more than one differs in metric, tos or target */
   readonly routes: ReadonlyMap<RouteKey, readonly Route[]>
+}
+
+/**
+ * Stands for the destination of a forwarding entry that we never make: with a UDP port, a VNI or an interface of its own, through a nexthop
+ * object, or to nowhere. Deleting it deletes all that its MAC has.
+ */
+export const ODD_DESTINATION: IpAddress = ipv4(0)
+
+/** All that was read at once. */
+export interface ObservedObjects extends KernelObjects {
+  /** Ids in the range of ours that objects on other links have, or objects without one: they are someone else's. */
+  readonly takenNexthops: ReadonlySet<NexthopId>
 }
 
 declare const brand: unique symbol
@@ -193,7 +207,10 @@ export type LinkOperation =
       readonly learning?: boolean
       readonly local?: IpAddress
       readonly parent?: number
+      /** Takes it out of the bridge, bond, ... it is a port of. */
+      readonly free?: true
     }
+  | { readonly kind: 'rename-link'; readonly index: number; readonly name: string }
   | { readonly kind: 'set-link-up'; readonly index: number; readonly name: string }
   | { readonly kind: 'add-address'; readonly index: number; readonly address: Prefix }
   | { readonly kind: 'delete-address'; readonly index: number; readonly address: Prefix }

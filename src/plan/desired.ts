@@ -87,10 +87,12 @@ export interface Routing {
   readonly style: RouteStyle
   /** The link a PublicIP is reached over without a gateway; `undefined` when the peer is not direct, or may not be. */
   readonly directLink: (publicIp: IpAddress) => number | undefined
+  /** Nexthop ids that are someone else's: those peers' routes name their gateway. */
+  readonly taken?: ReadonlySet<NexthopId>
 }
 
 /** All objects that the peers need. */
-export function desiredObjects(peers: Iterable<Peer>, { style, directLink }: Routing): KernelObjects {
+export function desiredObjects(peers: Iterable<Peer>, { style, directLink, taken }: Routing): KernelObjects {
   const neighbours = new Map<IpAddress, MacAddress>()
   const fdb = new Map<MacAddress, readonly IpAddress[]>()
   const nexthops = new Map<NexthopId, Ipv4>()
@@ -105,7 +107,7 @@ export function desiredObjects(peers: Iterable<Peer>, { style, directLink }: Rou
     const gateway = subnet.address
     neighbours.set(gateway, mac)
     fdb.set(mac, [publicIp])
-    if (style === 'nexthop' && typeof gateway === 'number') {
+    if (style === 'nexthop' && typeof gateway === 'number' && !taken?.has(nexthopId(gateway))) {
       nexthops.set(nexthopId(gateway), gateway)
       routes.set(routeKey(subnet), [routeTo(subnet, { kind: 'nexthop', id: nexthopId(gateway) })])
     } else {

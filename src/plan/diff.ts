@@ -25,7 +25,7 @@ import type {
   RouteKey,
   RouteTarget,
 } from '../model/kernel'
-import { routeKey } from '../model/kernel'
+import { ODD_DESTINATION, routeKey } from '../model/kernel'
 
 /**
  * The changes that make the device what it should be, apart from its address and being up.
@@ -53,6 +53,7 @@ export function diffLink(desired: LinkSpec, observed: ObservedLink | undefined):
     ...(observed.vxlan.learning !== desired.learning && { learning: desired.learning }),
     ...(observed.vxlan.local !== desired.local && { local: desired.local }),
     ...(observed.vxlan.parent !== desired.parent && { parent: desired.parent }),
+    ...(observed.master !== undefined && { free: true as const }),
   }
   return Object.keys(change).length === 0 ? [] : [{ kind: 'change-link', index, name, ...change }]
 }
@@ -128,15 +129,25 @@ function* deleteNeighbours(desired: KernelObjects, observed: KernelObjects): Gen
 
 function* setFdb(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
   for (const [mac, destinations] of desired.fdb) {
+    // The kernel replaces none that goes through a nexthop object, and says nothing.
+    if (observed.fdb.get(mac)?.includes(ODD_DESTINATION))
+      yield { kind: 'delete-fdb', mac, destination: ODD_DESTINATION }
     for (const destination of destinations) {
-      if (observed.fdb.get(mac)?.includes(destination) !== true) yield { kind: 'set-fdb', mac, destination }
+      if (!isForwarded(observed, mac, destination)) yield { kind: 'set-fdb', mac, destination }
     }
   }
+}
+
+function isForwarded({ fdb }: KernelObjects, mac: MacAddress, destination: IpAddress): boolean {
+  const current = fdb.get(mac) ?? []
+  return current.includes(destination) && !current.includes(ODD_DESTINATION)
 }
 
 function* deleteFdb(desired: KernelObjects, observed: KernelObjects): Generator<ObjectOperation> {
   for (const [mac, destinations] of observed.fdb) {
     const wanted = desired.fdb.get(mac) ?? []
+    // It went before, with all others of its MAC.
+    if (wanted.length > 0 && destinations.includes(ODD_DESTINATION)) continue
     const stale = destinations.filter((destination) => !wanted.includes(destination))
     // Setting a unicast MAC replaces its first destination, so that one is gone already.
     const replaced = wanted.some((destination) => !destinations.includes(destination)) ? 1 : 0
@@ -232,7 +243,9 @@ export function applyOperation(memory: ObjectMemory, operation: ObjectOperation)
       put(
         memory.fdb,
         operation.mac,
-        memory.fdb.get(operation.mac)?.filter((destination) => destination !== operation.destination),
+        operation.destination === ODD_DESTINATION
+          ? []
+          : memory.fdb.get(operation.mac)?.filter((destination) => destination !== operation.destination),
       )
       break
     case 'set-nexthop':

@@ -40,6 +40,10 @@ export interface HostIdentity {
   readonly publicIp: IpAddress
   /** The subnets this host had before, from subnet.env. */
   readonly previous: { readonly ipv4: Ipv4Prefix | undefined; readonly ipv6: Ipv6Prefix | undefined }
+  /** Which leases are this host's; without it those with its address. */
+  readonly isOurs?: (lease: Lease) => boolean
+  /** The key of the one that counts most after a reservation. */
+  readonly preferred?: string | undefined
   /** Subnets that etcd refused us just now: taken by keys that cannot be read, or by someone who was faster. */
   readonly refused: readonly LeaseSubnet[]
 }
@@ -60,10 +64,10 @@ export function planOwnLease(
   host: HostIdentity,
   random: Random,
 ): LeasePlan {
-  const ours = leases
-    .filter((lease) => isLeaseOf(lease, host.publicIp))
-    .sort((a, b) => Number(isReservation(b)) - Number(isReservation(a)) || (a.key < b.key ? -1 : 1))
-  const fitting = ours.find(({ subnet }) => fits(config.ipv4, subnet.ipv4) && fits(config.ipv6, subnet.ipv6))
+  const isOurs = host.isOurs ?? ((lease: Lease) => isLeaseOf(lease, host.publicIp))
+  const weight = (lease: Lease): number => (isReservation(lease) ? 2 : lease.key === host.preferred ? 1 : 0)
+  const ours = leases.filter(isOurs).sort((a, b) => weight(b) - weight(a) || (a.key < b.key ? -1 : 1))
+  const fitting = ours.find((lease) => fitsConfig(config, lease))
   if (fitting !== undefined) return { kind: 'reuse', lease: fitting }
   const taken = [
     ...leases.filter((lease) => !ours.includes(lease)).map(({ subnet }) => subnet),
@@ -81,6 +85,10 @@ export function planOwnLease(
   const inTheWay = ours.filter((lease) => overlaps(lease.subnet, subnet))
   return { kind: 'create', subnet, inTheWay, outgrown: ours.filter((lease) => !inTheWay.includes(lease)) }
 }
+
+/** Whether a host can keep a lease under that config. */
+export const fitsConfig = (config: NetworkConfig, { subnet }: Lease): boolean =>
+  fits(config.ipv4, subnet.ipv4) && fits(config.ipv6, subnet.ipv6)
 
 /** A lease fits when it has a leasable subnet of each family that the network has, and none of another. */
 const fits = (range: SubnetRange | undefined, subnet: Prefix | undefined): boolean =>
@@ -135,19 +143,23 @@ export function leaseValue(
 }
 
 /**
- * Chooses the device's MAC, which is kept for as long as anything remembers it: the existing device's, else our lease's, else a new
- * one. A MAC that another host announces is never kept.
+ * Chooses the device's MAC, which is kept for as long as anything remembers it: the existing device's, else our lease's, else the state
+ * file's, else a new one. A MAC that another host announces is never kept.
  */
 export function chooseMac(
-  known: { readonly device: MacAddress | undefined; readonly lease: MacAddress | undefined },
+  known: {
+    readonly device: MacAddress | undefined
+    readonly lease: MacAddress | undefined
+    readonly state?: MacAddress | undefined
+  },
   others: readonly LeaseValue[],
   fresh: () => MacAddress,
 ): MacAddress {
   const foreign = new Set(others.flatMap(({ vtep, vtep6 }) => [vtep?.mac, vtep6?.mac]))
   const usable = (mac: MacAddress | undefined): mac is MacAddress =>
     mac !== undefined && isUnicastMac(mac) && !foreign.has(mac)
-  if (usable(known.device)) return known.device
-  if (usable(known.lease)) return known.lease
+  const kept = [known.device, known.lease, known.state].find(usable)
+  if (kept !== undefined) return kept
   let mac = fresh()
   while (!usable(mac)) mac = fresh()
   return mac

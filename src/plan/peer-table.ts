@@ -31,6 +31,8 @@ import type { SubnetRange } from '../model/network-config'
 export interface OverlayNetwork {
   readonly range: SubnetRange
   readonly vni: number
+  /** Whether the network may cover addresses of the underlay: then only a PublicIP in a subnet of its own or ours is absurd. */
+  readonly overlap?: boolean
 }
 
 /** What of this host a peer must not clash with. */
@@ -127,7 +129,7 @@ export class PeerTable {
    */
   moveInto(network: OverlayNetwork): PeerChange[] {
     const former = this.network
-    this.network = network
+    this.network = { ...former, ...network }
     return this.#judgeAgain(({ subnet }) =>
       network.vni === former.vni
         ? misplaced(subnet, network.range)
@@ -455,7 +457,7 @@ const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: stri
 }
 
 /** Checks a lease by itself: all but clashes with other peers. */
-function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdentity): Peer | string {
+function judgeAlone(lease: Lease, { range, vni, overlap }: OverlayNetwork, own: OwnIdentity): Peer | string {
   const { network } = range
   const family = familyOf(network.address)
   const { ip, data } = FIELDS[family]
@@ -472,8 +474,11 @@ function judgeAlone(lease: Lease, { range, vni }: OverlayNetwork, own: OwnIdenti
   if (publicIp === undefined) return `it has no ${ip}`
   if (!isUnicast(publicIp)) return `${ip} ${formatIp(publicIp)} is not a unicast address`
   if (publicIp === own.publicIp) return ownAddress(publicIp)
-  if (prefixContains(network, publicIp)) {
-    return `${ip} ${formatIp(publicIp)} lies inside the overlay network ${formatPrefix(network)}`
+  const inside = overlap ? [subnet, own.subnet] : [network]
+  const absurd = inside.find((prefix) => prefixContains(prefix, publicIp))
+  if (absurd !== undefined) {
+    const what = overlap ? 'subnet' : 'network'
+    return `${ip} ${formatIp(publicIp)} lies inside the overlay ${what} ${formatPrefix(absurd)}`
   }
   if (vtep === undefined) return `${data} has no usable VNI and VtepMAC`
   if (vtep.vni !== vni) return `VNI ${vtep.vni} is not the network's ${vni}`

@@ -101,6 +101,33 @@ export class Etcd {
     await this.start()
   }
 
+  /** Kills it and starts it again with nothing, at the same address. */
+  async wipe(): Promise<void> {
+    await this.kill()
+    this.#removeData()
+    await this.start()
+  }
+
+  /** Writes a backup, as an operator would. */
+  async save(file: string): Promise<void> {
+    await this.etcdctl('snapshot', 'save', file)
+  }
+
+  /** Kills it and starts it again on a backup, at the same address. */
+  async restore(file: string): Promise<void> {
+    await this.kill()
+    this.#removeData()
+    const { dataDir, peerUrl } = this
+    await runOk(
+      [
+        ...([ETCDCTL, 'snapshot', 'restore', file, '--name', 'test', '--data-dir', dataDir] as const),
+        ...['--initial-cluster', `test=${peerUrl}`, '--initial-advertise-peer-urls', peerUrl],
+      ],
+      { env: { PATH: process.env['PATH'], ETCDCTL_API: '3' } },
+    )
+    await this.start()
+  }
+
   /** Freezes it: connections stay open, nothing answers. */
   pause(): void {
     this.#running.signal('SIGSTOP')
@@ -128,6 +155,11 @@ export class Etcd {
     // Not gRPC's own services, whose names of methods are partly the same.
     const line = /^grpc_server_started_total\{grpc_method="(\w+)",grpc_service="etcdserverpb\..*\} (\S+)$/gm
     return new Map(Array.from(stdout.matchAll(line), ([, method = '', count]) => [method, Number(count)]))
+  }
+
+  /** etcdctl restores only to a directory that does not exist. */
+  #removeData(): void {
+    rmSync(this.dataDir, { recursive: true, force: true })
   }
 
   get #running(): LongProcess {

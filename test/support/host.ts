@@ -25,11 +25,13 @@ export interface HostSite {
 }
 
 export interface StartOptions {
-  /** More flags, or other values of those that are given anyway: the last one counts. */
-  readonly flags?: Readonly<Record<string, string>>
+  /** More flags, or other values of those that are given anyway; undefined leaves one out. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
   readonly env?: NodeJS.ProcessEnv
   /** A command that runs the daemon's command, e.g. `setpriv ...`. */
   readonly wrapper?: readonly string[]
+  /** What runs in place of the daemon that was built from this tree: a command without flags. */
+  readonly program?: readonly string[]
 }
 
 /** The file's values; the empty text for a family that the network has not. */
@@ -59,6 +61,7 @@ export class Host {
   static readonly device6 = 'flannel-v6.1'
   readonly subnetFile: string
   readonly runDirectory: string
+  readonly stateDirectory: string
   #daemon: LongProcess | undefined
   #startOptions: StartOptions = {}
   #containers: Container[] = []
@@ -66,6 +69,7 @@ export class Host {
   constructor(private readonly site: HostSite) {
     this.subnetFile = join(site.directory, 'subnet.env')
     this.runDirectory = join(site.directory, 'run')
+    this.stateDirectory = join(site.directory, 'state')
     mkdirSync(this.runDirectory, { recursive: true })
   }
 
@@ -116,14 +120,16 @@ export class Host {
       iface: 'eth0',
       'subnet-file': this.subnetFile,
       'run-dir': this.runDirectory,
+      'state-dir': this.stateDirectory,
       v: '1',
       ...options.flags,
     }
     const command = [
       ...(options.wrapper ?? []),
-      process.execPath,
-      join(ROOT, 'dist/overlayd.js'),
-      ...Object.entries(flags).map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
+      ...(options.program ?? [process.execPath, join(ROOT, 'dist/overlayd.js')]),
+      ...Object.entries(flags)
+        .filter(([, value]) => value !== undefined)
+        .map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
     ]
     return new LongProcess(`overlayd on ${this.name}`, inNamespace(this.namespace, command), {
       ...process.env,

@@ -55,6 +55,9 @@ export const RTM_GETNEIGH = 30
 export const RTM_NEWNEXTHOP = 104
 export const RTM_DELNEXTHOP = 105
 export const RTM_GETNEXTHOP = 106
+export const RTM_NEWNETCONF = 80
+export const RTM_DELNETCONF = 81
+export const RTM_GETNSID = 90
 
 // linux/rtnetlink.h: multicast groups
 export const RTNLGRP_LINK = 1
@@ -64,6 +67,8 @@ export const RTNLGRP_IPV4_ROUTE = 7
 export const RTNLGRP_IPV6_IFADDR = 9
 export const RTNLGRP_IPV6_ROUTE = 11
 export const RTNLGRP_NEXTHOP = 32
+export const RTNLGRP_IPV4_NETCONF = 24
+export const RTNLGRP_IPV6_NETCONF = 25
 
 // linux/rtnetlink.h: routes
 export const RTA_DST = 1
@@ -105,6 +110,8 @@ export const IFLA_MASTER = 10
 export const IFLA_TXQLEN = 13
 export const IFLA_LINKINFO = 18
 export const IFLA_EXT_MASK = 29
+/** The network namespace that is meant, by the number ours has for it. */
+export const IFLA_TARGET_NETNSID = 46
 export const IFLA_INFO_KIND = 1
 export const IFLA_INFO_DATA = 2
 export const IFLA_VXLAN_ID = 1
@@ -143,10 +150,21 @@ export const IFA_F_PERMANENT = 0x80
 // linux/neighbour.h
 export const NDA_DST = 1
 export const NDA_LLADDR = 2
+export const NDA_PORT = 6
+export const NDA_VNI = 7
 export const NDA_IFINDEX = 8
+export const NDA_NH_ID = 13
 export const NUD_PERMANENT = 0x80
 /** On a device of its own, as opposed to the bridge it may be a port of. */
 export const NTF_SELF = 0x2
+
+// linux/netconf.h
+export const NETCONFA_IFINDEX = 1
+/** Stands for the index of all links. */
+export const NETCONFA_IFINDEX_ALL = -1
+
+// linux/net_namespace.h
+export const NETNSA_NSID = 1
 
 // linux/nexthop.h
 export const NHA_ID = 1

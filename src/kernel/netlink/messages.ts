@@ -50,6 +50,7 @@ export const linkMessage = messageCodec(
     master: [k.IFLA_MASTER, u32],
     queueLength: [k.IFLA_TXQLEN, u32],
     extensionMask: [k.IFLA_EXT_MASK, u32],
+    targetNamespace: [k.IFLA_TARGET_NETNSID, s32],
     info: [
       k.IFLA_LINKINFO,
       nested({
@@ -78,8 +79,18 @@ export const neighbourMessage = messageCodec(
   {
     destination: [k.NDA_DST, ipAddress],
     linkAddress: [k.NDA_LLADDR, ifSized(macAddress)],
-    linkFilter: [k.NDA_IFINDEX, u32],
+    port: [k.NDA_PORT, be16],
+    vni: [k.NDA_VNI, u32],
+    /** Of a neighbour question: the link it is about. Of a forwarding entry: the link its packets have to leave by. */
+    link: [k.NDA_IFINDEX, u32],
+    nexthop: [k.NDA_NH_ID, u32],
   },
+)
+
+/** struct rtgenmsg and NETNSA_* (linux/net_namespace.h). */
+export const namespaceMessage = messageCodec(
+  { size: 4, fields: { family: [0, u8] } },
+  { id: [k.NETNSA_NSID, s32] },
 )
 
 /** struct nhmsg and NHA_* (linux/nexthop.h). */

@@ -272,6 +272,7 @@ describe('when etcd fails', () => {
     const first = await Site.start()
     const port = Number(new URL(first.etcd.endpoint).port)
     const follow = site.follow(await site.registry({ endpoints: first.etcd.endpoint }))
+    await follow.waitFor('snapshot')
     await first.put('subnets/10.5.1.0-24', peerValue(1))
     await first.put('config', CONFIG)
     await follow.waitForEvents(1)

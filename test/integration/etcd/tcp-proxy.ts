@@ -7,10 +7,14 @@ export class TcpProxy {
   open = true
   /** Bytes from the server after which a connection is cut. */
   cutAfter = Number.POSITIVE_INFINITY
+  /** Milliseconds by which each direction is late. */
+  delayMs = 0
   /** A request with this text goes through once, its answer does not: the connection is cut instead. */
   loseAnswerTo: string | undefined
   /** The names in the certificates that clients have shown, in the order of their connections. */
   readonly clientNames: string[] = []
+  /** How many have been made and served. */
+  connections = 0
   readonly #sockets = new Set<Socket>()
 
   private constructor(
@@ -18,17 +22,21 @@ export class TcpProxy {
     private readonly target: URL,
   ) {}
 
-  /** @param tls makes it speak TLS towards the client */
-  static async start(target: string, tls?: TlsOptions): Promise<TcpProxy> {
+  /**
+   * @param tls makes it speak TLS towards the client
+   * @param ip to listen on
+   */
+  static async start(target: string, tls?: TlsOptions, ip = '127.0.0.1'): Promise<TcpProxy> {
     const server = tls === undefined ? createServer() : createTlsServer({ ...tls, ALPNProtocols: ['h2'] })
     const proxy = new TcpProxy(server, new URL(target))
     server.on(tls === undefined ? 'connection' : 'secureConnection', (client: Socket) => proxy.#serve(client))
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    await new Promise<void>((resolve) => server.listen(0, ip, resolve))
     return proxy
   }
 
   get address(): string {
-    return `127.0.0.1:${(this.server.address() as AddressInfo).port}`
+    const { address, port } = this.server.address() as AddressInfo
+    return `${address}:${port}`
   }
 
   get endpoint(): string {
@@ -37,6 +45,11 @@ export class TcpProxy {
 
   cut(): void {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  /** Ends all connections by a RST, as a router that lost its state does. */
+  reset(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy()
   }
 
   close(): void {
@@ -49,6 +62,7 @@ export class TcpProxy {
       client.destroy()
       return
     }
+    this.connections++
     if (client instanceof TLSSocket) this.clientNames.push(String(client.getPeerCertificate().subject?.CN))
     const server = connect(Number(this.target.port), this.target.hostname)
     const both = [client, server]
@@ -70,12 +84,18 @@ export class TcpProxy {
         mute = true
         setTimeout(end, 100)
       }
-      server.write(chunk)
+      this.#later(() => server.write(chunk))
     })
     server.on('data', (chunk) => {
       received += chunk.length
-      if (!mute) client.write(chunk)
+      if (!mute) this.#later(() => client.write(chunk))
       if (received > this.cutAfter) end()
     })
+  }
+
+  /** In the order of the calls, as long as the delay does not shrink. */
+  #later(send: () => void): void {
+    if (this.delayMs === 0) send()
+    else setTimeout(send, this.delayMs)
   }
 }

@@ -102,6 +102,19 @@ test('a member that has lost its cluster is noticed, and followed again when it 
   }
 }, 60_000)
 
+test('a call that is given up closes no connection, and so costs no watch', async () => {
+  const proxy = await TcpProxy.start(site.etcd.endpoint)
+  site.onStop(() => proxy.close())
+  const registry = await site.registry({ endpoints: proxy.endpoint })
+  const follow = site.follow(registry)
+  await follow.waitFor('snapshot')
+  proxy.delayMs = 300
+  await expect(registry.status(AbortSignal.timeout(100))).rejects.toMatchObject({ name: 'TimeoutError' })
+  await registry.status(ever)
+  expect(proxy.connections).toBe(1)
+  await follow.end()
+})
+
 describe('TLS', () => {
   let directory: string
   const path = (name: string) => join(directory, name)

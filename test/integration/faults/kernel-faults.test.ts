@@ -79,6 +79,8 @@ test.each([0.05, 0.3])('with a share of %d that fails, through 300 changes of pe
     directRouting: false,
     blackhole: false,
     stale: [],
+    forward: false,
+    surroundings: [],
   }
   const reconciler = new Reconciler(faulty, target, log)
   const stopListening = kernel.onChange((change) => reconciler.kernelChanged(change))

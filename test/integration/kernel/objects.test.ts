@@ -258,5 +258,6 @@ test('10,000 peers are programmed and read back', async () => {
     fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [publicIp]])),
     nexthops: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),
     routes: new Map(peers.map((peer) => [only(peer.subnet), [routeOf(peer)]])),
+    takenNexthops: new Set(),
   })
 }, 30_000)

@@ -3,6 +3,7 @@ import {
   etcdOptions,
   type Options,
   parseCommandLine,
+  parseOptions,
   UsageError,
   yargsOptions,
 } from '../../../src/daemon/options'
@@ -39,6 +40,7 @@ test('the defaults are flannel’s', async () => {
     'allow-network-overlap': false,
     'subnet-file': '/run/flannel/subnet.env',
     'run-dir': '/run/overlayd',
+    'state-dir': '/var/lib/overlayd',
     'ip-masq': false,
     'ip-masq-fully-random-disable': false,
     'iptables-forward-rules': true,
@@ -291,4 +293,20 @@ test('the options of the etcd client, and none of them in the log that must not 
   expect(describeOptions(options)).toBe(
     'etcd-endpoints=https://a etcd-cafile=/ca etcd-username=u etcd-password=(not shown) iface-regex=^eth public-ip=192.0.2.1',
   )
+})
+
+describe('the state directory', () => {
+  const directoryOf = (flags: Record<string, string>, env: NodeJS.ProcessEnv = {}) =>
+    parseOptions(flags, env)['state-dir']
+  const further = { 'etcd-prefix': '/blue', 'subnet-file': '/run/blue.env' }
+
+  test('is the flag’s, else the variable’s, else the unit’s, else one of this network', () => {
+    const unit = { STATE_DIRECTORY: '/var/lib/overlayd-blue:/var/lib/more' }
+    const variable = { ...unit, FLANNELD_STATE_DIR: '/b' }
+    expect(directoryOf({ 'state-dir': '/a' }, variable)).toBe('/a')
+    expect(directoryOf({}, variable)).toBe('/b')
+    expect(directoryOf({}, unit)).toBe('/var/lib/overlayd-blue')
+    expect(directoryOf({})).toBe('/var/lib/overlayd')
+    expect(directoryOf(further)).toMatch(/^\/var\/lib\/overlayd-[0-9a-f]{8}$/)
+  })
 })

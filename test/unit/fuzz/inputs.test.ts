@@ -174,7 +174,13 @@ const own = {
 }
 const readDatagram = (bytes: Uint8Array): void => {
   oursOrNothing(() => readAll(bytes))
-  const filter = { ownPortId: 1, watched: new Set([2]), allRoutes: true, echoes: new Echoes() }
+  const filter = {
+    ownPortId: 1,
+    watched: new Set([2]),
+    allRoutes: true,
+    networks: [net('10.5.0.0/16')],
+    echoes: new Echoes(),
+  }
   oursOrNothing(() => readChanges(bytes, filter, () => undefined))
 }
 

@@ -25,7 +25,7 @@ function changesIn(datagram: Buffer, watched = OURS, echoes = new Echoes()): Ker
   const changes: KernelChange[] = []
   readChanges(
     datagram,
-    { ownPortId: OWN_PORT, watched: new Set([watched]), allRoutes: false, echoes },
+    { ownPortId: OWN_PORT, watched: new Set([watched]), allRoutes: false, networks: [], echoes },
     (change) => changes.push(change),
   )
   return changes
@@ -158,8 +158,8 @@ describe('the stream', () => {
     jest.useRealTimers()
   })
 
-  test('joins the groups of links, neighbours, addresses, routes and nexthops', () => {
-    expect(groups).toEqual([1, 3, 5, 9, 7, 11, 32])
+  test('joins the groups of links, neighbours, addresses, routes, nexthops and settings', () => {
+    expect(groups).toEqual([1, 3, 5, 9, 7, 11, 32, 24, 25])
     expect(stream.receiveBuffer).toBe(123)
   })
 

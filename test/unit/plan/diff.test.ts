@@ -7,6 +7,7 @@ import {
   type LinkSpec,
   type ObjectOperation,
   type ObservedLink,
+  ODD_DESTINATION,
   type Route,
   type RouteKey,
   routeKey,
@@ -118,6 +119,34 @@ test('a route of the same destination and another metric goes after ours is ther
   const changes = diffObjects(wanted, observed)
   expect(changes.at(-2)).toMatchObject({ kind: 'set-route', replace: false })
   expect(changes.at(-1)).toEqual({ kind: 'delete-route', route: stray })
+})
+
+describe('an FDB entry unlike ours', () => {
+  const odd = new Map([[hw('02:00:00:00:00:02'), [ODD_DESTINATION]]])
+
+  test('goes before ours comes in its place', () => {
+    const wanted = wants([peer(2)], 'nexthop')
+    expect(diffObjects(wanted, { ...wanted, fdb: odd }).map(describeOperation)).toEqual([
+      'delete the FDB entry of 02:00:00:00:00:02, which is unlike ours',
+      'set the FDB entry of 02:00:00:00:00:02 to 192.168.77.2',
+    ])
+  })
+
+  test('of a MAC that no peer has just goes', () => {
+    expect(diffObjects(nothing, { ...nothing, fdb: odd }).map(describeOperation)).toEqual([
+      'delete the FDB entry of 02:00:00:00:00:02, which is unlike ours',
+    ])
+  })
+})
+
+test('a peer whose nexthop id is someone else’s has a route that names its gateway', () => {
+  const { nexthops, routes } = desiredObjects([peer(2), peer(3)], {
+    style: 'nexthop',
+    directLink: indirect,
+    taken: new Set([ip('10.5.2.0')]),
+  })
+  expect([...nexthops.values()]).toEqual([ip('10.5.3.0')])
+  expect([...routes.values()].flat().map(({ target }) => target.kind)).toEqual(['gateway', 'nexthop'])
 })
 
 describe('a direct peer', () => {

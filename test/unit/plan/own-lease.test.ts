@@ -103,3 +103,39 @@ describe('the MAC', () => {
     ).toBe(fresh)
   })
 })
+
+describe('whose lease it is, told by other means than PublicIP', () => {
+  const moved = lease('10.5.4.0/24', { publicIp: '192.168.77.99' })
+  const isOurs = ({ key }: { key: string }) => key === moved.key
+
+  test('one with another address may be ours, and one with ours another’s', () => {
+    const leases = [ours('10.5.2.0/24'), moved]
+    expect(planOwnLease(config(), leases, { ...us, isOurs }, () => 0)).toEqual({
+      kind: 'reuse',
+      lease: moved,
+    })
+    const plan = planOwnLease(config(), leases, { ...us, isOurs: () => false }, () => 0)
+    expect(plan).toMatchObject({ kind: 'create', subnet: only('10.5.1.0/24'), inTheWay: [], outgrown: [] })
+  })
+
+  test('of several the remembered one is kept, and a reservation before that', () => {
+    const leases = [ours('10.5.2.0/24'), ours('10.5.3.0/24')]
+    const host = { ...us, preferred: leases[1]?.key }
+    expect(planOwnLease(config(), leases, host, () => 0)).toEqual({ kind: 'reuse', lease: leases[1] })
+    const reservation = { ...ours('10.5.9.0/24'), etcdLease: NO_ETCD_LEASE }
+    expect(planOwnLease(config(), [...leases, reservation], host, () => 0)).toEqual({
+      kind: 'reuse',
+      lease: reservation,
+    })
+  })
+})
+
+test('the MAC of the state file comes after that of device and lease', () => {
+  const [state, known, fresh] = [hw('02:00:00:00:00:01'), hw('02:00:00:00:00:02'), hw('02:00:00:00:00:03')]
+  const none = { device: undefined, lease: undefined }
+  expect(chooseMac({ ...none, state }, [], () => fresh)).toBe(state)
+  expect(chooseMac({ ...none, lease: known, state }, [], () => fresh)).toBe(known)
+  expect(
+    chooseMac({ ...none, state }, [lease('10.5.1.0/24', { mac: '02:00:00:00:00:01' }).value], () => fresh),
+  ).toBe(fresh)
+})

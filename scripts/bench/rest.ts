@@ -1,0 +1,57 @@
+/** The cases in which nothing happens, and in which somebody asks. */
+import { inNamespace } from '../../test/support/namespace'
+import { runOk } from '../../test/support/process'
+import { sleep } from '../../test/support/wait'
+import type { Case } from './case'
+import { onRunning } from './daemon'
+import { cpuSeconds, rssMb, wakeups } from './proc'
+import { measureNode } from './reference'
+import { rpcsSince } from './rpcs'
+
+export const idle: Case = {
+  name: 'idle',
+  about:
+    'Nothing changes. Wakeups: voluntary context switches of all threads (/proc/PID/task/*/status). RPCs include the streams that were opened, not the messages on them.',
+  metrics: [
+    { key: 'seconds', label: 'watched for, s', digits: 0 },
+    { key: 'cpuPercent', label: 'CPU, % of one', digits: 2 },
+    { key: 'wakeupsPerSecond', label: 'wakeups a second', digits: 1 },
+    { key: 'rssMb', label: 'RSS, MB', digits: 0, plot: 'RSS at rest' },
+    { key: 'rpcs', label: 'RPCs to etcd', digits: 0, comparable: true },
+  ],
+  measure: (stage) =>
+    onRunning(stage, async ({ lab, pid, effort }) => {
+      const seconds = effort.idleSeconds
+      const rpcs = await lab.etcd.metrics()
+      const [cpu, woken] = [cpuSeconds(pid), wakeups(pid)]
+      await sleep(seconds * 1000)
+      return {
+        seconds,
+        cpuPercent: ((cpuSeconds(pid) - cpu) / seconds) * 100,
+        wakeupsPerSecond: (wakeups(pid) - woken) / seconds,
+        rssMb: rssMb(pid),
+        ...rpcsSince(rpcs, await lab.etcd.metrics()),
+      }
+    }),
+}
+
+export const status: Case = {
+  name: 'status',
+  ownOnly: true,
+  about: '`overlayctl status`, from exec to its end, while the daemon runs. Bare node: `node -e 0`.',
+  metrics: [
+    { key: 'seconds', label: '`overlayctl status`, s', digits: 3, plot: 'overlayctl status' },
+    { key: 'nodeSeconds', label: 'bare node, s', digits: 3 },
+    { key: 'ratio', label: 'status : bare node', digits: 1, comparable: true },
+  ],
+  measure: (stage) =>
+    onRunning(stage, async ({ host, subject }) => {
+      const start = performance.now()
+      await runOk(
+        inNamespace(host.namespace, [...subject.control, 'status', `--run-dir=${host.runDirectory}`]),
+      )
+      const seconds = (performance.now() - start) / 1000
+      const { nodeSeconds } = await measureNode()
+      return { seconds, nodeSeconds, ratio: seconds / nodeSeconds }
+    }),
+}

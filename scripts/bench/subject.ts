@@ -1,0 +1,46 @@
+/** What is measured: this tree's daemon, the bundle that the package holds, or a flanneld. */
+import { existsSync, readdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import type { StartOptions } from '../../test/support/host'
+
+const ROOT = resolve(__dirname, '../..')
+
+export interface Subject {
+  readonly name: string
+  readonly flannel: boolean
+  /** How a host starts it. */
+  readonly start: StartOptions
+  /** Its overlayctl, as a command. */
+  readonly control: readonly [string, ...string[]]
+}
+
+const overlayd = (name: string, directory: string): Subject => {
+  const program = (stem: string): [string, string] => [process.execPath, join(directory, `${stem}.js`)]
+  return {
+    name,
+    flannel: false,
+    start: { program: program('overlayd'), flags: { v: '0' } },
+    control: program('overlayctl'),
+  }
+}
+
+/** The daemon as `npm run build` leaves it. */
+export const builtTree = (): Subject => overlayd('dist', join(ROOT, 'dist'))
+
+/** The daemon as the package has it, run by the node that runs this: `npm run package` makes it, and its cache with that node. */
+export function bundle(): Subject {
+  const packages = join(ROOT, 'dist/package')
+  const [name] = existsSync(packages)
+    ? readdirSync(packages).filter((each) => each.endsWith(`-linux-${process.arch}`))
+    : []
+  if (name === undefined) throw new Error('there is no bundle: npm run package makes it')
+  return overlayd('bundle', join(packages, name))
+}
+
+/** A flanneld, by the flags that it and overlayd have in common. */
+export const flanneld = (path: string): Subject => ({
+  name: 'flanneld',
+  flannel: true,
+  start: { program: [resolve(path)], flags: { 'run-dir': undefined, v: '0' } },
+  control: ['false'],
+})

@@ -1,0 +1,103 @@
+/** The benchmark suite itself: that each case runs and checks what it measures, and what it counts. Never how long anything takes. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { readResults, type Samples } from '../../../scripts/bench/results'
+import { type RunResult, run } from '../../support/process'
+
+jest.setTimeout(120_000)
+
+const ROOT = resolve(__dirname, '../../..')
+const SIZES = [0, 12]
+const CASES = [
+  'cold-start',
+  'warm-restart',
+  'stalls',
+  'joins',
+  'bursts',
+  'renewals',
+  'reconnect',
+  'drift',
+  'idle',
+  'memory',
+  'status',
+]
+
+let directory: string
+let file: string
+let outcome: RunResult
+
+const bench = (...args: readonly string[]) =>
+  run([join(ROOT, 'node_modules/.bin/tsx'), join(ROOT, 'scripts/bench/main.ts'), ...args], {
+    timeoutMs: 110_000,
+  })
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'overlayd-bench-'))
+  file = join(directory, 'results.jsonl')
+  const effort = ['--burst=8', '--serial=3', '--events=40', '--idle=1', '--settle=200']
+  const wanted = [`--peers=${SIZES.join()}`, '--repeats=1', '--no-quiet', `--output=${file}`]
+  outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`)
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const samples = (): Samples => readResults(file).subjects.get('dist') ?? new Map()
+const sample = (name: string, size: number) => samples().get(name)?.get(size)?.[0]
+
+test('it ends well, having measured each case once at each size', () => {
+  expect(outcome).toMatchObject({ code: 0 })
+  expect([...samples().keys()].sort()).toEqual([...CASES].sort())
+  for (const name of CASES) {
+    const sizes = ['renewals', 'drift'].includes(name) ? SIZES.filter((size) => size > 0) : SIZES
+    expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
+  }
+})
+
+test('it says on what machine', () => {
+  expect(readResults(file).machine).toMatchObject({
+    node: process.version,
+    kernel: expect.stringMatching(/^\d/),
+    etcd: expect.stringMatching(/^\d/),
+    rounds: 1,
+  })
+})
+
+test('a start takes as many RPCs with peers as without, and a restart writes nothing', () => {
+  for (const size of SIZES) {
+    expect(sample('cold-start', size)).toMatchObject({ rpcs: 5, rpcRange: 1, rpcWatch: 1 })
+    expect(sample('warm-restart', size)).toMatchObject({ kernelWrites: 0 })
+    expect(sample('warm-restart', size)?.['rpcs']).toBeLessThanOrEqual(4)
+  }
+})
+
+test('joins, bursts and renewals of others cost no RPC, renewals and an etcd that comes back no write', () => {
+  for (const size of SIZES) {
+    expect(sample('joins', size)).toMatchObject({ rpcs: 0 })
+    expect(sample('bursts', size)).toMatchObject({ peers: 8, rpcs: 0 })
+    expect(sample('reconnect', size)).toMatchObject({ kernelWrites: 0 })
+    expect(sample('idle', size)).toMatchObject({ rpcs: 0 })
+  }
+  expect(sample('renewals', 12)).toMatchObject({ renewals: 8, rpcs: 0, kernelWrites: 0 })
+})
+
+test('it shows tables and draws plots', () => {
+  for (const name of CASES) expect(outcome.stdout).toContain(`| ${name}, dist | N=`)
+  const pictures = readdirSync(join(directory, 'plots'))
+  expect(pictures).toEqual(
+    expect.arrayContaining(['cold-start-peak-RSS.svg', 'status-overlayctl-status.svg']),
+  )
+  for (const picture of pictures) {
+    const text = readFileSync(join(directory, 'plots', picture), 'utf8')
+    expect(text).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+    expect(text).not.toContain('NaN')
+  }
+})
+
+test('a run compares well with itself, and badly with a better one', async () => {
+  expect(await bench(`--report=${file}`, `--compare=${file}`)).toMatchObject({ code: 0 })
+  const better = join(directory, 'better.jsonl')
+  writeFileSync(better, readFileSync(file, 'utf8').replaceAll('"rpcs":5', '"rpcs":4'))
+  const { code, stdout } = await bench(`--report=${file}`, `--compare=${better}`)
+  expect(code).toBe(1)
+  expect(stdout).toContain('- dist, cold-start, N=12: RPCs to etcd: 4 (4 - 4) was, 5 (5 - 5) is\n')
+})

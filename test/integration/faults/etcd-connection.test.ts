@@ -1,0 +1,77 @@
+/** The way to etcd is slow, breaks in the middle of a burst, or breaks every second. */
+import { waitForTruth } from '../../support/etcd-truth'
+import type { Lab } from '../../support/lab'
+import { ETCD_PREFIX } from '../../support/lab'
+import { fakePeer, manyPeers, putPeers } from '../../support/leases'
+import { Pending, sleep, waitFor } from '../../support/wait'
+import { TcpProxy } from '../etcd/tcp-proxy'
+import { LARGE_CONFIG, startSite, underTraffic } from './etcd-site'
+
+/** How long the connection breaks every second; a soak run may want minutes. */
+const RESET_SECONDS = Number(process.env['OVERLAYD_RESET_SECONDS'] ?? '20')
+
+jest.setTimeout(120_000 + RESET_SECONDS * 1000)
+
+const PEERS = Array.from({ length: 10 }, (_, number) => fakePeer(number))
+
+let lab: Lab
+let proxy: TcpProxy
+
+beforeEach(async () => {
+  lab = await startSite({
+    hosts: 2,
+    peers: PEERS,
+    config: LARGE_CONFIG,
+    flags: () => ({ 'etcd-endpoints': proxy.endpoint }),
+    prepare: async (made) => {
+      proxy = await TcpProxy.start(made.etcd.endpoint, undefined, '192.168.77.1')
+    },
+  })
+})
+afterEach(async () => {
+  proxy?.close()
+  await lab?.close()
+})
+
+test('slow: each answer takes longer than half a second', async () => {
+  await underTraffic(lab, async () => {
+    proxy.delayMs = 300
+    await lab.putPeers(fakePeer(20), fakePeer(21))
+    await lab.deletePeer(fakePeer(0))
+    await lab
+      .host(1)
+      .waitForKernel('the later peer', ({ routes }) => routes.some((route) => route.startsWith('10.5.171.')))
+    // A start reads, grants and writes, one after another.
+    await lab.host(2).restart()
+    await waitForTruth(lab)
+  })
+})
+
+test('cut again and again in the middle of 5,000 events', async () => {
+  const many = manyPeers(5000)
+  await underTraffic(lab, async () => {
+    proxy.cutAfter = 400_000
+    // One revision each, so that they are as many events.
+    for (let start = 0; start < many.length; start += 500) {
+      await Promise.all(
+        many.slice(start, start + 500).map((peer) => putPeers(lab.client, ETCD_PREFIX, [peer])),
+      )
+    }
+    await waitForTruth(lab, lab.client, 60_000)
+  })
+  expect(proxy.connections).toBeGreaterThan(4)
+})
+
+test(`reset every second for ${RESET_SECONDS} s`, async () => {
+  await underTraffic(lab, async () => {
+    for (let second = 0; second < RESET_SECONDS; second++) {
+      proxy.reset()
+      const peer = fakePeer(20 + (second % 60))
+      if (second % 3 === 2) await lab.deletePeer(fakePeer(20 + ((second - 1) % 60)))
+      else await lab.putPeers(peer)
+      await sleep(1000)
+    }
+    await waitForTruth(lab)
+  })
+  await waitFor('as many connections', () => proxy.connections >= RESET_SECONDS || new Pending('fewer'))
+})

@@ -1,0 +1,148 @@
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  readStateFile,
+  removeLeftovers,
+  type SavedState,
+  stateFilePath,
+  writeStateFile,
+} from '../../../src/host/state-file'
+
+let root: string
+let directory: string
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'state-'))
+  directory = join(root, 'overlayd')
+})
+afterEach(() => rmSync(root, { recursive: true, force: true }))
+
+const STATE: SavedState = {
+  savedAt: '2026-01-02T03:04:05.678Z',
+  prefix: '/coreos.com/network',
+  host: { machine: 'm', ipv4: { local: '192.0.2.1', public: '192.0.2.1' } },
+  config: { text: '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', revision: '3' },
+  revision: '12345678901234567890',
+  own: {
+    key: '/coreos.com/network/subnets/10.5.1.0-24',
+    value: '{"PublicIP":"192.0.2.1"}',
+    etcdLease: '7587877094566519900',
+    modRevision: '9',
+    state: 'held',
+    renewal: { at: { bootId: 'b', uptimeSeconds: 1.5, wallSeconds: 2.5 }, ttlSeconds: 86400 },
+  },
+  macs: { ipv4: '02:00:00:00:00:01' },
+  peers: [['/coreos.com/network/subnets/10.5.2.0-24', '{"PublicIP":"192.0.2.2"}']],
+}
+
+test('what was written is read, by nobody else', async () => {
+  await writeStateFile(directory, STATE)
+  expect(await readStateFile(directory)).toEqual({ state: STATE })
+  expect(statSync(stateFilePath(directory)).mode & 0o777).toBe(0o600)
+  expect(statSync(directory).mode & 0o777).toBe(0o700)
+  expect(readdirSync(directory)).toEqual(['state.json'])
+})
+
+test('a file whose mode was widened is written as narrow as ever', async () => {
+  await writeStateFile(directory, STATE)
+  chmodSync(stateFilePath(directory), 0o644)
+  await writeStateFile(directory, STATE)
+  expect(statSync(stateFilePath(directory)).mode & 0o777).toBe(0o600)
+})
+
+test('none is neither a state nor a refusal', async () => {
+  expect(await readStateFile(directory)).toEqual({})
+})
+
+describe('refused, with the file and the reason named:', () => {
+  /** Spoils the file by changing its text. */
+  async function spoil(change: (text: string) => string | Buffer) {
+    await writeStateFile(directory, STATE)
+    const path = stateFilePath(directory)
+    writeFileSync(path, change(readFileSync(path, 'utf8')))
+    return readStateFile(directory)
+  }
+
+  test.each<[string, (text: string) => string | Buffer, RegExp]>([
+    ['empty', () => '', /not whole/],
+    ['torn', (text) => text.slice(0, text.length / 2), /not whole/],
+    ['garbled', () => Buffer.from([0xff, 0, 1, 2, 3]), /not whole/],
+    ['JSON of something else', () => '[1,2,3]', /none of version 1/],
+    ['of another version', (text) => text.replace('"version":1', '"version":2'), /none of version 1/],
+    ['changed in one place', (text) => text.replace('10.5.2.0-24', '10.5.3.0-24'), /digest/],
+    ['a digest of nothing', (text) => text.replace(/"sha256":"\w+"/, '"sha256":""'), /digest/],
+  ])('%s', async (_, change, reason) => {
+    const { state, refusal } = await spoil(change)
+    expect(state).toBeUndefined()
+    expect(refusal).toContain(stateFilePath(directory))
+    expect(refusal).toMatch(reason)
+  })
+
+  test('torn at any byte', async () => {
+    await writeStateFile(directory, STATE)
+    const path = stateFilePath(directory)
+    const text = readFileSync(path)
+    for (let length = 0; length < text.length - 1; length += 7) {
+      writeFileSync(path, text.subarray(0, length))
+      expect((await readStateFile(directory)).refusal).toBeDefined()
+    }
+  })
+
+  test('a state with a field that is not right', async () => {
+    await writeStateFile(directory, { ...STATE, revision: 'seven' })
+    expect((await readStateFile(directory)).refusal).toMatch(/revision/)
+  })
+
+  test('open to others', async () => {
+    await writeStateFile(directory, STATE)
+    chmodSync(stateFilePath(directory), 0o640)
+    expect((await readStateFile(directory)).refusal).toMatch(/mode 640, 600 is wanted/)
+  })
+
+  test('of another user', async () => {
+    await writeStateFile(directory, STATE)
+    const { uid } = statSync(stateFilePath(directory))
+    const other = jest.spyOn(process, 'geteuid').mockReturnValue(uid + 1)
+    expect((await readStateFile(directory)).refusal).toMatch(`belongs to user ${uid}`)
+    other.mockRestore()
+  })
+
+  test('a link or a directory in its place', async () => {
+    mkdirSync(directory)
+    writeFileSync(join(root, 'elsewhere'), '{}', { mode: 0o600 })
+    symlinkSync(join(root, 'elsewhere'), stateFilePath(directory))
+    expect((await readStateFile(directory)).refusal).toMatch(/ELOOP/)
+    rmSync(stateFilePath(directory))
+    mkdirSync(stateFilePath(directory), { mode: 0o700 })
+    expect((await readStateFile(directory)).refusal).toMatch(/no file/)
+  })
+})
+
+test('a directory that cannot be made is an error that says what to do', async () => {
+  writeFileSync(directory, '')
+  await expect(writeStateFile(directory, STATE)).rejects.toMatchObject({
+    code: 'state-file',
+    message: expect.stringContaining(stateFilePath(directory)),
+    fix: expect.stringContaining('--state-dir'),
+  })
+})
+
+test('what a killed writer left is removed, and nothing else', async () => {
+  await writeStateFile(directory, STATE)
+  writeFileSync(join(directory, '.state.json.123'), 'half')
+  writeFileSync(join(directory, 'other'), '')
+  await removeLeftovers(directory)
+  expect(readdirSync(directory).sort()).toEqual(['other', 'state.json'])
+  await removeLeftovers(join(directory, 'missing'))
+})

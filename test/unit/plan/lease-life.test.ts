@@ -1,0 +1,99 @@
+import type { Moment } from '../../../src/model/moment'
+import { lifeLeft, wasRenewed } from '../../../src/plan/lease-life'
+
+const DAY = 86_400
+/** Renewed an hour after boot, by a wall clock that says a million. */
+const at: Moment = { bootId: 'a', uptimeSeconds: 3600, wallSeconds: 1_000_000 }
+const renewal = { at, ttlSeconds: DAY }
+const now = (fields: Partial<Moment>): Moment => ({ ...at, ...fields })
+const rebooted = (elapsed: number, uptimeSeconds: number): Moment => ({
+  bootId: 'b',
+  uptimeSeconds,
+  wallSeconds: at.wallSeconds + elapsed,
+})
+
+describe('within one boot only the time since boot counts', () => {
+  test.each<[string, Moment, number | 'doubtful']>([
+    ['at once', at, DAY - 60],
+    ['an hour later', now({ uptimeSeconds: 7200 }), DAY - 3660],
+    ['the wall clock set forward by a year', now({ wallSeconds: at.wallSeconds + 365 * DAY }), DAY - 60],
+    ['the wall clock set back to the epoch', now({ wallSeconds: 0 }), DAY - 60],
+    ['a second before the margin', now({ uptimeSeconds: 3600 + DAY - 61 }), 1],
+    ['at the margin', now({ uptimeSeconds: 3600 + DAY - 60 }), 'doubtful'],
+    [
+      'the wall clock set back, and a day later',
+      now({ uptimeSeconds: 3600 + DAY, wallSeconds: 0 }),
+      'doubtful',
+    ],
+    ['the time since boot went backwards', now({ uptimeSeconds: 3599 }), 'doubtful'],
+  ])('%s', (_, moment, left) => {
+    const life = lifeLeft(renewal, moment)
+    expect(life.kind === 'alive' ? life.secondsLeft : life.kind).toBe(left)
+  })
+})
+
+describe('across a reboot the wall clock counts, and is mistrusted', () => {
+  test.each<[string, Moment, number | 'doubtful']>([
+    ['two minutes later', rebooted(120, 30), DAY - 420],
+    ['a second before the margin', rebooted(DAY - 301, 30), 1],
+    ['at the margin', rebooted(DAY - 300, 30), 'doubtful'],
+    ['a week later', rebooted(7 * DAY, 30), 'doubtful'],
+    ['the clock is behind', rebooted(-1, 30), 'doubtful'],
+    ['the clock has no battery', { bootId: 'b', uptimeSeconds: 30, wallSeconds: 0 }, 'doubtful'],
+    ['up for longer than the clock says was between', rebooted(60, 90), 'doubtful'],
+    ['suspended most of that time', rebooted(2 * DAY, 2 * DAY - 60), 'doubtful'],
+  ])('%s', (_, moment, left) => {
+    const life = lifeLeft(renewal, moment)
+    expect(life.kind === 'alive' ? life.secondsLeft : life.kind).toBe(left)
+  })
+})
+
+test('a short lease counts for what it is', () => {
+  expect(lifeLeft({ at, ttlSeconds: 30 }, at)).toMatchObject({
+    kind: 'doubtful',
+    reason: expect.stringContaining('30 s'),
+  })
+})
+
+describe('a renewal between two readings', () => {
+  const reading = (ttlSeconds: number, askedAt: number, toldAt = askedAt + 5) => ({
+    ttlSeconds,
+    askedAt,
+    toldAt,
+  })
+
+  test.each([
+    ['of a lease that was renewed just before', DAY - 1, 3000, DAY - 1],
+    ['of one that is an hour old', DAY - 3601, 3000, DAY - 1],
+    ['seen late', DAY - 1, 5500, DAY - 3],
+  ])('%s is seen', (_, before, later, after) => {
+    expect(wasRenewed(reading(before, 0), reading(after, later))).toBe(true)
+  })
+
+  test.each([
+    ['rounding in our favour', 100, 3000, 98],
+    ['after a slow first answer', 100, 3000, 97],
+    ['at once', 100, 10, 100],
+    ['much later', 100, 50_000, 51],
+  ])('%s is none', (_, before, later, after) => {
+    expect(wasRenewed(reading(before, 0), reading(after, later))).toBe(false)
+  })
+
+  test('that a slow call could explain is none', () => {
+    expect(wasRenewed(reading(100, 0, 2900), reading(100, 3000))).toBe(false)
+  })
+
+  test('never doubts what time alone explains', () => {
+    for (let left = 5; left < 6; left += 0.01) {
+      for (let elapsed = 0; elapsed < 4; elapsed += 0.05) {
+        const before = { ttlSeconds: Math.floor(left), askedAt: 0, toldAt: 0 }
+        const after = {
+          ttlSeconds: Math.floor(left - elapsed),
+          askedAt: elapsed * 1000,
+          toldAt: elapsed * 1000,
+        }
+        expect(wasRenewed(before, after)).toBe(false)
+      }
+    }
+  })
+})
