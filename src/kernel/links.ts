@@ -137,7 +137,6 @@ function decodeLink(view: DataView, start: number, end: number): ObservedLink {
     master: message.master || undefined,
     up: (message.flags & IFF_UP) !== 0,
     kind: message.info?.kind,
-    ...(message.master !== undefined && { master: message.master }),
     vxlan: observedVxlan(message.info?.vxlan),
   }
 }

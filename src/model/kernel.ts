@@ -56,8 +56,6 @@ export interface ObservedLink {
   readonly master?: number | undefined
   /** IFLA_INFO_KIND: `vxlan`, `bridge`, ...; `undefined` for hardware. */
   readonly kind: string | undefined
-  /** Index of the bridge or bond it is a port of. */
-  readonly master?: number
   /** Only for `kind` vxlan. */
   readonly vxlan: ObservedVxlan | undefined
 }

@@ -252,7 +252,7 @@ async function readKernel(kernel: Kernel, facts: Facts): Promise<KernelFacts> {
     routes.push(...(await kernel.underlayRoutes(family)))
     const link = links.find(({ name }) => name === deviceName(facts, family))
     if (link === undefined) continue
-    const elsewhere = { network: rangeOf(config, family)?.network, links: [] }
+    const elsewhere = { network: rangeOf(config, family)?.network, routes: true, links: [] }
     devices.push({ family, link, objects: await kernel.observe(family, link.index, elsewhere) })
   }
   return { links, addresses, defaultRoutes, routes, devices }
