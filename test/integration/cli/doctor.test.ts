@@ -297,7 +297,6 @@ describe('settings of the host', () => {
     [`echo ${bad} > /proc/sys/net/${name}`, `echo ${good} > /proc/sys/net/${name}`] as const
 
   test.each<[string, readonly [string, string], string]>([
-    ['forwarding off', sysctl('ipv4/ip_forward', '0', '1'), 'forwarding-off'],
     ['br_netfilter off', sysctl('bridge/bridge-nf-call-iptables', '0', '1'), 'br-netfilter-off'],
     [
       'the bridge on another subnet',
@@ -446,6 +445,8 @@ describe('a host whose daemon is down', () => {
       'device-local',
     ],
     ['without the route to a peer', 'ip nexthop flush dev flannel.1', 'peer-incomplete'],
+    // The daemon switches it on again, once it looks.
+    ['on a host that does not forward', 'echo 0 > /proc/sys/net/ipv4/ip_forward', 'forwarding-off'],
   ])('device %s', async (_, fault, code) => {
     await host.exec('sh', '-c', fault)
     expect(codesOf(await examine())).toEqual(['daemon-down', code])
