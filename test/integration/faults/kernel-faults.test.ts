@@ -95,7 +95,7 @@ test.each([0.05, 0.3])('with a share of %d that fails, through 300 changes of pe
       reconciler.peersChanged(changes, BigInt(generation + 1) as Revision)
       if (generation % 10 === 0) await new Promise(setImmediate)
     }
-    await waitFor('something to fail', () => faults.count > 5 || new Pending(`${faults.count}`))
+    await waitFor('something to fail', () => faults.count > 0 || new Pending(`${faults.count}`))
     faults.rate = 0
     await waitFor(
       'convergence',
