@@ -74,7 +74,13 @@ export async function measureStart(
   const usage = { cpuSeconds: cpuSeconds(pid), peakRssMb: peakRssMb(pid) }
   const rpcs = rpcsSince(before, await stage.lab.etcd.metrics())
   await verify(stage, host)
-  return { subnetEnvSeconds, readySeconds, allSeconds: (allAt - exec) / 1000, ...usage, ...rpcs }
+  return {
+    subnetEnvSeconds,
+    readySeconds,
+    allSeconds: wanted === 0 ? Number.NaN : (allAt - exec) / 1000,
+    ...usage,
+    ...rpcs,
+  }
 }
 
 /** @returns when they were there */

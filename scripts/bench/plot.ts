@@ -89,6 +89,7 @@ function draw(title: string, curves: readonly Curve[]): string {
     })
   return `${[
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<title>${escapeXml(title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
     `<text x="${EDGE.left}" y="20" font-size="13">${escapeXml(title)}</text>`,
     ...grid,
