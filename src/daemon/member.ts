@@ -16,6 +16,7 @@ import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { planConfigChange } from '../plan/config-change'
 import { desiredLink } from '../plan/desired'
 import { HoldBack } from '../plan/hold-back'
+import { isAtRisk } from '../plan/lease-life'
 import { leaseValue } from '../plan/own-lease'
 import type { PeerChange } from '../plan/peer-table'
 import type { Underlay } from '../plan/underlay'
@@ -73,8 +74,12 @@ export class Member {
   #configProblem: string | undefined
   #peersGeneration = 0
 
+  /** Minutes. */
+  readonly #renewMargin: number
+
   constructor(tools: Tools, parts: MemberParts, revision: Revision) {
     this.#log = tools.log
+    this.#renewMargin = tools.options['subnet-lease-renew-margin']
     this.#live = new LiveConfig(tools, parts.config)
     this.#holdBack = new HoldBack(tools.options['peer-removal-grace'] * 1000)
     this.#parts = parts
@@ -149,6 +154,7 @@ export class Member {
     const { converged, failing } = convergenceOf(overlays)
     const troubles = [
       keeper.state.kind !== 'held' && `lease ${keeper.state.kind}`,
+      isAtRisk(keeper.expiresInSeconds, this.#renewMargin) && 'lease not renewed, and near its end',
       // Single peers that the kernel refuses must not take this host out of service.
       !converged && failing === 0 && 'kernel not converged',
       underlay.problem !== undefined && 'underlay gone',

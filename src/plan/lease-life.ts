@@ -27,6 +27,14 @@ export function lifeLeft({ at, ttlSeconds }: Renewal, now: Moment): Life {
   return { kind: 'doubtful', reason: `it was last renewed ${hours} h ago, for ${ttlSeconds} s` }
 }
 
+/**
+ * Whether a lease has less left than a renewal in time would have let it come to.
+ * @param margin minutes before its end at which it is renewed at the latest
+ */
+export const isAtRisk = (secondsLeft: number | undefined, margin: number): boolean =>
+  // Half of the margin: a renewal that is due just now is none that failed.
+  secondsLeft !== undefined && secondsLeft < margin * 30
+
 /** What etcd said of a lease's life, and between which monotonic milliseconds it said so. */
 export interface LifeReading {
   readonly ttlSeconds: number

@@ -1,5 +1,5 @@
 import type { Moment } from '../../../src/model/moment'
-import { lifeLeft, wasRenewed } from '../../../src/plan/lease-life'
+import { isAtRisk, lifeLeft, wasRenewed } from '../../../src/plan/lease-life'
 
 const DAY = 86_400
 /** Renewed an hour after boot, by a wall clock that says a million. */
@@ -96,4 +96,16 @@ describe('a renewal between two readings', () => {
       }
     }
   })
+})
+
+test.each<[number | undefined, number, boolean]>([
+  [undefined, 60, false],
+  [86_400, 60, false],
+  // Just before it is renewed.
+  [3_599, 60, false],
+  [1_799, 60, true],
+  [0, 1, true],
+  [86_339, 1439, false],
+])('with %p s left and a margin of %i min it is at risk: %p', (left, margin, risk) => {
+  expect(isAtRisk(left, margin)).toBe(risk)
 })
