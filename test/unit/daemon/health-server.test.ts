@@ -1,7 +1,6 @@
 import type { Server } from 'node:http'
 import { request } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { serveHealth } from '../../../src/daemon/health-server'
 
 let reason: string | undefined = ''
@@ -16,9 +15,9 @@ async function serve(ip = '127.0.0.1', port = 0): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-const ask = (port: number, path: string, { host = '127.0.0.1', method = 'GET' } = {}) =>
+const ask = (port: number, path: string, { method = 'GET' } = {}) =>
   new Promise<{ status: number | undefined; type: string | undefined; body: string }>((resolve, reject) => {
-    request({ host, port, path, method, agent: false }, (response) => {
+    request({ host: '127.0.0.1', port, path, method, agent: false }, (response) => {
       let body = ''
       response.setEncoding('utf8').on('data', (chunk) => {
         body += chunk
@@ -52,21 +51,6 @@ test('any method will do', async () => {
     body: 'flanneld is ready',
   })
   expect(await ask(port, '/readyz', { method: 'HEAD' })).toMatchObject({ status: 200, body: '' })
-})
-
-/** Containers often have no IPv6. */
-const testIpv6 = Object.values(networkInterfaces())
-  .flat()
-  .some((each) => each?.address === '::1')
-  ? test
-  : test.skip
-
-testIpv6('an IPv6 address, and all there are', async () => {
-  expect(await ask(await serve('::1'), '/healthz', { host: '::1' })).toMatchObject({ status: 200 })
-  const port = await serve('')
-  for (const host of ['127.0.0.1', '::1']) {
-    expect(await ask(port, '/healthz', { host })).toMatchObject({ status: 200 })
-  }
 })
 
 test.each([
