@@ -7,6 +7,15 @@ import { ETCD_OPTIONS, parseOptions, UsageError, yargsOptions } from './daemon/o
 import { readVersion } from './daemon/version'
 import { describeError, OverlayError } from './model/errors'
 
+const OUTPUT = {
+  output: {
+    alias: 'o',
+    choices: ['text', 'json'],
+    default: 'text',
+    describe: 'text for people, json for programs',
+  },
+} as const
+
 const ETCD = yargsOptions(ETCD_OPTIONS)
 const LOCAL = yargsOptions(['run-dir', 'subnet-file'])
 const JSON_ARGUMENT = {
@@ -33,12 +42,7 @@ async function main(): Promise<number> {
         command.options({
           ...LOCAL,
           ...ETCD,
-          output: {
-            alias: 'o',
-            choices: ['text', 'json'] as const,
-            default: 'text' as const,
-            describe: 'text for people, json for programs',
-          },
+          ...OUTPUT,
         }),
       async ({ output, ...flags }) => {
         const { runStatus } = await import('./cli/status.js')
@@ -53,12 +57,7 @@ async function main(): Promise<number> {
           .options({
             ...LOCAL,
             ...ETCD,
-            output: {
-              alias: 'o',
-              choices: ['text', 'json'] as const,
-              default: 'text' as const,
-              describe: 'text for people, json for programs',
-            },
+            ...OUTPUT,
             only: {
               type: 'string',
               describe: 'only these checks, comma separated; a name that does not exist lists them',

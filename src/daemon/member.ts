@@ -4,14 +4,7 @@ import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
 import { formatIp, formatMac, formatPrefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
-import {
-  formatLeaseSubnet,
-  type Lease,
-  leaseHalf,
-  type Peer,
-  type Revision,
-  type UnreadableLease,
-} from '../model/lease'
+import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
 import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { planConfigChange } from '../plan/config-change'
 import { desiredLink } from '../plan/desired'
@@ -299,15 +292,12 @@ export class Member {
     }
   }
 
-  /** Who is held back is in nobody's way: it goes when a lease is rejected for nothing but its being there. */
-  #makeRoom({ family, peers }: Overlay, lease: Lease): PeerChange[] {
-    const reason = peers.reasonAgainst(lease.key)
-    const half = leaseHalf(lease, family)
-    if (this.#holdBack.size === 0 || reason === undefined || half === undefined) return []
-    const rivals = [peers.peerAt(half.subnet.address), half.vtep && peers.peerWithMac(half.vtep.mac)]
-    const isInTheWay = (peer: Peer | undefined): peer is Peer =>
-      peer !== undefined && this.#holdBack.has(peer.key) && reason.includes(peer.key)
-    return rivals.filter(isInTheWay).flatMap(({ key }) => {
+  /** Who is held back is in nobody's way: it goes when a lease waits for nobody else's place. */
+  #makeRoom({ peers }: Overlay, { key: claimant }: Lease): PeerChange[] {
+    if (this.#holdBack.size === 0) return []
+    const rivals = peers.rivalsOf(claimant)
+    if (!rivals.every(({ key }) => this.#holdBack.has(key))) return []
+    return rivals.flatMap(({ key }) => {
       const changes = peers.remove(key)
       if (!this.#isPeer(key)) this.#release(key)
       return changes

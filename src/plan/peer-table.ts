@@ -161,6 +161,12 @@ export class PeerTable {
     return this.#rejected.get(key)?.reason
   }
 
+  /** The peers in whose place the lease under that key would be; none when it is followed, or rejected for itself. */
+  rivalsOf(key: string): readonly Peer[] {
+    const claim = this.#waiting.get(key)
+    return claim === undefined ? [] : this.#rivals(claim.peer)
+  }
+
   /** The peer with that subnet address. */
   peerAt(subnet: IpAddress): Peer | undefined {
     const key = this.#bySubnet.get(subnet)
