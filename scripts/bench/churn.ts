@@ -280,7 +280,7 @@ async function atOnce<T>(items: readonly T[], run: (item: T) => Promise<unknown>
 }
 
 /** The lab's own client has lost etcd as well. */
-async function persistently(run: () => Promise<void>): Promise<void> {
+export async function persistently(run: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await run()

@@ -25,18 +25,23 @@ export async function freshHost({ lab, quiet }: Stage): Promise<Host> {
 
 /** Starts the daemon on a host; what it tells systemd comes to the socket. */
 export function launch(
-  { lab, subject }: Stage,
+  { lab, subject }: Pick<Stage, 'lab' | 'subject'>,
   host: Host,
-  more: Pick<StartOptions, 'env' | 'program'> = {},
-): { readonly pid: number; readonly exec: number; readonly ready: () => Promise<number> } {
+  more: Pick<StartOptions, 'env' | 'flags' | 'program'> = {},
+): { readonly pid: number; readonly exec: number; readonly ready: (pollMs?: number) => Promise<number> } {
   const notify = new NotifySocket(join(lab.directory, `${host.name}-notify`))
   const exec = performance.now()
-  const options = { ...subject.start, ...more, env: { NOTIFY_SOCKET: notify.path, ...more.env } }
+  const options = {
+    ...subject.start,
+    ...more,
+    flags: { ...subject.start.flags, ...more.flags },
+    env: { NOTIFY_SOCKET: notify.path, ...more.env },
+  }
   const { pid } = host.start(options)
   /** @returns seconds from exec to READY=1 */
-  const ready = async (): Promise<number> => {
+  const ready = async (pollMs = POLL_MS): Promise<number> => {
     const context = () => host.daemon.tail()
-    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: POLL_MS, context })
+    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: pollMs, context })
     notify.close()
     return (performance.now() - exec) / 1000
   }
@@ -112,7 +117,7 @@ export async function onRunning<T>(stage: Stage, run: (running: Running) => Prom
 }
 
 /** Compares the kernel's objects with the leases, one by one. */
-export async function verify({ peers }: Stage, host: Host): Promise<void> {
+export async function verify({ peers }: Pick<Stage, 'peers'>, host: Host): Promise<void> {
   const view = await host.kernel()
   const gateway = (subnet: string) => subnet.replace('-24', '')
   const expected = {
