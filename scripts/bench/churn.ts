@@ -263,10 +263,10 @@ function ownRpcs(before: ReadonlyMap<string, number>, after: ReadonlyMap<string,
   return { rpcs: rpcRange + rpcLeaseTimeToLive + rpcWatch }
 }
 
-const grant = async ({ client }: Lab): Promise<string> =>
+export const grant = async ({ client }: Lab): Promise<string> =>
   (await client.leaseClient.leaseGrant({ TTL: TTL_SECONDS })).ID
 
-async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
+export async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
   const key = Buffer.from(leaseKey(ETCD_PREFIX, peer.subnet))
   await client.kv.put({ key, value: Buffer.from(leaseValue(peer)), lease })
 }

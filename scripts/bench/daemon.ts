@@ -5,7 +5,7 @@ import type { StartOptions } from '../../test/support/host'
 import { Host } from '../../test/support/lab'
 import type { FakePeer } from '../../test/support/leases'
 import { NotifySocket } from '../../test/support/notify-socket'
-import { Pending, sleep, waitFor } from '../../test/support/wait'
+import { Pending, sleep, type WaitOptions, waitFor } from '../../test/support/wait'
 import type { Running, Sample, Stage } from './case'
 import { cpuSeconds, peakRssMb, routeCount, trieSize } from './proc'
 import { rpcsSince } from './rpcs'
@@ -28,7 +28,7 @@ export function launch(
   { lab, subject }: Pick<Stage, 'lab' | 'subject'>,
   host: Host,
   more: Pick<StartOptions, 'env' | 'flags' | 'program'> = {},
-): { readonly pid: number; readonly exec: number; readonly ready: (pollMs?: number) => Promise<number> } {
+): { readonly pid: number; readonly exec: number; readonly ready: (wait?: WaitOptions) => Promise<number> } {
   const notify = new NotifySocket(join(lab.directory, `${host.name}-notify`))
   const exec = performance.now()
   const options = {
@@ -39,9 +39,9 @@ export function launch(
   }
   const { pid } = host.start(options)
   /** @returns seconds from exec to READY=1 */
-  const ready = async (pollMs = POLL_MS): Promise<number> => {
+  const ready = async (wait: WaitOptions = {}): Promise<number> => {
     const context = () => host.daemon.tail()
-    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: pollMs, context })
+    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: POLL_MS, ...wait, context })
     notify.close()
     return (performance.now() - exec) / 1000
   }

@@ -7,7 +7,7 @@ import { keyOf } from '../../test/support/faults'
 import { ETCD_ADDRESS, ETCD_PREFIX, type Host, Lab } from '../../test/support/lab'
 import { type FakePeer, fakePeer } from '../../test/support/leases'
 import type { RunningPing } from '../../test/support/ping'
-import { sleep } from '../../test/support/wait'
+import { sleep, type WaitOptions } from '../../test/support/wait'
 import type { Effort, FleetStage, Sample } from './case'
 import { launch, verify } from './daemon'
 import { FleetMonitor } from './many-hosts-monitor'
@@ -100,10 +100,10 @@ export class Fleet {
   async startAndWait(
     host: Host,
     flags: Readonly<Record<string, string>> = {},
-    pollMs?: number,
+    wait: Pick<WaitOptions, 'intervalMs' | 'timeoutMs'> = {},
   ): Promise<number> {
     const stage = { lab: this.lab, subject: this.stage.subject }
-    return launch(stage, host, { flags: { ...this.#endpoint, ...flags } }).ready(pollMs)
+    return launch(stage, host, { flags: { ...this.#endpoint, ...flags } }).ready(wait)
   }
 
   /** A peer that does not exist, in a subnet that no host takes. */
@@ -220,8 +220,6 @@ export class Fleet {
     return {
       ...rpcs,
       rpcsPerHost: (rpcs['rpcs'] ?? 0) / count,
-      // A start that loses no race takes one transaction.
-      racesLost: (rpcs['rpcTxn'] ?? 0) - count,
       events: counters.events - known.counters.events,
       sentMb: (counters.sent - known.counters.sent) / 1e6,
       etcdCpuSeconds: cpu - known.cpu,

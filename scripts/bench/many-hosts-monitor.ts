@@ -18,12 +18,11 @@ interface Seen {
 /** Of a host: destination -> what was seen of the route through the overlay. */
 type Routes = Map<string, Seen>
 
-/** The kernel itself gives out low numbers. */
-const FIRST_ID = 1000
-
 const DEAD_SHOWN = 3
 
 export class FleetMonitor {
+  /** The kernel itself gives out low ones, and takes a while to forget those of a lab that is gone. */
+  static #nextId = 1000
   readonly #process: LongProcess
   /** Of each host, at its number. */
   readonly #routes: Routes[]
@@ -35,16 +34,21 @@ export class FleetMonitor {
   /** Listens to all these hosts. Everything that happens after the answer is seen. */
   static async start(hosts: readonly Host[]): Promise<FleetMonitor> {
     // The kernel tells of a namespace to others by a number that they have for it.
+    const firstId = FleetMonitor.#nextId
+    FleetMonitor.#nextId += hosts.length
     await ipBatch(
       undefined,
-      hosts.map(({ namespace }, index) => `netns set ${namespace} ${FIRST_ID + index}`),
+      hosts.map(({ namespace }, index) => `netns set ${namespace} ${firstId + index}`),
     )
-    const monitor = new FleetMonitor(hosts)
+    const monitor = new FleetMonitor(hosts, firstId)
     await monitor.catchUp()
     return monitor
   }
 
-  private constructor(private readonly hosts: readonly Host[]) {
+  private constructor(
+    private readonly hosts: readonly Host[],
+    private readonly firstId: number,
+  ) {
     this.#routes = hosts.map(() => new Map())
     this.#process = new LongProcess('ip monitor of all hosts', [
       ...(['ip', '-ts', '-oneline', '-rcvbuf', '268435456'] as const),
@@ -144,7 +148,7 @@ export class FleetMonitor {
       const mark = /Deleted local 127\.99\.(\d+)\.(\d+) /.exec(line)
       if (mark !== null) this.#marked = (Number(mark[1]) << 8) | Number(mark[2])
       const [, id = '', text = ''] = /^\[\S+\] \[nsid (\d+)\](.*)$/.exec(line) ?? []
-      const routes = this.#routes[Number(id) - FIRST_ID]
+      const routes = this.#routes[Number(id) - this.firstId]
       if (routes === undefined || isOwnDoing(line)) continue
       this.#writes.push(line)
       const route = /^(Deleted )?(\d+\.\d+\.\d+\.\d+\/\d+) .*\bvia /.exec(text)

@@ -31,6 +31,8 @@ export interface EtcdOptions {
   readonly auth?: Credentials | undefined
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
+  /** Milliseconds between two pings, until a server takes that as too often. */
+  readonly pingEveryMs?: number
 }
 
 /** Takes what people should know. */
@@ -102,8 +104,11 @@ interface Member {
   readonly retired: AbortController
 }
 
-/** @param tls only for an endpoint that speaks it */
-type Connect = (endpoint: Endpoint, pingEveryMs: number, tls: TlsCredentials | undefined) => Member
+/**
+ * @param tls only for an endpoint that speaks it
+ * @param pingEveryMs undefined as the options have it
+ */
+type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined, pingEveryMs?: number) => Member
 
 /**
  * Makes a client. Loads the library (130 ms), sends nothing, unless the endpoints are to be found by DNS.
@@ -119,7 +124,7 @@ export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Pro
   const source = endpoints.some((endpoint) => endpoint.tls) ? new TlsSource(tls) : undefined
   warnOfPlainText(endpoints, tls, log)
   const { Etcd3 } = await import('etcd3')
-  const connect: Connect = (endpoint, pingEveryMs, certificates) => ({
+  const connect: Connect = (endpoint, certificates, pingEveryMs = options.pingEveryMs ?? PING_EVERY_MS) => ({
     endpoint,
     pingEveryMs,
     retired: new AbortController(),
@@ -251,8 +256,8 @@ export class EtcdClient {
     return this.#members[this.#current] ?? this.#members[0]
   }
 
-  #connectTo(endpoint: Endpoint, pingEveryMs = PING_EVERY_MS): Member {
-    return this.connect(endpoint, pingEveryMs, endpoint.tls ? this.tls?.credentials : undefined)
+  #connectTo(endpoint: Endpoint, pingEveryMs?: number): Member {
+    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined, pingEveryMs)
   }
 
   /** Words the error, and leaves a member that cannot be talked to, and a token that is no longer taken. */
@@ -287,10 +292,10 @@ export class EtcdClient {
 
   /** The library would slow down as well, but the next connection begins anew, and so it would go on for ever. */
   #pingLessOften(refused: Member): void {
-    const { url } = refused.endpoint
+    const [tooOften, now] = [refused.pingEveryMs, PATIENT_PING_EVERY_MS].map((ms) => `${ms / 1000} s`)
     this.log.warn(
-      `etcd: ${url} takes a ping every ${PING_EVERY_MS / 1000} s as too many, so it is sent one every ` +
-        `${PATIENT_PING_EVERY_MS / 1000} s, and would be missed as late; etcd's grpc-proxy (3.5 and later) takes them with --grpc-keepalive-min-time=5s`,
+      `etcd: ${refused.endpoint.url} does not take a ping every ${tooOften}; it is sent one every ${now} from now on, and noticed as late ` +
+        `when it is away. If it is etcd's grpc-proxy, of etcd 3.5 or later, give it --grpc-keepalive-min-time=5s`,
     )
     this.#renew((member) => member === refused, PATIENT_PING_EVERY_MS)
   }

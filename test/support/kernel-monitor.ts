@@ -11,14 +11,14 @@ export const OBJECTS = ['link', 'address', 'route', 'neigh', 'nexthop'] as const
 
 /**
  * Whether a line of `ip -oneline monitor` tells of a mark, or of what the kernel does by itself: the state of neighbours that are not
- * permanent (ARP), link-local IPv6 addresses, which appear a second after their device, and the operational state of interfaces that the
+ * permanent (ARP, multicast), link-local IPv6 addresses, which appear a second after their device, and the operational state of interfaces that the
  * lab made, which the kernel tells up to a second late.
  */
 export const isOwnDoing = (line: string): boolean =>
   line.includes('127.99.') ||
   /^\S+ (\[nsid \d+\])?\d+: (eth0|docker0|veth\d+)[:@]/.test(line) ||
   /\b(fe80|ff00|ff02):/.test(line) ||
-  / lladdr .* (REACHABLE|STALE|DELAY|PROBE)|(FAILED|INCOMPLETE)/.test(line)
+  / lladdr .* (REACHABLE|STALE|DELAY|PROBE|NOARP)|(FAILED|INCOMPLETE)/.test(line)
 
 export class KernelMonitor {
   readonly #process: LongProcess

@@ -1,0 +1,18 @@
+import { relistDelay } from '../../../src/etcd/follow'
+
+const MINUTES = 60_000
+const mean = () => 0.5
+
+test.each([
+  [0, 10],
+  [1000, 10],
+  [5000, 50],
+  [50_000, 500],
+])('where there are %d leases everything is read again every %d minutes', (leases, minutes) => {
+  expect(relistDelay(10 * MINUTES, leases, mean)).toBe(minutes * MINUTES)
+})
+
+test('hosts that began together read again at times of their own', () => {
+  expect(relistDelay(10 * MINUTES, 100, () => 0)).toBe(8 * MINUTES)
+  expect(relistDelay(10 * MINUTES, 100, () => 0.999_999)).toBeCloseTo(12 * MINUTES, -3)
+})
