@@ -10,6 +10,7 @@ import type { Case, Described, Effort, FleetCase, Sample } from './case'
 import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
+import { etcdCosts } from './etcd-costs'
 import { manyHosts, manyHostsByProxy } from './many-hosts'
 import { renderPlots } from './plot'
 import { quietMachine } from './proc'
@@ -30,6 +31,7 @@ const CASES: readonly Case[] = [
   idle,
   memory,
   status,
+  etcdCosts,
 ]
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]
