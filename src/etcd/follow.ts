@@ -1,4 +1,5 @@
 /** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
+import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IWatchResponse } from 'etcd3'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
@@ -113,10 +114,11 @@ export class Follower {
       },
       known,
     )
-    if (this.#lost) this.#tellEvents(revision, [])
+    if (this.#lost) this.#tellEvents(revision, [], performance.now())
   }
 
   #response({ header, events }: IWatchResponse): void {
+    const receivedAt = performance.now()
     const { revision: known } = this.#known()
     if (events.length === 0) {
       // A progress notification: everything up to here has been sent.
@@ -130,12 +132,12 @@ export class Follower {
     const revision = toRevision(last.kv.mod_revision)
     this.#moveTo(revision)
     const told = fresh.flatMap((event) => decodeEvent(this.keys, event) ?? [])
-    if (told.length > 0) this.#tellEvents(revision, told)
+    if (told.length > 0) this.#tellEvents(revision, told, receivedAt)
   }
 
-  #tellEvents(revision: Revision, events: readonly RegistryEvent[]): void {
+  #tellEvents(revision: Revision, events: readonly RegistryEvent[], receivedAt: number): void {
     this.#lost = false
-    this.queue.push({ kind: 'events', revision, events })
+    this.queue.push({ kind: 'events', revision, events, receivedAt })
   }
 
   #moveTo(revision: Revision): void {
