@@ -1,11 +1,11 @@
 /** The case of what each thing that a host does costs etcd, which is what SCALE.md reckons with. */
 import { setMaxListeners } from 'node:events'
-import type { IWatchResponse } from 'etcd3'
 import { type EtcdClient, openEtcd } from '../../src/etcd/client'
 import { keysUnder } from '../../src/etcd/keys'
 import { Registry } from '../../src/etcd/registry'
 import { readSnapshot } from '../../src/etcd/snapshot'
 import { watch } from '../../src/etcd/watch'
+import type { WatchAnswer } from '../../src/etcd/wire'
 import { networkOf, parseIpv4, parseMac } from '../../src/model/address'
 import type { EtcdLeaseId, LeaseSubnet, LeaseValue, Revision } from '../../src/model/lease'
 import { ETCD_PREFIX, type Lab } from '../../test/support/lab'
@@ -74,7 +74,7 @@ export const etcdCosts: Case = {
           created: () => {
             standing += 1
           },
-          response: ({ events }: IWatchResponse) => {
+          answer: ({ events }: WatchAnswer) => {
             seen += events.length
           },
         }
