@@ -34,11 +34,9 @@ export const etcdCosts: Case = {
     { key: 'listMs', label: 'CPU for a listing, ms', digits: 2 },
     { key: 'listMicroseconds', label: '... for each lease in it, us', digits: 2 },
     { key: 'bytesPerLease', label: '... sent for each lease, bytes', digits: 0 },
-    { key: 'countMs', label: 'CPU for counting the leases, ms', digits: 3 },
     { key: 'acquireMs', label: 'CPU for a lease granted and its key created, ms', digits: 3 },
     { key: 'keepAliveMs', label: 'CPU for a renewal, ms', digits: 3 },
     { key: 'watchMs', label: 'CPU for a watch opened, with its connection, ms', digits: 3 },
-    { key: 'watchKb', label: 'memory for it, kB', digits: 0 },
     { key: 'eventMicroseconds', label: 'CPU for an event sent to a watch, us', digits: 1 },
     { key: 'bytesPerEvent', label: '... sent for it, bytes', digits: 0 },
     { key: 'etcdRssMb', label: 'RSS of etcd, MB', digits: 0 },
@@ -52,8 +50,6 @@ export const etcdCosts: Case = {
       const registry = new Registry(client, { prefix: ETCD_PREFIX })
       const listings = Math.ceil(Math.max(4, Math.min(CALLS, LEASES_LISTED / peers.length)))
       const list = await costOf(lab, listings, () => readSnapshot(client, KEYS, ever))
-      const range = { key: Buffer.from(KEYS.range.start), range_end: Buffer.from(KEYS.range.end) }
-      const count = await costOf(lab, CALLS, () => lab.client.kv.range({ ...range, count_only: true }))
       const lease = await grant(lab)
       const renew = await costOf(lab, CALLS, () => registry.keepAlive(lease as EtcdLeaseId, ever))
       const acquired = spare.slice(0, CALLS)
@@ -66,7 +62,6 @@ export const etcdCosts: Case = {
 
       const { snapshot } = await readSnapshot(client, KEYS, ever)
       let [standing, seen] = [0, 0]
-      const rss = rssMb(lab.etcd.pid)
       const open = await costOf(lab, WATCHERS, async () => {
         const own = await openEtcd({ endpoints: lab.etcd.endpoint })
         watchers.push(own)
@@ -82,7 +77,6 @@ export const etcdCosts: Case = {
         const wanted = watchers.length
         await waitFor('the watch', () => standing === wanted || new Pending(`${standing} stand`))
       })
-      const watchKb = ((rssMb(lab.etcd.pid) - rss) * 1000) / WATCHERS
       const [peer] = spare
       if (peer === undefined) throw new Error('there is no peer to put')
       const elsewhere = { key: Buffer.from('/elsewhere'), value: Buffer.from(leaseValue(peer)), lease }
@@ -99,11 +93,9 @@ export const etcdCosts: Case = {
         listMs: list.ms,
         listMicroseconds: (list.ms * 1000) / peers.length,
         bytesPerLease: list.bytes / peers.length,
-        countMs: count.ms,
         acquireMs: acquire.ms,
         keepAliveMs: renew.ms,
         watchMs: open.ms,
-        watchKb,
         eventMicroseconds: ((tell.ms - put.ms) * 1000) / WATCHERS,
         bytesPerEvent: (tell.bytes - put.bytes) / WATCHERS,
         etcdRssMb: rssMb(lab.etcd.pid),

@@ -23,6 +23,7 @@ const CASES = [
   'idle',
   'memory',
   'status',
+  'etcd-costs',
 ]
 const ALL_CASES = [...CASES, ...FLEET_CASES]
 
@@ -58,7 +59,7 @@ test('it ends well, having measured each case once at each size', () => {
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'drift'].includes(name) ? SIZES.filter((size) => size > 0) : SIZES
+    const sizes = ['renewals', 'drift', 'etcd-costs'].includes(name) ? SIZES.filter((size) => size > 0) : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
   }
 })
@@ -107,6 +108,13 @@ test('many hosts cost etcd a few RPCs each to start and to restart, and a restar
     expect(sample(name, HOSTS)).toMatchObject({ rollingWrites: 0, herdWrites: 0, etcdBackWrites: 0 })
     expect(sample(name, HOSTS)).toMatchObject({ fanReads: 0, pingsLost: 0 })
     expect(sample(name, HOSTS)?.['pings']).toBeGreaterThan(100)
+  }
+})
+
+test('a lease is listed, and told of, in some two hundred bytes', () => {
+  for (const key of ['bytesPerLease', 'bytesPerEvent']) {
+    expect(sample('etcd-costs', 12)?.[key]).toBeGreaterThan(150)
+    expect(sample('etcd-costs', 12)?.[key]).toBeLessThan(300)
   }
 })
 
