@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import { styleText } from 'node:util'
-import { EVENT_KINDS, type EventKind, eventSchema, type OverlayEvent } from '../daemon/events'
+import { EVENT_KINDS, EVENTS_LOST, type EventKind, eventSchema, type OverlayEvent } from '../daemon/events'
 import { UsageError } from '../daemon/options'
 import { printable } from '../daemon/printable'
 import { OverlayError } from '../model/errors'
@@ -103,7 +103,7 @@ export function eventFilter(
   const isOfKind = (of: string): boolean => kinds.length === 0 || (kinds as string[]).includes(of)
   return (event) => {
     if (Date.parse(event.time) < from) return false
-    if (event.kind === 'events-lost') return event.about.every(isOfKind)
+    if (event.kind === EVENTS_LOST) return event.about.every(isOfKind)
     return isOfKind(event.kind) && (peer === '' || event.about.some((name) => isNamed(name, peer)))
   }
 }

@@ -1,5 +1,6 @@
 /** What the daemon counts and times while it works: plain numbers, cheap enough to be kept whether or not anyone asks for them. */
 import { performance } from 'node:perf_hooks'
+import type { EtcdMeter } from '../etcd/client'
 import type { ObjectOperation, OperationFailure } from '../model/kernel'
 
 /** Counts by labels, which are words without blanks. */
@@ -10,6 +11,11 @@ export class Tally {
   add(count: number, ...labels: readonly [string, ...string[]]): void {
     const key = labels.length === 1 ? labels[0] : labels.join(' ')
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + count)
+  }
+
+  /** The count of one label. */
+  of(label: string): number {
+    return this.#counts.get(label) ?? 0
   }
 
   *entries(): Generator<readonly [labels: readonly string[], count: number]> {
@@ -91,10 +97,10 @@ export class Meters {
     }
   }
 
-  /** Takes in how one call of etcd went. */
-  called(milliseconds: number, errorCode: string | undefined): void {
-    this.etcdCalls.observe(milliseconds)
-    if (errorCode !== undefined) this.etcdErrors.add(1, errorCode)
+  /** Takes in what the etcd client counts. */
+  readonly etcd: EtcdMeter = {
+    called: (milliseconds) => this.etcdCalls.observe(milliseconds),
+    failed: (code) => this.etcdErrors.add(1, code),
   }
 
   /** Has the event loop's lag measured from now on; until someone wants to know it costs nothing. Does not keep the process alive. */
