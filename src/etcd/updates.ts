@@ -1,9 +1,9 @@
-import type { IEvent } from 'etcd3'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
 import type { EtcdError } from './errors'
 import type { Keys } from './keys'
-import { decodeLease, isReadable, toRevision } from './lease-codec'
+import { decodeLease, isReadable } from './lease-codec'
 import type { Snapshot } from './snapshot'
+import type { WatchEvent } from './wire'
 
 /** One change under the prefix. */
 export type RegistryEvent =
@@ -31,15 +31,14 @@ export type RegistryUpdate =
   | { readonly kind: 'lost'; readonly error: EtcdError }
 
 /** Reads one event of etcd; undefined when its key is not ours to read. Never throws. */
-export function decodeEvent(keys: Keys, { type, kv }: IEvent): RegistryEvent | undefined {
-  const key = kv.key.toString()
-  const modRevision = toRevision(kv.mod_revision)
+export function decodeEvent(keys: Keys, { type, keyValue }: WatchEvent): RegistryEvent | undefined {
+  const { key, modRevision } = keyValue
   if (key === keys.config) {
-    return { kind: 'config', text: type === 'Put' ? kv.value.toString() : undefined, modRevision }
+    return { kind: 'config', text: type === 'Put' ? keyValue.value : undefined, modRevision }
   }
   if (!key.startsWith(keys.subnets)) return undefined
   if (type === 'Delete') return { kind: 'removed', key, modRevision }
-  const lease = decodeLease(keys, kv)
+  const lease = decodeLease(keys, keyValue)
   return isReadable(lease) ? { kind: 'lease', lease } : { kind: 'unreadable', lease }
 }
 

@@ -1,22 +1,14 @@
-import type { IEvent } from 'etcd3'
 import { EtcdError } from '../../../src/etcd/errors'
 import { keysUnder } from '../../../src/etcd/keys'
 import { decodeEvent, type RegistryEvent, type RegistryUpdate, UpdateQueue } from '../../../src/etcd/updates'
-import type { Revision } from '../../../src/model/lease'
+import type { WatchEvent } from '../../../src/etcd/wire'
+import { NO_ETCD_LEASE, type Revision } from '../../../src/model/lease'
 
 const keys = keysUnder('/p')
 const VALUE = '{"PublicIP":"192.168.77.11"}'
 
-function event(type: 'Put' | 'Delete', key: string, value = ''): IEvent {
-  const kv = {
-    key: Buffer.from(key),
-    value: Buffer.from(value),
-    mod_revision: '7',
-    create_revision: '1',
-    version: '1',
-    lease: '0',
-  }
-  return { type, kv, prev_kv: kv }
+function event(type: WatchEvent['type'], key: string, value = ''): WatchEvent {
+  return { type, keyValue: { key, value, modRevision: 7n as Revision, etcdLease: NO_ETCD_LEASE } }
 }
 
 describe('an event', () => {
