@@ -183,7 +183,8 @@ export const SERIES: readonly Series[] = [
     name: 'overlayd_contested_objects',
     type: 'gauge',
     help: 'Objects that another program changes again and again.',
-    read: (view) => one(convergenceOf(overlaysOf(view)).contests.length),
+    read: (view) =>
+      one(overlaysOf(view).reduce((sum, { reconciler }) => sum + reconciler.convergence.contests.length, 0)),
   },
   {
     name: 'overlayd_netlink_write_seconds',
