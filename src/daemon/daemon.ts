@@ -345,7 +345,7 @@ export class Daemon {
     if (update.kind === 'snapshot') {
       const { revision, leases, unreadable } = update.snapshot
       const count = leases.length + unreadable.length
-      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-relisted' })
+      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-listed' })
     }
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision

@@ -28,7 +28,7 @@ export const EVENT_KINDS = [
   'etcd-connected',
   'etcd-lost',
   'etcd-compacted',
-  'etcd-relisted',
+  'etcd-listed',
   'lease-taken',
   'lease-changed',
   'lease-renewal-problem',

@@ -611,9 +611,11 @@ export class Reconciler {
 
   /** Says that a change was refused once more, and when it is tried again. */
   #noteRetry(operation: ObjectOperation, error: Error): void {
-    const { attempts, dueAt } = this.#retries.stateOf(operation) ?? { attempts: 1, dueAt: performance.now() }
-    const seconds = Math.max(0, (dueAt - performance.now()) / 1000).toFixed(1)
-    this.log.debug(`kernel: ${describeError(error)}; refused ${attempts} times, again in ${seconds} s`, {
+    const failing = this.#retries.stateOf(operation)
+    if (failing === undefined) return
+    const seconds = Math.max(0, (failing.dueAt - performance.now()) / 1000).toFixed(1)
+    const words = describeError(failing.error)
+    this.log.debug(`kernel: ${words}; refused ${failing.attempts} times, again in ${seconds} s`, {
       kind: 'kernel-retry',
       about: this.#namesOf(operation),
       errno: errnoOf(error),

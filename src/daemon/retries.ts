@@ -8,7 +8,8 @@ import { addOperation, inScope, type Scope } from '../plan/scope'
 /** From a glitch (100 ms) to something that needs a person (30 s). */
 const BOUNDS: BackoffBounds = { first: 100, most: 30_000 }
 
-interface Failing {
+/** A change that the kernel refuses. */
+export interface Failing {
   readonly operation: ObjectOperation
   readonly error: Error
   readonly attempts: number
@@ -35,8 +36,8 @@ export class Retries {
     return next
   }
 
-  /** How often that one was refused, and when it is tried again, on the monotonic clock in milliseconds. */
-  stateOf(operation: ObjectOperation): { readonly attempts: number; readonly dueAt: number } | undefined {
+  /** What is known of that one's failure. */
+  stateOf(operation: ObjectOperation): Failing | undefined {
     return this.#failing.get(describeOperation(operation))
   }
 

@@ -245,7 +245,7 @@ export const SERIES: readonly Series[] = [
   {
     name: 'overlayd_event_loop_lag_seconds',
     type: 'histogram',
-    help: 'How late the event loop is, measured ten times a second from the first reading of metrics on.',
+    help: 'How late the event loop is, looked at five times a second while someone reads metrics.',
     read: ({ meters }) => meters.eventLoopLag,
   },
   {
