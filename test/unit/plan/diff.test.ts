@@ -21,9 +21,9 @@ import {
   overlayMtu,
   type RouteStyle,
 } from '../../../src/plan/desired'
-import { applyOperation, diffAddresses, diffLink, diffObjects, remember } from '../../../src/plan/diff'
+import { applyOperation, diffAddresses, diffLink, diffObjects } from '../../../src/plan/diff'
 import { addOperation, addPeer, emptyScope, isEmptyScope, peersIn, restrict } from '../../../src/plan/scope'
-import { config, dualConfig, hw, ip, ip6, net, net6 } from './support'
+import { config, dualConfig, hw, ip, ip6, net, net6, remember } from './support'
 
 const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
   key: `peer${n}`,
