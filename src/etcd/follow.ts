@@ -1,4 +1,5 @@
 /** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
+import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import type { Revision } from '../model/lease'
@@ -112,10 +113,11 @@ export class Follower {
       },
       known,
     )
-    if (this.#lost) this.#tellEvents(revision, [])
+    if (this.#lost) this.#tellEvents(revision, [], performance.now())
   }
 
   #answer({ header, events }: WatchAnswer): void {
+    const receivedAt = performance.now()
     const { revision: known } = this.#known()
     if (events.length === 0) {
       // A progress notification: everything up to here has been sent.
@@ -128,12 +130,12 @@ export class Follower {
     const revision = last.keyValue.modRevision
     this.#moveTo(revision)
     const told = fresh.flatMap((event) => decodeEvent(this.keys, event) ?? [])
-    if (told.length > 0) this.#tellEvents(revision, told)
+    if (told.length > 0) this.#tellEvents(revision, told, receivedAt)
   }
 
-  #tellEvents(revision: Revision, events: readonly RegistryEvent[]): void {
+  #tellEvents(revision: Revision, events: readonly RegistryEvent[], receivedAt: number): void {
     this.#lost = false
-    this.queue.push({ kind: 'events', revision, events })
+    this.queue.push({ kind: 'events', revision, events, receivedAt })
   }
 
   #moveTo(revision: Revision): void {

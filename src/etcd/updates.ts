@@ -20,7 +20,13 @@ export type RegistryUpdate =
    */
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot; readonly replaced?: boolean }
   /** Changes in etcd's order up to `revision`. After `lost` the list may be empty: nothing happened meanwhile. */
-  | { readonly kind: 'events'; readonly revision: Revision; readonly events: readonly RegistryEvent[] }
+  | {
+      readonly kind: 'events'
+      readonly revision: Revision
+      readonly events: readonly RegistryEvent[]
+      /** When the first of them came, in monotonic milliseconds. */
+      readonly receivedAt: number
+    }
   /** Not following just now, until the next snapshot or events. What was told before is still the best there is. */
   | { readonly kind: 'lost'; readonly error: EtcdError }
 
@@ -65,7 +71,7 @@ export class UpdateQueue {
     } else if (last?.kind === 'events') {
       const events = last.events
       for (const event of update.events) events.push(event)
-      this.#queued.splice(-1, 1, { ...update, events })
+      this.#queued.splice(-1, 1, { ...update, events, receivedAt: last.receivedAt })
     } else {
       this.#queued.push({ ...update, events: [...update.events] })
     }

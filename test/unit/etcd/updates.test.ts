@@ -53,6 +53,7 @@ describe('the queue', () => {
     kind: 'events',
     revision: revision as Revision,
     events: list,
+    receivedAt: Number(revision),
   })
   const lost = (message: string): RegistryUpdate => ({
     kind: 'lost',
@@ -80,7 +81,8 @@ describe('the queue', () => {
 
   test('joins events behind events, in order', async () => {
     const [a, b, c] = [config('a'), config('b'), config('c')]
-    expect(await taken(events(1n, a), events(2n, b, c))).toEqual([events(2n, a, b, c)])
+    // Received when the first of them was.
+    expect(await taken(events(1n, a), events(2n, b, c))).toEqual([{ ...events(2n, a, b, c), receivedAt: 1 }])
   })
 
   test('leaves alone what it was given', async () => {
