@@ -271,6 +271,7 @@ export class Daemon {
     const isFirst = this.#fromState !== undefined
     if (isFirst) {
       this.#fromState = undefined
+      this.#memory = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
     // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
@@ -366,6 +367,7 @@ export class Daemon {
     try {
       const config = this.#readConfig(snapshot.config)
       await this.#start(config, { origin: 'etcd', snapshot, memory: this.#memory }, signal, fail)
+      this.#memory = undefined
       this.#rival = undefined
     } catch (error) {
       if (error instanceof IdentityConflict) this.#noteRival(error)
