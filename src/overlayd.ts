@@ -24,15 +24,17 @@ async function main(): Promise<number> {
     return 0
   }
   // Only now: who asks for help, or mistypes a flag, needs none of it.
-  const [{ createLogger }, { notifySystemd }, { runDaemon }] = await Promise.all([
+  const [{ EventLog }, { createLogger }, { notifySystemd }, { runDaemon }] = await Promise.all([
+    import('./daemon/events.js'),
     import('./daemon/logger.js'),
     import('./host/sd-notify.js'),
     import('./daemon/run-daemon.js'),
   ])
-  const log = createLogger(invocation.options.v)
+  const events = new EventLog()
+  const log = createLogger(invocation.options.v, undefined, events)
   for (const warning of invocation.warnings) log.warn(warning)
   try {
-    await runDaemon(invocation.options, log, stopSignal(log, notifySystemd))
+    await runDaemon(invocation.options, log, events, stopSignal(log, notifySystemd))
     return 0
   } catch (error) {
     log.error(describeError(error))
@@ -47,7 +49,7 @@ function stopSignal(log: Logger, notify: typeof notifySystemd): AbortSignal {
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     // The second one has its default effect.
     process.once(name, () => {
-      log.info(`${name}: stopping; the kernel keeps everything`)
+      log.info(`${name}: stopping; the kernel keeps everything`, { kind: 'stopping' })
       stop.abort()
       end(0)
       try {

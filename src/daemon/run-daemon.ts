@@ -8,7 +8,9 @@ import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError } from '../model/errors'
 import { Daemon } from './daemon'
 import { DeviceLocks } from './device-lock'
+import type { EventLog } from './events'
 import type { Logger } from './logger'
+import { Meters } from './meters'
 import { describeOptions, etcdOptions, type Options } from './options'
 import { readVersion } from './version'
 
@@ -16,17 +18,24 @@ import { readVersion } from './version'
  * Runs until the signal fires.
  * @throws {OverlayError} when it cannot go on
  */
-export async function runDaemon(options: Options, log: Logger, signal: AbortSignal): Promise<void> {
+export async function runDaemon(
+  options: Options,
+  log: Logger,
+  events: EventLog,
+  signal: AbortSignal,
+): Promise<void> {
   const version = readVersion()
-  log.info(`overlayd ${version}, process ${process.pid}`)
+  log.info(`overlayd ${version}, process ${process.pid}`, { kind: 'started' })
+  const meters = new Meters()
   const kernel = await Kernel.open({ report: (error) => log.error(`netlink: ${describeError(error)}`) })
-  const etcd = await openEtcdAtLast(options, log, signal)
+  const etcd = await openEtcdAtLast(options, log, meters, signal)
   if (etcd === undefined) return
   try {
     // Only now, for a list of endpoints that cannot be used may hold a password.
     log.debug(`options: ${describeOptions(options)}`)
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
-    await new Daemon({ options, kernel, registry, locks: new DeviceLocks(), log }, version).run(signal)
+    const tools = { options, kernel, registry, locks: new DeviceLocks(), log, events, meters }
+    await new Daemon(tools, version).run(signal)
   } finally {
     etcd.close()
     kernel.close()
@@ -44,14 +53,15 @@ const DISCOVERY: BackoffBounds = { first: 1000, most: 15_000 }
 async function openEtcdAtLast(
   options: Options,
   log: Logger,
+  meters: Meters,
   signal: AbortSignal,
 ): Promise<EtcdClient | undefined> {
   for (let failures = 1; !signal.aborted; failures++) {
     try {
-      return await openEtcd(etcdOptions(options), log)
+      return await openEtcd({ ...etcdOptions(options), onCall: meters.called.bind(meters) }, log)
     } catch (error) {
       if (!(error instanceof EtcdError) || error.code !== 'etcd-unreachable') throw error
-      log.warn(`etcd: ${describeError(error)}; trying again`)
+      log.warn(`etcd: ${describeError(error)}; trying again`, { kind: 'etcd-lost' })
       await sleep(backoffDelay(failures, DISCOVERY, Math.random), undefined, { signal }).catch(
         () => undefined,
       )
