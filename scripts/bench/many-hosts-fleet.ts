@@ -1,7 +1,7 @@
 /** Many hosts with a daemon each, and what they cost: etcd, its grpc-proxy if there is one, and the daemons. */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { rpcCounts } from '../../test/support/etcd'
+import { type EtcdLoad, rpcCounts } from '../../test/support/etcd'
 import { GrpcProxy } from '../../test/support/etcd-proxy'
 import { keyOf } from '../../test/support/faults'
 import { ETCD_ADDRESS, ETCD_PREFIX, type Host, Lab } from '../../test/support/lab'
@@ -10,9 +10,9 @@ import type { RunningPing } from '../../test/support/ping'
 import { sleep, type WaitOptions } from '../../test/support/wait'
 import type { Effort, FleetStage, Sample } from './case'
 import { launch, verify } from './daemon'
+import { loadSince } from './etcd-load'
 import { FleetMonitor } from './many-hosts-monitor'
 import { cpuSeconds } from './proc'
-import { rpcsSince } from './rpcs'
 import { quantile } from './statistics'
 
 /** Hosts take subnets up to 10.5.223.0, and {@link Fleet.spare} those above. */
@@ -35,15 +35,12 @@ interface Spent {
 }
 
 /** Of etcd, since its start. */
-interface Counters {
-  readonly rpcs: ReadonlyMap<string, number>
-  /** Sent to watchers. */
-  readonly events: number
+interface Counters extends EtcdLoad {
   /** To all its clients, bytes. */
   readonly sent: number
 }
 
-const NOTHING: Counters = { rpcs: new Map(), events: 0, sent: 0 }
+const NOTHING: Counters = { rpcs: new Map(), watchEvents: 0, sent: 0 }
 
 export class Fleet {
   readonly effort: Effort
@@ -195,7 +192,7 @@ export class Fleet {
       Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1] ?? Number.NaN)
     return {
       rpcs: rpcCounts(text),
-      events: counter('etcd_debugging_mvcc_events_total'),
+      watchEvents: counter('etcd_debugging_mvcc_events_total'),
       sent: counter('etcd_network_client_grpc_sent_bytes_total'),
     }
   }
@@ -215,12 +212,11 @@ export class Fleet {
     const known = before.etcd.pid === after.etcd.pid ? before.etcd : { counters: NOTHING, cpu: 0 }
     const { counters, cpu } = after.etcd
     const daemons = Array.from(after.daemons, ([pid, spent]) => spent - (before.daemons.get(pid) ?? 0))
-    const rpcs = rpcsSince(known.counters.rpcs, counters.rpcs)
+    const load = loadSince(known.counters, counters)
     const count = this.hosts.length
     return {
-      ...rpcs,
-      rpcsPerHost: (rpcs['rpcs'] ?? 0) / count,
-      events: counters.events - known.counters.events,
+      ...load,
+      rpcsPerHost: (load['rpcs'] ?? 0) / count,
       sentMb: (counters.sent - known.counters.sent) / 1e6,
       etcdCpuSeconds: cpu - known.cpu,
       ...(after.proxy && {

@@ -59,7 +59,9 @@ test('it ends well, having measured each case once at each size', () => {
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'drift', 'etcd-costs'].includes(name) ? SIZES.filter((size) => size > 0) : SIZES
+    const sizes = ['renewals', 'drift', 'etcd-costs'].includes(name)
+      ? SIZES.filter((size) => size > 0)
+      : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
   }
 })
