@@ -19,6 +19,7 @@ const CASES = [
   'bursts',
   'renewals',
   'reconnect',
+  'resync',
   'drift',
   'idle',
   'memory',
@@ -59,7 +60,7 @@ test('it ends well, having measured each case once at each size', () => {
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'drift', 'etcd-costs'].includes(name)
+    const sizes = ['renewals', 'resync', 'drift', 'etcd-costs'].includes(name)
       ? SIZES.filter((size) => size > 0)
       : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
