@@ -10,6 +10,8 @@ import type { Case, Effort, Stage } from './case'
 import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
+import { dataplane, plainNic } from './dataplane'
+import { dataplaneOptions } from './dataplane-options'
 import { renderPlots } from './plot'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
@@ -29,6 +31,9 @@ const CASES: readonly Case[] = [
   idle,
   memory,
   status,
+  dataplane,
+  plainNic,
+  dataplaneOptions,
 ]
 
 /** Room for 65536 subnets, away from the underlay. */
@@ -133,6 +138,7 @@ function readArguments() {
       serial: { type: 'string', default: '200' },
       events: { type: 'string', default: '20000' },
       idle: { type: 'string', default: '60' },
+      load: { type: 'string', default: '2' },
       settle: { type: 'string', default: '1500' },
       output: { type: 'string' },
       plots: { type: 'string' },
@@ -148,6 +154,7 @@ function readArguments() {
     serial: Math.min(number('serial'), number('burst')),
     events: number('events'),
     idleSeconds: number('idle'),
+    loadSeconds: wholeNumber('--load', values.load, 0),
     settleMs: number('settle'),
   }
   const { flanneld: path, output, plots, report, compare } = values

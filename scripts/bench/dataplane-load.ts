@@ -1,0 +1,172 @@
+/** Load along a path, by the programs people measure with: iperf3 for throughput, ping and sockperf for round trips. */
+import { z } from 'zod'
+import { execOk, inNamespace } from '../../test/support/namespace'
+import { ping } from '../../test/support/ping'
+import { type Command, LongProcess } from '../../test/support/process'
+import type { Path } from './dataplane-lab'
+import { busySeconds } from './proc'
+
+const PING_PORT = 11_111
+/** Enough for iperf3 to set up and to end, on a busy machine. */
+const PATIENCE_MS = 30_000
+
+/** What one kind of load tells of a path; by the keys of its measures. */
+export type Figures = Readonly<Record<string, number>>
+
+/** How long load lasts, in seconds; 0 for just enough to see that it arrives. */
+export type Duration = number
+
+export interface Measure {
+  readonly key: string
+  readonly label: string
+  readonly digits: number
+  /** Undefined where a ratio says nothing. */
+  readonly better?: 'more' | 'less'
+}
+
+export interface Load {
+  readonly name: string
+  readonly measures: readonly Measure[]
+  run(path: Path, seconds: Duration): Promise<Figures>
+}
+
+const gbit = (key: string, label: string): Measure => ({ key, label, digits: 2, better: 'more' })
+
+export const tcp: Load = {
+  name: 'tcp',
+  measures: [gbit('tcp', 'TCP, 1 stream, Gbit/s')],
+  run: async (path, seconds) => ({ tcp: (await streams(path, seconds, 1)).perSecond }),
+}
+
+/** Throughput that all ways can carry: under full load CPU time a Gbit tells no more than Gbit a second does. */
+export const paced: Load = {
+  name: 'paced',
+  measures: [
+    { key: 'cpu', label: 'TCP at 1 Gbit/s, CPU of the machine, s a Gbit', digits: 3, better: 'less' },
+  ],
+  async run(path, seconds) {
+    const before = busySeconds()
+    const { all } = await streams(path, seconds, 1, ['--bitrate=1G'])
+    return { cpu: (busySeconds() - before) / all }
+  },
+}
+
+export const tcp8: Load = {
+  name: 'tcp8',
+  measures: [gbit('tcp8', 'TCP, 8 streams, Gbit/s')],
+  run: async (path, seconds) => ({ tcp8: (await streams(path, seconds, 8)).perSecond }),
+}
+
+export const udp = (bytes: number): Load => {
+  const key = `udp${bytes}`
+  return {
+    name: key,
+    measures: [
+      { key, label: `UDP, ${bytes} B, thousand received a second`, digits: 1, better: 'more' },
+      { key: `${key}Loss`, label: `UDP, ${bytes} B, lost, %`, digits: 1 },
+    ],
+    async run(path, seconds) {
+      // As fast as it can: what is lost is lost in the receiving socket, for all share two CPUs.
+      const text = await iperf(path, ['--udp', '--bandwidth=0', `--length=${bytes}`, ...lasting(seconds)])
+      const { packets, lost_packets: lost, seconds: took } = udpReport.parse(JSON.parse(text)).end.sum
+      return { [key]: (packets - lost) / took / 1000, [`${key}Loss`]: (lost / packets) * 100 }
+    },
+  }
+}
+
+export const roundTrip: Load = {
+  name: 'ping',
+  measures: [
+    { key: 'pingMin', label: 'ping, least, ms', digits: 3, better: 'less' },
+    { key: 'pingAverage', label: 'ping, mean, ms', digits: 3, better: 'less' },
+  ],
+  async run({ from, address }, seconds) {
+    const { output, lost } = await ping(from, address, { count: seconds === 0 ? 10 : 500, intervalMs: 2 })
+    const times = /= ([\d.]+)\/([\d.]+)\//.exec(output)
+    if (times === null || lost > 0) throw new Error(`ping from ${from} to ${address}: ${output.trim()}`)
+    return { pingMin: Number(times[1]), pingAverage: Number(times[2]) }
+  },
+}
+
+export const request: Load = {
+  name: 'request',
+  measures: [
+    { key: 'request', label: 'TCP, request and response, median, us', digits: 1, better: 'less' },
+    {
+      key: 'requestP99',
+      label: 'TCP, request and response, 99 of 100 within, us',
+      digits: 1,
+      better: 'less',
+    },
+  ],
+  async run({ from, address }, seconds) {
+    const time = `${Math.max(1, Math.min(2, seconds))}`
+    const options = ['--tcp', '-i', address, '-p', `${PING_PORT}`, '-t', time, '--full-rtt']
+    const text = await execOk(from, ['sockperf', 'ping-pong', ...options], { timeoutMs: PATIENCE_MS })
+    const within = (percent: string): number => {
+      const found = new RegExp(`percentile ${percent} =\\s*([\\d.]+)`).exec(text)?.[1]
+      if (found === undefined) throw new Error(`sockperf from ${from} to ${address}: ${text.trim()}`)
+      return Number(found)
+    }
+    return { request: within('50.000'), requestP99: within('99.000') }
+  },
+}
+
+/** How many times worse one figure is than another. */
+export const worseBy = ({ better }: Measure, figure: number, reference: number): number =>
+  better === 'more' ? reference / figure : figure / reference
+
+/** The same in any order, so that no place in a round has an advantage. */
+export const shuffled = <T>(items: readonly T[]): T[] =>
+  items
+    .map((item) => ({ item, place: Math.random() }))
+    .sort((one, other) => one.place - other.place)
+    .map(({ item }) => item)
+
+/** Runs something while servers for all loads listen at the end of each path. */
+export async function withServers<T>(paths: readonly Path[], work: () => Promise<T>): Promise<T> {
+  const servers: LongProcess[] = []
+  const start = async (path: Path, command: Command, ready: RegExp) => {
+    const server = new LongProcess(`${command[0]} at ${path.address}`, inNamespace(path.to, command))
+    servers.push(server)
+    await server.waitForOutput(ready)
+  }
+  try {
+    await Promise.all(
+      paths.flatMap((path) => [
+        start(path, ['iperf3', '--server', '--forceflush', `--bind=${path.address}`], /Server listening/),
+        start(path, ['sockperf', 'server', '--tcp', '-i', path.address, '-p', `${PING_PORT}`], /recvfrom/),
+      ]),
+    )
+    return await work()
+  } finally {
+    await Promise.all(servers.map((server) => server.stop('SIGKILL')))
+  }
+}
+
+const streamReport = z.object({
+  end: z.object({ sum_received: z.object({ bytes: z.number().positive(), bits_per_second: z.number() }) }),
+})
+const udpReport = z.object({
+  end: z.object({
+    sum: z.object({
+      packets: z.number().positive(),
+      lost_packets: z.number(),
+      seconds: z.number().positive(),
+    }),
+  }),
+})
+
+/** @returns Gbit that arrived, in all and a second */
+async function streams(path: Path, seconds: Duration, count: number, options: readonly string[] = []) {
+  const text = await iperf(path, [`--parallel=${count}`, ...lasting(seconds), ...options])
+  const { bytes, bits_per_second } = streamReport.parse(JSON.parse(text)).end.sum_received
+  return { all: (bytes * 8) / 1e9, perSecond: bits_per_second / 1e9 }
+}
+
+const iperf = ({ from, address }: Path, options: readonly string[]): Promise<string> =>
+  execOk(from, ['iperf3', `--client=${address}`, '--json', ...options], { timeoutMs: PATIENCE_MS })
+
+/** iperf3 knows whole seconds, or a number of blocks. */
+const lasting = (seconds: Duration): string[] =>
+  seconds === 0 ? ['--blockcount=200'] : [`--time=${seconds}`]
