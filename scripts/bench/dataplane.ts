@@ -13,7 +13,6 @@ import {
 } from './dataplane-lab'
 import {
   type Load,
-  paced,
   request,
   roundTrip,
   shuffled,
@@ -30,13 +29,13 @@ type Way = (typeof WAYS)[number]
 const WAYS = ['underlay', 'routed', 'by hand', 'overlay', 'direct'] as const
 const REFERENCES: readonly Way[] = ['routed', 'by hand']
 
-const LOADS = [tcp, tcp8, paced, udp(64), udp(1400), roundTrip, request]
-const PLAIN_LOADS = [tcp, tcp8, paced]
+const LOADS = [tcp, tcp8, udp(64), udp(1400), roundTrip, request]
+const PLAIN_LOADS = [tcp, tcp8]
 
 export const dataplane: Case = {
   name: 'dataplane',
   about:
-    'Between containers of two hosts; under each load all ways in turn, in another order each time. Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay is, better where below 1. CPU is that of the whole machine, with the programs that make the load. The underlay is a veth, which takes 64 kB at once, as a card does that segments VXLAN.',
+    'Between containers of two hosts; under each load all ways in turn, in another order each time. Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay is, better where below 1. CPU is that of the programs that make the load, in whose system calls the kernel does nearly all its work here. The underlay is a veth, which takes 64 kB at once, as a card does that segments VXLAN.',
   metrics: metricsOf(LOADS),
   measure: (stage) => onPair(stage, (pair) => measureWays(pair, LOADS)),
 }

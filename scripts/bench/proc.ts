@@ -68,21 +68,11 @@ export async function quietMachine(): Promise<boolean> {
   return false
 }
 
-/**
- * CPU time that the whole machine has spent since it started, in seconds; without what a hypervisor gave to others. What packets cost is only
- * to be had so: the kernel does most of it in softirqs, which it counts to whatever process they interrupt, or to none.
- */
-export function busySeconds(): number {
-  const { idle, total, stolen } = cpuTimes()
-  return (total - idle - stolen) / TICKS_PER_SECOND
-}
-
-function cpuTimes(): { idle: number; total: number; stolen: number } {
+function cpuTimes(): { idle: number; total: number } {
   const times =
     readFileSync('/proc/stat', 'utf8').split('\n')[0]?.trim().split(/\s+/).slice(1).map(Number) ?? []
   return {
     idle: (times[3] ?? 0) + (times[4] ?? 0),
     total: times.slice(0, 8).reduce((sum, time) => sum + time, 0),
-    stolen: times[7] ?? 0,
   }
 }
