@@ -30,6 +30,8 @@ export interface Effort {
   readonly idleSeconds: number
   /** Of each load on the data plane; 0 for as little as shows that it gets through. */
   readonly loadSeconds: number
+  /** What of the case `dataplane-options` is tried, by name; undefined for all. */
+  readonly options: readonly string[] | undefined
   /** How long after the last peer CPU time and memory are read: what a daemon does late counts too. */
   readonly settleMs: number
 }
@@ -58,6 +60,8 @@ export interface Case {
   /** What is measured, and how, in a sentence or two: printed under the table. */
   readonly about: string
   readonly metrics: readonly Metric[]
+  /** Measured only where it is named. */
+  readonly onlyNamed?: true
   /** Left out for flanneld, which has no such thing. */
   readonly ownOnly?: true
   /** Numbers of peers it is no use to measure with. */

@@ -66,7 +66,10 @@ const OPTIONS: readonly Option[] = [
   table('nothing tracked at all', untracked('')),
   own('no outer UDP checksum', { vxlan: 'nolearning noudpcsum' }),
   own('IPv6 underlay', { six: true }),
-  own('IPv6 underlay, no outer checksum', { six: true, vxlan: 'nolearning udp6zerocsumtx udp6zerocsumrx' }),
+  own('IPv6 underlay without outer checksum', {
+    six: true,
+    vxlan: 'nolearning udp6zerocsumtx udp6zerocsumrx',
+  }),
   own('learning', { vxlan: 'learning' }),
   own('one source port', { vxlan: 'nolearning srcport 50000 50001' }),
   own('DF set', { vxlan: 'nolearning df set' }),
@@ -92,6 +95,8 @@ const OPTIONS: readonly Option[] = [
   ),
 ]
 
+export const OPTION_NAMES = OPTIONS.map(({ name }) => name)
+
 /** How many options share the measurements of the usual way before and after them. */
 const BETWEEN = 3
 const LOADS: readonly Load[] = [tcp, udp(64), request]
@@ -106,6 +111,7 @@ const COLUMNS: readonly (readonly [string, Measure])[] = [
 
 export const dataplaneOptions: Case = {
   name: 'dataplane-options',
+  onlyNamed: true,
   about: `How many times worse each is than what overlayd programs, better where below 1: ratios to what was measured just before and after it. A dash is what this kernel has not. Without offloads: ethtool -K eth0 tx off gso off gro on.`,
   metrics: OPTIONS.flatMap(({ name }) =>
     COLUMNS.map(([link, { key, label }]) => ({
@@ -171,8 +177,10 @@ interface Way {
 async function prepare(pair: Pair, usual: Path): Promise<Way[]> {
   const ways: Way[] = []
   const nothing = async () => {}
+  const { options } = pair.stage.effort
   for (const [index, option] of OPTIONS.entries()) {
     const { name } = option
+    if (options?.includes(name) === false) continue
     try {
       if ('made' in option) {
         const path = await addHandMade(pair, { ...option.made, number: index + 1 })

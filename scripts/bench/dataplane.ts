@@ -32,10 +32,14 @@ const REFERENCES: readonly Way[] = ['routed', 'by hand']
 const LOADS = [tcp, tcp8, udp(64), udp(1400), roundTrip, request]
 const PLAIN_LOADS = [tcp, tcp8]
 
+/** Without other peers in the kernel's tables it is as with a few. */
+const few = (peers: number) => peers === 0
+
 export const dataplane: Case = {
   name: 'dataplane',
   about:
     'Between containers of two hosts; under each load all ways in turn, in another order each time. Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay is, better where below 1. CPU is that of the programs that make the load, in whose system calls the kernel does nearly all its work here. The underlay is a veth, which takes 64 kB at once, as a card does that segments VXLAN.',
+  skips: few,
   metrics: metricsOf(LOADS),
   measure: (stage) => onPair(stage, (pair) => measureWays(pair, LOADS)),
 }
@@ -44,6 +48,7 @@ export const plainNic: Case = {
   name: 'dataplane-plain-nic',
   about:
     'The same over cards that offload nothing (ethtool -K eth0 tx off gso off gro on): the kernel segments, sums and puts together again, packet by packet, as it does for a card that knows nothing of VXLAN.',
+  skips: few,
   metrics: metricsOf(PLAIN_LOADS),
   measure: (stage) =>
     onPair(stage, async (pair) => {

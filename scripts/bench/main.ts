@@ -11,7 +11,7 @@ import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
 import { dataplane, plainNic } from './dataplane'
-import { dataplaneOptions } from './dataplane-options'
+import { dataplaneOptions, OPTION_NAMES } from './dataplane-options'
 import { renderPlots } from './plot'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
@@ -139,6 +139,7 @@ function readArguments() {
       events: { type: 'string', default: '20000' },
       idle: { type: 'string', default: '60' },
       load: { type: 'string', default: '2' },
+      options: { type: 'string' },
       settle: { type: 'string', default: '1500' },
       output: { type: 'string' },
       plots: { type: 'string' },
@@ -155,12 +156,16 @@ function readArguments() {
     events: number('events'),
     idleSeconds: number('idle'),
     loadSeconds: wholeNumber('--load', values.load, 0),
+    options: values.options?.split(',').map(optionByName),
     settleMs: number('settle'),
   }
   const { flanneld: path, output, plots, report, compare } = values
   return {
     sizes: values.peers.split(',').map((text) => wholeNumber('--peers', text, 0)),
-    cases: positionals.length === 0 ? CASES : positionals.map(caseByName),
+    cases:
+      positionals.length === 0
+        ? CASES.filter(({ onlyNamed }) => onlyNamed !== true)
+        : positionals.map(caseByName),
     subjects: [
       ...(report === undefined ? values.subjects.split(',').filter(Boolean).map(subjectByName) : []),
       ...(path === undefined ? [] : [flanneld(path)]),
@@ -182,6 +187,11 @@ function caseByName(name: string): Case {
   const found = CASES.find((benchmark) => benchmark.name === name)
   if (found !== undefined) return found
   throw new Error(`no case "${name}"; there are ${CASES.map((benchmark) => benchmark.name).join(', ')}`)
+}
+
+function optionByName(name: string): string {
+  if (OPTION_NAMES.includes(name)) return name
+  throw new Error(`--options: no "${name}"; there are ${OPTION_NAMES.join(', ')}`)
 }
 
 function subjectByName(name: string): Subject {
