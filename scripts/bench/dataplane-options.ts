@@ -78,8 +78,8 @@ const OPTIONS: readonly Option[] = [
   own('MTU 1430', { mtu: 1430 }),
   {
     name: 'queue of 1000 packets',
-    on: [`ip link set ${DEVICE} txqueuelen 1000`, `tc qdisc add dev ${DEVICE} root pfifo`],
-    off: [`tc qdisc delete dev ${DEVICE} root`, `ip link set ${DEVICE} txqueuelen 0`],
+    on: [`tc qdisc add dev ${DEVICE} root pfifo limit 1000`],
+    off: [`tc qdisc delete dev ${DEVICE} root`],
   },
   sysfs('RPS on the device', `${DEVICE}/queues/rx-0/rps_cpus`, ALL_CPUS),
   sysfs('RPS on the card', 'eth0/queues/rx-0/rps_cpus', ALL_CPUS),
@@ -91,7 +91,7 @@ const OPTIONS: readonly Option[] = [
   table('1000 rules before ours', forward(...Array.from({ length: 1000 }, () => 'ip saddr 198.18.0.1 drop'))),
   table(
     'flow table',
-    `flowtable fast {\nhook ingress priority filter\ndevices = { ${DEVICE}, docker0 }\n}\n${forward('flow add @fast')}`,
+    `flowtable fast {\nhook ingress priority filter\ndevices = { ${DEVICE}, docker0 }\n}\n${forward('meta l4proto { tcp, udp } flow add @fast')}`,
   ),
 ]
 
@@ -99,27 +99,30 @@ export const OPTION_NAMES = OPTIONS.map(({ name }) => name)
 
 /** How many options share the measurements of the usual way before and after them. */
 const BETWEEN = 3
-const LOADS: readonly Load[] = [tcp, udp(64), request]
-/** Over cards that offload nothing. */
-const PLAIN_LOADS: readonly Load[] = [tcp]
-const PLAIN = 'no offloads'
-
-const COLUMNS: readonly (readonly [string, Measure])[] = [
-  ...LOADS.flatMap(({ measures }) => measures.map((measure) => ['', measure] as const)),
-  ...PLAIN_LOADS.flatMap(({ measures }) => measures.map((measure) => [PLAIN, measure] as const)),
-].filter(([, { key, better }]) => better !== undefined && key !== 'requestP99')
+/** What is measured over which card: first over one that takes 64 kB at once, then over one that offloads nothing. */
+const STEPS: readonly { readonly card: string; readonly loads: readonly Load[] }[] = [
+  { card: '', loads: [tcp, udp(64), request] },
+  { card: 'no offloads', loads: [tcp] },
+]
+/** The rare long waits of a load are left out: they are noise, and so is a ratio of them. */
+const compared = ({ measures }: Load): Measure[] =>
+  measures.filter(({ key, better }) => better !== undefined && key !== 'requestP99')
+const withCard = (text: string, card: string): string => [text, card].filter(Boolean).join(', ')
 
 export const dataplaneOptions: Case = {
   name: 'dataplane-options',
   onlyNamed: true,
   about: `How many times worse each is than what overlayd programs, better where below 1: ratios to what was measured just before and after it. A dash is what this kernel has not. Without offloads: ethtool -K eth0 tx off gso off gro on.`,
-  metrics: OPTIONS.flatMap(({ name }) =>
-    COLUMNS.map(([link, { key, label }]) => ({
-      key: `${name}/${key}${link}`,
-      label: name,
-      digits: 2,
-      column: [label.replace(/,[^,]*$/, ''), link].filter(Boolean).join(', '),
-    })),
+  metrics: OPTION_NAMES.flatMap((name) =>
+    STEPS.flatMap(({ card, loads }) =>
+      loads.flatMap(compared).map(({ key, label }) => ({
+        key: `${name}/${withCard(key, card)}`,
+        label: name,
+        digits: 2,
+        // Without the unit.
+        column: withCard(label.replace(/,[^,]*$/, ''), card),
+      })),
+    ),
   ),
   measure: (stage) => onPair(stage, measureOptions),
 }
@@ -130,7 +133,7 @@ async function measureOptions(pair: Pair): Promise<Sample> {
   const ways = await prepare(pair, usual)
   const sample: Record<string, number> = {}
 
-  const measureLoad = async (load: Load, link: string): Promise<void> => {
+  const measureLoad = async (load: Load, card: string): Promise<void> => {
     const measure = (path: Path) => load.run(path, effort.loadSeconds)
     let before = await measure(usual)
     const left = shuffled(ways)
@@ -143,11 +146,11 @@ async function measureOptions(pair: Pair): Promise<Sample> {
         await way.off()
       }
       const after = await measure(usual)
-      for (const figure of load.measures) {
+      for (const figure of compared(load)) {
         const of = (figures: Sample) => figures[figure.key] ?? Number.NaN
         const reference = (of(before) + of(after)) / 2
         some.forEach(({ name }, index) => {
-          sample[`${name}/${figure.key}${link}`] = worseBy(figure, of(found[index] ?? {}), reference)
+          sample[`${name}/${withCard(figure.key, card)}`] = worseBy(figure, of(found[index] ?? {}), reference)
         })
       }
       before = after
@@ -158,9 +161,10 @@ async function measureOptions(pair: Pair): Promise<Sample> {
     [usual, ...ways.filter(({ path }) => path !== usual).map(({ path }) => path)],
     async () => {
       await quiet()
-      for (const load of LOADS) await measureLoad(load, '')
-      await offloadNothing(pair)
-      for (const load of PLAIN_LOADS) await measureLoad(load, PLAIN)
+      for (const { card, loads } of STEPS) {
+        if (card !== '') await offloadNothing(pair)
+        for (const load of loads) await measureLoad(load, card)
+      }
     },
   )
   return sample
