@@ -6,14 +6,11 @@ import { type Command, LongProcess } from '../../test/support/process'
 import type { Path } from './dataplane-lab'
 
 const PING_PORT = 11_111
-/** Enough for iperf3 to set up and to end, on a busy machine. */
+/** What a program may take besides its load, on a busy machine. */
 const PATIENCE_MS = 30_000
 
 /** What one kind of load tells of a path; by the keys of its measures. */
 export type Figures = Readonly<Record<string, number>>
-
-/** How long load lasts, in seconds; 0 for just enough to see that it arrives. */
-export type Duration = number
 
 export interface Measure {
   readonly key: string
@@ -24,9 +21,9 @@ export interface Measure {
 }
 
 export interface Load {
-  readonly name: string
   readonly measures: readonly Measure[]
-  run(path: Path, seconds: Duration): Promise<Figures>
+  /** @param seconds 0 for just enough to see that it gets through */
+  run(path: Path, seconds: number): Promise<Figures>
 }
 
 /**
@@ -35,7 +32,6 @@ export interface Load {
  * to ksoftirqd. The whole machine's time in /proc/stat would have that, and all other work too, sampled 250 times a second.
  */
 export const tcp: Load = {
-  name: 'tcp',
   measures: [
     { key: 'tcp', label: 'TCP, 1 stream, Gbit/s', digits: 2, better: 'more' },
     { key: 'tcpCpu', label: 'TCP, 1 stream, CPU of both ends, ms a Gbit', digits: 1, better: 'less' },
@@ -47,7 +43,6 @@ export const tcp: Load = {
 }
 
 export const tcp8: Load = {
-  name: 'tcp8',
   measures: [{ key: 'tcp8', label: 'TCP, 8 streams, Gbit/s', digits: 2, better: 'more' }],
   async run(path, seconds) {
     const { gbit, took } = await streams(path, seconds, 8)
@@ -59,7 +54,6 @@ export const tcp8: Load = {
 export const udp = (bytes: number): Load => {
   const key = `udp${bytes}`
   return {
-    name: key,
     measures: [
       { key, label: `UDP, ${bytes} B, thousand received a second`, digits: 1, better: 'more' },
       { key: `${key}Loss`, label: `UDP, ${bytes} B, lost, %`, digits: 1 },
@@ -71,8 +65,8 @@ export const udp = (bytes: number): Load => {
       },
     ],
     async run(path, seconds) {
-      const options = ['--udp', '--bandwidth=0', `--length=${bytes}`, ...lasting(seconds)]
-      const { end } = udpReport.parse(JSON.parse(await iperf(path, options)))
+      const options = ['--udp', '--bandwidth=0', `--length=${bytes}`]
+      const { end } = udpReport.parse(JSON.parse(await iperf(path, seconds, options)))
       const { packets, lost_packets: lost, seconds: took } = end.sum
       return {
         [key]: (packets - lost) / took / 1000,
@@ -84,7 +78,6 @@ export const udp = (bytes: number): Load => {
 }
 
 export const roundTrip: Load = {
-  name: 'ping',
   measures: [
     { key: 'pingMin', label: 'ping, least, ms', digits: 3, better: 'less' },
     { key: 'pingAverage', label: 'ping, mean, ms', digits: 3, better: 'less' },
@@ -98,7 +91,6 @@ export const roundTrip: Load = {
 }
 
 export const request: Load = {
-  name: 'request',
   measures: [
     { key: 'request', label: 'TCP, request and response, median, us', digits: 1, better: 'less' },
     {
@@ -177,16 +169,17 @@ const cpuSeconds = ({ cpu_utilization_percent: percent }: z.infer<typeof cpuRepo
 })
 
 /** @returns Gbit that arrived, and in how many seconds */
-async function streams(path: Path, seconds: Duration, count: number) {
-  const text = await iperf(path, [`--parallel=${count}`, ...lasting(seconds)])
+async function streams(path: Path, seconds: number, count: number) {
+  const text = await iperf(path, seconds, [`--parallel=${count}`])
   const { end } = streamReport.parse(JSON.parse(text))
   const { bytes, seconds: took } = end.sum_received
   return { gbit: (bytes * 8) / 1e9, took, cpu: cpuSeconds(end, took) }
 }
 
-const iperf = ({ from, address }: Path, options: readonly string[]): Promise<string> =>
-  execOk(from, ['iperf3', `--client=${address}`, '--json', ...options], { timeoutMs: PATIENCE_MS })
-
-/** iperf3 knows whole seconds, or a number of blocks. */
-const lasting = (seconds: Duration): string[] =>
-  seconds === 0 ? ['--blockcount=200'] : [`--time=${seconds}`]
+/** Runs the client; it knows whole seconds, or a number of blocks. */
+function iperf({ from, address }: Path, seconds: number, options: readonly string[]): Promise<string> {
+  const lasting = seconds === 0 ? '--blockcount=200' : `--time=${seconds}`
+  return execOk(from, ['iperf3', `--client=${address}`, '--json', lasting, ...options], {
+    timeoutMs: PATIENCE_MS + seconds * 1000,
+  })
+}
