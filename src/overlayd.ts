@@ -102,7 +102,7 @@ async function openEtcdAtLast(
 ): Promise<EtcdClient | undefined> {
   for (let failures = 1; !signal.aborted; failures++) {
     try {
-      return await openEtcd({ ...etcdOptions(options), onCall: meters.called.bind(meters) }, log)
+      return await openEtcd({ ...etcdOptions(options), meter: meters.etcd }, log)
     } catch (error) {
       if (!(error instanceof EtcdError) || error.code !== 'etcd-unreachable') throw error
       log.warn(`etcd: ${describeError(error)}; trying again`, { kind: 'etcd-lost' })

@@ -7,8 +7,8 @@ import type { FakePeer } from '../../test/support/leases'
 import { NotifySocket } from '../../test/support/notify-socket'
 import { Pending, sleep, waitFor } from '../../test/support/wait'
 import type { Running, Sample, Stage } from './case'
+import { loadSince } from './etcd-load'
 import { cpuSeconds, peakRssMb, routeCount, trieSize } from './proc'
-import { rpcsSince } from './rpcs'
 
 const POLL_MS = 2
 const TIMEOUT_MS = 120_000
@@ -49,7 +49,7 @@ export async function measureStart(
   host: Host,
   more: Pick<StartOptions, 'env' | 'program'> = {},
 ): Promise<Sample> {
-  const before = await stage.lab.etcd.metrics()
+  const before = await stage.lab.etcd.load()
   const wanted = stage.peers.length
   const execTime = Date.now()
   const { pid, exec, ready } = launch(stage, host, more)
@@ -72,7 +72,7 @@ export async function measureStart(
   const subnetEnvSeconds = (statSync(host.subnetFile).ctimeMs - execTime) / 1000
   await sleep(stage.effort.settleMs)
   const usage = { cpuSeconds: cpuSeconds(pid), peakRssMb: peakRssMb(pid) }
-  const rpcs = rpcsSince(before, await stage.lab.etcd.metrics())
+  const rpcs = loadSince(before, await stage.lab.etcd.load())
   await verify(stage, host)
   return {
     subnetEnvSeconds,

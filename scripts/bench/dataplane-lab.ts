@@ -8,7 +8,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Container, Host } from '../../test/support/lab'
-import { execOk, ipBatch } from '../../test/support/namespace'
+import { execOk, ipBatch, setSysctl } from '../../test/support/namespace'
 import { Pending, waitFor } from '../../test/support/wait'
 import type { Stage } from './case'
 import { freshHost, launch, removeHost } from './daemon'
@@ -74,7 +74,7 @@ export async function onPair<T>(stage: Stage, work: (pair: Pair) => Promise<T>):
     await host.waitForKernel(`${peers} routes`, ({ routes }) => routes.length === peers, START_MS)
   }
   const containers = [await hosts[0].addContainer(), await hosts[1].addContainer()] as const
-  for (const host of hosts) await addDockersRules(host)
+  for (const host of hosts) await actAsDocker(host)
   const result = await work({ stage, hosts, containers })
   for (const host of hosts) await removeHost(stage, host)
   return result
@@ -207,8 +207,9 @@ async function addAddresses(
   return { from: containers[0].namespace, to: containers[1].namespace, address: `${other}.2` }
 }
 
-/** What dockerd has in the firewall, as far as packets between hosts meet it: connection tracking is at work on every Docker host. */
-async function addDockersRules(host: Host): Promise<void> {
+/** What dockerd does to a host, as far as packets between hosts meet it: it forwards, and connection tracking is at work. */
+async function actAsDocker(host: Host): Promise<void> {
+  await setSysctl(host.namespace, 'net/ipv4/ip_forward', '1')
   const { subnet } = await host.subnetEnv()
   const rules = `*nat
 -A POSTROUTING -s ${subnet} ! -o docker0 -j MASQUERADE

@@ -7,7 +7,7 @@ import { Lab } from '../../test/support/lab'
 import { manyPeers } from '../../test/support/leases'
 import { run, runOk } from '../../test/support/process'
 import type { Case, Effort, Stage } from './case'
-import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
+import { bursts, drift, joins, memory, reconnect, renewals, resync } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
 import { dataplane, plainNic } from './dataplane'
@@ -27,6 +27,7 @@ const CASES: readonly Case[] = [
   bursts,
   renewals,
   reconnect,
+  resync,
   drift,
   idle,
   memory,

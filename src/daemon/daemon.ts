@@ -271,6 +271,7 @@ export class Daemon {
     const isFirst = this.#fromState !== undefined
     if (isFirst) {
       this.#fromState = undefined
+      this.#memory = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
     // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
@@ -345,7 +346,7 @@ export class Daemon {
     if (update.kind === 'snapshot') {
       const { revision, leases, unreadable } = update.snapshot
       const count = leases.length + unreadable.length
-      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-relisted' })
+      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-listed' })
     }
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
@@ -366,6 +367,7 @@ export class Daemon {
     try {
       const config = this.#readConfig(snapshot.config)
       await this.#start(config, { origin: 'etcd', snapshot, memory: this.#memory }, signal, fail)
+      this.#memory = undefined
       this.#rival = undefined
     } catch (error) {
       if (error instanceof IdentityConflict) this.#noteRival(error)

@@ -32,8 +32,15 @@ export interface EtcdOptions {
   readonly auth?: Credentials | undefined
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
-  /** Told how long each call took, a second try included, and the code of the error with which it failed. */
-  readonly onCall?: (milliseconds: number, errorCode: string | undefined) => void
+  readonly meter?: EtcdMeter
+}
+
+/** Takes what can be counted. What was given up counts for nothing: it says nothing of etcd. */
+export interface EtcdMeter {
+  /** A call was answered, or failed at last: how long it took, a second try included. */
+  called(milliseconds: number): void
+  /** A call or a stream failed, each try by itself; the code of its error. */
+  failed(code: string): void
 }
 
 /** Takes what people should know. */
@@ -123,7 +130,7 @@ export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Pro
     }),
   })
   const login = credentials && new Login(credentials)
-  const client = new EtcdClient(endpoints, connect, source, login, log, options.onCall)
+  const client = new EtcdClient(endpoints, connect, source, login, log, options.meter)
   if (source !== undefined) client.watchTls(tlsLookMs)
   return client
 }
@@ -147,7 +154,7 @@ export class EtcdClient {
     private readonly tls: TlsSource | undefined,
     private readonly login: Login | undefined,
     private readonly log: EtcdLog,
-    private readonly onCall: EtcdOptions['onCall'],
+    private readonly meter: EtcdMeter | undefined,
   ) {
     this.#members = [this.#connectTo(first), ...rest.map((endpoint) => this.#connectTo(endpoint))]
     this.#current = randomInt(this.#members.length)
@@ -177,13 +184,9 @@ export class EtcdClient {
   ): Promise<T> {
     const started = performance.now()
     try {
-      const answer = await this.#call(doing, attempt, signal, deadlineMs)
-      this.onCall?.(performance.now() - started, undefined)
-      return answer
-    } catch (error) {
-      // One that was given up says nothing of etcd.
-      if (error instanceof EtcdError) this.onCall?.(performance.now() - started, error.code)
-      throw error
+      return await this.#call(doing, attempt, signal, deadlineMs)
+    } finally {
+      if (!signal.aborted) this.meter?.called(performance.now() - started)
     }
   }
 
@@ -205,7 +208,7 @@ export class EtcdClient {
         token = await this.login?.token(member.etcd, options)
         return await attempt(member.etcd, authorized(options, token))
       } catch (cause) {
-        const error = this.#failed(member, doing, cause, token)
+        const error = this.#failed(member, doing, cause, token, signal)
         signal.throwIfAborted()
         if (error.code === 'etcd-renewed' && !again) again = true
         else if (error.code !== 'etcd-unreachable' || tried++ === attempts) throw unrenewed(error)
@@ -236,11 +239,11 @@ export class EtcdClient {
     try {
       token = await this.login?.token(member.etcd, { ...options, deadline: Date.now() + CALL_DEADLINE_MS })
       const stream = await open(member.etcd, authorized(intercepted(options, requireLeader), token))
-      return { stream, release, failed: (cause) => this.#failed(member, doing, cause, token) }
+      return { stream, release, failed: (cause) => this.#failed(member, doing, cause, token, signal) }
     } catch (cause) {
       release()
       signal.throwIfAborted()
-      throw this.#failed(member, doing, cause, token)
+      throw this.#failed(member, doing, cause, token, signal)
     }
   }
 
@@ -267,8 +270,15 @@ export class EtcdClient {
   }
 
   /** Words the error, and leaves a member that cannot be talked to, and a token that is no longer taken. */
-  #failed(member: Member, doing: string, cause: unknown, token: string | undefined): EtcdError {
+  #failed(
+    member: Member,
+    doing: string,
+    cause: unknown,
+    token: string | undefined,
+    signal: AbortSignal,
+  ): EtcdError {
     const error = toEtcdError(cause, { doing, endpoint: member.endpoint.url })
+    if (!signal.aborted) this.meter?.failed(error.code)
     if (token !== undefined && error.code === 'etcd-refused' && isStaleToken(error.message)) {
       this.login?.drop(token)
       return renewed(error)

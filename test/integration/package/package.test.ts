@@ -106,6 +106,8 @@ test('every file is where Debian has such files, belongs to root, and is dated b
       './usr/lib/overlayd/koffi.node',
       './usr/lib/overlayd/mk-docker-opts.sh',
       './etc/default/overlayd',
+      './usr/share/overlayd/monitoring/alerts.yml',
+      './usr/share/overlayd/monitoring/dashboard.json',
       './usr/share/man/man8/overlayd.8.gz',
       './usr/share/man/man8/overlayctl.8.gz',
       './usr/share/bash-completion/completions/overlayctl',
