@@ -1,5 +1,5 @@
 /** What has become worse between two runs. */
-import type { Case } from './case'
+import type { Described } from './case'
 import { bySize, type Results, valuesOf } from './results'
 import { type Spread, spread } from './statistics'
 
@@ -11,14 +11,14 @@ const GRACE = 0.1
  * least of the new values above the most of the old ones, and the median by a tenth.
  * @returns a sentence for each
  */
-export function findWorse(cases: readonly Case[], before: Results, after: Results): string[] {
+export function findWorse(cases: readonly Described[], before: Results, after: Results): string[] {
   const worse: string[] = []
   for (const [subject, samples] of after.subjects) {
     const known = before.subjects.get(subject)
     if (known === undefined) continue
     for (const benchmark of cases) {
       for (const [size, some] of bySize(samples, benchmark)) {
-        for (const { key, label, digits, comparable } of benchmark.metrics) {
+        for (const { key, label, column, digits, comparable } of benchmark.metrics) {
           if (comparable === undefined) continue
           const [old, fresh] = [
             spread(valuesOf(known.get(benchmark.name)?.get(size), key)),
@@ -28,7 +28,7 @@ export function findWorse(cases: readonly Case[], before: Results, after: Result
           const said = (each: Spread) =>
             `${each.median.toFixed(digits)} (${each.min.toFixed(digits)} - ${each.max.toFixed(digits)})`
           worse.push(
-            `${subject}, ${benchmark.name}, N=${size}: ${label}: ${said(old)} was, ${said(fresh)} is`,
+            `${subject}, ${benchmark.name}, N=${size}: ${[label, column].filter(Boolean).join(', ')}: ${said(old)} was, ${said(fresh)} is`,
           )
         }
       }
