@@ -319,10 +319,10 @@ function ownLoad(before: EtcdLoad, after: EtcdLoad): Sample {
   return { rpcs: rpcRange + rpcLeaseTimeToLive + rpcWatch, watchEvents }
 }
 
-const grant = async ({ client }: Lab): Promise<string> =>
+export const grant = async ({ client }: Lab): Promise<string> =>
   (await client.leaseClient.leaseGrant({ TTL: TTL_SECONDS })).ID
 
-async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
+export async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
   const key = Buffer.from(leaseKey(ETCD_PREFIX, peer.subnet))
   await client.kv.put({ key, value: Buffer.from(leaseValue(peer)), lease })
 }
@@ -336,7 +336,7 @@ async function atOnce<T>(items: readonly T[], run: (item: T) => Promise<unknown>
 }
 
 /** The lab's own client has lost etcd as well. */
-async function persistently(run: () => Promise<void>): Promise<void> {
+export async function persistently(run: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await run()

@@ -1,5 +1,5 @@
 /** Measurements as Markdown. */
-import type { Case, Metric, Sample } from './case'
+import type { Described, Metric, Sample } from './case'
 import { bySize, type Samples, valuesOf } from './results'
 import { spread } from './statistics'
 
@@ -8,7 +8,7 @@ import { spread } from './statistics'
  * median (min - max), a dash where nothing was measured.
  * @param subject heads the table
  */
-export function renderTable(benchmark: Case, samples: Samples, subject: string): string {
+export function renderTable(benchmark: Described, samples: Samples, subject: string): string {
   const sizes = bySize(samples, benchmark)
   const title = `${benchmark.name}, ${subject}`
   if (benchmark.metrics[0]?.column === undefined) {

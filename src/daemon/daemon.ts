@@ -416,8 +416,9 @@ export class Daemon {
       overlay.reconciler.run(signal, { every, tell }).catch(fail)
     }
     keeper.run(signal).catch(fail)
-    firewall.run(signal).catch(fail)
     await this.#ready(member)
+    // It begins with starting a program, which others need not wait for.
+    firewall.run(signal).catch(fail)
     keeper.onChange(() => this.#state.changed(true))
     this.#state.changed(true)
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {

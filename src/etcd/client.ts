@@ -33,6 +33,8 @@ export interface EtcdOptions {
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
   readonly meter?: EtcdMeter
+  /** Milliseconds between two pings, until a server takes that as too often. */
+  readonly pingEveryMs?: number
 }
 
 /** Takes what can be counted. What was given up counts for nothing: it says nothing of etcd. */
@@ -59,10 +61,19 @@ export const CALL_DEADLINE_MS = 3000
 /** The largest page of leases we ask for is about 7 MB, above gRPC's 4 MB; a replayed burst of events may be more. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
+/**
+ * Milliseconds between two pings: a stopped server is noticed after 9 s at most. etcd takes less than 5 s as too often
+ * (--grpc-keepalive-min-time).
+ */
+const PING_EVERY_MS = 6000
+/**
+ * For a server that takes those as too many. Every server made with grpc-go takes less than five minutes so unless it is told otherwise
+ * (internal/transport/defaults.go), and etcd's grpc-proxy is told nothing before etcd 3.5.
+ */
+const PATIENT_PING_EVERY_MS = 305_000
+
 const CHANNEL_OPTIONS = {
-  // A stopped server is noticed after 9 s at most. etcd takes 5 s as too often (--grpc-keepalive-min-time), and cuts clients that
-  // ping with no call open, so `keepalive_permit_without_calls` stays off: the watch is a call.
-  'grpc.keepalive_time_ms': 6000,
+  // etcd cuts clients that ping with no call open, so `keepalive_permit_without_calls` stays off: the watch is a call.
   'grpc.keepalive_timeout_ms': 3000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.initial_reconnect_backoff_ms': 100,
@@ -98,12 +109,16 @@ const isGivenUp = (error: unknown): boolean => error instanceof Error && error.m
 interface Member {
   readonly endpoint: Endpoint
   readonly etcd: Etcd3
+  readonly pingEveryMs: number
   /** Fires when another connection takes its place. */
   readonly retired: AbortController
 }
 
-/** @param tls only for an endpoint that speaks it */
-type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined) => Member
+/**
+ * @param tls only for an endpoint that speaks it
+ * @param pingEveryMs undefined as the options have it
+ */
+type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined, pingEveryMs?: number) => Member
 
 /**
  * Makes a client. Loads the library (130 ms), sends nothing, unless the endpoints are to be found by DNS.
@@ -119,13 +134,14 @@ export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Pro
   const source = endpoints.some((endpoint) => endpoint.tls) ? new TlsSource(tls) : undefined
   warnOfPlainText(endpoints, tls, log)
   const { Etcd3 } = await import('etcd3')
-  const connect: Connect = (endpoint, certificates) => ({
+  const connect: Connect = (endpoint, certificates, pingEveryMs = options.pingEveryMs ?? PING_EVERY_MS) => ({
     endpoint,
+    pingEveryMs,
     retired: new AbortController(),
     etcd: new Etcd3({
       hosts: endpoint.url,
       ...(certificates === undefined ? {} : { credentials: certificates }),
-      grpcOptions: CHANNEL_OPTIONS,
+      grpcOptions: { ...CHANNEL_OPTIONS, 'grpc.keepalive_time_ms': pingEveryMs },
       faultHandling: { global: PASS_THROUGH, host: () => PASS_THROUGH },
     }),
   })
@@ -143,21 +159,22 @@ function warnOfPlainText(endpoints: readonly Endpoint[], { caFile, certFile }: T
 }
 
 export class EtcdClient {
-  /** Index of the member in use; by chance at first, so that the hosts of a cluster spread over its members. */
-  #current: number
+  /** Index of the member in use. */
+  #current = 0
+  /** In an order by chance: the hosts of a cluster spread over its members, and over those that are left when one of them goes. */
   readonly #members: [Member, ...Member[]]
   #tlsTimer: NodeJS.Timeout | undefined
 
   constructor(
-    [first, ...rest]: readonly [Endpoint, ...Endpoint[]],
+    endpoints: readonly [Endpoint, ...Endpoint[]],
     private readonly connect: Connect,
     private readonly tls: TlsSource | undefined,
     private readonly login: Login | undefined,
     private readonly log: EtcdLog,
     private readonly meter: EtcdMeter | undefined,
   ) {
+    const [first = endpoints[0], ...rest] = shuffled(endpoints)
     this.#members = [this.#connectTo(first), ...rest.map((endpoint) => this.#connectTo(endpoint))]
-    this.#current = randomInt(this.#members.length)
   }
 
   /** Looks at the TLS files every so often; when they have changed all connections are made anew. Does not keep the process alive. */
@@ -265,8 +282,8 @@ export class EtcdClient {
     return this.#members[this.#current] ?? this.#members[0]
   }
 
-  #connectTo(endpoint: Endpoint): Member {
-    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined)
+  #connectTo(endpoint: Endpoint, pingEveryMs?: number): Member {
+    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined, pingEveryMs)
   }
 
   /** Words the error, and leaves a member that cannot be talked to, and a token that is no longer taken. */
@@ -284,6 +301,10 @@ export class EtcdClient {
       return renewed(error)
     }
     if (member.retired.signal.aborted) return renewed(error)
+    if (isPingRefusal(error.message) && member.pingEveryMs < PATIENT_PING_EVERY_MS) {
+      this.#pingLessOften(member)
+      return renewed(error)
+    }
     const unusable = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls'].includes(error.code)
     if (unusable && member === this.#member) this.#current = (this.#current + 1) % this.#members.length
     // Perhaps it is because the certificates were replaced, and why wait then.
@@ -302,15 +323,35 @@ export class EtcdClient {
     this.#renew(({ endpoint }) => endpoint.tls)
   }
 
-  #renew(concerned: (member: Member) => boolean): void {
+  /** The library would slow down as well, but the next connection begins anew, and so it would go on for ever. */
+  #pingLessOften(refused: Member): void {
+    const [tooOften, now] = [refused.pingEveryMs, PATIENT_PING_EVERY_MS].map((ms) => `${ms / 1000} s`)
+    this.log.warn(
+      `etcd: ${refused.endpoint.url} does not take a ping every ${tooOften}; it is sent one every ${now} from now on, and noticed as late ` +
+        `when it is away. If it is etcd's grpc-proxy, of etcd 3.5 or later, give it --grpc-keepalive-min-time=5s`,
+    )
+    this.#renew((member) => member === refused, PATIENT_PING_EVERY_MS)
+  }
+
+  #renew(concerned: (member: Member) => boolean, pingEveryMs?: number): void {
     for (const [index, old] of this.#members.entries()) {
       if (!concerned(old)) continue
-      this.#members[index] = this.#connectTo(old.endpoint)
+      this.#members[index] = this.#connectTo(old.endpoint, pingEveryMs ?? old.pingEveryMs)
       old.retired.abort()
       old.etcd.close()
     }
   }
 }
+
+const shuffled = <T>(items: readonly T[]): T[] =>
+  items
+    .map((item) => ({ item, place: randomInt(2 ** 32) }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ item }) => item)
+
+/** grpc-js's words for HTTP/2's ENHANCE_YOUR_CALM, with which a server ends a connection that pings too often. */
+const isPingRefusal = (message: string): boolean =>
+  message.endsWith('Bandwidth exhausted or memory limit exceeded')
 
 /** Without a token when etcd asks nobody for one. */
 const authorized = (options: CallOptions, token: string | undefined): CallOptions =>
