@@ -32,9 +32,9 @@ export interface EtcdOptions {
   readonly auth?: Credentials | undefined
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
+  readonly meter?: EtcdMeter
   /** Milliseconds between two pings, until a server takes that as too often. */
   readonly pingEveryMs?: number
-  readonly meter?: EtcdMeter
 }
 
 /** Takes what can be counted. What was given up counts for nothing: it says nothing of etcd. */
