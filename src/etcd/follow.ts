@@ -1,12 +1,13 @@
 /** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
+import { randomUUID } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import type { Revision } from '../model/lease'
-import type { EtcdClient } from './client'
+import { CALL_DEADLINE_MS, type EtcdClient } from './client'
 import { EtcdError, toEtcdError } from './errors'
 import type { Keys } from './keys'
-import { type ReadSnapshot, readSnapshot } from './snapshot'
+import { type ReadSnapshot, readSnapshot, type Snapshot } from './snapshot'
 import { decodeEvent, type RegistryEvent, type UpdateQueue } from './updates'
 import { watch } from './watch'
 import type { WatchAnswer } from './wire'
@@ -25,6 +26,9 @@ const GOOD_AFTER_MS = RECONNECT.most
  * leases, so that what it has to send would grow with N x N.
  */
 const FEW_LEASES = 1000
+
+/** Milliseconds after a listing within which the watch has to have told of the newest change in it. */
+const TOLD_WITHIN_MS = CALL_DEADLINE_MS
 
 /** Errors after which the history may well be whole: the connection is to blame, and a watch goes on where the last one ended. */
 const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls', 'etcd-renewed']
@@ -49,6 +53,10 @@ export class Follower {
   #failures = 0
   /** In the last listing. */
   #leases = 0
+  /** The last revision that the watch itself has told, or from which it began. */
+  #heard = 0n as Revision
+  /** Whether the watch is of a range that no other host has. */
+  #alone = false
   /** The session before this one ended for a new token or certificates, and none has stood since. */
   #renewed = false
 
@@ -90,7 +98,9 @@ export class Follower {
     const scope = new AbortController()
     const scoped = AbortSignal.any([signal, scope.signal])
     const handlers = { created: this.#created.bind(this), answer: this.#answer.bind(this) }
-    const parts = [watch(this.client, this.keys, position.revision, handlers, scoped), this.#relist(scoped)]
+    const watched = this.#alone ? alone(this.keys) : this.keys
+    this.#heard = position.revision
+    const parts = [watch(this.client, watched, position.revision, handlers, scoped), this.#relist(scoped)]
     try {
       return await Promise.race(parts)
     } finally {
@@ -129,6 +139,8 @@ export class Follower {
   #answer({ header, events }: WatchAnswer): void {
     const receivedAt = performance.now()
     const { revision: known } = this.#known()
+    const heard = events.at(-1)?.keyValue.modRevision ?? header.revision
+    if (heard > this.#heard) this.#heard = heard
     if (events.length === 0) {
       // A progress notification: everything up to here has been sent.
       if (header.revision > known) this.#moveTo(header.revision)
@@ -183,7 +195,23 @@ export class Follower {
         this.#checkSucceeds({ revision: read.snapshot.revision, clusterId: read.clusterId }, known)
       } while (read.snapshot.revision < this.#known().revision)
       this.#tellSnapshot(read)
+      await this.#checkHears(newestChange(read.snapshot), signal)
     }
+  }
+
+  /**
+   * etcd's grpc-proxy (3.4) adds watches of one range to one that etcd has cancelled for a compaction, as long as another host is on it, and never
+   * tells them anything. A watch of a range of our own is added to none.
+   */
+  async #checkHears(newest: Revision, signal: AbortSignal): Promise<void> {
+    if (newest <= this.#heard) return
+    await sleep(TOLD_WITHIN_MS, undefined, { signal })
+    if (newest <= this.#heard) return
+    this.#alone = true
+    throw new EtcdError(
+      'etcd-failed',
+      `etcd at ${this.client.endpoint} has not told the watch of revision ${newest}, which a listing has`,
+    )
   }
 }
 
@@ -200,6 +228,19 @@ export function retryBounds(code: EtcdError['code'], listed: boolean): BackoffBo
  */
 export const relistDelay = (relistMs: number, leases: number, random: () => number): number =>
   relistMs * Math.max(1, leases / FEW_LEASES) * (0.8 + 0.4 * random())
+
+/** The revision of the last change that can be seen in a snapshot. */
+const newestChange = ({ leases, unreadable, configRevision = 0n as Revision }: Snapshot): Revision =>
+  [...leases, ...unreadable].reduce(
+    (newest, { modRevision }) => (modRevision > newest ? modRevision : newest),
+    configRevision,
+  )
+
+/** The keys under a range that nobody else has: it ends behind all that we read, at a name by chance. */
+const alone = (keys: Keys): Keys => ({
+  ...keys,
+  range: { ...keys.range, end: `${keys.range.start}~${randomUUID()}` },
+})
 
 /** Whether the one can be what became of the other. */
 const isSuccessor = (found: Position, known: Position): boolean =>
