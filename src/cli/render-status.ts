@@ -20,6 +20,9 @@ export function renderStatus(status: Status, colour = process.stdout.isTTY === t
     ...(status.device !== undefined && status.ipv6Device !== undefined
       ? [['', deviceLine(status.ipv6Device)] satisfies [string, string]]
       : []),
+    ...(status.multicast === undefined
+      ? []
+      : [['mcast', multicastLine(status.multicast)] satisfies [string, string]]),
     ['etcd', etcdLine(status)],
     ['kernel', kernelLine(status)],
     ['peers', peersLine(status.peers)],
@@ -64,6 +67,22 @@ function deviceLine(device: DeviceStatus | undefined): string {
   const { name, mac, mtu, up, local, underlay } = device
   const from = local === undefined ? '' : `, from ${local}${underlay === undefined ? '' : ` on ${underlay}`}`
   return `${name} ${up ? 'up' : 'DOWN'}, ${mac}, MTU ${mtu}${from}`
+}
+
+function multicastLine({
+  device,
+  vni,
+  bridges,
+  hosts,
+  received,
+  sent,
+}: NonNullable<Status['multicast']>): string {
+  const traffic =
+    received === undefined || sent === undefined
+      ? ''
+      : `; ${received.packets} packets in, ${sent.packets} copies out${sent.dropped === 0 ? '' : `, ${sent.dropped} dropped`}`
+  const from = bridges.length === 0 ? 'no bridge has our subnet yet' : bridges.join(', ')
+  return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${traffic}`
 }
 
 function etcdLine({ etcd }: Status): string {

@@ -7,7 +7,14 @@ import { keepsItsMac, readMachineDigest } from '../host/machine'
 import type { SavedState } from '../host/state-file'
 import { formatIp, formatMac, ipv4, type MacAddress, parseMac } from '../model/address'
 import type { HostFacts } from '../model/host-facts'
-import { isReservation, type Lease, type LeaseValue, type Peer, type Revision } from '../model/lease'
+import {
+  isReservation,
+  type Lease,
+  type LeaseValue,
+  type Peer,
+  type Revision,
+  type Vtep,
+} from '../model/lease'
 import type { Moment, Renewal } from '../model/moment'
 import { lifeLeft } from '../plan/lease-life'
 import type { Underlay, UnderlayAddress } from '../plan/underlay'
@@ -145,12 +152,19 @@ function leaseValues({ peers, vni }: Present): Map<string, LeaseValue> {
     vtep: undefined,
     vtep6: undefined,
   }
-  for (const { key, publicIp, mac } of peers.ipv4) {
-    if (typeof publicIp === 'number') values.set(key, { ...none, publicIp, vtep: { vni, mac } })
+  const vtep = ({ mac, multicast }: Peer): Vtep => ({
+    vni,
+    mac,
+    ...(multicast !== undefined && { multicast }),
+  })
+  for (const peer of peers.ipv4) {
+    const { key, publicIp } = peer
+    if (typeof publicIp === 'number') values.set(key, { ...none, publicIp, vtep: vtep(peer) })
   }
-  for (const { key, publicIp, mac } of peers.ipv6) {
+  for (const peer of peers.ipv6) {
+    const { key, publicIp } = peer
     if (typeof publicIp === 'number') continue
-    values.set(key, { ...(values.get(key) ?? none), publicIpv6: publicIp, vtep6: { vni, mac } })
+    values.set(key, { ...(values.get(key) ?? none), publicIpv6: publicIp, vtep6: vtep(peer) })
   }
   return values
 }

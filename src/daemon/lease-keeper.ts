@@ -15,6 +15,7 @@ import {
   LEASE_TTL_SECONDS,
   type Lease,
   type LeaseValue,
+  sameHost,
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
@@ -123,6 +124,7 @@ export class LeaseKeeper {
     this.#state = this.#judge(found)
     this.#noteBinding(before)
     this.#noteQuestion(before)
+    this.#noteOmission()
     this.#changed()
     if (this.#state.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
@@ -171,6 +173,13 @@ export class LeaseKeeper {
     this.#waker.wake()
   }
 
+  /** Whoever wrote our lease may have left out what we take part in: a flanneld does, or an operator who reserves it. */
+  #noteOmission(): void {
+    if (this.#state.kind !== 'held' || sameLeaseValue(this.#state.lease.value, this.value)) return
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+  }
+
   /** A key that someone bound anew, as flannel's renewal does, is kept alive from now on; one that was reserved needs it no more. */
   #noteBinding(before: LeaseState): void {
     if (this.#state.kind !== 'held' || before.kind !== 'held') return
@@ -188,7 +197,7 @@ export class LeaseKeeper {
     if (!('value' in found)) {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
-    if (sameLeaseValue(found.value, this.value) || this.#isOutdated(found)) {
+    if (sameHost(found.value, this.value) || this.#isOutdated(found)) {
       return { kind: 'held', lease: found }
     }
     const { publicIp, publicIpv6, vtep, vtep6 } = found.value

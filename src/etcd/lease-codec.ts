@@ -36,11 +36,14 @@ export function encodeLeaseValue(value: LeaseValue): string {
   })
 }
 
+// Fields that flannel does not know are passed over by it; it writes none, so ours come last and only where they say something.
 const encodeVtep = (vtep: Vtep | undefined) =>
-  vtep === undefined ? undefined : { VNI: vtep.vni, VtepMAC: formatMac(vtep.mac) }
+  vtep === undefined
+    ? undefined
+    : { VNI: vtep.vni, VtepMAC: formatMac(vtep.mac), MulticastVNI: vtep.multicast }
 
 const LEASE_FIELDS = ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'] as const
-const VTEP_FIELDS = ['VNI', 'VtepMAC'] as const
+const VTEP_FIELDS = ['VNI', 'VtepMAC', 'MulticastVNI'] as const
 
 const parsedBy = <T>(parse: (text: string) => T | undefined, what: string) =>
   z.string().transform((text, context) => {
@@ -62,6 +65,8 @@ const leaseSchema = z.object({
 const vtepSchema = z.object({
   VNI: goField(z.int().min(0).max(0xffffffff)),
   VtepMAC: parsedBy(parseMac, 'a MAC address'),
+  // What is no VNI costs the host its multicast, and not its packets.
+  MulticastVNI: z.int().min(1).max(0xffffff).optional().catch(undefined),
 })
 
 /**
@@ -94,7 +99,9 @@ export function decodeLeaseValue(text: string): Decoded<LeaseValue> {
 function decodeVtep(data: unknown): Vtep | undefined {
   if (typeof data !== 'object' || data === null || Array.isArray(data)) return undefined
   const result = vtepSchema.safeParse(foldGoObject(data, VTEP_FIELDS))
-  return result.success ? { vni: result.data.VNI ?? 0, mac: result.data.VtepMAC } : undefined
+  if (!result.success) return undefined
+  const { VNI: vni = 0, VtepMAC: mac, MulticastVNI: multicast } = result.data
+  return multicast === undefined ? { vni, mac } : { vni, mac, multicast }
 }
 
 /** Go takes IPv4 text for an IPv6 field and keeps it as an IPv4-mapped address (RFC 4291, 2.5.5.2). */

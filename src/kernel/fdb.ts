@@ -6,6 +6,7 @@ import type { Question } from './netlink/client'
 import type { MessageOf } from './netlink/codec'
 import {
   AF_BRIDGE,
+  NLM_F_APPEND,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
@@ -47,6 +48,18 @@ export function destinationOf(message: MessageOf<typeof neighbourMessage>): IpAd
 /** Appends the message that adds an entry or gives its MAC another destination. */
 export function encodeSetForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
   neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
+    family: AF_BRIDGE,
+    index,
+    state: NUD_PERMANENT,
+    flags: NTF_SELF,
+    destination: entry.destination,
+    linkAddress: entry.mac,
+  })
+}
+
+/** Appends the message that adds a destination to those that a MAC has. */
+export function encodeAddDestination(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
+  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND, {
     family: AF_BRIDGE,
     index,
     state: NUD_PERMANENT,

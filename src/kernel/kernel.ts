@@ -32,7 +32,7 @@ import {
 import { listAddresses } from './addresses'
 import { type ChangeListener, ChangeStream } from './events'
 import { type ForwardingEntry, listForwarding } from './fdb'
-import { applyLinkOperation, readLink } from './link-operations'
+import { applyLinkOperation, type LinkClients, readLink } from './link-operations'
 import { listLinks } from './links'
 import { listNeighbours } from './neighbours'
 import { NetlinkClient, type Question, type RequestFormat } from './netlink/client'
@@ -122,6 +122,11 @@ export class Kernel {
       for (const resource of opened) resource.close()
       throw error
     }
+  }
+
+  /** The sockets of requests and of dumps, for parts of this folder that are loaded only where they are wanted. */
+  get clients(): LinkClients {
+    return { requests: this.requests, dumps: this.dumps }
   }
 
   /**
@@ -283,6 +288,11 @@ export class Kernel {
   /** Takes back {@link watchLink}. */
   unwatchLink(index: number): void {
     this.changes.unwatchLink(index)
+  }
+
+  /** Has changes of qdiscs and filters of all links told from now on. */
+  watchFilters(): void {
+    this.changes.watchFilters()
   }
 
   /** Has strangers' routes and nexthops told that are, or were, where ours may want to be. */

@@ -15,6 +15,7 @@ export const NLM_F_DUMP = 0x300
 export const NLM_F_REPLACE = 0x100
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
+export const NLM_F_APPEND = 0x800
 /** On an error reply: it carries the header of the request, not all of it. */
 export const NLM_F_CAPPED = 0x100
 /** On an error reply: attributes (NLMSGERR_ATTR_*) follow. */
@@ -55,6 +56,12 @@ export const RTM_GETNEIGH = 30
 export const RTM_NEWNEXTHOP = 104
 export const RTM_DELNEXTHOP = 105
 export const RTM_GETNEXTHOP = 106
+export const RTM_NEWQDISC = 36
+export const RTM_DELQDISC = 37
+export const RTM_GETQDISC = 38
+export const RTM_NEWTFILTER = 44
+export const RTM_DELTFILTER = 45
+export const RTM_GETTFILTER = 46
 export const RTM_NEWNETCONF = 80
 export const RTM_DELNETCONF = 81
 export const RTM_GETNSID = 90
@@ -62,6 +69,7 @@ export const RTM_GETNSID = 90
 // linux/rtnetlink.h: multicast groups
 export const RTNLGRP_LINK = 1
 export const RTNLGRP_NEIGH = 3
+export const RTNLGRP_TC = 4
 export const RTNLGRP_IPV4_IFADDR = 5
 export const RTNLGRP_IPV4_ROUTE = 7
 export const RTNLGRP_IPV6_IFADDR = 9
@@ -109,11 +117,13 @@ export const IFLA_MTU = 4
 export const IFLA_MASTER = 10
 export const IFLA_TXQLEN = 13
 export const IFLA_LINKINFO = 18
+export const IFLA_STATS64 = 23
 export const IFLA_EXT_MASK = 29
 /** The network namespace that is meant, by the number ours has for it. */
 export const IFLA_TARGET_NETNSID = 46
 export const IFLA_INFO_KIND = 1
 export const IFLA_INFO_DATA = 2
+export const IFLA_BR_MCAST_ROUTER = 22
 export const IFLA_VXLAN_ID = 1
 export const IFLA_VXLAN_GROUP = 2
 export const IFLA_VXLAN_LINK = 3
@@ -157,6 +167,42 @@ export const NDA_NH_ID = 13
 export const NUD_PERMANENT = 0x80
 /** On a device of its own, as opposed to the bridge it may be a port of. */
 export const NTF_SELF = 0x2
+
+// linux/rtnetlink.h: traffic control
+export const TCA_KIND = 1
+export const TCA_OPTIONS = 2
+
+// linux/pkt_sched.h
+/** The parent of what comes in on a link, be its qdisc `ingress` or `clsact`. */
+export const TC_H_CLSACT = 0xfffffff1
+/** The handle of that qdisc, and the parents of its filters. */
+export const TC_H_CLSACT_HANDLE = 0xffff0000
+export const TC_H_INGRESS_FILTERS = 0xfffffff2
+export const TC_H_EGRESS_FILTERS = 0xfffffff3
+
+// linux/pkt_cls.h
+export const TCA_U32_CLASSID = 1
+export const TCA_U32_SEL = 5
+export const TCA_U32_ACT = 7
+/** A filter that decides, as opposed to one that leads to a table of others. */
+export const TC_U32_TERMINAL = 1
+export const TCA_ACT_KIND = 1
+export const TCA_ACT_OPTIONS = 2
+/** The next filter is asked. */
+export const TC_ACT_UNSPEC = -1
+/** The next action of the same filter is done. */
+export const TC_ACT_PIPE = 3
+/** The frame is someone else's now. */
+export const TC_ACT_STOLEN = 4
+
+// linux/tc_act/tc_mirred.h
+export const TCA_MIRRED_PARMS = 2
+export const TCA_EGRESS_REDIR = 1
+export const TCA_EGRESS_MIRROR = 2
+
+// linux/if_ether.h
+export const ETH_P_IP = 0x0800
+export const ETH_P_IPV6 = 0x86dd
 
 // linux/netconf.h
 export const NETCONFA_IFINDEX = 1
