@@ -1,36 +1,30 @@
 /**
- * Keeps what carries containers' multicast between hosts: a second VXLAN device that sends a copy to each host that takes part, filters on
- * the bridges of our containers that hand it what they send, and filters on it that hand them what others send. The kernel does all of that
+ * Keeps what carries containers' multicast between hosts: a second VXLAN device that sends a copy to each host that takes part, rules on the
+ * bridges of our containers that hand it what they send, and rules on it that hand them what others send. The kernel does all of that
  * itself; here is only seen to it that it is so, and that nothing is left when it is not wanted any more.
  *
- *     container ─▶ bridge, ingress: mirror ─▶ fl-mc.1 ─▶ a copy for each host ─▶ fl-mc.1, ingress: redirect ─▶ bridge ─▶ containers
+ *     container ─▶ bridge, ingress: dup ─▶ fl-mc.1 ─▶ a copy for each host ─▶ fl-mc.1, ingress: fwd ─▶ bridge ─▶ containers
  *
  * What comes in goes to the bridge's ports and never back through its ingress, and the device passes nothing on: so no frame can loop.
  */
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { MulticastKernel } from '../kernel/multicast'
+import type { TableObject } from '../kernel/netfilter'
 import { disableIpv6 } from '../kernel/sysctl'
 import { familyOf, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
-import type { LinkSpec, ObservedLink } from '../model/kernel'
+import type { InterfaceAddress, LinkSpec, ObservedLink } from '../model/kernel'
 import {
+  type FrameTable,
   type LinkCounters,
   type MulticastOperation,
   type ObservedBridge,
-  type ObservedFilter,
   ROUTER_PORT_ALWAYS,
 } from '../model/multicast'
 import { bridgesOf, diffDestinations, flood } from '../plan/multicast'
-import {
-  diffFilters,
-  filterTag,
-  inFilters,
-  isOwnFilter,
-  outFilters,
-  routerBefore,
-} from '../plan/multicast-filters'
+import { frameTable, type OutBridge, readOutChainName } from '../plan/multicast-rules'
 import { applyLinkOperations, ensureLink } from './ensure-link'
 import type { Logger } from './logger'
 import { Waker } from './waker'
@@ -78,48 +72,52 @@ const CONTEST = { repairs: 5, within: 30_000 }
 const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 /** Failures of one pass that are worth a line. */
 const MOST_FAILURES = 3
-/** An action can name as many links (linux/pkt_cls.h, TCA_ACT_MAX_PRIO). */
-const MOST_BRIDGES = 32
 
-/** A bridge that takes part. */
-interface Joined {
-  readonly name: string
-  /** What mcast_router was before us; `undefined` where the kernel has none. */
-  readonly routerBefore: number | undefined
-  /** Whether the place for filters was there before ours. */
-  readonly foreignQdisc: boolean
-}
-
-/** What was made last, so that it can be taken away. */
-interface Made {
-  readonly name: string
-  readonly vni: number
+/** The table as it was written, and as the kernel showed it then. */
+interface Written {
+  readonly table: string
+  readonly shown: string
 }
 
 export class MulticastKeeper {
   readonly #waker = new Waker()
-  readonly #multicast: MulticastKernel
-  /** index -> bridge */
-  #joined = new Map<number, Joined>()
-  #made: Made | undefined
+  /** The bridges that take part. */
+  #joined: readonly OutBridge[] = []
+  /** The name of what was made last. */
+  #made: string | undefined
   #link: ObservedLink | undefined
+  #written: Written | undefined
   #hosts = 0
   #due = 0
   #earliest = 0
   #failures = 0
   #problem: string | undefined
-  /** What someone else does not leave alone, or cannot be done, while all else is right. */
+  /** What someone else does not leave alone, while all is right just now. */
   #complaint: string | undefined
   #repairs: readonly number[] = []
 
-  constructor(
+  private constructor(
     private readonly kernel: Kernel,
+    private readonly multicast: MulticastKernel,
     private readonly view: MulticastView,
     private readonly log: Logger,
-  ) {
-    this.#multicast = new MulticastKernel(kernel)
-    kernel.watchFilters()
-    kernel.onChange((change) => this.#kernelChanged(change))
+  ) {}
+
+  /** @throws {OverlayError} when its sockets cannot be opened */
+  static async open(kernel: Kernel, view: MulticastView, log: Logger): Promise<MulticastKeeper> {
+    const wake = (): void => keeper.wake()
+    const report = (error: Error): void => {
+      log.warn(`multicast: ${describeError(error)}`)
+      keeper.wake()
+    }
+    const keeper: MulticastKeeper = new MulticastKeeper(
+      kernel,
+      await MulticastKernel.open(kernel, () => view.name, wake, report),
+      view,
+      log,
+    )
+    kernel.onChange((change) => keeper.#kernelChanged(change))
+    return keeper
   }
 
   /** Has what is wanted compared with what is there, soon. */
@@ -137,11 +135,11 @@ export class MulticastKeeper {
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
     if (target === undefined) return undefined
-    const counters = this.#link && (await this.#multicast.counters(this.#link.index))
+    const counters = this.#link && (await this.multicast.counters(this.#link.index))
     return {
       device: target.link.name,
       vni: target.link.vni,
-      bridges: [...this.#joined.values()].map(({ name }) => name),
+      bridges: this.#joined.map(({ name }) => name),
       hosts: this.#hosts,
       counters,
     }
@@ -149,6 +147,7 @@ export class MulticastKeeper {
 
   /** Runs until the signal fires. Ending removes nothing. */
   async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.multicast.close(), { once: true })
     while (!signal.aborted) {
       await this.#waker.sleep(this.#due - performance.now(), signal)
       if (signal.aborted || performance.now() < this.#due) continue
@@ -173,15 +172,15 @@ export class MulticastKeeper {
   async #pass(signal: AbortSignal): Promise<void> {
     this.#due = performance.now() + PERIOD
     const target = this.view.target()
-    const { name, vni } = target?.link ?? { name: this.view.name, vni: undefined }
-    if (this.#made !== undefined && (this.#made.name !== name || this.#made.vni !== vni)) {
-      await this.#withdraw(this.#made, signal)
-      this.#made = undefined
+    const name = target?.link.name ?? this.view.name
+    if (this.#made !== undefined && this.#made !== name) await this.#withdraw(this.#made, signal)
+    if (target === undefined) {
+      await this.#withdraw(name, signal)
+      this.#due = Number.POSITIVE_INFINITY
+      return
     }
-    if (target === undefined) await this.#withdrawRest(name, signal)
-    else await this.#bring(target, signal)
-    const contested = this.#contested
-    this.#earliest = performance.now() + (contested ? SPACING.contested : SPACING.usual)
+    await this.#bring(target, signal)
+    this.#earliest = performance.now() + (this.#contested ? SPACING.contested : SPACING.usual)
     this.#due = Math.max(this.#due, this.#earliest)
   }
 
@@ -189,49 +188,71 @@ export class MulticastKeeper {
   async #bring(target: MulticastTarget, signal: AbortSignal): Promise<void> {
     const { vni, name } = target.link
     const isNew = this.#made === undefined
+    this.#made = name
     const { link, changed } = await this.#ensureDevice(target.link, signal)
-    this.#made = { name, vni }
-    const bridges = await this.#multicast.bridges(signal)
-    const ours = await this.#findBridges(bridges, target, signal)
-    const joined = new Map<number, Joined>()
-    const operations: MulticastOperation[] = []
-    for (const bridge of bridges) {
-      const filters = await this.#ownFilters(bridge.index, vni, signal)
-      if (!ours.includes(bridge)) {
-        if (filters.length > 0 || this.#joined.has(bridge.index))
-          operations.push(...(await this.#leave(bridge, filters, signal)))
-        continue
-      }
-      const known = await this.#know(bridge, filters, signal)
-      joined.set(bridge.index, known)
-      const tag = filterTag(vni, known.routerBefore)
-      operations.push(...(await this.#place(bridge.index, signal)))
-      operations.push(...diffFilters(bridge.index, outFilters(link.index, tag), filters))
-      if (bridge.multicastRouter !== undefined && bridge.multicastRouter !== ROUTER_PORT_ALWAYS) {
-        operations.push({ kind: 'set-multicast-router', link: bridge.index, value: ROUTER_PORT_ALWAYS })
-      }
-    }
-    operations.push(...(await this.#place(link.index, signal)))
-    const incoming = await this.#ownFilters(link.index, vni, signal)
-    const wanted = inFilters(
-      target.networks,
-      ours.map(({ index }) => index),
-      filterTag(vni),
-    )
-    operations.push(...diffFilters(link.index, wanted, incoming))
-    const there = await this.#multicast.destinations(link.index, signal)
+    const bridges = await this.multicast.bridges(signal)
+    const shown = await this.multicast.readTable(name, signal)
+    const found = await this.#findBridges(bridges, target, signal)
+    const joined = found.map((bridge): OutBridge => {
+      const { name, index, multicastRouter } = bridge
+      const before = this.#known(shown).find((each) => each.index === index || isNamed(each, name))
+      return { name, index, routerBefore: before === undefined ? multicastRouter : before.routerBefore }
+    })
+    const left = this.#known(shown).filter(({ name, index }) => {
+      return !joined.some((each) => each.index === index || isNamed({ name, index }, each.name))
+    })
+    const routers = [
+      ...found
+        .filter(({ multicastRouter }) => ![undefined, ROUTER_PORT_ALWAYS].includes(multicastRouter))
+        .map(
+          ({ index }) => ({ kind: 'set-multicast-router', link: index, value: ROUTER_PORT_ALWAYS }) as const,
+        ),
+      ...this.#restored(left, bridges),
+    ]
+    const there = await this.multicast.destinations(link.index, signal)
     const sends = diffDestinations(link.index, flood(target.hosts), there, target.unconfirmed)
-    await this.#apply([...operations, ...sends], signal)
+    await this.#apply([...routers, ...sends], signal)
+    const written = await this.#writeTable(frameTable(link, target.networks, joined), shown, signal)
     const isSame = this.#noteJoined(joined)
     // Hosts come and go; what else changes while the bridges are the same was done by someone.
-    if (!isNew && isSame && !changed && operations.length > 0) this.#noteRepair(operations.length)
+    if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
     if (target.hosts.length !== this.#hosts || isNew) {
       this.log.info(`multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} hosts`)
     }
     this.#hosts = target.hosts.length
     this.#complaint = this.#contested
-      ? `another program changes filters, ${name} or mcast_router again and again; find it with \`tc monitor\` and \`ip monitor\``
+      ? `another program changes the nftables table netdev ${name} or mcast_router of a bridge again and again; find it with \`nft monitor\` and \`ip monitor\``
       : undefined
+  }
+
+  /**
+   * Has the rules be those, without a moment in which there are others or none.
+   * @param shown the table as it is now
+   * @returns whether they were others
+   */
+  async #writeTable(
+    wanted: FrameTable,
+    shown: readonly TableObject[],
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
+    const table = JSON.stringify(wanted)
+    if (this.#written?.table === table && this.#written.shown === words(shown)) return false
+    await this.multicast.writeTable(wanted, signal)
+    this.#written = { table, shown: words(await this.multicast.readTable(wanted.name, signal)) }
+    return true
+  }
+
+  /** What gives bridges back the mcast_router that they had; one that someone has set since is theirs. */
+  #restored(left: readonly OutBridge[], bridges: readonly ObservedBridge[]): MulticastOperation[] {
+    return left.flatMap(({ name, index, routerBefore }) => {
+      const bridge = bridges.find((each) => each.index === index || isNamed({ name, index }, each.name))
+      const isToRestore =
+        bridge?.multicastRouter === ROUTER_PORT_ALWAYS &&
+        routerBefore !== undefined &&
+        routerBefore !== ROUTER_PORT_ALWAYS
+      return isToRestore ? [{ kind: 'set-multicast-router', link: bridge.index, value: routerBefore }] : []
+    })
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -258,124 +279,68 @@ export class MulticastKeeper {
     { subnets }: MulticastTarget,
     signal: AbortSignal,
   ): Promise<ObservedBridge[]> {
-    const families = new Set(subnets.map(({ address }) => familyOf(address)))
-    const addresses = []
-    for (const family of families) addresses.push(...(await this.#multicast.addresses(family, signal)))
-    const found = bridgesOf(bridges, addresses, subnets)
-    if (found.length > MOST_BRIDGES) {
-      throw new OverlayError(
-        'too-many-bridges',
-        `${found.length} bridges have an address in this host's subnet, and ${MOST_BRIDGES} can take part`,
-        'give fewer bridges addresses of it',
-      )
+    const addresses: InterfaceAddress[] = []
+    for (const family of new Set(subnets.map(({ address }) => familyOf(address)))) {
+      addresses.push(...(await this.kernel.addresses(family, signal)))
     }
-    return found
+    return bridgesOf(bridges, addresses, subnets)
   }
 
-  async #ownFilters(link: number, vni: number, signal: AbortSignal): Promise<readonly ObservedFilter[]> {
-    const filters = await this.#multicast.filters(link, 'in', signal)
-    return filters.filter((filter) => isOwnFilter(filter, vni))
+  /** The bridges that took part until now; what an earlier run left tells them too. */
+  #known(shown: readonly TableObject[]): readonly OutBridge[] {
+    if (this.#joined.length > 0) return this.#joined
+    return shown.flatMap(({ chain }): OutBridge[] => {
+      const read = chain === undefined ? undefined : readOutChainName(chain)
+      return read === undefined
+        ? []
+        : [{ name: read.bridge, index: UNKNOWN, routerBefore: read.routerBefore }]
+    })
   }
 
-  /** What is to be known of a bridge for the time when it takes no part any more. Our filters on it remember that too. */
-  async #know(
-    bridge: ObservedBridge,
-    [filter]: readonly ObservedFilter[],
-    signal: AbortSignal,
-  ): Promise<Joined> {
-    const { index, name } = bridge
-    const before = this.#joined.get(index)
-    if (before !== undefined) return { ...before, name }
-    if (filter !== undefined) return { name, routerBefore: routerBefore(filter.tag), foreignQdisc: false }
-    const foreignQdisc = (await this.#multicast.ingressQdisc(index, signal)) !== undefined
-    return { name, routerBefore: bridge.multicastRouter, foreignQdisc }
-  }
-
-  /** A place for filters. */
-  async #place(link: number, signal: AbortSignal): Promise<MulticastOperation[]> {
-    return (await this.#multicast.ingressQdisc(link, signal)) === undefined
-      ? [{ kind: 'add-qdisc', link }]
-      : []
-  }
-
-  /** What takes a bridge out. Its place for filters goes too, unless it was there before us or has filters of others. */
-  async #leave(
-    bridge: ObservedBridge,
-    filters: readonly ObservedFilter[],
-    signal: AbortSignal,
-  ): Promise<MulticastOperation[]> {
-    const { index: link, multicastRouter } = bridge
-    const { routerBefore: router, foreignQdisc } = await this.#know(bridge, filters, signal)
-    const operations = diffFilters(link, [], filters)
-    // What someone has set since is theirs.
-    if (multicastRouter === ROUTER_PORT_ALWAYS && router !== undefined && router !== multicastRouter) {
-      operations.push({ kind: 'set-multicast-router', link, value: router })
-    }
-    if (foreignQdisc) return operations
-    const others = [
-      ...(await this.#multicast.filters(link, 'in', signal)),
-      ...(await this.#multicast.filters(link, 'out', signal)),
-    ]
-    if (others.length === filters.length) operations.push({ kind: 'delete-qdisc', link })
-    return operations
-  }
-
-  /** Takes all away that was made under a name. */
-  async #withdraw({ name, vni }: Made, signal: AbortSignal): Promise<void> {
-    const operations: MulticastOperation[] = []
-    for (const bridge of await this.#multicast.bridges(signal)) {
-      const filters = await this.#ownFilters(bridge.index, vni, signal)
-      const isOurs = filters.length > 0 || this.#joined.has(bridge.index)
-      if (isOurs) operations.push(...(await this.#leave(bridge, filters, signal)))
-    }
-    await this.#apply(operations, signal)
-    this.#joined = new Map()
+  /** Takes away what was made under a name, by this run or an earlier one. */
+  async #withdraw(name: string, signal: AbortSignal): Promise<void> {
+    const shown = await this.multicast.readTable(name, signal)
+    await this.#apply(this.#restored(this.#known(shown), await this.multicast.bridges(signal)), signal)
+    if (shown.length > 0) await this.multicast.deleteTable(name, signal)
     const link = await this.kernel.link(name, signal)
     if (link?.vxlan !== undefined) {
       const { index } = link
       this.kernel.unwatchLink(index)
       await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
     }
+    if (shown.length > 0 || link !== undefined) this.log.info(`multicast: ${name} and its rules are removed`)
+    this.#joined = []
+    this.#made = undefined
     this.#link = undefined
+    this.#written = undefined
     this.#hosts = 0
     this.#complaint = undefined
-    this.log.info(`multicast: ${name} and its filters are removed`)
   }
 
-  /** Takes away what an earlier run may have left. */
-  async #withdrawRest(name: string, signal: AbortSignal): Promise<void> {
-    const link = await this.kernel.link(name, signal)
-    if (link?.vxlan !== undefined) await this.#withdraw({ name, vni: link.vxlan.vni }, signal)
-    this.#due = Number.POSITIVE_INFINITY
-  }
-
-  /** @throws {OverlayError} with the first of what the kernel refuses */
+  /** @throws {OverlayError} with what the kernel refuses */
   async #apply(operations: readonly MulticastOperation[], signal: AbortSignal): Promise<void> {
     if (operations.length === 0) return
-    const failures = await this.#multicast.apply(operations, signal)
+    const failures = await this.multicast.apply(operations, signal)
     if (failures.length === 0) return
     const told = failures.slice(0, MOST_FAILURES).map(({ error }) => describeError(error))
     const more = failures.length - told.length
-    throw new OverlayError(
-      'multicast-refused',
-      `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}`,
-      'see whether this kernel has cls_u32, act_mirred and sch_ingress (modprobe), or switch multicast off here (--multicast=off)',
-    )
+    throw new OverlayError('multicast-refused', `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}`)
   }
 
   /** @returns whether they are those that took part already */
-  #noteJoined(joined: Map<number, Joined>): boolean {
+  #noteJoined(joined: readonly OutBridge[]): boolean {
     const before = this.#joined
     this.#joined = joined
-    const came = [...joined].filter(([index]) => !before.has(index))
-    const went = [...before].filter(([index]) => !joined.has(index))
-    for (const [, { name }] of came) this.log.info(`multicast: the bridge ${name} takes part`)
-    for (const [, { name }] of went) this.log.info(`multicast: the bridge ${name} takes no part any more`)
+    const without = (some: readonly OutBridge[], others: readonly OutBridge[]): readonly OutBridge[] =>
+      some.filter(({ index, name }) => !others.some((each) => each.index === index && each.name === name))
+    const [came, went] = [without(joined, before), without(before, joined)]
+    for (const { name } of came) this.log.info(`multicast: the bridge ${name} takes part`)
+    for (const { name } of went) this.log.info(`multicast: the bridge ${name} takes no part any more`)
     return came.length === 0 && went.length === 0
   }
 
-  #noteRepair(changes: number): void {
-    this.log.info(`multicast: put right what someone else changed: ${changes} changes`)
+  #noteRepair(): void {
+    this.log.info('multicast: put right what someone else changed')
     this.#repairs = [...this.#repairs, performance.now()].slice(-CONTEST.repairs)
   }
 
@@ -392,6 +357,13 @@ export class MulticastKeeper {
   #concerns(change: KernelChange): boolean {
     if (this.#due === Number.POSITIVE_INFINITY) return false
     if (change.kind === 'overrun' || change.kind === 'address' || change.linkIndex === undefined) return true
-    return this.#joined.has(change.linkIndex) || change.linkIndex === this.#link?.index
+    const { linkIndex } = change
+    return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
   }
 }
+
+/** Stands for the index of a bridge of which an earlier run only tells the name. */
+const UNKNOWN = 0
+
+const isNamed = ({ name, index }: Pick<OutBridge, 'name' | 'index'>, wanted: string): boolean =>
+  index === UNKNOWN && name === wanted

@@ -35,7 +35,7 @@ export class Multicast {
       import('./multicast-target.js'),
     ])
     const { member, unconfirmed } = this
-    const keeper = new MulticastKeeper(
+    this.#keeper = await MulticastKeeper.open(
       this.tools.kernel,
       {
         target: () => multicastTarget(member.parts, unconfirmed()),
@@ -45,8 +45,7 @@ export class Multicast {
       },
       this.tools.log,
     )
-    this.#keeper = keeper
-    await keeper.run(signal)
+    await this.#keeper.run(signal)
   }
 
   /** Whether it is wanted, or an earlier run has left its device. */

@@ -21,17 +21,13 @@ import {
   RTM_DELLINK,
   RTM_DELNEIGH,
   RTM_DELNEXTHOP,
-  RTM_DELQDISC,
   RTM_DELROUTE,
-  RTM_DELTFILTER,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
   RTM_NEWNETCONF,
   RTM_NEWNEXTHOP,
-  RTM_NEWQDISC,
   RTM_NEWROUTE,
-  RTM_NEWTFILTER,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_NETCONF,
   RTNLGRP_IPV4_ROUTE,
@@ -41,15 +37,14 @@ import {
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
   RTNLGRP_NEXTHOP,
-  RTNLGRP_TC,
 } from './netlink/constants'
 import type { NetlinkHandlers, NetlinkSocket } from './netlink/socket'
 
 /** A hint that something changed, made by someone else. */
 export type KernelChange =
   | {
-      /** `neighbour` stands for forwarding entries too, `settings` for sysctls such as forwarding, `filter` for qdiscs too. */
-      readonly kind: 'link' | 'address' | 'neighbour' | 'route' | 'nexthop' | 'settings' | 'filter'
+      /** `neighbour` stands for forwarding entries too, `settings` for sysctls such as forwarding. */
+      readonly kind: 'link' | 'address' | 'neighbour' | 'route' | 'nexthop' | 'settings'
       /** `undefined` when the message does not tell one link: a route over several or to nowhere, a setting of the host. */
       readonly linkIndex: number | undefined
       readonly deleted: boolean
@@ -86,7 +81,6 @@ interface MessageKind {
 const IN_IFINFOMSG = { at: 4 }
 const IN_IFADDRMSG = { at: 4 }
 const IN_NDMSG = { at: 4 }
-const IN_TCMSG = { at: 4 }
 const IN_ROUTE = { attribute: RTA_OIF, after: 12 }
 const IN_NEXTHOP = { attribute: NHA_OIF, after: 8 }
 const IN_NETCONF = { attribute: NETCONFA_IFINDEX, after: 4 }
@@ -102,10 +96,6 @@ const MESSAGES: ReadonlyMap<number, MessageKind> = new Map<number, MessageKind>(
   [RTM_DELROUTE, { kind: 'route', deleted: true, index: IN_ROUTE }],
   [RTM_NEWNEXTHOP, { kind: 'nexthop', deleted: false, index: IN_NEXTHOP }],
   [RTM_DELNEXTHOP, { kind: 'nexthop', deleted: true, index: IN_NEXTHOP }],
-  [RTM_NEWQDISC, { kind: 'filter', deleted: false, index: IN_TCMSG }],
-  [RTM_DELQDISC, { kind: 'filter', deleted: true, index: IN_TCMSG }],
-  [RTM_NEWTFILTER, { kind: 'filter', deleted: false, index: IN_TCMSG }],
-  [RTM_DELTFILTER, { kind: 'filter', deleted: true, index: IN_TCMSG }],
   [RTM_NEWNETCONF, { kind: 'settings', deleted: false, index: IN_NETCONF }],
 ])
 
@@ -180,17 +170,14 @@ function readAddress(view: DataView, at: number, end: number, family: number): I
   return ((view.getBigUint64(at) << 64n) | view.getBigUint64(at + 8)) as Ipv6
 }
 
-/**
- * Links and addresses always do: there are few, and the underlay is among them. So do filters, of which only who asks for them is told. The
- * rest does on our links, and in doubt.
- */
+/** Links and addresses always do: there are few, and the underlay is among them. The rest does on our links, and in doubt. */
 function matters(
   kind: ChangeKind,
   linkIndex: number | undefined,
   { watched, allRoutes, networks }: ChangeFilter,
   cursor: MessageCursor,
 ): boolean {
-  if (kind === 'link' || kind === 'address' || kind === 'filter') return true
+  if (kind === 'link' || kind === 'address') return true
   if (linkIndex !== undefined && watched.has(linkIndex)) return true
   const isToldByPlace = networks.length > 0 && (kind === 'route' || kind === 'nexthop')
   if (linkIndex === undefined && !isToldByPlace) return true
@@ -221,7 +208,6 @@ export class ChangeStream {
   private readonly watched = new Set<number>()
   private allRoutes = false
   private networks: readonly Prefix[] = []
-  private filters = false
   private readonly echoes = new Echoes()
 
   private constructor(
@@ -278,13 +264,6 @@ export class ChangeStream {
   watchNetwork(network: Prefix): void {
     if (!this.networks.some((other) => samePrefix(other, network)))
       this.networks = [...this.networks, network]
-  }
-
-  /** Tells the qdiscs and filters of all links from now on. */
-  watchFilters(): void {
-    if (this.filters) return
-    this.filters = true
-    this.socket?.addMembership(RTNLGRP_TC)
   }
 
   /** Keeps the notifications of what is about to be asked of the kernel from being told. */

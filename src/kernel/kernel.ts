@@ -290,11 +290,6 @@ export class Kernel {
     this.changes.unwatchLink(index)
   }
 
-  /** Has changes of qdiscs and filters of all links told from now on. */
-  watchFilters(): void {
-    this.changes.watchFilters()
-  }
-
   /** Has strangers' routes and nexthops told that are, or were, where ours may want to be. */
   watchNetwork(network: Prefix): void {
     this.changes.watchNetwork(network)

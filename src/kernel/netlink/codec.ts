@@ -102,27 +102,6 @@ export function nested<const A extends AttributeTable>(attributes: A): Payload<A
   }
 }
 
-/** An attribute that holds any number of attributes of one kind, numbered from 1 (`struct nlattr *tb[N + 1]` in the kernel). */
-export function listOf<T>(element: Payload<T>): Payload<readonly T[]> {
-  return {
-    write(writer, type, values) {
-      const payload = writer.attribute(type, 0)
-      for (const [index, value] of values.entries()) element.write(writer, index + 1, value)
-      writer.closeNest(payload)
-    },
-    read(view, start, size, name) {
-      const values: T[] = []
-      for (let at = start; at < start + size; ) {
-        const length = attributeLength(view, at, start + size)
-        const value = element.read(view, at + ATTRIBUTE_HEADER_SIZE, length - ATTRIBUTE_HEADER_SIZE, name)
-        if (value !== undefined) values.push(value)
-        at += align(length)
-      }
-      return values
-    },
-  }
-}
-
 type Values = Record<string, unknown>
 
 interface CompiledAttributes {

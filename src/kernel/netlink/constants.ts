@@ -5,6 +5,7 @@
 
 // linux/netlink.h
 export const NETLINK_ROUTE = 0
+export const NETLINK_NETFILTER = 12
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 export const NLM_F_REQUEST = 0x1
@@ -21,6 +22,8 @@ export const NLM_F_CAPPED = 0x100
 /** On an error reply: attributes (NLMSGERR_ATTR_*) follow. */
 export const NLM_F_ACK_TLVS = 0x200
 export const NLMSGERR_ATTR_MSG = 1
+/** On the type of an attribute that holds attributes. */
+export const NLA_F_NESTED = 0x8000
 /** The two high bits of an attribute's type are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER). */
 export const NLA_TYPE_MASK = 0x3fff
 export const SOL_NETLINK = 270 // linux/socket.h
@@ -56,12 +59,6 @@ export const RTM_GETNEIGH = 30
 export const RTM_NEWNEXTHOP = 104
 export const RTM_DELNEXTHOP = 105
 export const RTM_GETNEXTHOP = 106
-export const RTM_NEWQDISC = 36
-export const RTM_DELQDISC = 37
-export const RTM_GETQDISC = 38
-export const RTM_NEWTFILTER = 44
-export const RTM_DELTFILTER = 45
-export const RTM_GETTFILTER = 46
 export const RTM_NEWNETCONF = 80
 export const RTM_DELNETCONF = 81
 export const RTM_GETNSID = 90
@@ -69,7 +66,6 @@ export const RTM_GETNSID = 90
 // linux/rtnetlink.h: multicast groups
 export const RTNLGRP_LINK = 1
 export const RTNLGRP_NEIGH = 3
-export const RTNLGRP_TC = 4
 export const RTNLGRP_IPV4_IFADDR = 5
 export const RTNLGRP_IPV4_ROUTE = 7
 export const RTNLGRP_IPV6_IFADDR = 9
@@ -168,37 +164,68 @@ export const NUD_PERMANENT = 0x80
 /** On a device of its own, as opposed to the bridge it may be a port of. */
 export const NTF_SELF = 0x2
 
-// linux/rtnetlink.h: traffic control
-export const TCA_KIND = 1
-export const TCA_OPTIONS = 2
+// linux/netfilter.h, linux/netfilter/nfnetlink.h
+export const NFPROTO_NETDEV = 5
+export const NF_NETDEV_INGRESS = 0
+export const NF_DROP = 0
+export const NF_ACCEPT = 1
+export const NFNL_SUBSYS_NFTABLES = 10
+export const NFNL_MSG_BATCH_BEGIN = 0x10
+export const NFNL_MSG_BATCH_END = 0x11
+export const NFNLGRP_NFTABLES = 7
 
-// linux/pkt_sched.h
-/** The parent of what comes in on a link, be its qdisc `ingress` or `clsact`. */
-export const TC_H_CLSACT = 0xfffffff1
-/** The handle of that qdisc, and the parents of its filters. */
-export const TC_H_CLSACT_HANDLE = 0xffff0000
-export const TC_H_INGRESS_FILTERS = 0xfffffff2
-export const TC_H_EGRESS_FILTERS = 0xfffffff3
+// linux/netfilter/nf_tables.h: message types, below those of the subsystem
+export const NFT_MSG_NEWTABLE = 0
+export const NFT_MSG_GETTABLE = 1
+export const NFT_MSG_DELTABLE = 2
+export const NFT_MSG_NEWCHAIN = 3
+export const NFT_MSG_GETCHAIN = 4
+export const NFT_MSG_NEWRULE = 6
+export const NFT_MSG_GETRULE = 7
 
-// linux/pkt_cls.h
-export const TCA_U32_CLASSID = 1
-export const TCA_U32_SEL = 5
-export const TCA_U32_ACT = 7
-/** A filter that decides, as opposed to one that leads to a table of others. */
-export const TC_U32_TERMINAL = 1
-export const TCA_ACT_KIND = 1
-export const TCA_ACT_OPTIONS = 2
-/** The next filter is asked. */
-export const TC_ACT_UNSPEC = -1
-/** The next action of the same filter is done. */
-export const TC_ACT_PIPE = 3
-/** The frame is someone else's now. */
-export const TC_ACT_STOLEN = 4
+// linux/netfilter/nf_tables.h: attributes
+export const NFTA_TABLE_NAME = 1
+export const NFTA_CHAIN_TABLE = 1
+export const NFTA_CHAIN_NAME = 3
+export const NFTA_CHAIN_HOOK = 4
+export const NFTA_CHAIN_POLICY = 5
+export const NFTA_CHAIN_TYPE = 7
+export const NFTA_HOOK_HOOKNUM = 1
+export const NFTA_HOOK_PRIORITY = 2
+export const NFTA_HOOK_DEV = 3
+export const NFTA_RULE_TABLE = 1
+export const NFTA_RULE_CHAIN = 2
+export const NFTA_RULE_EXPRESSIONS = 4
+export const NFTA_LIST_ELEM = 1
+export const NFTA_EXPR_NAME = 1
+export const NFTA_EXPR_DATA = 2
+export const NFTA_DATA_VALUE = 1
+export const NFTA_META_DREG = 1
+export const NFTA_META_KEY = 2
+export const NFTA_PAYLOAD_DREG = 1
+export const NFTA_PAYLOAD_BASE = 2
+export const NFTA_PAYLOAD_OFFSET = 3
+export const NFTA_PAYLOAD_LEN = 4
+export const NFTA_BITWISE_SREG = 1
+export const NFTA_BITWISE_DREG = 2
+export const NFTA_BITWISE_LEN = 3
+export const NFTA_BITWISE_MASK = 4
+export const NFTA_BITWISE_XOR = 5
+export const NFTA_CMP_SREG = 1
+export const NFTA_CMP_OP = 2
+export const NFTA_CMP_DATA = 3
+export const NFTA_IMMEDIATE_DREG = 1
+export const NFTA_IMMEDIATE_DATA = 2
+export const NFTA_DUP_SREG_DEV = 2
+export const NFTA_FWD_SREG_DEV = 1
 
-// linux/tc_act/tc_mirred.h
-export const TCA_MIRRED_PARMS = 2
-export const TCA_EGRESS_REDIR = 1
-export const TCA_EGRESS_MIRROR = 2
+// linux/netfilter/nf_tables.h: values
+export const NFT_REG_1 = 1
+export const NFT_META_PROTOCOL = 1
+export const NFT_PAYLOAD_LL_HEADER = 0
+export const NFT_PAYLOAD_NETWORK_HEADER = 1
+export const NFT_CMP_EQ = 0
+export const NFT_CMP_NEQ = 1
 
 // linux/if_ether.h
 export const ETH_P_IP = 0x0800
