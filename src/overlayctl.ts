@@ -18,6 +18,8 @@ const OUTPUT = {
 
 const ETCD = yargsOptions(ETCD_OPTIONS)
 const LOCAL = yargsOptions(['run-dir', 'subnet-file'])
+/** With it a further network's run directory is found. */
+const PREFIX = yargsOptions(['etcd-prefix'])
 const JSON_ARGUMENT = {
   type: 'string',
   demandOption: true,
@@ -72,6 +74,41 @@ async function main(): Promise<number> {
       async ({ output, only = '', peer = '', ...flags }) => {
         const { runDoctor } = await import('./cli/doctor/doctor.js')
         code = await runDoctor(parseOptions(flags, process.env), { output, only, peer })
+      },
+    )
+    .command(
+      'events',
+      'show what the daemon has done of late, and what it does',
+      (command) =>
+        command
+          .options({
+            ...LOCAL,
+            ...PREFIX,
+            ...OUTPUT,
+            follow: { alias: 'f', type: 'boolean', default: false, describe: 'go on with what happens' },
+            since: { type: 'string', describe: 'only what is not older, as in 90s, 10m, 2h, 1d' },
+            kind: {
+              type: 'string',
+              array: true,
+              describe: 'only these kinds, comma separated; one that does not exist lists them',
+            },
+            peer: { type: 'string', describe: 'only about the peer with this subnet or PublicIP' },
+          })
+          .example('$0 events --since=10m', 'what happened in the last ten minutes')
+          .example('$0 events -f --kind=peer-rejected,kernel-repair -o json', 'for a program that watches'),
+      async ({ output, follow, since = '', kind = [], peer = '', ...flags }) => {
+        const { runEvents } = await import('./cli/events.js')
+        const { 'run-dir': runDirectory } = parseOptions(flags, process.env)
+        code = await runEvents(runDirectory, { output, follow, since, kind, peer })
+      },
+    )
+    .command(
+      'metrics',
+      "print the daemon's metrics in Prometheus's text format",
+      (command) => command.options({ ...LOCAL, ...PREFIX }),
+      async (flags) => {
+        const { runMetrics } = await import('./cli/events.js')
+        code = await runMetrics(parseOptions(flags, process.env)['run-dir'])
       },
     )
     .command('config', 'read, check and write the network config in etcd', (config) =>
@@ -198,6 +235,12 @@ async function readWords(): Promise<string[]> {
 function isUnreachable(error: unknown): boolean {
   return error instanceof OverlayError && (error.code.startsWith('etcd-') || error.code === 'control-socket')
 }
+
+// A reader that has seen enough, as head, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(EXIT.healthy)
+})
 
 main().then(
   (code) => {

@@ -3,7 +3,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Daemon } from './daemon/daemon'
 import { DeviceLocks } from './daemon/device-lock'
+import { EventLog } from './daemon/events'
 import { createLogger, type Logger } from './daemon/logger'
+import { Meters } from './daemon/meters'
 import { describeOptions, etcdOptions, type Options, parseCommandLine, UsageError } from './daemon/options'
 import { readVersion } from './daemon/version'
 import { type EtcdClient, openEtcd } from './etcd/client'
@@ -31,10 +33,11 @@ async function main(): Promise<number> {
     process.stderr.write(`${readVersion()}\n`)
     return 0
   }
-  const log = createLogger(invocation.options.v)
+  const events = new EventLog()
+  const log = createLogger(invocation.options.v, undefined, events)
   for (const warning of invocation.warnings) log.warn(warning)
   try {
-    await runDaemon(invocation.options, log)
+    await runDaemon(invocation.options, log, events)
     return 0
   } catch (error) {
     log.error(describeError(error))
@@ -43,12 +46,12 @@ async function main(): Promise<number> {
   }
 }
 
-async function runDaemon(options: Options, log: Logger): Promise<void> {
+async function runDaemon(options: Options, log: Logger, events: EventLog): Promise<void> {
   const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     // The second one has its default effect.
     process.once(name, () => {
-      log.info(`${name}: stopping; the kernel keeps everything`)
+      log.info(`${name}: stopping; the kernel keeps everything`, { kind: 'stopping' })
       stop.abort()
       end(0)
       try {
@@ -66,15 +69,17 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
   process.on('unhandledRejection', crash)
 
   const version = readVersion()
-  log.info(`overlayd ${version}, process ${process.pid}`)
+  log.info(`overlayd ${version}, process ${process.pid}`, { kind: 'started' })
+  const meters = new Meters()
   const kernel = await Kernel.open({ report: (error) => log.error(`netlink: ${describeError(error)}`) })
-  const etcd = await openEtcdAtLast(options, log, stop.signal)
+  const etcd = await openEtcdAtLast(options, log, meters, stop.signal)
   if (etcd === undefined) return
   try {
     // Only now, for a list of endpoints that cannot be used may hold a password.
     log.debug(`options: ${describeOptions(options)}`)
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
-    await new Daemon({ options, kernel, registry, locks: new DeviceLocks(), log }, version).run(stop.signal)
+    const tools = { options, kernel, registry, locks: new DeviceLocks(), log, events, meters }
+    await new Daemon(tools, version).run(stop.signal)
   } finally {
     etcd.close()
     kernel.close()
@@ -92,14 +97,15 @@ const DISCOVERY: BackoffBounds = { first: 1000, most: 15_000 }
 async function openEtcdAtLast(
   options: Options,
   log: Logger,
+  meters: Meters,
   signal: AbortSignal,
 ): Promise<EtcdClient | undefined> {
   for (let failures = 1; !signal.aborted; failures++) {
     try {
-      return await openEtcd(etcdOptions(options), log)
+      return await openEtcd({ ...etcdOptions(options), onCall: meters.called.bind(meters) }, log)
     } catch (error) {
       if (!(error instanceof EtcdError) || error.code !== 'etcd-unreachable') throw error
-      log.warn(`etcd: ${describeError(error)}; trying again`)
+      log.warn(`etcd: ${describeError(error)}; trying again`, { kind: 'etcd-lost' })
       await sleep(backoffDelay(failures, DISCOVERY, Math.random), undefined, { signal }).catch(
         () => undefined,
       )

@@ -1,6 +1,7 @@
 /** What is measured: this tree's daemon, the bundle that the package holds, or a flanneld. */
 import { existsSync, readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { flanneldAt } from '../../test/support/flanneld'
 import type { StartOptions } from '../../test/support/host'
 
 const ROOT = resolve(__dirname, '../..')
@@ -41,6 +42,6 @@ export function bundle(): Subject {
 export const flanneld = (path: string): Subject => ({
   name: 'flanneld',
   flannel: true,
-  start: { program: [resolve(path)], flags: { 'run-dir': undefined, v: '0' } },
+  start: flanneldAt(path, { v: '0' }),
   control: ['false'],
 })

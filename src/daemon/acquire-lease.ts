@@ -92,7 +92,7 @@ async function tryOnce(
     if (result.kind === 'changed') return undefined
     const { publicIp: before } = plan.lease.value
     const moved = before === value.publicIp ? '' : `, which was at ${formatIp(before)} before`
-    log.info(`lease: keeping ${formatLeaseSubnet(result.lease.subnet)}${moved}`)
+    noteTaken(log, 'keeping', result.lease.subnet, moved)
     return result.lease
   }
   await deleteOutgrown(registry, plan.inTheWay, log, signal)
@@ -105,9 +105,14 @@ async function tryOnce(
     refused.push(plan.subnet)
     return undefined
   }
-  log.info(`lease: acquired ${formatLeaseSubnet(plan.subnet)}`)
+  noteTaken(log, 'acquired', plan.subnet)
   await deleteOutgrown(registry, plan.outgrown, log, signal)
   return result.lease
+}
+
+function noteTaken(log: Logger, how: string, subnet: LeaseSubnet, more = ''): void {
+  const about = [formatLeaseSubnet(subnet)]
+  log.info(`lease: ${how} ${about.join()}${more}`, { kind: 'lease-taken', about })
 }
 
 /** The leases as they are since their owners were asked for, which is after they were listed. */

@@ -1,10 +1,13 @@
 /** The control socket: HTTP over a unix socket in the run directory, for `overlayctl` of this user and of root. */
 import { chmod, mkdir, rm } from 'node:fs/promises'
-import { createServer, type Server } from 'node:http'
+import { createServer, type Server, type ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describeError, OverlayError } from '../model/errors'
+import { streamEvents } from './event-stream'
+import type { EventLog } from './events'
 import type { Logger } from './logger'
+import type { MetricsText } from './metrics'
 import type { Status } from './status'
 
 export const controlSocketPath = (runDirectory: string): string => join(runDirectory, 'overlayd.sock')
@@ -17,16 +20,24 @@ const LIMITS = {
   connectionsCheckingInterval: 1000,
 }
 const MOST_CONNECTIONS = 32
+/** Of these, who follows events and so stays: the others must find a place. */
+const MOST_FOLLOWERS = 8
+
+/** What is served. Documents are made anew for each request. */
+export interface ControlSources {
+  status(): Promise<Status>
+  metrics(): Promise<MetricsText>
+  readonly events: EventLog
+}
 
 /**
- * Serves `GET /status`.
- * @param status makes the document; asked for each request
+ * Serves `GET /status`, `GET /metrics`, `GET /events`, and `GET /events?follow`, which goes on.
  * @returns the server; close it to remove the socket
  * @throws {OverlayError} `already-running` or `control-socket`
  */
 export async function serveControlSocket(
   runDirectory: string,
-  status: () => Promise<Status>,
+  sources: ControlSources,
   log: Logger,
 ): Promise<Server> {
   const path = controlSocketPath(runDirectory)
@@ -37,20 +48,40 @@ export async function serveControlSocket(
       'stop it, or give this one its own --run-dir, --etcd-prefix and --subnet-file',
     )
   }
-  const server = createServer(LIMITS, (request, response) => {
-    if (request.method !== 'GET' || request.url !== '/status') {
-      response.writeHead(404).end()
-      return
+  const followers = new Set<ServerResponse>()
+  const answer = async (url: string | undefined, response: ServerResponse): Promise<void> => {
+    switch (url) {
+      case '/status': {
+        const document = JSON.stringify(await sources.status())
+        response.writeHead(200, { 'content-type': 'application/json' }).end(document)
+        break
+      }
+      case '/metrics': {
+        const { contentType, text } = await sources.metrics()
+        response.writeHead(200, { 'content-type': contentType }).end(text)
+        break
+      }
+      case '/events':
+        streamEvents(sources.events, response, false)
+        break
+      case '/events?follow':
+        if (followers.size >= MOST_FOLLOWERS) {
+          response.writeHead(503).end()
+          break
+        }
+        followers.add(response)
+        response.on('close', () => followers.delete(response))
+        streamEvents(sources.events, response, true)
+        break
+      default:
+        response.writeHead(404).end()
     }
-    status().then(
-      (document) => {
-        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(document))
-      },
-      (error: unknown) => {
-        log.error(`control socket: status: ${describeError(error)}`)
-        response.writeHead(500).end()
-      },
-    )
+  }
+  const server = createServer(LIMITS, ({ method, url }, response) => {
+    answer(method === 'GET' ? url : undefined, response).catch((error: unknown) => {
+      log.error(`control socket: ${url}: ${describeError(error)}`)
+      response.writeHead(500).end()
+    })
   })
   server.maxConnections = MOST_CONNECTIONS
   try {

@@ -24,6 +24,7 @@ import { type HostMemory, isReplaced, reasonAgainst, recall } from './host-memor
 import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
+import { type MetricsText, serveMetrics, writeMetrics } from './metrics'
 import { Multicast } from './multicast'
 import type { Overlay } from './overlay'
 import { readConfig } from './read-config'
@@ -44,8 +45,8 @@ const ETCD_PATIENCE = CALL_DEADLINE_MS
 /** Milliseconds until a host that has another's address asks again whether that one lives; each time is a Put for all peers. */
 const RIVAL_RETRY = 60_000
 
-/** Failures of etcd that someone has to do something about: worth a line also when etcd was away before. */
-const ACT_UPON: readonly string[] = ['etcd-refused', 'etcd-tls']
+/** Failures of etcd that are worth a line also when it was away before: someone has to act, or a new listing follows. */
+const NEWS: readonly string[] = ['etcd-refused', 'etcd-tls', 'etcd-compacted']
 
 export class Daemon {
   #phase: DaemonView['phase'] = 'starting'
@@ -97,8 +98,13 @@ export class Daemon {
     const signal = AbortSignal.any([stop, failure.signal])
     const fail = (error: unknown): void => failure.abort(error)
     try {
-      servers.push(await serveControlSocket(this.tools.options['run-dir'], () => this.status(), this.#log))
-      servers.push(...(await this.#serveHealth()))
+      const sources = {
+        status: () => this.status(),
+        metrics: () => this.metrics(),
+        events: this.tools.events,
+      }
+      servers.push(await serveControlSocket(this.tools.options['run-dir'], sources, this.#log))
+      servers.push(...(await this.#serveHealth()), ...(await this.#serveMetrics()))
       await this.#recall()
       this.#state.run(signal).catch(fail)
       await this.#follow(signal, fail)
@@ -118,6 +124,15 @@ export class Daemon {
     return [server]
   }
 
+  /** @returns the server, if one is asked for */
+  async #serveMetrics(): Promise<Server[]> {
+    const { 'metrics-ip': ip, 'metrics-port': port } = this.tools.options
+    if (port === 0) return []
+    const server = await serveMetrics({ ip, port }, () => this.metrics(), this.#log)
+    this.#log.info(`metrics: serving /metrics on ${ip} port ${port}`)
+    return [server]
+  }
+
   /** For {@link serveHealth}. That etcd is away takes no host out of service: what runs goes on without it. */
   #notReady(): string | undefined {
     return this.#phase === 'running'
@@ -126,22 +141,30 @@ export class Daemon {
   }
 
   status(): Promise<Status> {
-    return reportStatus(
-      {
-        options: this.tools.options,
-        version: this.version,
-        phase: this.#phase,
-        member: this.#member?.parts,
-        multicast: this.#multicast?.keeper,
-        configProblem: this.#configProblem ?? this.#member?.configProblem,
-        following: this.#following,
-        revision: this.#revision,
-        stateFile: this.#stateStatus(),
-        rival: this.#rival,
-        subnetProblem: this.#subnetProblem,
-      },
-      this.tools.registry,
-    )
+    return reportStatus(this.#view(), this.tools.registry)
+  }
+
+  /** In Prometheus's text format. The first time loads what makes it. */
+  metrics(): Promise<MetricsText> {
+    const { events, meters } = this.tools
+    meters.watchLoop()
+    return writeMetrics({ ...this.#view(), isReady: this.#notReady() === undefined, events, meters })
+  }
+
+  #view(): DaemonView {
+    return {
+      options: this.tools.options,
+      version: this.version,
+      phase: this.#phase,
+      member: this.#member?.parts,
+      multicast: this.#multicast?.keeper,
+      configProblem: this.#configProblem ?? this.#member?.configProblem,
+      following: this.#following,
+      revision: this.#revision,
+      stateFile: this.#stateStatus(),
+      rival: this.#rival,
+      subnetProblem: this.#subnetProblem,
+    }
   }
 
   #stateStatus(): DaemonView['stateFile'] {
@@ -161,7 +184,7 @@ export class Daemon {
     const prefix = etcdPrefix(options['etcd-prefix'])
     const memory = state === undefined ? refusal : recall(state, prefix, keysUnder(prefix))
     if (typeof memory === 'string') {
-      this.#log.warn(`state: ${memory}; starting without it`)
+      this.#log.warn(`state: ${memory}; starting without it`, { kind: 'state-problem' })
       this.#memoryProblem = memory
     } else this.#memory = memory
   }
@@ -293,6 +316,7 @@ export class Daemon {
       if (refusal !== undefined) throw new OverlayError('state-unusable', refusal)
       this.#log.warn(
         `state: etcd has not answered for ${ETCD_PATIENCE / 1000} s; coming up from what was known at ${savedAt}`,
+        { kind: 'state-in-use' },
       )
       const config = this.#readConfig(memory.snapshot.config)
       this.#fromState = savedAt
@@ -302,23 +326,32 @@ export class Daemon {
       if (!(error instanceof OverlayError && ['state-unusable', 'config-invalid'].includes(error.code)))
         throw error
       this.#memoryProblem = `what was known at ${savedAt} is not used: ${describeError(error)}`
-      this.#log.warn(`state: ${this.#memoryProblem}; waiting for etcd, the kernel keeps everything`)
+      this.#log.warn(`state: ${this.#memoryProblem}; waiting for etcd, the kernel keeps everything`, {
+        kind: 'state-problem',
+      })
     }
   }
 
   #noteConnection(update: RegistryUpdate): void {
     if (update.kind === 'lost') {
       const error = describeError(update.error)
-      const news = ACT_UPON.includes(update.error.code) && update.error.code !== this.#toldLoss
+      const news = NEWS.includes(update.error.code) && update.error.code !== this.#toldLoss
       if (this.#following.connected || this.#following.error === undefined || news) {
         this.#toldLoss = update.error.code
-        this.#log.warn(`etcd: ${error}; the kernel keeps everything, trying again`)
+        this.#log.warn(`etcd: ${error}; the kernel keeps everything, trying again`, {
+          kind: update.error.code === 'etcd-compacted' ? 'etcd-compacted' : 'etcd-lost',
+        })
       }
       this.#following = { connected: false, error }
       this.#notify([])
       return
     }
-    if (!this.#following.connected) this.#log.info('etcd: following')
+    if (!this.#following.connected) this.#log.info('etcd: following', { kind: 'etcd-connected' })
+    if (update.kind === 'snapshot') {
+      const { revision, leases, unreadable } = update.snapshot
+      const count = leases.length + unreadable.length
+      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-relisted' })
+    }
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
     if (update.kind === 'snapshot') {
@@ -352,6 +385,7 @@ export class Daemon {
     if (this.#rival?.message !== rival.message) {
       this.#log.error(
         `lease: CONFLICT: ${describeError(rival)}; nothing is written over, the kernel keeps everything`,
+        { kind: 'lease-conflict' },
       )
     }
     this.#rival = rival
@@ -422,7 +456,8 @@ export class Daemon {
   }
 
   #waitForConfig(problem: string): void {
-    if (this.#configProblem !== problem) this.#log.warn(`config: ${problem}; waiting for a usable one`)
+    if (this.#configProblem !== problem)
+      this.#log.warn(`config: ${problem}; waiting for a usable one`, { kind: 'config-problem' })
     this.#configProblem = problem
     this.#phase = 'waiting-for-config'
     this.#notify([])
@@ -430,7 +465,8 @@ export class Daemon {
 
   /** Another start would find the same: a subnet comes free with a lease that goes. */
   #waitForSubnet(problem: string): void {
-    if (this.#subnetProblem !== problem) this.#log.error(`lease: ${problem}; waiting for one that comes free`)
+    if (this.#subnetProblem !== problem)
+      this.#log.error(`lease: ${problem}; waiting for one that comes free`, { kind: 'lease-none-free' })
     this.#subnetProblem = problem
     this.#phase = 'waiting-for-subnet'
     this.#notify([])
@@ -439,7 +475,7 @@ export class Daemon {
   async #ready(member: Member): Promise<void> {
     await this.#writeSubnetFile(member)
     this.#phase = 'running'
-    this.#log.info(`ready: ${member.headline}`)
+    this.#log.info(`ready: ${member.headline}`, { kind: 'ready' })
     this.#notify(['READY=1'])
   }
 

@@ -2,7 +2,7 @@
 
 import type { Kernel } from '../kernel/kernel'
 import { ignoreRouterAdvertisements } from '../kernel/sysctl'
-import { describeOperation } from '../model/describe-operation'
+import { describeObject, describeOperation } from '../model/describe-operation'
 import { OverlayError } from '../model/errors'
 import type { LinkOperation, LinkSpec, ObservedLink } from '../model/kernel'
 import { diffLink } from '../plan/diff'
@@ -74,7 +74,10 @@ export async function applyLinkOperations(
   signal: AbortSignal,
 ): Promise<void> {
   for (const operation of operations) {
-    log.info(`device: ${describeOperation(operation)}`)
+    log.info(`device: ${describeOperation(operation)}`, {
+      kind: 'device-change',
+      about: [describeObject(operation)],
+    })
     await kernel.applyLink(operation, signal)
   }
 }

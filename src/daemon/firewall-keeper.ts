@@ -107,11 +107,14 @@ export class FirewallKeeper {
     this.#writes = [...this.#writes, performance.now()].slice(-CONTEST.writes)
     if (this.#established) this.#repairs += 1
     const what = this.#established ? 'rules were changed or gone, and are put right' : 'rules are set'
-    this.#log.info(`firewall: ${what} (${this.request.mode})`)
+    this.#log.info(`firewall: ${what} (${this.request.mode})`, {
+      kind: this.#established ? 'firewall-repair' : 'firewall-change',
+    })
   }
 
   #noteProblem(problem: string | undefined): void {
-    if (problem !== undefined && problem !== this.#problem) this.#log.error(`firewall: ${problem}`)
+    if (problem !== undefined && problem !== this.#problem)
+      this.#log.error(`firewall: ${problem}`, { kind: 'firewall-problem' })
     this.#problem = problem
   }
 

@@ -23,7 +23,7 @@ export async function firewallRequest(
   if (mode === 'iptables') {
     const families = networks.map(({ subnet }) => familyOf(subnet.address))
     const problem = bridgeNetfilterProblem(await bridgeNetfilter(), families)
-    if (problem !== undefined) log.warn(`firewall: ${problem}`)
+    if (problem !== undefined) log.warn(`firewall: ${problem}`, { kind: 'firewall-problem' })
   }
   return {
     mode,

@@ -1,12 +1,6 @@
 /** The health server: HTTP over TCP for load balancers and orchestrators, with flannel's paths and words (main.go). */
-import { createServer, type Server } from 'node:http'
-import { describeError, OverlayError } from '../model/errors'
-
-export interface HealthAddress {
-  /** An address or a name of this host; empty for all its addresses. */
-  readonly ip: string
-  readonly port: number
-}
+import type { Server } from 'node:http'
+import { serveHttp, type TcpAddress } from './http-server'
 
 interface Answer {
   readonly status: 200 | 404 | 503
@@ -19,11 +13,13 @@ interface Answer {
  * @returns the server; close it to stop
  * @throws {OverlayError} `health-server` when it cannot listen there
  */
-export async function serveHealth(
-  { ip, port }: HealthAddress,
-  notReady: () => string | undefined,
-): Promise<Server> {
-  const server = createServer((request, response) => {
+export async function serveHealth(address: TcpAddress, notReady: () => string | undefined): Promise<Server> {
+  const purpose = {
+    code: 'health-server',
+    serve: 'serve health checks',
+    flags: ['healthz-ip', 'healthz-port'],
+  }
+  return serveHttp(address, purpose, (request, response) => {
     const [path = ''] = (request.url ?? '').split('?')
     const { status, body } = answer(path, notReady)
     response.writeHead(status, {
@@ -32,20 +28,6 @@ export async function serveHealth(
     })
     response.end(body)
   })
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ port, ...(ip !== '' && { host: ip }) }, resolve)
-    })
-  } catch (error) {
-    throw new OverlayError(
-      'health-server',
-      `cannot serve health checks on ${ip} port ${port}: ${describeError(error)}`,
-      'choose another --healthz-ip or --healthz-port; port 0 switches them off',
-      { cause: error },
-    )
-  }
-  return server
 }
 
 function answer(path: string, notReady: () => string | undefined): Answer {

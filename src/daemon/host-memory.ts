@@ -1,13 +1,15 @@
 /** What the daemon remembers of an earlier run, in its own terms: the state file's text read and written. */
 import { setImmediate } from 'node:timers/promises'
 import type { Keys } from '../etcd/keys'
-import { decodeLease, encodeLeaseValue, isReadable, type KeyValue, toRevision } from '../etcd/lease-codec'
+import { decodeLease, encodeLeaseValue, isReadable, toRevision } from '../etcd/lease-codec'
 import type { Snapshot } from '../etcd/snapshot'
+import type { KeyValue } from '../etcd/wire'
 import { keepsItsMac, readMachineDigest } from '../host/machine'
 import type { SavedState } from '../host/state-file'
 import { formatIp, formatMac, ipv4, type MacAddress, parseMac } from '../model/address'
 import type { HostFacts } from '../model/host-facts'
 import {
+  type EtcdLeaseId,
   isReservation,
   type Lease,
   type LeaseValue,
@@ -78,13 +80,9 @@ export const isReplaced = ({ snapshot: before }: HostMemory, now: Snapshot): boo
   now.revision < before.revision ||
   (before.clusterId !== undefined && now.clusterId !== undefined && before.clusterId !== now.clusterId)
 
-function keyValue(saved: { key: string; value: string; etcdLease: string; modRevision: string }): KeyValue {
-  return {
-    key: Buffer.from(saved.key),
-    value: Buffer.from(saved.value),
-    lease: saved.etcdLease,
-    mod_revision: saved.modRevision,
-  }
+function keyValue(saved: Pick<SavedState['own'], 'key' | 'value' | 'etcdLease' | 'modRevision'>): KeyValue {
+  const { key, value, etcdLease, modRevision } = saved
+  return { key, value, etcdLease: etcdLease as EtcdLeaseId, modRevision: toRevision(modRevision) }
 }
 
 /** What is to be remembered of now. */

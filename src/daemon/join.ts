@@ -17,6 +17,7 @@ import { type StaleLink, staleLinks } from '../plan/stale-links'
 import { acquireLease, type LeaseRequest } from './acquire-lease'
 import type { DeviceLocks } from './device-lock'
 import { ensureLink } from './ensure-link'
+import type { EventLog } from './events'
 import { FirewallKeeper } from './firewall-keeper'
 import { firewallRequest } from './firewall-request'
 import type { HostMemory } from './host-memory'
@@ -24,6 +25,7 @@ import { type HostIdentification, identify } from './identify'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
 import type { Logger } from './logger'
 import { Member } from './member'
+import type { Meters } from './meters'
 import type { Options } from './options'
 import type { Overlay } from './overlay'
 import { type Half, planHalves } from './plan-halves'
@@ -38,6 +40,9 @@ export interface Tools {
   readonly registry: Registry
   readonly locks: DeviceLocks
   readonly log: Logger
+  /** What the log says with a kind. */
+  readonly events: EventLog
+  readonly meters: Meters
 }
 
 /** What to start with: what etcd has, or what an earlier run remembers of it. */
@@ -200,7 +205,7 @@ async function findSurroundings(
 }
 
 function makeOverlay(
-  { options, kernel, log }: Tools,
+  { options, kernel, meters, log }: Tools,
   config: NetworkConfig,
   { family, range, address, link }: Half,
   lease: Lease,
@@ -227,6 +232,6 @@ function makeOverlay(
     network: range.network,
     subnet,
     peers,
-    reconciler: new Reconciler(kernel, target, log),
+    reconciler: new Reconciler(kernel, target, log, { meters }),
   }
 }

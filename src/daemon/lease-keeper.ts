@@ -128,14 +128,20 @@ export class LeaseKeeper {
     this.#changed()
     if (this.#state.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
-    if (this.#state.kind === 'held') this.log.info(`lease: ${subnet} is ours again`)
+    const about = [subnet]
+    if (this.#state.kind === 'held')
+      this.log.info(`lease: ${subnet} is ours again`, { kind: 'lease-regained', about })
     else if (this.#state.kind === 'lost') {
-      this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`)
+      this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`, {
+        kind: 'lease-lost',
+        about,
+      })
       this.#renewAt = performance.now()
     } else {
       this.log.error(
         `lease: CONFLICT: ${this.#state.reason}; the kernel keeps everything, and the key is not written over. ` +
           'Stop the other host, or delete the key and restart the host that must move',
+        { kind: 'lease-conflict', about },
       )
     }
     this.#waker.wake()
@@ -148,7 +154,7 @@ export class LeaseKeeper {
       if (signal.aborted || performance.now() < this.#renewAt) continue
       try {
         await this.#attend(signal)
-        if (this.#failures > 0) this.log.info('lease: etcd takes it again')
+        if (this.#failures > 0) this.log.info('lease: etcd takes it again', { kind: 'lease-renewed-again' })
         this.#failures = 0
         this.#problem = undefined
       } catch (error) {
@@ -156,7 +162,8 @@ export class LeaseKeeper {
         if (!(error instanceof EtcdError)) throw error
         this.#failures++
         this.#problem = describeError(error)
-        if (this.#failures === 1) this.log.warn(`lease: ${describeError(error)}; trying again`)
+        if (this.#failures === 1)
+          this.log.warn(`lease: ${describeError(error)}; trying again`, { kind: 'lease-renewal-problem' })
         this.#renewAt = performance.now() + backoffDelay(this.#failures, BACKOFF, Math.random)
       }
     }
@@ -186,7 +193,7 @@ export class LeaseKeeper {
     if (this.#state.lease.etcdLease === before.lease.etcdLease) return
     const subnet = formatLeaseSubnet(this.own.subnet)
     const what = isReservation(this.#state.lease) ? 'is reserved for this host' : 'has another etcd lease'
-    this.log.info(`lease: ${subnet} ${what} now`)
+    this.log.info(`lease: ${subnet} ${what} now`, { kind: 'lease-changed', about: [subnet] })
     this.#renewal = undefined
     this.#renewAt = performance.now()
     this.#waker.wake()
@@ -218,7 +225,8 @@ export class LeaseKeeper {
     if (result.kind === 'changed') return this.observe(result.now)
     this.#state = { kind: 'held', lease: result.lease }
     this.#changed()
-    this.log.info(`lease: ${formatLeaseSubnet(this.own.subnet)} is announced anew`)
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    this.log.info(`lease: ${subnet} is announced anew`, { kind: 'lease-changed', about: [subnet] })
   }
 
   /** Does what is due: create, write anew, or renew. */

@@ -1,7 +1,7 @@
 /** This host as part of the network: what it consists of, and how it takes in what etcd tells. */
 import { performance } from 'node:perf_hooks'
 import type { RegistryEvent, RegistryUpdate } from '../etcd/updates'
-import { formatIp, formatMac, formatPrefix } from '../model/address'
+import { type Family, formatIp, formatMac, formatPrefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
@@ -16,7 +16,6 @@ import type { Underlay } from '../plan/underlay'
 import type { FirewallKeeper } from './firewall-keeper'
 import type { Tools } from './join'
 import type { LeaseKeeper } from './lease-keeper'
-import { LineLimit } from './line-limit'
 import { LiveConfig } from './live-config'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
@@ -51,7 +50,8 @@ const CONFIG_RETRY: BackoffBounds = { first: 1000, most: 30_000 }
 const HELD = 'gone from etcd, and kept for a while in case etcd is wrong'
 
 export class Member {
-  readonly #rejections = new LineLimit()
+  /** Which leases were said to be rejected. */
+  readonly #rejected: Readonly<Record<Family, Set<string>>> = { IPv4: new Set(), IPv6: new Set() }
   readonly #waker = new Waker()
   readonly #log: Logger
   readonly #live: LiveConfig
@@ -60,6 +60,8 @@ export class Member {
   /** Of what was taken in last. */
   #revision: Revision
   #follows = true
+  /** When the word of etcd came that is being taken in; monotonic milliseconds. */
+  #heardAt: number | undefined
   /** The config's text as etcd has it. */
   #configText: string | undefined
   /** When a config that is not in use yet is to be looked at; Infinity when there is none. */
@@ -82,7 +84,7 @@ export class Member {
     this.#parts = parts
     this.#revision = revision
     this.#configText = parts.configText
-    this.#logAllRejected()
+    this.#reviewRejected()
   }
 
   get parts(): MemberView {
@@ -113,12 +115,14 @@ export class Member {
     if (!this.#follows) this.#holdBack.extend(performance.now())
     this.#follows = true
     if (update.kind === 'events') {
+      this.#heardAt = update.receivedAt
       this.#revision = update.revision
       this.#takeEvents(update.events)
     } else {
       this.#revision = update.snapshot.revision
       this.#takeSnapshot(update)
     }
+    this.#heardAt = undefined
     this.#waker.wake()
   }
 
@@ -222,6 +226,7 @@ export class Member {
       const room = held.length === 0 ? [] : leases.flatMap((lease) => this.#makeRoom(overlay, lease))
       this.#peersChanged(overlay, [...changes, ...room])
     }
+    this.#reviewRejected()
     // A place that a listed lease has a better claim to is not held.
     this.#letGo(this.#holdBack.keys().filter((key) => !this.#isPeer(key)))
   }
@@ -235,20 +240,24 @@ export class Member {
     const seconds = Math.ceil((this.#holdBack.lastDue - performance.now()) / 1000)
     this.#log.warn(
       `peers: ${this.#holdBack.size} are gone from etcd and kept for ${seconds} s, in case etcd is wrong: ${this.#holdBack.reason}`,
+      { kind: 'peers-held', about: gone.flatMap(subnetsOfKey) },
     )
   }
 
   /** Takes in that a key is in etcd. */
   #release(key: string): void {
     if (!this.#holdBack.release(key) || this.#holdBack.size > 0) return
-    this.#log.info('peers: all that were held back are in etcd again, or gone')
+    this.#log.info('peers: all that were held back are in etcd again, or gone', { kind: 'peers-let-go' })
   }
 
   /** Removes peers that were held back. */
   #letGo(keys: readonly string[]): void {
     if (keys.length === 0) return
     for (const key of keys) this.#holdBack.release(key)
-    this.#log.info(`peers: ${keys.length} that were held back are let go: etcd still has nothing of them`)
+    this.#log.info(`peers: ${keys.length} that were held back are let go: etcd still has nothing of them`, {
+      kind: 'peers-let-go',
+      about: keys.flatMap(subnetsOfKey),
+    })
     for (const overlay of this.#parts.overlays) {
       this.#peersChanged(
         overlay,
@@ -285,17 +294,18 @@ export class Member {
     const { peers } = overlay
     switch (event.kind) {
       case 'removed':
+        this.#rejected[overlay.family].delete(event.key)
         if (!this.#holdBack.has(event.key) || peers.peer(event.key) === undefined)
           return peers.remove(event.key)
         peers.putUnreadable(this.#heldLease(event.key))
         return []
       case 'unreadable':
         peers.putUnreadable(event.lease)
-        this.#logIfRejected(overlay, event.lease.key)
+        this.#noteVerdict(overlay, event.lease.key)
         return []
       case 'lease': {
         const changes = [...peers.put(event.lease), ...this.#makeRoom(overlay, event.lease)]
-        this.#logIfRejected(overlay, event.lease.key)
+        this.#noteVerdict(overlay, event.lease.key)
         return changes
       }
     }
@@ -318,13 +328,17 @@ export class Member {
       const peer = after ?? before
       if (peer === undefined) continue
       if (before === undefined) this.#holdBack.joined(peer.key, performance.now())
+      if (this.#rejected[overlay.family].has(peer.key)) this.#noteVerdict(overlay, peer.key)
       const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
-      const subnet = formatPrefix(peer.subnet)
-      this.#log.debug(`peer ${what}: ${subnet} at ${formatIp(peer.publicIp)} with ${formatMac(peer.mac)}`)
+      const about = [formatPrefix(peer.subnet), formatIp(peer.publicIp)]
+      this.#log.debug(`peer ${what}: ${about.join(' at ')} with ${formatMac(peer.mac)}`, {
+        kind: `peer-${what}`,
+        about,
+      })
     }
     this.#peersGeneration += changes.length
     if (changes.length > 0) this.#log.info(summarize(changes))
-    overlay.reconciler.peersChanged(changes, this.#revision)
+    overlay.reconciler.peersChanged(changes, this.#revision, this.#heardAt)
     if (changes.length > 0) this.#peersTold()
   }
 
@@ -365,7 +379,9 @@ export class Member {
       return `this host needs a new subnet for the changed network config: ${plan.reason}; what runs goes on until overlayd is restarted`
     }
     if (plan.kind === 'apply') {
-      this.#log.info(`config: changed in etcd, and applied: ${plan.changes.join(', ')}`)
+      this.#log.info(`config: changed in etcd, and applied: ${plan.changes.join(', ')}`, {
+        kind: 'config-change',
+      })
       const peersChanged = this.#peersChanged.bind(this)
       this.#parts = await this.#live.apply(this.#parts, config, peersChanged, signal)
     }
@@ -374,26 +390,42 @@ export class Member {
   }
 
   #noteConfigProblem(problem: string | undefined): void {
-    if (problem !== undefined && problem !== this.#configProblem) this.#log.warn(`config: ${problem}`)
-    if (problem === undefined && this.#configProblem !== undefined) this.#log.info('config: in use')
+    if (problem !== undefined && problem !== this.#configProblem)
+      this.#log.warn(`config: ${problem}`, { kind: 'config-problem' })
+    if (problem === undefined && this.#configProblem !== undefined)
+      this.#log.info('config: in use', { kind: 'config-change' })
     this.#configProblem = problem
   }
 
-  #logIfRejected(overlay: Overlay, key: string): void {
-    const reason = overlay.peers.reasonAgainst(key)
-    const left = reason === undefined ? undefined : this.#rejections.admit(performance.now())
-    if (left === undefined) return
-    const more = left === 0 ? '' : ` (and ${left} more before; overlayctl status lists them)`
-    this.#log.warn(`peer rejected: ${key}: ${reason}${more}`)
+  /** Says that a lease is rejected, or that one that was is not any more. */
+  #noteVerdict({ family, peers }: Overlay, key: string): void {
+    const reason = peers.reasonAgainst(key)
+    const about = subnetsOfKey(key)
+    if (reason !== undefined) {
+      this.#rejected[family].add(key)
+      this.#log.warn(`peer rejected: ${key}: ${reason}`, { kind: 'peer-rejected', about })
+    } else if (this.#rejected[family].delete(key) && peers.peer(key) !== undefined) {
+      this.#log.info(`peer accepted: ${key}: nothing is against it any more`, {
+        kind: 'peer-accepted',
+        about,
+      })
+    }
   }
 
-  #logAllRejected(): void {
+  /** After a listing: says which leases are rejected that were not before, and which are not any more. */
+  #reviewRejected(): void {
     const { overlays } = this.#parts
-    const rejected = overlays.flatMap((overlay) =>
-      [...overlay.peers.rejected()].map(({ key }) => ({ overlay, key })),
-    )
-    for (const { overlay, key } of rejected.slice(0, MOST_REJECTED_LINES)) this.#logIfRejected(overlay, key)
-    const more = rejected.length - MOST_REJECTED_LINES
+    const news = overlays.flatMap((overlay) => {
+      const said = this.#rejected[overlay.family]
+      const isNews = (key: string): boolean => !said.has(key) && !this.#holdBack.has(key)
+      const rejected = [...overlay.peers.rejected()].filter(({ key }) => isNews(key))
+      for (const key of said)
+        if (overlay.peers.reasonAgainst(key) === undefined) this.#noteVerdict(overlay, key)
+      return rejected.map(({ key }) => ({ overlay, key }))
+    })
+    for (const { overlay, key } of news.slice(0, MOST_REJECTED_LINES)) this.#noteVerdict(overlay, key)
+    for (const { overlay, key } of news.slice(MOST_REJECTED_LINES)) this.#rejected[overlay.family].add(key)
+    const more = news.length - MOST_REJECTED_LINES
     if (more > 0) this.#log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }
 }
@@ -413,6 +445,13 @@ function summarize(changes: readonly PeerChange[]): string {
   const detail = one === undefined ? '' : `: ${formatPrefix(one.subnet)} at ${formatIp(one.publicIp)}`
   return `peers: ${parts.filter(Boolean).join(', ')}${detail}`
 }
+
+/** What a key names, as subnets are written elsewhere; a key that names none is told as it is. */
+const subnetsOfKey = (key: string): string[] =>
+  key
+    .slice(key.lastIndexOf('/') + 1)
+    .split('&')
+    .map((name) => name.replace(/-(?=\d+$)/, '/'))
 
 const OWN_IS_GONE = 'our own lease went with them'
 const STORE_REPLACED = 'etcd holds an older or another state than before'

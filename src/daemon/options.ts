@@ -62,6 +62,7 @@ const underlay = inGroup('Underlay interface:')
 const files = inGroup('Files:')
 const firewall = inGroup('Firewall and routing:')
 const health = inGroup('Health:')
+const metrics = inGroup('Metrics:')
 const logging = inGroup('Logging:')
 const about = inGroup('About:')
 
@@ -148,6 +149,11 @@ const optionsSchema = z.object({
   ),
   'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),
+  'metrics-ip': metrics(text.prefault('127.0.0.1'), 'address to serve /metrics on, for Prometheus'),
+  'metrics-port': metrics(
+    integerFrom(0, 65_535).prefault('0'),
+    'port to serve them on; 0 for none, and overlayctl metrics prints them all the same',
+  ),
   v: logging(
     integerFrom(0, Number.MAX_SAFE_INTEGER).prefault('0'),
     'log verbosity: 0 events, 1 details, 2 everything',

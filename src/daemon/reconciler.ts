@@ -4,12 +4,13 @@
  */
 import { constants } from 'node:os'
 import { performance } from 'node:perf_hooks'
+import { isNativeError } from 'node:util/types'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { NetlinkError } from '../kernel/netlink/errors'
 import { keepForwarding } from '../kernel/sysctl'
 import { type Family, familyOf, formatPrefix, type IpAddress, ipv4, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
-import { describeObject, describeOperation } from '../model/describe-operation'
+import { describeObject, describeOperation, isObjectOperation, objectKind } from '../model/describe-operation'
 import { describeError, OverlayError } from '../model/errors'
 import {
   type KernelObjects,
@@ -27,10 +28,20 @@ import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember
 import { directLinkFinder } from '../plan/direct'
 import { keepObserved } from '../plan/keep-observed'
 import type { PeerChange, PeerTable, ProtectedAddress } from '../plan/peer-table'
-import { addPeer, emptyScope, inScope, isEmptyScope, peersIn, restrict, type Scope } from '../plan/scope'
+import {
+  addOperation,
+  addPeer,
+  emptyScope,
+  inScope,
+  isEmptyScope,
+  peersIn,
+  restrict,
+  type Scope,
+} from '../plan/scope'
 import { type Contest, Contests } from './contests'
 import { applyLinkOperations, ensureLink } from './ensure-link'
 import type { Logger } from './logger'
+import { errnoOf, Meters } from './meters'
 import { Retries } from './retries'
 import { Waker } from './waker'
 
@@ -54,11 +65,13 @@ export interface Target {
   readonly surroundings: readonly ProtectedAddress[]
 }
 
-/** What tests give. */
+/** `random` and `period` are for tests. */
 export interface ReconcilerOptions {
   readonly random?: () => number
   /** Milliseconds between two passes over everything without an event, in case one was lost. */
   readonly period?: number
+  /** Counts what is done; default one that nobody reads. */
+  readonly meters?: Meters
 }
 
 /** What of it may become another. */
@@ -95,6 +108,7 @@ export class Reconciler {
   readonly #retries = new Retries()
   readonly #contests: Contests
   readonly #random: () => number
+  readonly #meters: Meters
   readonly #period: number
   readonly #family: Family
   readonly #style: RouteStyle
@@ -126,6 +140,9 @@ export class Reconciler {
   /** Whether the device is to be another than it was: then its changes are no repairs. */
   #retargeted = false
   #wantedRevision: Revision | undefined
+  /** When the oldest change that no pass has begun with was heard of, and when that of the present pass; monotonic milliseconds. */
+  #heardAt: number | undefined
+  #syncsSince: number | undefined
   #revision: Revision | undefined
   #operations = 0
   #lastSync: number | undefined
@@ -135,9 +152,10 @@ export class Reconciler {
     private readonly kernel: Kernel,
     private target: Target,
     private readonly log: Logger,
-    { random = Math.random, period = PERIOD }: ReconcilerOptions = {},
+    { random = Math.random, period = PERIOD, meters = new Meters() }: ReconcilerOptions = {},
   ) {
     this.#random = random
+    this.#meters = meters
     this.#period = period
     this.#contests = new Contests(random)
     this.#family = familyOf(target.subnet.address)
@@ -171,8 +189,12 @@ export class Reconciler {
     this.#waker.wake()
   }
 
-  /** Takes in which peers changed; they are applied in the next pass. */
-  peersChanged(changes: readonly PeerChange[], revision: Revision): void {
+  /**
+   * Takes in which peers changed; they are applied in the next pass.
+   * @param heardAt when etcd's word of it came, in monotonic milliseconds
+   */
+  peersChanged(changes: readonly PeerChange[], revision: Revision, heardAt = performance.now()): void {
+    if (changes.length > 0) this.#heardAt ??= heardAt
     for (const { before, after } of changes) {
       if (before !== undefined) addPeer(this.#scope, before)
       if (after !== undefined) addPeer(this.#scope, after)
@@ -186,7 +208,8 @@ export class Reconciler {
   kernelChanged(change: KernelChange): void {
     if (!this.#concerns(change)) return
     this.#hinted = true
-    if (change.kind === 'overrun') this.log.info('kernel: notifications were lost; everything is compared')
+    if (change.kind === 'overrun')
+      this.log.info('kernel: notifications were lost; everything is compared', { kind: 'kernel-overrun' })
     if (change.kind === 'overrun' || change.inOurPlace) {
       // What was in the way may be gone, and a route of our protocol may have come.
       this.#looksElsewhere = true
@@ -213,8 +236,7 @@ export class Reconciler {
     const { link } = device
     await this.#keepForwarding(link)
     await this.#protectAddresses(link, signal)
-    const changed = this.#scope
-    this.#scope = emptyScope()
+    const changed = this.#takeScope()
     const revision = this.#wantedRevision
     await this.#findDirectLinks(link, signal)
     const observed = await this.#observe(link, signal)
@@ -228,7 +250,7 @@ export class Reconciler {
       (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
     )
     await this.#apply(link, changes, signal)
-    this.#noteRepairs(changes.filter(isRepair).map(describeObject), started)
+    this.#noteRepairs(changes.filter(isRepair), started)
     await this.#explainFailures(signal)
     await this.#removeStale(signal)
     this.#settled(revision)
@@ -288,6 +310,22 @@ export class Reconciler {
     return this.#link
   }
 
+  /** How many peers are not as they should be, by {@link peerState} of each; costs nothing while there are none. */
+  get peersAmiss(): { readonly pending: number; readonly failing: number } {
+    const { peers } = this.target
+    const refused = emptyScope()
+    for (const { operation } of this.#retries.failures()) addOperation(refused, operation)
+    const suspects = new Set([...peersIn(refused, peers), ...peersIn(this.#scope, peers)])
+    const isAnyPending = this.#revision === undefined || this.#contests.waiting > 0
+    let [pending, failing] = [0, 0]
+    for (const peer of isAnyPending ? peers.peers() : suspects) {
+      const { state } = this.peerState(peer)
+      if (state === 'pending') pending += 1
+      if (state === 'failing') failing += 1
+    }
+    return { pending, failing }
+  }
+
   /** How a peer stands, and why if it does not. */
   peerState(peer: Peer): { readonly state: 'ok' | 'pending' | 'failing'; readonly reason?: string } {
     const scope = emptyScope()
@@ -301,6 +339,16 @@ export class Reconciler {
     if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
     const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
     return { state: pending ? 'pending' : 'ok' }
+  }
+
+  /** @returns what changed since the last time that it was taken */
+  #takeScope(): Scope {
+    const scope = this.#scope
+    this.#scope = emptyScope()
+    // What a pass that failed has left undone is older.
+    this.#syncsSince ??= this.#heardAt
+    this.#heardAt = undefined
+    return scope
   }
 
   #takeChange(): void {
@@ -342,7 +390,8 @@ export class Reconciler {
       if (now >= Math.min(this.#fullDue, this.#contestsDue) || this.#link === undefined)
         await this.syncAll(signal)
       else await this.#syncScope(this.#link, now, signal)
-      if (this.#failedPasses > 0) this.log.info(`kernel: device ${this.target.link.name} is in order again`)
+      if (this.#failedPasses > 0)
+        this.log.info(`kernel: device ${this.target.link.name} is in order again`, { kind: 'device-change' })
       this.#failedPasses = 0
     } catch (error) {
       if (signal.aborted) return
@@ -352,15 +401,18 @@ export class Reconciler {
       this.#fullDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.#random)
       this.#fullEarliest = this.#fullDue
       this.#link = undefined
-      if (this.#failedPasses === 1) this.log.error(`kernel: ${this.#lastError}; trying again`)
+      if (this.#failedPasses === 1)
+        this.log.error(`kernel: ${this.#lastError}; trying again`, {
+          kind: 'device-problem',
+          errno: isNativeError(error) ? errnoOf(error) : undefined,
+        })
     }
   }
 
   /** One pass over what changed. */
   async #syncScope(link: ObservedLink, now: number, signal: AbortSignal): Promise<void> {
     const revision = this.#wantedRevision
-    const scope = this.#scope
-    this.#scope = emptyScope()
+    const scope = this.#takeScope()
     this.#retries.addDue(scope, now)
     const wanted = this.#desired(peersIn(scope, this.target.peers))
     const changes = this.#diff(restrict(wanted, scope), restrict(this.#memory, scope))
@@ -390,7 +442,9 @@ export class Reconciler {
       routes: this.#looksElsewhere,
       links: this.#stale.map(({ index }) => index),
     }
+    const started = performance.now()
     const observed = await this.kernel.observe(this.#family, link.index, elsewhere, signal)
+    this.#meters.netlinkReads.observe(performance.now() - started)
     // With both switched off only an earlier run of ours can have left some, or another program have made them.
     this.#looksElsewhere = directRouting || blackhole
     const memory = remember(observed)
@@ -456,7 +510,7 @@ export class Reconciler {
     const done = [...operations, ...corrections]
     this.#operations += done.length
     const isNew = done.some(({ kind }) => kind === 'create-link' || kind === 'set-link-up')
-    if (!isPlanned) this.#noteRepairs(done.map(describeObject), started)
+    if (!isPlanned) this.#noteRepairs(done, started)
     this.#retargeted = false
     return { link, isNew }
   }
@@ -464,7 +518,9 @@ export class Reconciler {
   async #keepForwarding({ name }: ObservedLink): Promise<void> {
     if (!this.target.forward) return
     if (await keepForwarding(this.#family, name)) {
-      this.log.warn(`forwarding: ${this.#family} was switched off, and is switched on again`)
+      this.log.warn(`forwarding: ${this.#family} was switched off, and is switched on again`, {
+        kind: 'forwarding-repair',
+      })
     }
   }
 
@@ -480,22 +536,38 @@ export class Reconciler {
       for (const peer of [before, after]) if (peer !== undefined) addPeer(this.#scope, peer)
       const key = before?.key ?? after?.key ?? ''
       const reason = peers.reasonAgainst(key)
-      if (reason !== undefined) this.log.warn(`peer rejected: ${key}: ${reason}`)
+      const about = [before, after].flatMap((peer) => (peer === undefined ? [] : formatPrefix(peer.subnet)))
+      if (reason !== undefined)
+        this.log.warn(`peer rejected: ${key}: ${reason}`, { kind: 'peer-rejected', about })
     }
   }
 
   /** Says what was put right, and what someone else does not leave alone. */
-  #noteRepairs(objects: readonly string[], now: number): void {
-    const [first, ...more] = new Set(objects)
+  #noteRepairs(operations: readonly (LinkOperation | ObjectOperation)[], now: number): void {
+    const kinds = new Map(operations.map((operation) => [describeObject(operation), objectKind(operation)]))
+    const objects = [...kinds.keys()]
+    const [first, ...more] = objects
     if (first !== undefined) {
       const others = more.length === 0 ? '' : ` and ${more.length} more`
-      this.log.info(`kernel: put right what someone else changed: ${first}${others}`)
+      const tally: Record<string, number> = {}
+      for (const kind of kinds.values()) tally[kind] = (tally[kind] ?? 0) + 1
+      this.log.info(`kernel: put right what someone else changed: ${first}${others}`, {
+        kind: 'kernel-repair',
+        about: [...this.#peersOf(operations), ...objects],
+        tally,
+      })
     }
     for (const contest of this.#contests.note(objects, now)) {
-      this.log.warn(`kernel: ${describeContest(contest)}; it is put right less often from now on`)
+      this.log.warn(`kernel: ${describeContest(contest)}; it is put right less often from now on`, {
+        kind: 'kernel-contest',
+        about: [contest.what],
+      })
     }
     for (const { what, times } of this.#contests.settle(now)) {
-      this.log.info(`kernel: nobody changes ${what} any more; it was put right ${times} times`)
+      this.log.info(`kernel: nobody changes ${what} any more; it was put right ${times} times`, {
+        kind: 'kernel-contest',
+        about: [what],
+      })
     }
   }
 
@@ -521,13 +593,43 @@ export class Reconciler {
     const news = this.#retries.settle(operations, failures, performance.now(), this.#random)
     const explained = await this.kernel.explain(this.#family, news, signal)
     this.#retries.explain(explained)
-    for (const { error } of explained.slice(0, MOST_FAILURE_LINES)) {
+    for (const { operation, error } of explained.slice(0, MOST_FAILURE_LINES)) {
       this.#lastError = describeError(error)
-      this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`)
+      this.log.warn(`kernel: ${this.#lastError}; trying again with backoff, all others go on`, {
+        kind: 'kernel-refusal',
+        about: this.#namesOf(operation),
+        errno: errnoOf(error),
+      })
     }
+    const known = new Set(news.map(({ operation }) => operation))
+    const again = failures.filter(({ operation }) => !known.has(operation))
+    for (const { operation, error } of again.slice(0, MOST_FAILURE_LINES)) this.#noteRetry(operation, error)
     const more = explained.length - MOST_FAILURE_LINES
     if (more > 0) this.log.warn(`kernel: ${more} more changes fail; overlayctl status lists them`)
     for (const operation of operations.slice(0, 20)) this.log.silly(`kernel: ${describeOperation(operation)}`)
+  }
+
+  /** Says that a change was refused once more, and when it is tried again. */
+  #noteRetry(operation: ObjectOperation, error: Error): void {
+    const { attempts, dueAt } = this.#retries.stateOf(operation) ?? { attempts: 1, dueAt: performance.now() }
+    const seconds = Math.max(0, (dueAt - performance.now()) / 1000).toFixed(1)
+    this.log.debug(`kernel: ${describeError(error)}; refused ${attempts} times, again in ${seconds} s`, {
+      kind: 'kernel-retry',
+      about: this.#namesOf(operation),
+      errno: errnoOf(error),
+    })
+  }
+
+  #namesOf(operation: ObjectOperation): string[] {
+    return [...this.#peersOf([operation]), describeObject(operation)]
+  }
+
+  /** The subnets of the peers whose objects these change, as far as there is room for them in an event. */
+  #peersOf(operations: readonly (LinkOperation | ObjectOperation)[]): string[] {
+    const scope = emptyScope()
+    for (const operation of operations.slice(0, MOST_FAILURE_LINES))
+      if (isObjectOperation(operation)) addOperation(scope, operation)
+    return [...peersIn(scope, this.target.peers)].map(({ subnet }) => formatPrefix(subnet))
   }
 
   /** Nexthops before the routes that name them: one that was refused may be a stranger's, and no packet of ours may go there. */
@@ -566,7 +668,9 @@ export class Reconciler {
     signal: AbortSignal,
   ): Promise<readonly OperationFailure[]> {
     if (operations.length === 0) return []
+    const started = performance.now()
     const failures = await this.kernel.apply(link.index, operations, signal)
+    this.#meters.wrote(operations, failures, performance.now() - started)
     const failed = new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
       if (!failed.has(operation)) applyOperation(this.#memory, operation)
@@ -599,6 +703,8 @@ export class Reconciler {
   #settled(revision: Revision | undefined): void {
     this.#revision = revision
     this.#lastSync = performance.now()
+    if (this.#syncsSince !== undefined) this.#meters.convergence.observe(this.#lastSync - this.#syncsSince)
+    this.#syncsSince = undefined
   }
 
   #concerns(change: KernelChange): boolean {

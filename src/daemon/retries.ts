@@ -35,6 +35,11 @@ export class Retries {
     return next
   }
 
+  /** How often that one was refused, and when it is tried again, on the monotonic clock in milliseconds. */
+  stateOf(operation: ObjectOperation): { readonly attempts: number; readonly dueAt: number } | undefined {
+    return this.#failing.get(describeOperation(operation))
+  }
+
   /** Has all tried again at once: what was in the way may be gone. */
   hasten(now: number): void {
     for (const [key, failing] of this.#failing) {

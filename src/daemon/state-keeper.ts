@@ -77,7 +77,8 @@ export class StateKeeper {
       this.#nextWrite = performance.now() + SPACING
     } catch (error) {
       const problem = describeError(error)
-      if (this.#problem !== problem) this.log.error(`state: ${problem}; all else goes on`)
+      if (this.#problem !== problem)
+        this.log.error(`state: ${problem}; all else goes on`, { kind: 'state-problem' })
       this.#problem = problem
       this.#dirty = true
       this.#nextWrite = performance.now() + RETRY

@@ -48,7 +48,7 @@ export class UnderlayKeeper {
   ): Promise<UnderlayKeeper> {
     const { kernel, options, log } = tools
     const underlay = await findUnderlay(kernel, options, config, signal)
-    log.info(`underlay: ${describeUnderlay(underlay)}`)
+    log.info(`underlay: ${describeUnderlay(underlay)}`, { kind: 'underlay-change' })
     return new UnderlayKeeper(kernel, options, config, log, underlay)
   }
 
@@ -104,18 +104,20 @@ export class UnderlayKeeper {
         (await this.#refreshed(signal)) ??
         (await findUnderlay(this.kernel, this.options, this.config, signal))
       if (!sameUnderlay(found, this.underlay)) {
-        this.log.warn(`underlay: now ${describeUnderlay(found)}`)
+        this.log.warn(`underlay: now ${describeUnderlay(found)}`, { kind: 'underlay-change' })
         const before = this.underlay
         this.underlay = found
         await moved(found, before)
-      } else if (this.#problem !== undefined) this.log.info('underlay: is there again')
+      } else if (this.#problem !== undefined)
+        this.log.info('underlay: is there again', { kind: 'underlay-change' })
       this.#problem = undefined
       this.#failures = 0
     } catch (error) {
       if (signal.aborted) return
       if (!(error instanceof OverlayError)) throw error
       const problem = describeError(error)
-      if (this.#problem !== problem) this.log.error(`underlay: ${problem}; all is kept as it is`)
+      if (this.#problem !== problem)
+        this.log.error(`underlay: ${problem}; all is kept as it is`, { kind: 'underlay-problem' })
       this.#problem = problem
       this.#failures++
     }

@@ -4,6 +4,7 @@
  * again only when the connection failed, and one member is used until it fails. Certificates that change are taken up while it runs.
  */
 import { randomInt } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import type { Etcd3, IOptions } from 'etcd3'
 import { describeError } from '../model/errors'
 import {
@@ -31,6 +32,8 @@ export interface EtcdOptions {
   readonly auth?: Credentials | undefined
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
+  /** Told how long each call took, a second try included, and the code of the error with which it failed. */
+  readonly onCall?: (milliseconds: number, errorCode: string | undefined) => void
 }
 
 /** Takes what people should know. */
@@ -119,7 +122,8 @@ export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Pro
       faultHandling: { global: PASS_THROUGH, host: () => PASS_THROUGH },
     }),
   })
-  const client = new EtcdClient(endpoints, connect, source, credentials && new Login(credentials), log)
+  const login = credentials && new Login(credentials)
+  const client = new EtcdClient(endpoints, connect, source, login, log, options.onCall)
   if (source !== undefined) client.watchTls(tlsLookMs)
   return client
 }
@@ -143,6 +147,7 @@ export class EtcdClient {
     private readonly tls: TlsSource | undefined,
     private readonly login: Login | undefined,
     private readonly log: EtcdLog,
+    private readonly onCall: EtcdOptions['onCall'],
   ) {
     this.#members = [this.#connectTo(first), ...rest.map((endpoint) => this.#connectTo(endpoint))]
     this.#current = randomInt(this.#members.length)
@@ -169,6 +174,24 @@ export class EtcdClient {
     attempt: (etcd: Etcd3, options: CallOptions) => Promise<T>,
     signal: AbortSignal,
     deadlineMs = CALL_DEADLINE_MS,
+  ): Promise<T> {
+    const started = performance.now()
+    try {
+      const answer = await this.#call(doing, attempt, signal, deadlineMs)
+      this.onCall?.(performance.now() - started, undefined)
+      return answer
+    } catch (error) {
+      // One that was given up says nothing of etcd.
+      if (error instanceof EtcdError) this.onCall?.(performance.now() - started, error.code)
+      throw error
+    }
+  }
+
+  async #call<T>(
+    doing: string,
+    attempt: (etcd: Etcd3, options: CallOptions) => Promise<T>,
+    signal: AbortSignal,
+    deadlineMs: number,
   ): Promise<T> {
     const deadline = Date.now() + deadlineMs
     const attempts = Math.max(2, this.#members.length)

@@ -1,15 +1,15 @@
 /** Following one network for ever: a snapshot, a watch from there, and whatever it takes to go on after a failure. */
+import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { IWatchResponse } from 'etcd3'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import type { Revision } from '../model/lease'
 import type { EtcdClient } from './client'
 import { EtcdError, toEtcdError } from './errors'
 import type { Keys } from './keys'
-import { toRevision } from './lease-codec'
 import { type ReadSnapshot, readSnapshot } from './snapshot'
 import { decodeEvent, type RegistryEvent, type UpdateQueue } from './updates'
 import { watch } from './watch'
+import type { WatchAnswer } from './wire'
 
 /** Wait between two attempts. */
 const RECONNECT: BackoffBounds = { first: 100, most: 2000 }
@@ -80,7 +80,7 @@ export class Follower {
     const position = this.#position ?? this.#tellSnapshot(await readSnapshot(this.client, this.keys, signal))
     const scope = new AbortController()
     const scoped = AbortSignal.any([signal, scope.signal])
-    const handlers = { created: this.#created.bind(this), response: this.#response.bind(this) }
+    const handlers = { created: this.#created.bind(this), answer: this.#answer.bind(this) }
     const parts = [watch(this.client, this.keys, position.revision, handlers, scoped), this.#relist(scoped)]
     try {
       return await Promise.race(parts)
@@ -101,41 +101,41 @@ export class Follower {
   }
 
   /** The watch stands; an etcd that was put up anew or from a backup has other revisions than those we know. */
-  #created({ header }: IWatchResponse): void {
+  #created({ header }: WatchAnswer): void {
     this.#renewed = false
     const known = this.#known()
     const { revision } = known
     // etcd's grpc-proxy is free to leave both out.
     this.#checkSucceeds(
       {
-        revision: header.revision === '0' ? revision : toRevision(header.revision),
-        clusterId: header.cluster_id === '0' ? known.clusterId : header.cluster_id,
+        revision: header.revision === 0n ? revision : header.revision,
+        clusterId: header.clusterId === '0' ? known.clusterId : header.clusterId,
       },
       known,
     )
-    if (this.#lost) this.#tellEvents(revision, [])
+    if (this.#lost) this.#tellEvents(revision, [], performance.now())
   }
 
-  #response({ header, events }: IWatchResponse): void {
+  #answer({ header, events }: WatchAnswer): void {
+    const receivedAt = performance.now()
     const { revision: known } = this.#known()
     if (events.length === 0) {
       // A progress notification: everything up to here has been sent.
-      const revision = toRevision(header.revision)
-      if (revision > known) this.#moveTo(revision)
+      if (header.revision > known) this.#moveTo(header.revision)
       return
     }
-    const fresh = events.filter(({ kv }) => BigInt(kv.mod_revision) > known)
+    const fresh = events.filter(({ keyValue }) => keyValue.modRevision > known)
     const last = fresh.at(-1)
     if (last === undefined) return
-    const revision = toRevision(last.kv.mod_revision)
+    const revision = last.keyValue.modRevision
     this.#moveTo(revision)
     const told = fresh.flatMap((event) => decodeEvent(this.keys, event) ?? [])
-    if (told.length > 0) this.#tellEvents(revision, told)
+    if (told.length > 0) this.#tellEvents(revision, told, receivedAt)
   }
 
-  #tellEvents(revision: Revision, events: readonly RegistryEvent[]): void {
+  #tellEvents(revision: Revision, events: readonly RegistryEvent[], receivedAt: number): void {
     this.#lost = false
-    this.queue.push({ kind: 'events', revision, events })
+    this.queue.push({ kind: 'events', revision, events, receivedAt })
   }
 
   #moveTo(revision: Revision): void {

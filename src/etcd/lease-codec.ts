@@ -8,21 +8,15 @@ import {
   formatIpv6,
   formatMac,
   type Ipv6,
+  type MacAddress,
   parseIpv4,
   parseIpv6,
   parseMac,
 } from '../model/address'
 import { firstIssue, foldGoObject, goField, parseGoObject } from '../model/go-json'
-import type { EtcdLeaseId, Lease, LeaseValue, Revision, UnreadableLease, Vtep } from '../model/lease'
+import type { Lease, LeaseValue, Revision, UnreadableLease, Vtep } from '../model/lease'
 import { type Decoded, type Keys, parseSubnetName } from './keys'
-
-/** The parts of etcd's KeyValue message that we read. */
-export interface KeyValue {
-  readonly key: Buffer
-  readonly value: Buffer
-  readonly mod_revision: string
-  readonly lease: string
-}
+import type { KeyValue } from './wire'
 
 /** The lease's value as flannel writes it, byte for byte. */
 export function encodeLeaseValue(value: LeaseValue): string {
@@ -70,10 +64,43 @@ const vtepSchema = z.object({
 })
 
 /**
+ * A value as overlayd and flannel write it, field by field: nearly all values, read in a fraction of the time that the schema takes (10,000 in
+ * 10 ms instead of 100 to 270). What it reads is what the schema would have read, and what it does not match is the schema's.
+ */
+const USUAL = new RegExp(
+  String.raw`^\{"PublicIP":"([\d.]+)","PublicIPv6":(?:null|"([\da-f:]+)"),"BackendType":"vxlan"(,"BackendData":VTEP)?(,"BackendV6Data":VTEP)?\}$`.replace(
+    /VTEP/g,
+    String.raw`\{"VNI":(0|[1-9]\d{0,8}),"VtepMAC":"([\da-f:]{17})"\}`,
+  ),
+)
+
+function decodeUsualValue(text: string): LeaseValue | undefined {
+  const match = USUAL.exec(text)
+  if (match === null) return undefined
+  const [, ip = '', ip6, data, vni, mac = '', data6, vni6, mac6 = ''] = match
+  const publicIp = parseIpv4(ip)
+  const publicIpv6 = ip6 === undefined ? undefined : parseIpv6(ip6)
+  const vtep = data === undefined ? undefined : { vni: Number(vni), mac: parseMac(mac) }
+  const vtep6 = data6 === undefined ? undefined : { vni: Number(vni6), mac: parseMac(mac6) }
+  if (publicIp === undefined || (ip6 !== undefined && publicIpv6 === undefined)) return undefined
+  if (!isWhole(vtep) || !isWhole(vtep6)) return undefined
+  return { publicIp, publicIpv6, backendType: 'vxlan', vtep, vtep6 }
+}
+
+const isWhole = (vtep: { vni: number; mac: MacAddress | undefined } | undefined): vtep is Vtep | undefined =>
+  vtep === undefined || vtep.mac !== undefined
+
+/**
  * Reads a lease's value. The data of another backend than vxlan is opaque; vxlan data that cannot be read leaves
  * `vtep` undefined, for the lease still holds its subnet and still belongs to its `PublicIP`.
  */
 export function decodeLeaseValue(text: string): Decoded<LeaseValue> {
+  const usual = decodeUsualValue(text)
+  return usual === undefined ? decodeBySchema(text) : { value: usual }
+}
+
+/** The same, by the schema alone. */
+export function decodeBySchema(text: string): Decoded<LeaseValue> {
   let fields: Partial<Record<(typeof LEASE_FIELDS)[number], unknown>>
   try {
     fields = parseGoObject(text, LEASE_FIELDS)
@@ -110,14 +137,13 @@ function parseAnyIp(text: string): Ipv6 | undefined {
 }
 
 /** Reads a key under `subnets/` with its value. Never throws: what cannot be read is one unreadable lease. */
-export function decodeLease(keys: Keys, kv: KeyValue): Lease | UnreadableLease {
-  const key = kv.key.toString()
-  const modRevision = toRevision(kv.mod_revision)
+export function decodeLease(keys: Keys, keyValue: KeyValue): Lease | UnreadableLease {
+  const { key, modRevision, etcdLease } = keyValue
   const subnet = parseSubnetName(key.slice(keys.subnets.length))
   if (subnet.reason !== undefined) return { key, reason: subnet.reason, modRevision }
-  const value = decodeLeaseValue(kv.value.toString())
+  const value = decodeLeaseValue(keyValue.value)
   if (value.reason !== undefined) return { key, reason: value.reason, modRevision }
-  return { key, subnet: subnet.value, value: value.value, etcdLease: kv.lease as EtcdLeaseId, modRevision }
+  return { key, subnet: subnet.value, value: value.value, etcdLease, modRevision }
 }
 
 export const isReadable = (lease: Lease | UnreadableLease): lease is Lease => !('reason' in lease)

@@ -16,9 +16,10 @@ import { CALL_DEADLINE_MS, type EtcdClient } from './client'
 import { EtcdError } from './errors'
 import { Follower } from './follow'
 import { etcdPrefix, formatSubnetName, type Keys, keysUnder } from './keys'
-import { decodeLease, encodeLeaseValue, type KeyValue, toRevision } from './lease-codec'
+import { decodeLease, encodeLeaseValue, toRevision } from './lease-codec'
 import { readSnapshot, type Snapshot } from './snapshot'
 import { type RegistryUpdate, UpdateQueue } from './updates'
+import type { KeyValue } from './wire'
 
 export interface RegistryOptions {
   /** flannel's `--etcd-prefix`, as the operator wrote it. */
@@ -127,10 +128,10 @@ export class Registry {
       signal,
     )
     const found = response.succeeded ? undefined : foundIn(response)
-    if (found !== undefined && !(found.lease === NO_ETCD_LEASE && found.value.toString() === wanted)) {
+    if (found !== undefined && !(found.etcdLease === NO_ETCD_LEASE && found.value === wanted)) {
       return { kind: 'taken', by: decodeLease(this.#keys, found) }
     }
-    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
     return {
       kind: 'created',
       lease: { key: key.toString(), subnet, value, etcdLease: NO_ETCD_LEASE, modRevision },
@@ -143,20 +144,20 @@ export class Registry {
    */
   async reserveLease(current: Lease, signal: AbortSignal): Promise<UpdateResult> {
     const key = Buffer.from(current.key)
-    const value = Buffer.from(encodeLeaseValue(current.value))
+    const value = encodeLeaseValue(current.value)
     const response = await this.#guarded(
       'reserve the lease',
       current,
-      { request_put: { key, value } },
+      { request_put: { key, value: Buffer.from(value) } },
       signal,
     )
     const found = response.succeeded ? undefined : foundIn(response)
-    const isDone = response.succeeded || (found?.lease === NO_ETCD_LEASE && found.value.equals(value))
+    const isDone = response.succeeded || (found?.etcdLease === NO_ETCD_LEASE && found.value === value)
     if (!isDone) {
       return { kind: 'changed', now: found === undefined ? undefined : decodeLease(this.#keys, found) }
     }
     if (!isReservation(current)) await this.revoke(current.etcdLease, signal).catch(ignoreEtcdError)
-    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
     return { kind: 'updated', lease: { ...current, etcdLease: NO_ETCD_LEASE, modRevision } }
   }
 
@@ -174,16 +175,15 @@ export class Registry {
       { request_put: { key, value: Buffer.from(wanted), ignore_lease: true } },
       signal,
     )
-    const updated = (revision: string): UpdateResult => ({
+    const updated = (modRevision: Revision): UpdateResult => ({
       kind: 'updated',
-      lease: { ...current, value, modRevision: toRevision(revision) },
+      lease: { ...current, value, modRevision },
     })
-    if (response.succeeded) return updated(response.header.revision)
+    if (response.succeeded) return updated(toRevision(response.header.revision))
     const found = foundIn(response)
     if (found === undefined) return { kind: 'changed', now: undefined }
     // What we want is there, most likely by a first try of ours whose answer was lost.
-    if (found.lease === current.etcdLease && found.value.toString() === wanted)
-      return updated(found.mod_revision)
+    if (found.etcdLease === current.etcdLease && found.value === wanted) return updated(found.modRevision)
     return { kind: 'changed', now: decodeLease(this.#keys, found) }
   }
 
@@ -199,12 +199,11 @@ export class Registry {
       signal,
     )
     const found = response.succeeded ? undefined : foundIn(response)
-    const isSame =
-      found?.lease === current.etcdLease && found.value.toString() === encodeLeaseValue(current.value)
+    const isSame = found?.etcdLease === current.etcdLease && found.value === encodeLeaseValue(current.value)
     if (!response.succeeded && !isSame) {
       return { kind: 'changed', now: found === undefined ? undefined : decodeLease(this.#keys, found) }
     }
-    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
     return { kind: 'updated', lease: { ...current, modRevision } }
   }
 
@@ -234,7 +233,7 @@ export class Registry {
       signal,
     )
     // The same text may be there by a first try of ours whose answer was lost; in either case it is as wanted.
-    return response.succeeded || foundIn(response)?.value.equals(value) === true ? 'written' : 'changed'
+    return response.succeeded || foundIn(response)?.value === text ? 'written' : 'changed'
   }
 
   /**
@@ -370,8 +369,8 @@ export class Registry {
     )
     const found = response.succeeded ? undefined : foundIn(response)
     // A second try of ours finds what the first has put when its answer was lost: nobody else knows the etcd lease.
-    const taken = found?.lease === etcdLease ? undefined : found
-    const modRevision = toRevision(found?.mod_revision ?? response.header.revision)
+    const taken = found?.etcdLease === etcdLease ? undefined : found
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
     return { lease: { key: key.toString(), value, etcdLease, modRevision }, taken }
   }
 
@@ -425,7 +424,17 @@ function ignoreEtcdError(error: unknown): void {
 }
 
 /** The key as the else branch of a transaction found it; undefined when it does not exist. */
-const foundIn = (response: ITxnResponse): KeyValue | undefined => response.responses[0]?.response_range.kvs[0]
+function foundIn({ responses }: ITxnResponse): KeyValue | undefined {
+  const found = responses[0]?.response_range.kvs[0]
+  return (
+    found && {
+      key: found.key.toString(),
+      value: found.value.toString(),
+      modRevision: toRevision(found.mod_revision),
+      etcdLease: found.lease as EtcdLeaseId,
+    }
+  )
+}
 
 /** A random positive 63-bit number: etcd's ids are signed, and zero means "choose one". */
 const newEtcdLeaseId = () => String(randomBytes(8).readBigUInt64BE() >> 1n || 1n) as EtcdLeaseId

@@ -1,9 +1,11 @@
-import type { IRangeResponse } from 'etcd3'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
 import type { EtcdClient } from './client'
-import { EtcdError } from './errors'
+import { EtcdError, toEtcdError } from './errors'
 import type { Keys } from './keys'
-import { decodeLease, isReadable, type KeyValue, toRevision } from './lease-codec'
+import { decodeLease, isReadable } from './lease-codec'
+import { rangeBytes } from './raw-calls'
+import { type KeyValue, type RangeAnswer, readRangeAnswer } from './wire'
 
 /** All that etcd holds of one network, at one revision. */
 export interface Snapshot {
@@ -28,6 +30,8 @@ export interface ReadSnapshot {
 const PAGE_KEYS = 16_384
 /** For a page of that size on a slow link. */
 const PAGE_DEADLINE_MS = 5000
+/** Keys read at a time, so that whoever waits for the event loop waits for a few milliseconds at the most. */
+const SLICE = 500
 /** Compactions a reading may meet before it gives up; they are minutes apart, a page takes milliseconds. */
 const ATTEMPTS = 3
 
@@ -58,24 +62,56 @@ async function readPages(
   pageKeys: number,
 ): Promise<ReadSnapshot> {
   const end = Buffer.from(keys.range.end)
-  const readPage = (key: Buffer, revision: string): Promise<IRangeResponse> =>
-    client.call(
-      'read the leases',
-      (etcd, options) => etcd.kv.range({ key, range_end: end, limit: pageKeys, revision }, options),
+  const readPage = async (key: Buffer, revision: Revision): Promise<RangeAnswer> => {
+    const request = { key, range_end: end, limit: pageKeys, revision: String(revision) }
+    return client.call(
+      DOING,
+      async (etcd, options) => readRangeAnswer(await rangeBytes(etcd, request, options)),
       signal,
       PAGE_DEADLINE_MS,
     )
-  const first = await readPage(Buffer.from(keys.range.start), '0')
-  const { revision, cluster_id: clusterId } = first.header
+  }
   const builder = new SnapshotBuilder(keys)
-  for (let page = first; ; ) {
-    for (const kv of page.kvs) builder.add(kv)
-    const last = page.kvs.at(-1)
+  let page = await readPage(Buffer.from(keys.range.start), NEWEST)
+  const { revision, clusterId } = page.header
+  for (;;) {
+    const last = await addAll(builder, page, client.endpoint, signal)
     if (!page.more || last === undefined) break
     // The next possible key: the last one with a null byte appended.
-    page = await readPage(Buffer.concat([last.key, Buffer.alloc(1)]), revision)
+    page = await readPage(Buffer.from(`${last}\0`), revision)
   }
-  return { snapshot: builder.build(toRevision(revision), clusterId), clusterId }
+  return { snapshot: builder.build(revision, clusterId), clusterId }
+}
+
+const DOING = 'read the leases'
+const NEWEST = 0n as Revision
+
+/**
+ * Takes in a page, in slices: events of the kernel, timers and requests have their turn between two of them.
+ * @returns the last key
+ */
+async function addAll(
+  builder: SnapshotBuilder,
+  { keyValues }: RangeAnswer,
+  endpoint: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  let last: string | undefined
+  let count = 0
+  try {
+    for (const keyValue of keyValues) {
+      builder.add(keyValue)
+      last = keyValue.key
+      count += 1
+      if (count % SLICE > 0) continue
+      await nextTurn()
+      signal.throwIfAborted()
+    }
+  } catch (cause) {
+    signal.throwIfAborted()
+    throw toEtcdError(cause, { doing: DOING, endpoint })
+  }
+  return last
 }
 
 class SnapshotBuilder {
@@ -86,7 +122,7 @@ class SnapshotBuilder {
   constructor(private readonly keys: Keys) {}
 
   add(kv: KeyValue): void {
-    const key = kv.key.toString()
+    const { key } = kv
     if (key === this.keys.config) {
       this.#config = kv
     } else if (key.startsWith(this.keys.subnets)) {
@@ -100,8 +136,8 @@ class SnapshotBuilder {
     return {
       revision,
       clusterId,
-      config: this.#config?.value.toString(),
-      configRevision: this.#config && toRevision(this.#config.mod_revision),
+      config: this.#config?.value,
+      configRevision: this.#config?.modRevision,
       leases: this.#leases,
       unreadable: this.#unreadable,
     }

@@ -1,9 +1,9 @@
-import type { IEvent } from 'etcd3'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
 import type { EtcdError } from './errors'
 import type { Keys } from './keys'
-import { decodeLease, isReadable, toRevision } from './lease-codec'
+import { decodeLease, isReadable } from './lease-codec'
 import type { Snapshot } from './snapshot'
+import type { WatchEvent } from './wire'
 
 /** One change under the prefix. */
 export type RegistryEvent =
@@ -20,20 +20,25 @@ export type RegistryUpdate =
    */
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot; readonly replaced?: boolean }
   /** Changes in etcd's order up to `revision`. After `lost` the list may be empty: nothing happened meanwhile. */
-  | { readonly kind: 'events'; readonly revision: Revision; readonly events: readonly RegistryEvent[] }
+  | {
+      readonly kind: 'events'
+      readonly revision: Revision
+      readonly events: readonly RegistryEvent[]
+      /** When the first of them came, in monotonic milliseconds. */
+      readonly receivedAt: number
+    }
   /** Not following just now, until the next snapshot or events. What was told before is still the best there is. */
   | { readonly kind: 'lost'; readonly error: EtcdError }
 
 /** Reads one event of etcd; undefined when its key is not ours to read. Never throws. */
-export function decodeEvent(keys: Keys, { type, kv }: IEvent): RegistryEvent | undefined {
-  const key = kv.key.toString()
-  const modRevision = toRevision(kv.mod_revision)
+export function decodeEvent(keys: Keys, { type, keyValue }: WatchEvent): RegistryEvent | undefined {
+  const { key, modRevision } = keyValue
   if (key === keys.config) {
-    return { kind: 'config', text: type === 'Put' ? kv.value.toString() : undefined, modRevision }
+    return { kind: 'config', text: type === 'Put' ? keyValue.value : undefined, modRevision }
   }
   if (!key.startsWith(keys.subnets)) return undefined
   if (type === 'Delete') return { kind: 'removed', key, modRevision }
-  const lease = decodeLease(keys, kv)
+  const lease = decodeLease(keys, keyValue)
   return isReadable(lease) ? { kind: 'lease', lease } : { kind: 'unreadable', lease }
 }
 
@@ -66,7 +71,7 @@ export class UpdateQueue {
     } else if (last?.kind === 'events') {
       const events = last.events
       for (const event of update.events) events.push(event)
-      this.#queued.splice(-1, 1, { ...update, events })
+      this.#queued.splice(-1, 1, { ...update, events, receivedAt: last.receivedAt })
     } else {
       this.#queued.push({ ...update, events: [...update.events] })
     }

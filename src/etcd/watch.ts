@@ -2,17 +2,18 @@
  * One watch on one stream. The library's own Watcher is not used: after a cut it resumes behind the store's current revision, which
  * loses what it had not yet delivered, and it dies without a word when its revision was compacted.
  */
-import type { IWatchResponse } from 'etcd3'
 import type { Revision } from '../model/lease'
 import { CALL_DEADLINE_MS, type EtcdClient } from './client'
 import { grpcError } from './errors'
 import type { Keys } from './keys'
+import { watchBytes } from './raw-calls'
+import { readWatchAnswer, type WatchAnswer } from './wire'
 
 export interface WatchHandlers {
   /** The watch stands. Throwing ends it. */
-  readonly created: (response: IWatchResponse) => void
-  /** Events, in order; none for a progress notification. An etcd revision never spans two responses. Throwing ends the watch. */
-  readonly response: (response: IWatchResponse) => void
+  readonly created: (answer: WatchAnswer) => void
+  /** Events, in order; none for a progress notification. An etcd revision never spans two answers. Throwing ends the watch. */
+  readonly answer: (answer: WatchAnswer) => void
 }
 
 /**
@@ -28,11 +29,7 @@ export async function watch(
   handlers: WatchHandlers,
   signal: AbortSignal,
 ): Promise<never> {
-  const { stream, release, failed } = await client.openStream(
-    'watch the leases',
-    (etcd, options) => etcd.watchClient.watch(options),
-    signal,
-  )
+  const { stream, release, failed } = await client.openStream('watch the leases', watchBytes, signal)
   let timer: NodeJS.Timeout | undefined
   try {
     signal.throwIfAborted()
@@ -40,11 +37,12 @@ export async function watch(
       signal.addEventListener('abort', () => reject(signal.reason), { once: true })
       stream.on('error', (cause) => reject(failed(cause)))
       stream.on('end', () => reject(failed(grpcError(14, 'the stream ended'))))
-      stream.on('data', (response) => {
+      stream.on('data', (bytes) => {
         try {
-          if (response.canceled) throw cancellation(response)
-          if (response.created) clearTimeout(timer)
-          handlers[response.created ? 'created' : 'response'](response)
+          const answer = readWatchAnswer(bytes)
+          if (answer.canceled) throw cancellation(answer)
+          if (answer.created) clearTimeout(timer)
+          handlers[answer.created ? 'created' : 'answer'](answer)
         } catch (cause) {
           reject(failed(cause))
         }
@@ -71,8 +69,8 @@ export async function watch(
   }
 }
 
-function cancellation({ compact_revision, cancel_reason }: IWatchResponse): Error {
-  if (compact_revision === '0')
-    return new Error(`the watch was cancelled: ${cancel_reason || 'no reason given'}`)
-  return grpcError(11, `the revision to go on from is compacted, the history begins at ${compact_revision}`)
+function cancellation({ compactRevision, cancelReason }: WatchAnswer): Error {
+  if (compactRevision === 0n)
+    return new Error(`the watch was cancelled: ${cancelReason || 'no reason given'}`)
+  return grpcError(11, `the revision to go on from is compacted, the history begins at ${compactRevision}`)
 }

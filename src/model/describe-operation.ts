@@ -67,6 +67,41 @@ export function describeObject(operation: LinkOperation | ObjectOperation): stri
   }
 }
 
+/** What kinds of objects there are of ours in the kernel. */
+type ObjectKind = 'device' | 'address' | 'neighbour' | 'fdb' | 'nexthop' | 'route'
+
+/** What kind of object an operation changes. */
+export function objectKind({ kind }: LinkOperation | ObjectOperation): ObjectKind {
+  switch (kind) {
+    case 'create-link':
+    case 'delete-link':
+    case 'change-link':
+    case 'rename-link':
+    case 'set-link-up':
+      return 'device'
+    case 'add-address':
+    case 'delete-address':
+      return 'address'
+    case 'set-neighbour':
+    case 'delete-neighbour':
+      return 'neighbour'
+    case 'set-fdb':
+    case 'delete-fdb':
+      return 'fdb'
+    case 'set-nexthop':
+    case 'delete-nexthop':
+      return 'nexthop'
+    case 'set-route':
+    case 'delete-route':
+      return 'route'
+  }
+}
+
+/** Whether it changes what a peer has on a device, and not the device. */
+export function isObjectOperation(operation: LinkOperation | ObjectOperation): operation is ObjectOperation {
+  return !['device', 'address'].includes(objectKind(operation))
+}
+
 /** A route in words: `10.5.2.0/24 via 10.5.2.0 proto 79`. */
 export function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
   const words = [formatPrefix(destination)]

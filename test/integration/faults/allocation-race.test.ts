@@ -2,8 +2,8 @@
  * Many hosts after few subnets, at once, with answers that are lost and connections that are cut: no subnet ever has two owners. It is the real
  * code of a start on real etcd connections, a few hosts to a connection; the history of all Puts is checked.
  */
+import winston from 'winston'
 import { acquireLease } from '../../../src/daemon/acquire-lease'
-import { createLogger } from '../../../src/daemon/logger'
 import type { Registry } from '../../../src/etcd/registry'
 import { ipv4, mac } from '../../../src/model/address'
 import { OverlayError } from '../../../src/model/errors'
@@ -19,8 +19,7 @@ const PLACES = 256
 const HOSTS = 300
 const CONNECTIONS = 8
 const config = parseNetworkConfig(CONFIG)
-const log = createLogger(0, { underJournald: true, stream: process.stderr })
-log.silent = true
+const log = winston.createLogger({ silent: true })
 
 let site: Site
 const proxies: TcpProxy[] = []

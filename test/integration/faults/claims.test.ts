@@ -1,7 +1,7 @@
 /** A host asks whether the owner of a lease lives: what owners do meanwhile, on a real etcd. All cases at once, for each takes seconds. */
 
+import winston from 'winston'
 import { LeaseKeeper } from '../../../src/daemon/lease-keeper'
-import { createLogger } from '../../../src/daemon/logger'
 import { settleClaims } from '../../../src/daemon/settle-claims'
 import type { Registry } from '../../../src/etcd/registry'
 import { parseIpv4 } from '../../../src/model/address'
@@ -14,8 +14,7 @@ import { CONFIG, ever, hostValue, Site, subnetOf } from '../etcd/site'
 jest.setTimeout(60_000)
 
 const config = parseNetworkConfig(CONFIG)
-const log = createLogger(0, { underJournald: true, stream: process.stderr })
-log.silent = true
+const log = winston.createLogger({ silent: true })
 const none = { ipv4: undefined, ipv6: undefined }
 
 let site: Site

@@ -1,5 +1,5 @@
 /** Any answer of the kernel may be a failure, with any errno, before or after the thing was done: once it answers rightly again, all is as wanted. */
-import { createLogger } from '../../../src/daemon/logger'
+import winston from 'winston'
 import { Reconciler } from '../../../src/daemon/reconciler'
 import type { Kernel } from '../../../src/kernel/kernel'
 import { formatIp, formatMac, formatPrefix, ipv4, mac, parseIpv4Prefix } from '../../../src/model/address'
@@ -20,8 +20,7 @@ import {
 
 jest.setTimeout(120_000)
 
-const log = createLogger(0, { underJournald: true, stream: process.stderr })
-log.silent = true
+const log = winston.createLogger({ silent: true })
 
 let kernel: Kernel
 

@@ -1,13 +1,12 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createLogger } from '../../../src/daemon/logger'
+import winston from 'winston'
 import { StateKeeper } from '../../../src/daemon/state-keeper'
 import { type SavedState, stateFilePath } from '../../../src/host/state-file'
 import { Pending, waitFor } from '../../support/wait'
 
-const log = createLogger(0, { underJournald: true, stream: process.stderr })
-log.silent = true
+const log = winston.createLogger({ silent: true })
 
 let root: string
 let directory: string

@@ -1,22 +1,14 @@
-import type { IEvent } from 'etcd3'
 import { EtcdError } from '../../../src/etcd/errors'
 import { keysUnder } from '../../../src/etcd/keys'
 import { decodeEvent, type RegistryEvent, type RegistryUpdate, UpdateQueue } from '../../../src/etcd/updates'
-import type { Revision } from '../../../src/model/lease'
+import type { WatchEvent } from '../../../src/etcd/wire'
+import { NO_ETCD_LEASE, type Revision } from '../../../src/model/lease'
 
 const keys = keysUnder('/p')
 const VALUE = '{"PublicIP":"192.168.77.11"}'
 
-function event(type: 'Put' | 'Delete', key: string, value = ''): IEvent {
-  const kv = {
-    key: Buffer.from(key),
-    value: Buffer.from(value),
-    mod_revision: '7',
-    create_revision: '1',
-    version: '1',
-    lease: '0',
-  }
-  return { type, kv, prev_kv: kv }
+function event(type: WatchEvent['type'], key: string, value = ''): WatchEvent {
+  return { type, keyValue: { key, value, modRevision: 7n as Revision, etcdLease: NO_ETCD_LEASE } }
 }
 
 describe('an event', () => {
@@ -61,6 +53,7 @@ describe('the queue', () => {
     kind: 'events',
     revision: revision as Revision,
     events: list,
+    receivedAt: Number(revision),
   })
   const lost = (message: string): RegistryUpdate => ({
     kind: 'lost',
@@ -88,7 +81,8 @@ describe('the queue', () => {
 
   test('joins events behind events, in order', async () => {
     const [a, b, c] = [config('a'), config('b'), config('c')]
-    expect(await taken(events(1n, a), events(2n, b, c))).toEqual([events(2n, a, b, c)])
+    // Received when the first of them was.
+    expect(await taken(events(1n, a), events(2n, b, c))).toEqual([{ ...events(2n, a, b, c), receivedAt: 1 }])
   })
 
   test('leaves alone what it was given', async () => {

@@ -21,6 +21,7 @@ import * as messages from '../../../src/kernel/netlink/messages'
 import { readDone, readError } from '../../../src/kernel/netlink/replies'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, parseMac } from '../../../src/model/address'
 import { OverlayError } from '../../../src/model/errors'
+import type { EtcdLeaseId, Revision } from '../../../src/model/lease'
 import { parseNetworkConfig } from '../../../src/model/network-config'
 import { PeerTable } from '../../../src/plan/peer-table'
 import { hw, ip, ipv4Range, net } from '../plan/support'
@@ -212,10 +213,10 @@ test('any key with any value is a lease or unreadable with a reason, and any lea
     fc.property(keyName, leaseText, (name, value) => {
       const key = keys.subnets + name
       const found = decodeLease(keys, {
-        key: Buffer.from(key),
-        value: Buffer.from(value),
-        mod_revision: '7',
-        lease: '8',
+        key,
+        value,
+        modRevision: 7n as Revision,
+        etcdLease: '8' as EtcdLeaseId,
       })
       const peers = new PeerTable({ range: ipv4Range(), vni: 1 }, own)
       if (isReadable(found)) peers.put(found)

@@ -1,0 +1,268 @@
+/**
+ * Every series that is exposed, in one table: name, meaning, and where its numbers are. Names follow Prometheus's conventions (base units,
+ * `_total` for what only grows); one that has been released is not renamed.
+ */
+import { performance } from 'node:perf_hooks'
+import { VXLAN_OVERHEAD } from '../model/kernel'
+import type { EventLog } from './events'
+import type { Distribution, Meters, Tally } from './meters'
+import { convergenceOf, type Overlay } from './overlay'
+import type { DaemonView } from './status-report'
+
+/** What the daemon shows of itself, and what it has counted. */
+export interface MetricsView extends DaemonView {
+  readonly isReady: boolean
+  readonly events: EventLog
+  readonly meters: Meters
+}
+
+export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number]
+
+export interface Series {
+  readonly name: string
+  readonly type: 'gauge' | 'counter' | 'histogram'
+  readonly help: string
+  /** Labels and value of each; a histogram is one without labels. What is not known is left out. */
+  readonly read: (view: MetricsView) => Iterable<Sample> | Distribution
+}
+
+const overlaysOf = ({ member }: MetricsView): readonly Overlay[] => member?.overlays ?? []
+
+const truth = (value: boolean): number => (value ? 1 : 0)
+
+const one = (value: number | undefined): Sample[] => (value === undefined ? [] : [[{}, value]])
+
+const revision = (value: bigint | undefined): number | undefined =>
+  value === undefined ? undefined : Number(value)
+
+/** A tally with its labels under their names. */
+function* labelled(tally: Tally, ...names: readonly string[]): Generator<Sample> {
+  for (const [labels, count] of tally.entries()) {
+    yield [Object.fromEntries(names.map((name, place) => [name, labels[place] ?? ''])), count]
+  }
+}
+
+function convergedRevision(view: MetricsView): number | undefined {
+  return view.member && revision(convergenceOf(view.member.overlays).revision)
+}
+
+/** The parts of a host that can be in order or not, as `overlayctl status` lists their problems. */
+function* partsInOrder(view: MetricsView): Generator<Sample> {
+  const { member } = view
+  const parts = {
+    etcd: view.following.connected,
+    config: view.configProblem === undefined,
+    state: view.stateFile.problem === undefined,
+    lease: member !== undefined && member.keeper.state.kind === 'held' && member.keeper.problem === undefined,
+    kernel: member !== undefined && convergenceOf(member.overlays).converged,
+    underlay: member !== undefined && member.underlay.problem === undefined,
+    firewall: member !== undefined && member.firewall.problem === undefined,
+  }
+  for (const [part, isInOrder] of Object.entries(parts)) yield [{ part }, truth(isInOrder)]
+}
+
+/** Peers by the states that `overlayctl status` shows. */
+function* peersByState(view: MetricsView): Generator<Sample> {
+  for (const { family, peers, reconciler } of overlaysOf(view)) {
+    const { pending, failing } = reconciler.peersAmiss
+    const held = view.member?.holdBack.keys().filter((key) => {
+      const peer = peers.peer(key)
+      return peer !== undefined && reconciler.peerState(peer).state === 'ok'
+    })
+    const heldCount = held?.length ?? 0
+    let rejected = 0
+    for (const { keepsLastGood } of peers.rejected()) if (!keepsLastGood) rejected += 1
+    const states = {
+      ok: peers.size - pending - failing - heldCount,
+      held: heldCount,
+      pending,
+      failing,
+      rejected,
+    }
+    for (const [state, count] of Object.entries(states)) yield [{ family, state }, count]
+  }
+}
+
+/** Repairs by kind of object: those of the kernel's tables, of firewall rules and of the forwarding switches. */
+function* repairs({ events }: MetricsView): Generator<Sample> {
+  yield* labelled(events.tally('kernel-repair'), 'object')
+  for (const object of ['firewall', 'forwarding'] as const) {
+    yield [{ object }, events.count(`${object}-repair`)]
+  }
+}
+
+const LEASE_STATES = ['held', 'lost', 'conflict'] as const
+
+export const SERIES: readonly Series[] = [
+  {
+    name: 'overlayd_build_info',
+    type: 'gauge',
+    help: 'Always 1; the labels say what runs.',
+    read: ({ version }) => [[{ version, node: process.version }, 1]],
+  },
+  {
+    name: 'overlayd_ready',
+    type: 'gauge',
+    help: 'Whether other hosts should be able to reach this one, as /readyz says.',
+    read: ({ isReady }) => one(truth(isReady)),
+  },
+  {
+    name: 'overlayd_part_in_order',
+    type: 'gauge',
+    help: 'Whether a part of this host is in order: etcd, config, state, lease, kernel, underlay, firewall.',
+    read: partsInOrder,
+  },
+  {
+    name: 'overlayd_peers',
+    type: 'gauge',
+    help: 'Peers by state, as overlayctl status shows them.',
+    read: peersByState,
+  },
+  {
+    name: 'overlayd_convergence_lag_seconds',
+    type: 'histogram',
+    help: "From the arrival of etcd's word to the kernel's answer to what follows from it, for each pass.",
+    read: ({ meters }) => meters.convergence,
+  },
+  {
+    name: 'overlayd_etcd_revision',
+    type: 'gauge',
+    help: 'The revision that etcd told of last.',
+    read: (view) => one(revision(view.revision)),
+  },
+  {
+    name: 'overlayd_converged_revision',
+    type: 'gauge',
+    help: "The revision that the kernel's tables were made equal to last.",
+    read: (view) => one(convergedRevision(view)),
+  },
+  {
+    name: 'overlayd_watch_revision_lag',
+    type: 'gauge',
+    help: 'Revisions that etcd has told of and that the kernel has not taken yet.',
+    read: (view) => {
+      const [told, taken] = [revision(view.revision), convergedRevision(view)]
+      return told === undefined || taken === undefined ? [] : one(Math.max(0, told - taken))
+    },
+  },
+  {
+    name: 'overlayd_lease_state',
+    type: 'gauge',
+    help: "1 for the state that this host's lease is in: held, lost, conflict.",
+    read: ({ member }) =>
+      LEASE_STATES.map((state): Sample => [{ state }, truth(member?.keeper.state.kind === state)]),
+  },
+  {
+    name: 'overlayd_lease_remaining_seconds',
+    type: 'gauge',
+    help: "Until etcd ends this host's lease if it is not renewed; absent for a reservation, which does not end.",
+    read: ({ member }) => one(member?.keeper.expiresInSeconds),
+  },
+  {
+    name: 'overlayd_kernel_operations_total',
+    type: 'counter',
+    help: 'Changes of routes, nexthops, neighbours and FDB entries that the kernel took.',
+    read: ({ meters }) => labelled(meters.operations, 'operation'),
+  },
+  {
+    name: 'overlayd_kernel_errors_total',
+    type: 'counter',
+    help: 'The same, refused by the kernel.',
+    read: ({ meters }) => labelled(meters.refusals, 'operation', 'errno'),
+  },
+  {
+    name: 'overlayd_repairs_total',
+    type: 'counter',
+    help: 'Objects that someone else changed and that were put right.',
+    read: repairs,
+  },
+  {
+    name: 'overlayd_contested_objects',
+    type: 'gauge',
+    help: 'Objects that another program changes again and again.',
+    read: (view) => one(convergenceOf(overlaysOf(view)).contests.length),
+  },
+  {
+    name: 'overlayd_netlink_write_seconds',
+    type: 'histogram',
+    help: 'How long the kernel takes for a batch of changes.',
+    read: ({ meters }) => meters.netlinkWrites,
+  },
+  {
+    name: 'overlayd_netlink_read_seconds',
+    type: 'histogram',
+    help: 'How long a dump of everything on the device takes.',
+    read: ({ meters }) => meters.netlinkReads,
+  },
+  {
+    name: 'overlayd_etcd_call_seconds',
+    type: 'histogram',
+    help: 'How long a call of etcd takes, a second try included.',
+    read: ({ meters }) => meters.etcdCalls,
+  },
+  {
+    name: 'overlayd_etcd_errors_total',
+    type: 'counter',
+    help: 'Calls of etcd that failed, by the code of the error.',
+    read: ({ meters }) => labelled(meters.etcdErrors, 'code'),
+  },
+  {
+    name: 'overlayd_etcd_reconnects_total',
+    type: 'counter',
+    help: 'How often etcd was followed again after it had been lost.',
+    read: ({ events }) => one(Math.max(0, events.count('etcd-connected') - 1)),
+  },
+  {
+    name: 'overlayd_events_total',
+    type: 'counter',
+    help: 'Events by kind, as overlayctl events shows them.',
+    read: ({ events }) => [...events.counts()].map(([kind, count]): Sample => [{ kind }, count]),
+  },
+  {
+    name: 'overlayd_device_mtu_bytes',
+    type: 'gauge',
+    help: 'MTU of the VXLAN device.',
+    read: (view) =>
+      overlaysOf(view).flatMap(({ family, reconciler }): Sample[] =>
+        reconciler.link === undefined ? [] : [[{ family }, reconciler.link.mtu]],
+      ),
+  },
+  {
+    name: 'overlayd_underlay_room_bytes',
+    type: 'gauge',
+    help: 'The largest packet that fits through the underlay interface in VXLAN.',
+    read: (view) =>
+      overlaysOf(view).flatMap(({ family }): Sample[] =>
+        view.member === undefined
+          ? []
+          : [[{ family }, view.member.underlay.current.link.mtu - VXLAN_OVERHEAD[family]]],
+      ),
+  },
+  {
+    name: 'overlayd_event_loop_lag_seconds',
+    type: 'histogram',
+    help: 'How late the event loop is, measured ten times a second from the first reading of metrics on.',
+    read: ({ meters }) => meters.eventLoopLag,
+  },
+  {
+    name: 'process_resident_memory_bytes',
+    type: 'gauge',
+    help: 'Resident memory.',
+    read: () => one(process.memoryUsage.rss()),
+  },
+  {
+    name: 'process_cpu_seconds_total',
+    type: 'counter',
+    help: 'CPU time, user and system.',
+    read: () => {
+      const { user, system } = process.cpuUsage()
+      return one((user + system) / 1e6)
+    },
+  },
+  {
+    name: 'process_start_time_seconds',
+    type: 'gauge',
+    help: 'When the process started, since 1970.',
+    read: () => one(performance.timeOrigin / 1000),
+  },
+]

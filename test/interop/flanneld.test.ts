@@ -1,0 +1,246 @@
+/** A real flanneld beside overlayd, and each in the other's place. */
+import { readFileSync } from 'node:fs'
+import { flanneld } from '../support/flanneld'
+import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../support/lab'
+import { dualPeer, type FakePeer, fakePeer, leaseKey } from '../support/leases'
+import { setSysctl } from '../support/namespace'
+import type { RunningPing } from '../support/ping'
+import { Pending, waitFor } from '../support/wait'
+
+jest.setTimeout(120_000)
+
+const PEERS = 20
+const UNKNOWN = NETWORK_CONFIG.replace(
+  '"Type":"vxlan"',
+  '"Type":"vxlan","Multicast":true,"Unknown":{"a":[1]}',
+)
+const NFTABLES = NETWORK_CONFIG.replace('{', '{"EnableNFTables":true,')
+
+describe.each([
+  { name: 'IPv4', config: NETWORK_CONFIG, ipMasq: false },
+  { name: 'IPv4 with --ip-masq', config: NETWORK_CONFIG, ipMasq: true },
+  { name: 'IPv4 with nftables and --ip-masq', config: NFTABLES, ipMasq: true },
+  { name: 'IPv4, and fields in the config that flannel does not know', config: UNKNOWN, ipMasq: false },
+  { name: 'dual-stack with --ip-masq', config: DUAL_STACK_CONFIG, ipMasq: true },
+])('$name', ({ config, ipMasq }) => {
+  const isDual = config === DUAL_STACK_CONFIG
+  const usesNft = config === NFTABLES
+  const devices = isDual ? [Host.device, Host.device6] : [Host.device]
+  const fakes: readonly FakePeer[] = Array.from({ length: PEERS }, (_, number) =>
+    isDual ? dualPeer(number) : fakePeer(number),
+  )
+  const flags = { 'ip-masq': `${ipMasq}` }
+
+  let lab: Lab
+  /** Theirs all the time, ours all the time, and the one that changes hands. */
+  let theirs: Host
+  let ours: Host
+  let shared: Host
+
+  beforeAll(async () => {
+    lab = await Lab.create({ hosts: 3, config })
+    ;[theirs, ours, shared] = [lab.host(1), lab.host(2), lab.host(3)]
+    await lab.putPeers(...fakes)
+    for (const { namespace } of lab.hosts) {
+      await setSysctl(namespace, 'net/ipv4/ip_forward', '1')
+      await setSysctl(namespace, 'net/ipv6/conf/all/forwarding', '1')
+    }
+    theirs.start(flanneld(flags))
+    ours.start({ flags })
+    await ours.waitConverged(PEERS + 1)
+    await knowsAll(theirs, PEERS + 1)
+    await theirs.addContainer()
+    await ours.addContainer()
+  })
+  afterAll(() => lab?.close())
+
+  /** Waits until a host's kernel has that many peers, whoever looks after it. */
+  async function knowsAll(host: Host, peers: number): Promise<void> {
+    for (const device of devices) {
+      // When a peer's MAC changes flannel leaves the old FDB entry, for good.
+      const isWhole = ({ routes, neighbours, fdb }: Awaited<ReturnType<Host['kernel']>>) =>
+        routes.length === peers &&
+        neighbours.length === peers &&
+        (host === theirs ? fdb.length >= peers : fdb.length === peers)
+      await host.waitForKernel(`${peers} peers on ${device}`, isWhole, 10_000, device)
+    }
+  }
+
+  function containerOf({ containers: [container], name }: Host): Container {
+    if (container === undefined) throw new Error(`${name} has no container`)
+    return container
+  }
+
+  async function expectReach(...pairs: readonly (readonly [Host, Host])[]): Promise<void> {
+    for (const [from, to] of pairs) {
+      const { address, address6 } = containerOf(to)
+      for (const target of isDual ? [address, address6 ?? ''] : [address]) {
+        const { lost } = await lab.ping(containerOf(from), { address: target }, { count: 10 })
+        expect({ from: from.name, to: to.name, target, lost }).toMatchObject({ lost: 0 })
+      }
+    }
+  }
+
+  /** What is to be the same on a host of theirs and on one of ours: everything but whose it is. */
+  async function likeness(host: Host) {
+    const { subnet, ipv6Subnet } = await host.subnetEnv()
+    const { mac } = await host.link()
+    const mac6 = isDual ? (await host.link(Host.device6)).mac : mac
+    const gateways = fakes.flatMap(({ subnet, six }) => [subnet, six?.subnet ?? '-'])
+    const known = new Set(gateways.map((each) => each.replace(/-\d+$/, '')))
+    const anonymous = (text: string): string => {
+      let said = text.replace(/ nhid \d+| proto \S+|^\d+: |(?<=bridge_id |designated_root )\S+/gm, '')
+      const own: [string, string][] = [
+        [mac, 'MAC'],
+        [mac6, 'MAC6'],
+        [host.address, 'HOST'],
+        [host.address6, 'HOST6'],
+        [subnet.replace(/\.\d+\/24$/, ''), 'SUBNET'],
+        [ipv6Subnet.replace(/::\d+\/64$/, ''), 'SUBNET6'],
+      ]
+      for (const [value, word] of own) if (value !== '') said = said.replaceAll(value, word)
+      return said
+    }
+    const view = async (device: string) => {
+      const { nexthops: _, ...objects } = await host.kernel(device)
+      const ofFakes = Object.entries(objects).map(([kind, lines]) => [
+        kind,
+        lines.filter((line) =>
+          kind === 'fdb'
+            ? fakes.some((fake) => line.includes(fake.mac) || line.includes(fake.six?.mac ?? '-'))
+            : known.has(line.split(/[ /]/)[0] ?? ''),
+        ),
+      ])
+      return {
+        link: anonymous(await host.exec('ip', '-d', 'link', 'show', 'dev', device)),
+        addresses: anonymous(
+          await host.exec('ip', '-o', 'address', 'show', 'dev', device, 'scope', 'global'),
+        ),
+        ofFakes: Object.fromEntries(ofFakes),
+      }
+    }
+    const rules = async (program: string, table: string) =>
+      anonymous(await host.exec(program, '-t', table, '-S'))
+        .split('\n')
+        .filter((line) => /flannel/i.test(line))
+    const programs = isDual ? ['iptables', 'ip6tables'] : ['iptables']
+    return {
+      devices: await Promise.all(devices.map(view)),
+      rules: usesNft
+        ? []
+        : await Promise.all(programs.flatMap((each) => [rules(each, 'filter'), rules(each, 'nat')])),
+      subnetEnv: anonymous(readFileSync(host.subnetFile, 'utf8')),
+    }
+  }
+
+  test('both are there for Docker, and containers reach each other both ways', async () => {
+    await expectReach([theirs, ours], [ours, theirs])
+  })
+
+  test('device, addresses, peers, rules and subnet.env are the same', async () => {
+    const [a, b] = [await likeness(theirs), await likeness(ours)]
+    // The README says why the MTU of a network with IPv6 is another.
+    if (isDual) b.subnetEnv = b.subnetEnv.replace('MTU=1430', 'MTU=1450')
+    // Nobody can answer duplicate detection on a device that learns nothing; it would only cost a second.
+    for (const each of b.devices) each.addresses = each.addresses.replace(' nodad', '')
+    expect(b).toEqual(a)
+  })
+
+  test('joins, changes and leaves reach both', async () => {
+    const [peer] = fakes
+    if (peer === undefined) throw new Error('there is no peer')
+    await lab.deletePeer(peer)
+    await Promise.all([theirs, ours].map((host) => knowsAll(host, PEERS)))
+    await lab.putPeers(peer)
+    await Promise.all([theirs, ours].map((host) => knowsAll(host, PEERS + 1)))
+  })
+
+  test('a reservation made by overlayctl is what flanneld starts with', async () => {
+    const arguments_ = [`--public-ip=${shared.address}`, '--subnet=10.5.77.0/24']
+    const both = isDual ? [`--public-ipv6=${shared.address6}`, '--ipv6-subnet=fd00:5:0:4d::/64'] : []
+    const endpoint = [`--etcd-endpoints=${lab.etcd.endpoint}`]
+    const made = await ours.overlayctl('reserve', ...arguments_, ...both, ...endpoint)
+    expect(made).toMatchObject({ code: 0, stderr: '' })
+    shared.start(flanneld(flags))
+    expect((await shared.subnetEnv()).subnet).toBe('10.5.77.1/24')
+    await knowsAll(shared, PEERS + 2)
+    await ours.waitConverged(PEERS + 2)
+    await knowsAll(theirs, PEERS + 2)
+    await shared.addContainer()
+    await expectReach([shared, theirs], [shared, ours], [theirs, shared], [ours, shared])
+  })
+
+  /** What is to stay as it is when a host changes hands. */
+  async function identity() {
+    const link = async (device: string) => {
+      const [{ ifindex, address, mtu }] = JSON.parse(
+        await shared.exec('ip', '-j', 'link', 'show', 'dev', device),
+      )
+      const { nexthops: _, ...objects } = await shared.kernel(device)
+      return { ifindex, address, mtu, ...objects }
+    }
+    const { kvs } = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/10.5.77.0-24`).exec()
+    const keys = kvs.map(({ key, value }) => [key.toString(), value.toString()])
+    return { links: await Promise.all(devices.map(link)), keys }
+  }
+
+  /** Does something while containers talk to and from the shared host every 5 ms. */
+  async function losingNothing(action: () => Promise<unknown>): Promise<void> {
+    const pings: RunningPing[] = []
+    for (const [from, to] of [
+      [shared, ours],
+      [ours, shared],
+      [shared, theirs],
+      [theirs, shared],
+    ] as const) {
+      const { address, address6 } = containerOf(to)
+      for (const target of isDual ? [address, address6 ?? ''] : [address]) {
+        pings.push(await lab.startPing(containerOf(from), { address: target }, 5))
+      }
+    }
+    await action()
+    const lost = (await Promise.all(pings.map((ping) => ping.stop()))).map((result) => result.lost)
+    expect(lost).toEqual(pings.map(() => 0))
+  }
+
+  /** All there is to see of a route says who made it last. */
+  const routesAreOf = (protocol: string) =>
+    waitFor(`routes of ${protocol}`, async () => {
+      const shown = await shared.exec('ip', '-d', 'route', 'show', 'dev', Host.device)
+      const others = shown
+        .split('\n')
+        .filter((line) => line.includes('onlink') && !line.includes(`proto ${protocol} `))
+      return others.length === 0 || new Pending(others.slice(0, 3).join('\n'))
+    })
+
+  test.each(['SIGTERM', 'SIGKILL'] as const)(
+    'from flanneld to overlayd and back, ended by %s',
+    async (signal) => {
+      const before = await identity()
+      await losingNothing(async () => {
+        await shared.stop(signal)
+        shared.start({ flags })
+        await shared.waitConverged(PEERS + 2)
+        await routesAreOf('79')
+        expect(await identity()).toEqual(before)
+      })
+      await losingNothing(async () => {
+        await shared.stop(signal)
+        const from = shared.daemon.output.length
+        shared.start(flanneld(flags))
+        await shared.daemon.waitForOutput(/Running backend/, { from })
+        await routesAreOf('boot')
+        expect(await identity()).toEqual(before)
+      })
+    },
+  )
+
+  test('an expired lease of one is let go by the other', async () => {
+    const key = leaseKey(ETCD_PREFIX, isDual ? '10.5.77.0-24&fd00:5:0:4d::-64' : '10.5.77.0-24')
+    await shared.stop('SIGKILL')
+    const [kv] = (await lab.client.get(key).exec()).kvs
+    if (kv === undefined) throw new Error(`no ${key}`)
+    await lab.client.leaseClient.leaseRevoke({ ID: kv.lease })
+    await Promise.all([theirs, ours].map((host) => knowsAll(host, PEERS + 1)))
+  })
+})
