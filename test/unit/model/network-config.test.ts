@@ -132,7 +132,7 @@ test.each([
   [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, MulticastVNI: 0 } }, 'MulticastVNI'],
   [
     { Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, VNI: 8388608 } },
-    'set Backend.MulticastVNI',
+    'leaves no VNI for multicast',
   ],
 ])('%j is refused: %s', (fields, message) => {
   const error = thrownBy(() => parse(fields))
