@@ -163,8 +163,8 @@ function expressionsOf({ family, conditions, copyTo, moveTo }: FrameRule): (read
   const protocol = ETHER_TYPES[family]
   return [
     expression('meta', [
-      [k.NFTA_META_DREG, k.NFT_REG_1],
       [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
+      [k.NFTA_META_DREG, k.NFT_REG_1],
     ]),
     compare([protocol >> 8, protocol & 0xff]),
     ...conditions.flatMap(conditionExpressions),

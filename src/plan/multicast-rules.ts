@@ -37,7 +37,7 @@ const KINDS: Readonly<Record<Family, readonly (readonly Condition[])[]>> = {
 const GROUP_BIT: Condition = { header: 'link', at: 0, value: [1], mask: [1] }
 
 const TO_GROUP: Readonly<Record<Family, Condition>> = {
-  IPv4: { header: 'network', at: 16, value: [0xe0], mask: [0xf0] },
+  IPv4: { header: 'network', at: 16, value: [0xe0, 0, 0, 0], mask: [0xf0, 0, 0, 0] },
   IPv6: { header: 'network', at: 24, value: [0xff] },
 }
 
@@ -47,18 +47,19 @@ const SOURCE: Readonly<Record<Family, number>> = { IPv4: 12, IPv6: 8 }
 /** The link-local addresses, which all hosts' containers share (RFC 4291). */
 const LINK_LOCAL: Prefix = { address: (0xfe80n << 112n) as IpAddress & bigint, length: 10 }
 
-/** The source is in that network. */
+/** The source is in that network: told by whole bytes, or else by the address under a mask, for `nft` shows both as a prefix. */
 function isFrom({ address, length }: Prefix): Condition[] {
   if (length === 0) return []
   const family = familyOf(address)
   const bits = addressBits(family)
   const number = BigInt(address)
-  const bytes = Math.ceil(length / 8)
+  const isWhole = length % 8 === 0
+  const bytes = (isWhole ? length : bits) / 8
   const value = Array.from({ length: bytes }, (_, i) => Number((number >> BigInt(bits - 8 * (i + 1))) & 255n))
-  const mask = value.map((_, i) => (0xff << Math.max(0, 8 * (i + 1) - length)) & 0xff)
-  return [
-    { header: 'network', at: SOURCE[family], value: value.map((byte, i) => byte & (mask[i] ?? 0)), mask },
-  ]
+  const at = SOURCE[family]
+  if (isWhole) return [{ header: 'network', at, value }]
+  const mask = value.map((_, i) => (0xff << Math.min(8, Math.max(0, 8 * (i + 1) - length))) & 0xff)
+  return [{ header: 'network', at, value: value.map((byte, i) => byte & (mask[i] ?? 0)), mask }]
 }
 
 /** A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone. */

@@ -2,7 +2,7 @@
  * A program of containers that speaks multicast over eth0:
  *
  *     node multicast-member.js join PORT GROUP...             prints `joined`, then `GROUP SOURCE TEXT` for each packet
- *     node multicast-member.js send PORT GROUP COUNT TEXT     sends TEXT-0, TEXT-1, ..., TEXT-end, with a TTL of 1
+ *     node multicast-member.js send PORT GROUP COUNT TEXT MS   sends TEXT-0, TEXT-1, ..., TEXT-end, with a TTL of 1
  */
 const { createSocket } = require('node:dgram')
 
@@ -28,7 +28,7 @@ function join(groups) {
   }
 }
 
-function send([group, count, text]) {
+function send([group, count, text, interval]) {
   const socket = open(group)
   socket.bind(0, () => {
     if (isSix(group)) socket.setMulticastInterface(`::%${LINK}`)
@@ -37,7 +37,7 @@ function send([group, count, text]) {
     const next = () => {
       const word = words.shift()
       if (word === undefined) return socket.close()
-      socket.send(word, Number(port), scoped(group), next)
+      socket.send(word, Number(port), scoped(group), () => setTimeout(next, Number(interval)))
     }
     next()
   })

@@ -7,15 +7,14 @@ import { Pending, waitFor } from './wait'
 
 const MEMBER: Command = [process.execPath, join(__dirname, 'multicast-member.js')]
 
-/** Sends packets to a group, numbered, and a last one that says so. */
+/** Sends packets to a group, numbered, so many milliseconds apart, and a last one that says so. */
 export async function sendTo(
   group: string,
   from: Container,
   text: string,
-  count = 20,
-  port = 5000,
+  { count = 20, intervalMs = 0 } = {},
 ): Promise<void> {
-  await execOk(from.namespace, [...MEMBER, 'send', `${port}`, group, `${count}`, text])
+  await execOk(from.namespace, [...MEMBER, 'send', '5000', group, `${count}`, text, `${intervalMs}`])
 }
 
 /** A container that has joined groups. */

@@ -142,7 +142,7 @@ test('what concerns a link alone stays there: IGMP, MLD, neighbour discovery, br
   await run(inNamespace(namespace, ['ping', '-c', '1', '-W', '1', address.replace(/\d+$/, '77')]))
   expect(await sent(lab.host(1))).toBe(before)
   // The witness that it would have been counted.
-  await sendTo('239.1.2.3', container(1), 'witness', 0)
+  await sendTo('239.1.2.3', container(1), 'witness', { count: 0 })
   await lab.host(1).waitUntil('a copy to each host', async () => (await sent(lab.host(1))) === before + 2)
 })
 
@@ -181,6 +181,49 @@ test('a bridge that is deleted, made again or renamed is followed, and what stra
   await host.waitUntil('it sends', async () => (await destinations(host)).length === 2)
   await waitForHosts(2)
   for (const group of GROUPS) await expectExactlyOnce(group, 'again')
+})
+
+test('daemons that end and start again lose and double nothing, be it without etcd', async () => {
+  const count = 1000
+  const sending = sendTo('239.1.2.3', container(1), 'meanwhile', { count, intervalMs: 5 })
+  await lab.host(1).restart()
+  await lab.host(1).waitForStatus('multicast', ({ multicast }) => multicast?.hosts === 2)
+  lab.etcd.pause()
+  await lab.host(2).restart('SIGKILL')
+  await lab.host(2).waitForStatus('what was known', ({ multicast, stateFile }) => {
+    return stateFile?.inUse === true && multicast?.hosts === 2
+  })
+  lab.etcd.resume()
+  await sending
+  for (const listener of listeners) {
+    if (listener.container === container(1) || listener.container === container(4)) continue
+    await listener.waitForEnd('meanwhile')
+    expect(listener.countOf('meanwhile')).toEqual(
+      onceEach('239.1.2.3', container(1).address, 'meanwhile', count),
+    )
+  }
+  for (const host of members()) expect(await residue(host)).toEqual(ALL)
+})
+
+test('with another VNI too; one that is taken on a host keeps only that one out, and says so', async () => {
+  await lab
+    .host(3)
+    .exec(...(['ip', 'link', 'add', 'other', 'type', 'vxlan', 'id', '99'] as const), 'dstport', '8472')
+  await lab.putConfig(config({ Multicast: true, MulticastVNI: 99 }))
+  await lab.host(3).waitForStatus('the problem', ({ problems }) => {
+    return problems.some((each) => /multicast: .*other already uses VNI 99/.test(each))
+  })
+  expect(await lab.ping(container(1), container(3), { count: 3 })).toMatchObject({ received: 3 })
+  await lab.host(3).exec('ip', 'link', 'delete', 'other')
+  await waitForHosts(2)
+  await expectExactlyOnce('239.1.2.3', 'other')
+  await lab.putConfig(config({ Multicast: true }))
+  for (const host of members()) {
+    await host.waitForStatus(
+      'the first VNI',
+      ({ multicast }) => multicast?.vni === VNI && multicast.hosts === 2,
+    )
+  }
 })
 
 test('a lease that is written without it stays a reservation, and is announced anew', async () => {
