@@ -1,5 +1,6 @@
 /** Containers' multicast crosses hosts, in the kernel: exactly once, from its own source, and only where it is wanted. */
 import { isDeepStrictEqual } from 'node:util'
+import { doctor } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
 import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey } from '../../support/leases'
@@ -115,6 +116,20 @@ test('it is off by default, and switched on while hosts run without a lost packe
   for (const [key, value] of Object.entries(leases)) assertReadable(key, value)
   const announced = Object.values(leases).filter((value) => value.includes(`"MulticastVNI":${VNI}`))
   expect(announced).toHaveLength(3)
+})
+
+test('the status and the doctor say how it stands', async () => {
+  const host = lab.host(1)
+  const { checks } = await doctor(lab, host, '--only=multicast')
+  expect(checks).toMatchObject([
+    { name: 'multicast', state: 'warn', findings: [{ code: 'multicast-peers' }] },
+  ])
+  // The host that is kept out, and the one that is not there.
+  expect(checks[0]?.findings[0]?.what).toBe('2 of 4 other hosts take no part in multicast')
+  const status = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  expect(status.stdout).toMatch(
+    /^mcast {4}fl-mc\.1, VNI 8388609, docker0, to 2 hosts; \d+ packets in, \d+ copies out$/m,
+  )
 })
 
 test('all that joined hear every packet once, from its own source, with two senders at once', async () => {
