@@ -39,14 +39,14 @@ export interface MulticastTarget {
   readonly subnets: readonly Prefix[]
   /** The hosts that get copies. */
   readonly hosts: readonly IpAddress[]
-  /** Whether others may get some too, for what is known of them may be old. */
-  readonly unconfirmed: boolean
 }
 
-/** What the keeper is asked for again and again. */
+/** What the keeper asks for again and again. */
 export interface MulticastView {
   /** `undefined` when nothing is wanted. */
   target(): MulticastTarget | undefined
+  /** Whether that is what an earlier run remembers: on the word of that nothing is taken away. */
+  isRemembered(): boolean
   /** The name that the device has or had. */
   readonly name: string
 }
@@ -81,6 +81,7 @@ interface Written {
 
 export class MulticastKeeper {
   readonly #waker = new Waker()
+  #opened: MulticastKernel | undefined
   /** The bridges that take part. */
   #joined: readonly OutBridge[] = []
   /** The name of what was made last. */
@@ -96,28 +97,12 @@ export class MulticastKeeper {
   #complaint: string | undefined
   #repairs: readonly number[] = []
 
-  private constructor(
+  constructor(
     private readonly kernel: Kernel,
-    private readonly multicast: MulticastKernel,
     private readonly view: MulticastView,
     private readonly log: Logger,
-  ) {}
-
-  /** @throws {OverlayError} when its sockets cannot be opened */
-  static async open(kernel: Kernel, view: MulticastView, log: Logger): Promise<MulticastKeeper> {
-    const wake = (): void => keeper.wake()
-    const report = (error: Error): void => {
-      log.warn(`multicast: ${describeError(error)}`)
-      keeper.wake()
-    }
-    const keeper: MulticastKeeper = new MulticastKeeper(
-      kernel,
-      await MulticastKernel.open(kernel, () => view.name, wake, report),
-      view,
-      log,
-    )
-    kernel.onChange((change) => keeper.#kernelChanged(change))
-    return keeper
+  ) {
+    kernel.onChange((change) => this.#kernelChanged(change))
   }
 
   /** Has what is wanted compared with what is there, soon. */
@@ -135,7 +120,8 @@ export class MulticastKeeper {
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
     if (target === undefined) return undefined
-    const counters = this.#link && (await this.multicast.counters(this.#link.index))
+    // A status without counters is better than none.
+    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(() => undefined))
     return {
       device: target.link.name,
       vni: target.link.vni,
@@ -147,7 +133,7 @@ export class MulticastKeeper {
 
   /** Runs until the signal fires. Ending removes nothing. */
   async run(signal: AbortSignal): Promise<void> {
-    signal.addEventListener('abort', () => this.multicast.close(), { once: true })
+    signal.addEventListener('abort', () => this.#opened?.close(), { once: true })
     while (!signal.aborted) {
       await this.#waker.sleep(this.#due - performance.now(), signal)
       if (signal.aborted || performance.now() < this.#due) continue
@@ -173,25 +159,38 @@ export class MulticastKeeper {
     this.#due = performance.now() + PERIOD
     const target = this.view.target()
     const name = target?.link.name ?? this.view.name
-    if (this.#made !== undefined && this.#made !== name) await this.#withdraw(this.#made, signal)
+    if (target === undefined && this.view.isRemembered()) return
+    const multicast = await this.#open()
+    if (this.#made !== undefined && this.#made !== name) await this.#withdraw(multicast, this.#made, signal)
     if (target === undefined) {
-      await this.#withdraw(name, signal)
+      await this.#withdraw(multicast, name, signal)
       this.#due = Number.POSITIVE_INFINITY
       return
     }
-    await this.#bring(target, signal)
+    await this.#bring(multicast, target, signal)
     this.#earliest = performance.now() + (this.#contested ? SPACING.contested : SPACING.usual)
     this.#due = Math.max(this.#due, this.#earliest)
   }
 
+  /** @throws {OverlayError} on a kernel without nftables, which costs this host nothing else */
+  async #open(): Promise<MulticastKernel> {
+    const changed = (): void => this.wake()
+    const report = (error: Error): void => {
+      this.log.warn(`multicast: ${describeError(error)}`)
+      this.wake()
+    }
+    this.#opened ??= await MulticastKernel.open(this.kernel, () => this.view.name, changed, report)
+    return this.#opened
+  }
+
   /** Makes it so. */
-  async #bring(target: MulticastTarget, signal: AbortSignal): Promise<void> {
+  async #bring(multicast: MulticastKernel, target: MulticastTarget, signal: AbortSignal): Promise<void> {
     const { vni, name } = target.link
     const isNew = this.#made === undefined
     this.#made = name
     const { link, changed } = await this.#ensureDevice(target.link, signal)
-    const bridges = await this.multicast.bridges(signal)
-    const shown = await this.multicast.readTable(name, signal)
+    const bridges = await multicast.bridges(signal)
+    const shown = await multicast.readTable(name, signal)
     const found = await this.#findBridges(bridges, target, signal)
     const joined = found.map((bridge): OutBridge => {
       const { name, index, multicastRouter } = bridge
@@ -209,10 +208,12 @@ export class MulticastKeeper {
         ),
       ...this.#restored(left, bridges),
     ]
-    const there = await this.multicast.destinations(link.index, signal)
-    const sends = diffDestinations(link.index, flood(target.hosts), there, target.unconfirmed)
-    await this.#apply([...routers, ...sends], signal)
-    const written = await this.#writeTable(frameTable(link, target.networks, joined), shown, signal)
+    const there = await multicast.destinations(link.index, signal)
+    const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
+    // The table first: it remembers what bridges were before us.
+    const table = frameTable(link, target.networks, joined)
+    const written = await this.#writeTable(multicast, table, shown, signal)
+    await this.#apply(multicast, [...routers, ...sends], signal)
     const isSame = this.#noteJoined(joined)
     // Hosts come and go; what else changes while the bridges are the same was done by someone.
     if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
@@ -231,6 +232,7 @@ export class MulticastKeeper {
    * @returns whether they were others
    */
   async #writeTable(
+    multicast: MulticastKernel,
     wanted: FrameTable,
     shown: readonly TableObject[],
     signal: AbortSignal,
@@ -238,8 +240,8 @@ export class MulticastKeeper {
     const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
     const table = JSON.stringify(wanted)
     if (this.#written?.table === table && this.#written.shown === words(shown)) return false
-    await this.multicast.writeTable(wanted, signal)
-    this.#written = { table, shown: words(await this.multicast.readTable(wanted.name, signal)) }
+    await multicast.writeTable(wanted, signal)
+    this.#written = { table, shown: words(await multicast.readTable(wanted.name, signal)) }
     return true
   }
 
@@ -298,10 +300,11 @@ export class MulticastKeeper {
   }
 
   /** Takes away what was made under a name, by this run or an earlier one. */
-  async #withdraw(name: string, signal: AbortSignal): Promise<void> {
-    const shown = await this.multicast.readTable(name, signal)
-    await this.#apply(this.#restored(this.#known(shown), await this.multicast.bridges(signal)), signal)
-    if (shown.length > 0) await this.multicast.deleteTable(name, signal)
+  async #withdraw(multicast: MulticastKernel, name: string, signal: AbortSignal): Promise<void> {
+    const shown = await multicast.readTable(name, signal)
+    const restored = this.#restored(this.#known(shown), await multicast.bridges(signal))
+    await this.#apply(multicast, restored, signal)
+    if (shown.length > 0) await multicast.deleteTable(name, signal)
     const link = await this.kernel.link(name, signal)
     if (link?.vxlan !== undefined) {
       const { index } = link
@@ -318,9 +321,13 @@ export class MulticastKeeper {
   }
 
   /** @throws {OverlayError} with what the kernel refuses */
-  async #apply(operations: readonly MulticastOperation[], signal: AbortSignal): Promise<void> {
+  async #apply(
+    multicast: MulticastKernel,
+    operations: readonly MulticastOperation[],
+    signal: AbortSignal,
+  ): Promise<void> {
     if (operations.length === 0) return
-    const failures = await this.multicast.apply(operations, signal)
+    const failures = await multicast.apply(operations, signal)
     if (failures.length === 0) return
     const told = failures.slice(0, MOST_FAILURES).map(({ error }) => describeError(error))
     const more = failures.length - told.length

@@ -3,14 +3,8 @@ import { multicastLink, participants } from '../plan/multicast'
 import type { MemberParts } from './member'
 import type { MulticastTarget } from './multicast-keeper'
 
-/**
- * @param unconfirmed whether what is known of the others may be old
- * @returns undefined for a host that takes no part
- */
-export function multicastTarget(
-  { config, overlays }: MemberParts,
-  unconfirmed: boolean,
-): MulticastTarget | undefined {
+/** @returns undefined for a host that takes no part */
+export function multicastTarget({ config, overlays }: MemberParts): MulticastTarget | undefined {
   const vni = config.backend.multicast
   // The half that comes first in the lease carries the multicast of both.
   const [carrier] = overlays
@@ -20,6 +14,5 @@ export function multicastTarget(
     networks: overlays.map(({ network }) => network),
     subnets: overlays.map(({ subnet }) => subnet),
     hosts: participants(carrier.peers.peers(), vni),
-    unconfirmed,
   }
 }

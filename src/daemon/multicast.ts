@@ -1,4 +1,5 @@
 /** Multicast between hosts, for a host that takes part, or has something left of it. Any other loads nothing of it. */
+import { OverlayError } from '../model/errors'
 import { multicastLinkName } from '../plan/desired'
 import type { Tools } from './join'
 import type { Member } from './member'
@@ -8,11 +9,11 @@ export class Multicast {
   #keeper: MulticastKeeper | undefined
   #starting = false
 
-  /** @param unconfirmed whether what is known of other hosts is what an earlier run remembers */
+  /** @param isRemembered whether all that is known is what an earlier run remembers */
   constructor(
     private readonly tools: Tools,
     private readonly member: Member,
-    private readonly unconfirmed: () => boolean,
+    private readonly isRemembered: () => boolean,
   ) {}
 
   /** `undefined` while it was never wanted. */
@@ -34,11 +35,12 @@ export class Multicast {
       import('./multicast-keeper.js'),
       import('./multicast-target.js'),
     ])
-    const { member, unconfirmed } = this
-    this.#keeper = await MulticastKeeper.open(
+    const { member, isRemembered } = this
+    this.#keeper = new MulticastKeeper(
       this.tools.kernel,
       {
-        target: () => multicastTarget(member.parts, unconfirmed()),
+        target: () => multicastTarget(member.parts),
+        isRemembered,
         get name() {
           return multicastLinkName(member.parts.config.backend.vni)
         },
@@ -51,8 +53,13 @@ export class Multicast {
   /** Whether it is wanted, or an earlier run has left its device. */
   async #isConcerned(signal: AbortSignal): Promise<boolean> {
     const { vni, multicast } = this.member.parts.config.backend
-    return (
-      multicast !== undefined || (await this.tools.kernel.link(multicastLinkName(vni), signal)) !== undefined
-    )
+    if (multicast !== undefined) return true
+    try {
+      return (await this.tools.kernel.link(multicastLinkName(vni), signal)) !== undefined
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error
+      // It cannot be told just now: the keeper looks again.
+      return true
+    }
   }
 }
