@@ -82,6 +82,11 @@ fetch_node() {
   quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" || die 'cannot get the node for the package'
 }
 
+# The same for what checks the alert rules.
+fetch_promtool() {
+  quietly scripts/monitoring/promtool --fetch || die 'cannot get promtool for the tests'
+}
+
 build() {
   [ -e dist/overlayd.js ] && [ -e dist/overlayctl.js ] &&
     [ -z "$(find src tsconfig.json tsconfig.build.json package-lock.json -newer dist/overlayd.js -print -quit)" ] && return

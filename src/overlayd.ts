@@ -1,20 +1,10 @@
 #!/usr/bin/env node
 /** The daemon's entry: options in, exit code out. 0: told to stop. 1: cannot go on. 2: wrong usage. */
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Daemon } from './daemon/daemon'
-import { DeviceLocks } from './daemon/device-lock'
-import { EventLog } from './daemon/events'
-import { createLogger, type Logger } from './daemon/logger'
-import { Meters } from './daemon/meters'
-import { describeOptions, etcdOptions, type Options, parseCommandLine, UsageError } from './daemon/options'
+import type { Logger } from './daemon/logger'
+import { parseCommandLine, UsageError } from './daemon/options'
 import { readVersion } from './daemon/version'
-import { type EtcdClient, openEtcd } from './etcd/client'
-import { EtcdError } from './etcd/errors'
-import { Registry } from './etcd/registry'
-import { notifySystemd } from './host/sd-notify'
-import { Kernel } from './kernel/kernel'
-import { type BackoffBounds, backoffDelay } from './model/backoff'
-import { describeError } from './model/errors'
+import type { notifySystemd } from './host/sd-notify'
+import { describeError, OverlayError } from './model/errors'
 
 /** Milliseconds until the process ends whatever still runs: the kernel needs nothing of us. */
 const STOP_DEADLINE = 800
@@ -33,20 +23,28 @@ async function main(): Promise<number> {
     process.stderr.write(`${readVersion()}\n`)
     return 0
   }
+  // Only now: who asks for help, or mistypes a flag, needs none of it.
+  const [{ EventLog }, { createLogger }, { notifySystemd }, { runDaemon }] = await Promise.all([
+    import('./daemon/events.js'),
+    import('./daemon/logger.js'),
+    import('./host/sd-notify.js'),
+    import('./daemon/run-daemon.js'),
+  ])
   const events = new EventLog()
   const log = createLogger(invocation.options.v, undefined, events)
   for (const warning of invocation.warnings) log.warn(warning)
   try {
-    await runDaemon(invocation.options, log, events)
+    await runDaemon(invocation.options, log, events, stopSignal(log, notifySystemd))
     return 0
   } catch (error) {
     log.error(describeError(error))
     if (error instanceof Error && error.stack !== undefined) log.debug(error.stack)
-    return error instanceof EtcdError && error.code === 'etcd-options' ? 2 : 1
+    return error instanceof OverlayError && error.code === 'etcd-options' ? 2 : 1
   }
 }
 
-async function runDaemon(options: Options, log: Logger, events: EventLog): Promise<void> {
+/** Fires when the daemon is told to stop; also has whatever nobody expected end it with a word. */
+function stopSignal(log: Logger, notify: typeof notifySystemd): AbortSignal {
   const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     // The second one has its default effect.
@@ -55,7 +53,7 @@ async function runDaemon(options: Options, log: Logger, events: EventLog): Promi
       stop.abort()
       end(0)
       try {
-        notifySystemd(['STOPPING=1'])
+        notify(['STOPPING=1'])
       } catch (error) {
         log.warn(describeError(error))
       }
@@ -67,51 +65,7 @@ async function runDaemon(options: Options, log: Logger, events: EventLog): Promi
   }
   process.on('uncaughtException', crash)
   process.on('unhandledRejection', crash)
-
-  const version = readVersion()
-  log.info(`overlayd ${version}, process ${process.pid}`, { kind: 'started' })
-  const meters = new Meters()
-  const kernel = await Kernel.open({ report: (error) => log.error(`netlink: ${describeError(error)}`) })
-  const etcd = await openEtcdAtLast(options, log, meters, stop.signal)
-  if (etcd === undefined) return
-  try {
-    // Only now, for a list of endpoints that cannot be used may hold a password.
-    log.debug(`options: ${describeOptions(options)}`)
-    const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
-    const tools = { options, kernel, registry, locks: new DeviceLocks(), log, events, meters }
-    await new Daemon(tools, version).run(stop.signal)
-  } finally {
-    etcd.close()
-    kernel.close()
-  }
-}
-
-/** Wait between two attempts to find etcd's endpoints. */
-const DISCOVERY: BackoffBounds = { first: 1000, most: 15_000 }
-
-/**
- * Makes the client; while DNS names no endpoint it is asked again.
- * @returns undefined when the signal has fired
- * @throws {EtcdError} `etcd-options`
- */
-async function openEtcdAtLast(
-  options: Options,
-  log: Logger,
-  meters: Meters,
-  signal: AbortSignal,
-): Promise<EtcdClient | undefined> {
-  for (let failures = 1; !signal.aborted; failures++) {
-    try {
-      return await openEtcd({ ...etcdOptions(options), onCall: meters.called.bind(meters) }, log)
-    } catch (error) {
-      if (!(error instanceof EtcdError) || error.code !== 'etcd-unreachable') throw error
-      log.warn(`etcd: ${describeError(error)}; trying again`, { kind: 'etcd-lost' })
-      await sleep(backoffDelay(failures, DISCOVERY, Math.random), undefined, { signal }).catch(
-        () => undefined,
-      )
-    }
-  }
-  return undefined
+  return stop.signal
 }
 
 function end(code: number): void {

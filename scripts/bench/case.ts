@@ -49,15 +49,32 @@ export interface Running extends Stage {
   readonly pid: number
 }
 
-export interface Case {
+/** A case as tables and plots know it. */
+export interface Described {
   readonly name: string
   /** What is measured, and how, in a sentence or two: printed under the table. */
   readonly about: string
   readonly metrics: readonly Metric[]
   /** Left out for flanneld, which has no such thing. */
   readonly ownOnly?: true
+}
+
+export interface Case extends Described {
   /** Numbers of peers it is no use to measure with. */
   readonly skips?: (peers: number) => boolean
   /** Measures once, from the beginning, and checks that the result is right. */
   measure(stage: Stage): Promise<Sample>
+}
+
+/** What a case with many real hosts has: it makes its own lab. */
+export interface FleetStage extends Pick<Stage, 'subject' | 'effort' | 'quiet'> {
+  /** How many; what a table calls N. */
+  readonly hosts: number
+  /** Tells how far it is. */
+  readonly say: (text: string) => unknown
+}
+
+export interface FleetCase extends Described {
+  /** Measures once, from the beginning, and checks that the result is right. */
+  measure(stage: FleetStage): Promise<Sample>
 }

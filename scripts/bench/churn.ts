@@ -1,14 +1,15 @@
 /** The cases in which peers come, go and stay, and in which the kernel or etcd does what it should not. */
 
+import type { EtcdLoad } from '../../test/support/etcd'
 import { ETCD_PREFIX, Host, type Lab } from '../../test/support/lab'
 import type { FakePeer } from '../../test/support/leases'
 import { leaseKey, leaseValue } from '../../test/support/leases'
 import { sleep } from '../../test/support/wait'
 import type { Case, Running, Sample, Stage } from './case'
 import { onRunning, prefixOf } from './daemon'
+import { loadSince, WATCH_EVENTS } from './etcd-load'
 import { cpuSeconds, rssMb } from './proc'
 import { now, RouteMonitor } from './route-monitor'
-import { rpcsSince } from './rpcs'
 import { latencies, quantile } from './statistics'
 
 const AT_ONCE = 64
@@ -29,6 +30,7 @@ export const joins: Case = {
     { key: 'putP50', label: "etcd's answer, p50, ms", digits: 1 },
     { key: 'joinRatio', label: "join : etcd's answer, p50", digits: 1, comparable: true },
     { key: 'rpcs', label: 'RPCs of the daemon', digits: 0, comparable: true },
+    WATCH_EVENTS,
   ],
   measure: (stage) =>
     onRunning(stage, async (running) => {
@@ -74,6 +76,7 @@ export const bursts: Case = {
     { key: 'leaveCpuSeconds', label: 'CPU for the leaves, s', digits: 2 },
     { key: 'joinRatio', label: 'joins : puts', digits: 2, comparable: true },
     { key: 'rpcs', label: 'RPCs of the daemon', digits: 0, comparable: true },
+    WATCH_EVENTS,
   ],
   measure: (stage) =>
     onRunning(stage, async (running) => {
@@ -115,6 +118,7 @@ export const renewals: Case = {
     { key: 'renewals', label: 'renewals', digits: 0 },
     { key: 'cpuSeconds', label: 'CPU, s', digits: 2 },
     { key: 'rpcs', label: 'RPCs of the daemon', digits: 0, comparable: true },
+    WATCH_EVENTS,
     { key: 'kernelWrites', label: 'kernel writes', digits: 0, comparable: true },
   ],
   measure: (stage) =>
@@ -122,13 +126,13 @@ export const renewals: Case = {
       const some = peers.slice(0, effort.burst)
       const monitor = await lab.monitor(host)
       const cpu = cpuSeconds(pid)
-      const before = await lab.etcd.metrics()
+      const before = await lab.etcd.load()
       await atOnce(some, async (peer) => putPeer(lab, peer, await grant(lab)))
       await sleep(effort.settleMs)
-      const rpcs = ownRpcs(before, await lab.etcd.metrics())
+      const load = ownLoad(before, await lab.etcd.load())
       const kernelWrites = (await monitor.changes()).length
       await monitor.stop()
-      return { renewals: some.length, cpuSeconds: cpuSeconds(pid) - cpu, ...rpcs, kernelWrites }
+      return { renewals: some.length, cpuSeconds: cpuSeconds(pid) - cpu, ...load, kernelWrites }
     }),
 }
 
@@ -159,6 +163,58 @@ export const reconnect: Case = {
       })
       const foreign = (line: string): boolean => !concerns(line, peer)
       const kernelWrites = (await all.changes()).filter(foreign).length
+      await all.stop()
+      await withdraw(running, [peer])
+      return { ...sample, kernelWrites }
+    }),
+}
+
+export const resync: Case = {
+  name: 'resync',
+  skips: (peers) => peers === 0,
+  about:
+    'The daemon is stopped (SIGSTOP) while etcd is killed and started again, a peer joins and the history is compacted up to it; then it goes on (SIGCONT). No watch can ' +
+    'tell what it missed, so it lists everything again, with one watch refused and one that stands, and compares it with what it has. From SIGCONT to the route of that peer.',
+  metrics: [
+    { key: 'seconds', label: 'everything listed and compared, s', digits: 3, plot: 'listing again' },
+    { key: 'cpuSeconds', label: 'CPU, s', digits: 2 },
+    { key: 'rssMb', label: 'RSS after it, MB', digits: 0 },
+    { key: 'rpcs', label: 'RPCs of the daemon', digits: 0, comparable: true },
+    WATCH_EVENTS,
+    { key: 'kernelWrites', label: 'kernel writes beyond that one peer', digits: 0, comparable: true },
+  ],
+  measure: (stage) =>
+    onRunning(stage, async (running) => {
+      const { lab, spare, effort, pid, host } = running
+      const [peer] = spare
+      if (peer === undefined) throw new Error('there is no peer to join')
+      const all = await lab.monitor(host)
+      const monitor = new RouteMonitor(host.namespace)
+      await sleep(200)
+      process.kill(pid, 'SIGSTOP')
+      const cpu = cpuSeconds(pid)
+      let before: EtcdLoad
+      try {
+        await lab.etcd.restart()
+        await persistently(async () => putPeer(lab, peer, await grant(lab)))
+        const { header } = await lab.client.kv.range({ key: Buffer.from(leaseKey(ETCD_PREFIX, peer.subnet)) })
+        await lab.client.kv.compact({ revision: header.revision, physical: true })
+        before = await lab.etcd.load()
+      } finally {
+        process.kill(pid, 'SIGCONT')
+      }
+      const goesOn = now()
+      const seconds =
+        (((await monitor.times('added', [prefixOf(peer)], goesOn))[0] ?? Number.NaN) - goesOn) / 1000
+      await sleep(effort.settleMs)
+      const sample = {
+        seconds,
+        cpuSeconds: cpuSeconds(pid) - cpu,
+        rssMb: rssMb(pid),
+        ...ownLoad(before, await lab.etcd.load()),
+      }
+      await monitor.stop()
+      const kernelWrites = (await all.changes()).filter((line) => !concerns(line, peer)).length
       await all.stop()
       await withdraw(running, [peer])
       return { ...sample, kernelWrites }
@@ -248,25 +304,25 @@ async function watching(
   const monitor = new RouteMonitor(host.namespace)
   // Until it listens; what it misses would be waited for in vain.
   await sleep(200)
-  const before = await lab.etcd.metrics()
+  const before = await lab.etcd.load()
   try {
     const sample = await run(monitor)
-    return { ...ownRpcs(before, await lab.etcd.metrics()), ...sample }
+    return { ...ownLoad(before, await lab.etcd.load()), ...sample }
   } finally {
     await monitor.stop()
   }
 }
 
 /** RPCs that only the daemon sends while the others are ours. */
-function ownRpcs(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): Sample {
-  const { rpcRange = 0, rpcLeaseTimeToLive = 0, rpcWatch = 0 } = rpcsSince(before, after)
-  return { rpcs: rpcRange + rpcLeaseTimeToLive + rpcWatch }
+function ownLoad(before: EtcdLoad, after: EtcdLoad): Sample {
+  const { rpcRange = 0, rpcLeaseTimeToLive = 0, rpcWatch = 0, watchEvents = 0 } = loadSince(before, after)
+  return { rpcs: rpcRange + rpcLeaseTimeToLive + rpcWatch, watchEvents }
 }
 
-const grant = async ({ client }: Lab): Promise<string> =>
+export const grant = async ({ client }: Lab): Promise<string> =>
   (await client.leaseClient.leaseGrant({ TTL: TTL_SECONDS })).ID
 
-async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
+export async function putPeer({ client }: Lab, peer: FakePeer, lease: string): Promise<void> {
   const key = Buffer.from(leaseKey(ETCD_PREFIX, peer.subnet))
   await client.kv.put({ key, value: Buffer.from(leaseValue(peer)), lease })
 }
@@ -280,7 +336,7 @@ async function atOnce<T>(items: readonly T[], run: (item: T) => Promise<unknown>
 }
 
 /** The lab's own client has lost etcd as well. */
-async function persistently(run: () => Promise<void>): Promise<void> {
+export async function persistently(run: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await run()

@@ -1,5 +1,5 @@
 /** What has become worse between two runs. */
-import type { Case } from './case'
+import type { Described } from './case'
 import { bySize, type Results, valuesOf } from './results'
 import { type Spread, spread } from './statistics'
 
@@ -11,7 +11,7 @@ const GRACE = 0.1
  * least of the new values above the most of the old ones, and the median by a tenth.
  * @returns a sentence for each
  */
-export function findWorse(cases: readonly Case[], before: Results, after: Results): string[] {
+export function findWorse(cases: readonly Described[], before: Results, after: Results): string[] {
   const worse: string[] = []
   for (const [subject, samples] of after.subjects) {
     const known = before.subjects.get(subject)

@@ -3,14 +3,15 @@ import { join } from 'node:path'
 import { sleep } from '../../test/support/wait'
 import type { Case } from './case'
 import { freshHost, launch, measureStart, readStalls, removeHost, verify } from './daemon'
+import { loadSince, WATCH_EVENTS } from './etcd-load'
 import { cpuSeconds, peakRssMb } from './proc'
 import { measureBatches, measureNode } from './reference'
-import { rpcsSince } from './rpcs'
 
 const usageMetrics = [
   { key: 'cpuSeconds', label: 'CPU, s (user + system, from exec until it rests)', digits: 2, plot: 'CPU' },
   { key: 'peakRssMb', label: 'peak RSS, MB', digits: 0, plot: 'peak RSS' },
   { key: 'rpcs', label: 'RPCs to etcd', digits: 0, comparable: true },
+  WATCH_EVENTS,
 ] as const
 
 export const coldStart: Case = {
@@ -83,7 +84,7 @@ export const warmRestart: Case = {
     const host = await freshHost(stage)
     await measureStart(stage, host)
     const monitor = await stage.lab.monitor(host)
-    const before = await stage.lab.etcd.metrics()
+    const before = await stage.lab.etcd.load()
     await host.stop()
     const { pid, ready } = launch(stage, host)
     const readySeconds = await ready()
@@ -91,7 +92,7 @@ export const warmRestart: Case = {
     const usage = {
       cpuSeconds: cpuSeconds(pid),
       peakRssMb: peakRssMb(pid),
-      ...rpcsSince(before, await stage.lab.etcd.metrics()),
+      ...loadSince(before, await stage.lab.etcd.load()),
     }
     const kernelWrites = (await monitor.changes()).length
     await monitor.stop()

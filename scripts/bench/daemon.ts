@@ -5,10 +5,10 @@ import type { StartOptions } from '../../test/support/host'
 import { Host } from '../../test/support/lab'
 import type { FakePeer } from '../../test/support/leases'
 import { NotifySocket } from '../../test/support/notify-socket'
-import { Pending, sleep, waitFor } from '../../test/support/wait'
+import { Pending, sleep, type WaitOptions, waitFor } from '../../test/support/wait'
 import type { Running, Sample, Stage } from './case'
+import { loadSince } from './etcd-load'
 import { cpuSeconds, peakRssMb, routeCount, trieSize } from './proc'
-import { rpcsSince } from './rpcs'
 
 const POLL_MS = 2
 const TIMEOUT_MS = 120_000
@@ -25,18 +25,23 @@ export async function freshHost({ lab, quiet }: Stage): Promise<Host> {
 
 /** Starts the daemon on a host; what it tells systemd comes to the socket. */
 export function launch(
-  { lab, subject }: Stage,
+  { lab, subject }: Pick<Stage, 'lab' | 'subject'>,
   host: Host,
-  more: Pick<StartOptions, 'env' | 'program'> = {},
-): { readonly pid: number; readonly exec: number; readonly ready: () => Promise<number> } {
+  more: Pick<StartOptions, 'env' | 'flags' | 'program'> = {},
+): { readonly pid: number; readonly exec: number; readonly ready: (wait?: WaitOptions) => Promise<number> } {
   const notify = new NotifySocket(join(lab.directory, `${host.name}-notify`))
   const exec = performance.now()
-  const options = { ...subject.start, ...more, env: { NOTIFY_SOCKET: notify.path, ...more.env } }
+  const options = {
+    ...subject.start,
+    ...more,
+    flags: { ...subject.start.flags, ...more.flags },
+    env: { NOTIFY_SOCKET: notify.path, ...more.env },
+  }
   const { pid } = host.start(options)
   /** @returns seconds from exec to READY=1 */
-  const ready = async (): Promise<number> => {
+  const ready = async (wait: WaitOptions = {}): Promise<number> => {
     const context = () => host.daemon.tail()
-    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: POLL_MS, context })
+    await notify.waitFor('READY=1', { timeoutMs: TIMEOUT_MS, intervalMs: POLL_MS, ...wait, context })
     notify.close()
     return (performance.now() - exec) / 1000
   }
@@ -49,7 +54,7 @@ export async function measureStart(
   host: Host,
   more: Pick<StartOptions, 'env' | 'program'> = {},
 ): Promise<Sample> {
-  const before = await stage.lab.etcd.metrics()
+  const before = await stage.lab.etcd.load()
   const wanted = stage.peers.length
   const execTime = Date.now()
   const { pid, exec, ready } = launch(stage, host, more)
@@ -72,7 +77,7 @@ export async function measureStart(
   const subnetEnvSeconds = (statSync(host.subnetFile).ctimeMs - execTime) / 1000
   await sleep(stage.effort.settleMs)
   const usage = { cpuSeconds: cpuSeconds(pid), peakRssMb: peakRssMb(pid) }
-  const rpcs = rpcsSince(before, await stage.lab.etcd.metrics())
+  const rpcs = loadSince(before, await stage.lab.etcd.load())
   await verify(stage, host)
   return {
     subnetEnvSeconds,
@@ -112,7 +117,7 @@ export async function onRunning<T>(stage: Stage, run: (running: Running) => Prom
 }
 
 /** Compares the kernel's objects with the leases, one by one. */
-export async function verify({ peers }: Stage, host: Host): Promise<void> {
+export async function verify({ peers }: Pick<Stage, 'peers'>, host: Host): Promise<void> {
   const view = await host.kernel()
   const gateway = (subnet: string) => subnet.replace('-24', '')
   const expected = {

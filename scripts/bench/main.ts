@@ -6,10 +6,12 @@ import { parseArgs } from 'node:util'
 import { Lab } from '../../test/support/lab'
 import { manyPeers } from '../../test/support/leases'
 import { run, runOk } from '../../test/support/process'
-import type { Case, Effort, Stage } from './case'
-import { bursts, drift, joins, memory, reconnect, renewals } from './churn'
+import type { Case, Described, Effort, FleetCase, Sample, Stage } from './case'
+import { bursts, drift, joins, memory, reconnect, renewals, resync } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
+import { etcdCosts } from './etcd-costs'
+import { manyHosts, manyHostsByProxy } from './many-hosts'
 import { renderPlots } from './plot'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
@@ -25,11 +27,15 @@ const CASES: readonly Case[] = [
   bursts,
   renewals,
   reconnect,
+  resync,
   drift,
   idle,
   memory,
   status,
+  etcdCosts,
 ]
+const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
+const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]
 
 /** Room for 65536 subnets, away from the underlay. */
 const CONFIG = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}'
@@ -42,7 +48,7 @@ async function main(): Promise<void> {
   const given = readArguments()
   const results = given.report === undefined ? await measure(given) : readResults(given.report)
   say(describe(results))
-  for (const benchmark of CASES) {
+  for (const benchmark of ALL_CASES) {
     for (const [subject, samples] of results.subjects) {
       if (samples.has(benchmark.name)) say(`\n${renderTable(benchmark, samples, subject)}`)
     }
@@ -51,10 +57,11 @@ async function main(): Promise<void> {
   }
   if (given.plots !== undefined) {
     mkdirSync(given.plots, { recursive: true })
-    for (const [name, picture] of renderPlots(CASES, results)) writeFileSync(join(given.plots, name), picture)
+    for (const [name, picture] of renderPlots(ALL_CASES, results))
+      writeFileSync(join(given.plots, name), picture)
   }
   if (given.compare === undefined) return
-  const worse = findWorse(CASES, readResults(given.compare), results)
+  const worse = findWorse(ALL_CASES, readResults(given.compare), results)
   say(`\nCompared with ${given.compare}: ${worse.length === 0 ? 'nothing is worse' : 'worse are'}`)
   for (const sentence of worse) say(`- ${sentence}`)
   if (worse.length > 0) process.exitCode = 1
@@ -62,6 +69,7 @@ async function main(): Promise<void> {
 
 async function measure({
   sizes,
+  hosts,
   repeats,
   cases,
   subjects,
@@ -75,19 +83,22 @@ async function measure({
     if (output !== undefined) appendFileSync(output, `${JSON.stringify(line)}\n`)
   }
   record(await describeMachine(repeats))
-  for (const size of sizes) {
+  const chosen = CASES.filter(({ name }) => cases.includes(name))
+  for (const size of chosen.length === 0 ? [] : sizes) {
     const lab = await Lab.create({ hosts: 0, config: CONFIG })
     try {
       const all = manyPeers(size + effort.burst, FIRST_SUBNET)
       const stage = { lab, peers: all.slice(0, size), spare: all.slice(size), effort, quiet }
       await lab.putPeers(...stage.peers)
       for (let round = 1; round <= repeats; round += 1) {
-        for (const benchmark of cases) {
+        for (const benchmark of chosen) {
           if (benchmark.skips?.(size) === true) continue
           for (const subject of subjects) {
             if (benchmark.ownOnly === true && subject.flannel) continue
             progress(`${benchmark.name}, ${subject.name}, ${size} peers, ${round} of ${repeats}`)
-            const sample = await attempt(benchmark, { ...stage, subject })
+            const sample = await attempt(`${benchmark.name}, ${subject.name}, ${size} peers`, () =>
+              benchmark.measure({ ...stage, subject }),
+            )
             record({
               kind: 'sample',
               subject: subject.name,
@@ -103,16 +114,27 @@ async function measure({
       await lab.close()
     }
   }
+  for (let round = 1; round <= repeats; round += 1) {
+    for (const { name, measure: measureFleet } of FLEET_CASES.filter((each) => cases.includes(each.name))) {
+      for (const subject of subjects.filter(({ flannel }) => !flannel)) {
+        const what = `${name}, ${subject.name}, ${hosts} hosts`
+        progress(`${what}, ${round} of ${repeats}`)
+        const say = (text: string) => progress(`  ${text}`)
+        const sample = await attempt(what, () => measureFleet({ hosts, subject, effort, quiet, say }))
+        record({ kind: 'sample', subject: subject.name, case: name, n: hosts, round, ...sample })
+      }
+    }
+  }
   return collect(lines)
 }
 
-async function attempt(benchmark: Case, stage: Stage) {
+/** @param what is measured, for the message of a failure */
+async function attempt(what: string, measureOnce: () => Promise<Sample>): Promise<Sample> {
   try {
-    return await benchmark.measure(stage)
+    return await measureOnce()
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    const { subject, peers } = stage
-    throw new Error(`${benchmark.name}, ${subject.name}, ${peers.length} peers: ${reason}`, { cause })
+    throw new Error(`${what}: ${reason}`, { cause })
   }
 }
 
@@ -126,6 +148,7 @@ function readArguments() {
     allowPositionals: true,
     options: {
       peers: { type: 'string', default: '100,1000,10000' },
+      hosts: { type: 'string', default: '100' },
       repeats: { type: 'string', default: '5' },
       subjects: { type: 'string', default: 'dist' },
       flanneld: { type: 'string' },
@@ -153,7 +176,8 @@ function readArguments() {
   const { flanneld: path, output, plots, report, compare } = values
   return {
     sizes: values.peers.split(',').map((text) => wholeNumber('--peers', text, 0)),
-    cases: positionals.length === 0 ? CASES : positionals.map(caseByName),
+    hosts: wholeNumber('--hosts', values.hosts, 1),
+    cases: (positionals.length === 0 ? ALL_CASES : positionals.map(caseByName)).map(({ name }) => name),
     subjects: [
       ...(report === undefined ? values.subjects.split(',').filter(Boolean).map(subjectByName) : []),
       ...(path === undefined ? [] : [flanneld(path)]),
@@ -171,10 +195,10 @@ function wholeNumber(option: string, text: string, least: number): number {
   return number
 }
 
-function caseByName(name: string): Case {
-  const found = CASES.find((benchmark) => benchmark.name === name)
+function caseByName(name: string): Described {
+  const found = ALL_CASES.find((benchmark) => benchmark.name === name)
   if (found !== undefined) return found
-  throw new Error(`no case "${name}"; there are ${CASES.map((benchmark) => benchmark.name).join(', ')}`)
+  throw new Error(`no case "${name}"; there are ${ALL_CASES.map((benchmark) => benchmark.name).join(', ')}`)
 }
 
 function subjectByName(name: string): Subject {

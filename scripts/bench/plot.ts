@@ -1,5 +1,5 @@
 /** Pictures of measurements over the number of peers, as SVG written by hand: both axes logarithmic, the spread as a band. */
-import type { Case, Metric } from './case'
+import type { Described, Metric } from './case'
 import { bySize, type Results, valuesOf } from './results'
 import { spread } from './statistics'
 
@@ -21,7 +21,7 @@ interface Curve {
 }
 
 /** @returns file names and contents: one for each metric that has a plot, and for which there are two numbers of peers at least */
-export function renderPlots(cases: readonly Case[], results: Results): ReadonlyMap<string, string> {
+export function renderPlots(cases: readonly Described[], results: Results): ReadonlyMap<string, string> {
   const pictures = new Map<string, string>()
   for (const benchmark of cases) {
     for (const metric of benchmark.metrics) {
@@ -35,7 +35,7 @@ export function renderPlots(cases: readonly Case[], results: Results): ReadonlyM
   return pictures
 }
 
-function curvesOf(benchmark: Case, { key }: Metric, { subjects }: Results): Curve[] {
+function curvesOf(benchmark: Described, { key }: Metric, { subjects }: Results): Curve[] {
   return [...subjects].map(([name, samples]) => ({
     name,
     points: bySize(samples, benchmark)

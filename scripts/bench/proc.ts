@@ -22,6 +22,10 @@ export const peakRssOf = (status: string): number => megabytes('VmHWM', status)
 /** The resident set of a process now, in MB. */
 export const rssMb = (pid: number): number => megabytes('VmRSS', readFileSync(`/proc/${pid}/status`, 'utf8'))
 
+/** What a process adds to the memory in use, in MB: pages that it shares count as its share of them. */
+export const pssMb = (pid: number): number =>
+  megabytes('Pss', readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))
+
 const megabytes = (field: string, status: string): number =>
   (Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6
 

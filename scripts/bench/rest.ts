@@ -4,9 +4,9 @@ import { runOk } from '../../test/support/process'
 import { sleep } from '../../test/support/wait'
 import type { Case } from './case'
 import { onRunning } from './daemon'
+import { loadSince, WATCH_EVENTS } from './etcd-load'
 import { cpuSeconds, rssMb, wakeups } from './proc'
 import { measureNode } from './reference'
-import { rpcsSince } from './rpcs'
 
 export const idle: Case = {
   name: 'idle',
@@ -18,11 +18,12 @@ export const idle: Case = {
     { key: 'wakeupsPerSecond', label: 'wakeups a second', digits: 1 },
     { key: 'rssMb', label: 'RSS, MB', digits: 0, plot: 'RSS at rest' },
     { key: 'rpcs', label: 'RPCs to etcd', digits: 0, comparable: true },
+    WATCH_EVENTS,
   ],
   measure: (stage) =>
     onRunning(stage, async ({ lab, pid, effort }) => {
       const seconds = effort.idleSeconds
-      const rpcs = await lab.etcd.metrics()
+      const rpcs = await lab.etcd.load()
       const [cpu, woken] = [cpuSeconds(pid), wakeups(pid)]
       await sleep(seconds * 1000)
       return {
@@ -30,7 +31,7 @@ export const idle: Case = {
         cpuPercent: ((cpuSeconds(pid) - cpu) / seconds) * 100,
         wakeupsPerSecond: (wakeups(pid) - woken) / seconds,
         rssMb: rssMb(pid),
-        ...rpcsSince(rpcs, await lab.etcd.metrics()),
+        ...loadSince(rpcs, await lab.etcd.load()),
       }
     }),
 }

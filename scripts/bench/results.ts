@@ -1,7 +1,7 @@
 /** What a run has measured: lines of JSON, in a file or in memory. */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import type { Case, Sample } from './case'
+import type { Described, Sample } from './case'
 
 const machineSchema = z.object({ kind: z.literal('machine') }).catchall(z.union([z.string(), z.number()]))
 const sampleSchema = z
@@ -72,5 +72,5 @@ export const valuesOf = (samples: readonly Sample[] | undefined, key: string): n
   (samples ?? []).flatMap((sample) => sample[key] ?? [])
 
 /** The samples of a case by number of peers, few first. */
-export const bySize = (samples: Samples, { name }: Case): (readonly [number, readonly Sample[]])[] =>
+export const bySize = (samples: Samples, { name }: Described): (readonly [number, readonly Sample[]])[] =>
   [...(samples.get(name) ?? [])].sort(([a], [b]) => a - b)

@@ -1,5 +1,5 @@
 /** Measurements as Markdown. */
-import type { Case } from './case'
+import type { Described } from './case'
 import { bySize, type Samples, valuesOf } from './results'
 import { spread } from './statistics'
 
@@ -7,7 +7,7 @@ import { spread } from './statistics'
  * One column for each number of peers, one row for each metric; cells are median (min - max), a dash where nothing was measured.
  * @param subject heads the table
  */
-export function renderTable(benchmark: Case, samples: Samples, subject: string): string {
+export function renderTable(benchmark: Described, samples: Samples, subject: string): string {
   const sizes = bySize(samples, benchmark)
   const rows = benchmark.metrics.map(({ key, label, digits }) => [
     label,

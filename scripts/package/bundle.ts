@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
-import { build, type Plugin } from 'esbuild'
+import { build, type OnLoadResult, type Plugin } from 'esbuild'
 
 const HERE = __dirname
 export const ROOT = resolve(HERE, '../..')
@@ -57,8 +57,9 @@ async function bundleCode(version: string): Promise<Code> {
     entryPoints: [join(HERE, 'entry.ts')],
     write: false,
     bundle: true,
-    minify: true,
-    keepNames: true,
+    // Names stay as they are, for stack traces: to keep them beside short ones (keepNames) costs a call for each function at each start.
+    minifyWhitespace: true,
+    minifySyntax: true,
     platform: 'node',
     target: 'node20',
     format: 'cjs',
@@ -74,7 +75,16 @@ async function bundleCode(version: string): Promise<Code> {
       // Its index would bring the protocols of wireless devices along.
       'node-netlink': join(dirname(require.resolve('node-netlink')), 'raw.js'),
     },
-    plugins: [fixedVersion(version), addonLoaders(), protocolAsJson(), noDescriptors(), englishOnly()],
+    plugins: [
+      fixedVersion(version),
+      addonLoaders(),
+      protocolAsJson(),
+      codecsAhead(),
+      noDescriptors(),
+      noWebAssembly(),
+      englishOnly(),
+      withoutColours(),
+    ],
     logLevel: 'warning',
   })
   const [output] = outputFiles
@@ -129,27 +139,48 @@ function addonLoaders(): Plugin {
 
 /** etcd3 parses its protocol's text at each start, from a file; here it is parsed once, now. */
 function protocolAsJson(): Plugin {
-  const call = /loadSync\)\(`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`/
   return {
     name: 'protocol-as-json',
     setup({ onLoad }) {
-      onLoad({ filter: /\/etcd3\/lib\/connection-pool\.js$/ }, async ({ path }) => {
-        const source = await readFile(path, 'utf8')
-        if (!call.test(source)) throw new Error(`${path} does not load its protocol as it used to`)
-        const protocol = readProtocol(resolve(dirname(path), '../proto/rpc.proto'), path)
-        return { contents: source.replace(call, () => `fromJSON)(${protocol}`) }
-      })
+      onLoad({ filter: /\/etcd3\/lib\/connection-pool\.js$/ }, ({ path }) =>
+        patched(path, [
+          [
+            /loadSync\)\(`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`/,
+            `fromJSON)(${JSON.stringify(readProtocol())}`,
+          ],
+        ]),
+      )
     },
   }
 }
 
-/** The protocol as JSON, by the parser that etcd3 itself would use. */
-function readProtocol(file: string, from: string): string {
-  const loader = createRequire(from).resolve('@grpc/proto-loader')
-  const { Root } = createRequire(loader)('protobufjs') as typeof import('protobufjs')
-  const root = new Root().loadSync(file, { keepCase: true }).toJSON()
+/** A file of a library with other texts in the place of some that must be there. */
+async function patched(
+  path: string,
+  changes: readonly (readonly [string | RegExp, string])[],
+): Promise<OnLoadResult> {
+  let contents = await readFile(path, 'utf8')
+  for (const [before, after] of changes) {
+    if (contents.split(before).length === 1) throw new Error(`${path} has no "${before}" as it used to`)
+    contents = contents.replace(before, () => after)
+  }
+  return { contents }
+}
+
+type Protobufjs = typeof import('protobufjs')
+
+/** As etcd3 itself would load it. */
+const protobufjs = (): Protobufjs => {
+  const loader = createRequire(require.resolve('etcd3')).resolve('@grpc/proto-loader')
+  return createRequire(loader)('protobufjs')
+}
+
+/** The part of the protocol that is used, as JSON. */
+function readProtocol(): Namespace {
+  const file = join(dirname(require.resolve('etcd3')), '../proto/rpc.proto')
+  const root = new (protobufjs().Root)().loadSync(file, { keepCase: true }).toJSON()
   for (const part of Object.values(root.nested ?? {})) if (isNamespace(part)) keepUsed(part)
-  return JSON.stringify(root)
+  return root
 }
 
 /** What src/etcd calls; a client makes objects of every service and message it knows at each start. */
@@ -193,26 +224,90 @@ function keepUsed(namespace: Namespace): void {
   namespace.nested = Object.fromEntries(Object.entries(parts).filter(([name]) => kept.has(name)))
 }
 
-/** What makes them, and what is there instead. */
-const DESCRIPTORS = [
-  ["root.toDescriptor('proto3').file", '[]'],
-  ["message.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
-  ["enumType.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
-] as const
+/** What in protobufjs' own code writes a function for a message type, by the name of the function. */
+const WRITERS = {
+  encode: 'encoder',
+  decode: 'decoder',
+  verify: 'verifier',
+  fromObject: 'converter.fromObject',
+  toObject: 'converter.toObject',
+} as const
+
+/** protobufjs writes JavaScript for each message type and compiles it when the type is first used, at each start; here it is written once, now. */
+function codecsAhead(): Plugin {
+  return {
+    name: 'codecs-ahead',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/protobufjs\/src\/type\.js$/ }, async ({ path }) => {
+        const calls = Object.entries(WRITERS).map(
+          ([name, writer]) => [`${writer}(this)(`, `written(this, '${name}', ${writer})(`] as const,
+        )
+        const { contents } = await patched(path, [
+          ...calls,
+          ['Type.generateConstructor(this)()', `written(this, 'ctor', Type.generateConstructor)()`],
+        ])
+        const codecs = messageTypes(protobufjs().Root.fromJSON(readProtocol()).resolveAll()).map(
+          (type) => `${JSON.stringify(type.fullName)}: ${writeCodec(type)}`,
+        )
+        return {
+          contents: `${contents}
+const CODECS = {${codecs.join(',\n')}}
+function written(type, name, write) { return CODECS[type.fullName]?.[name] ?? write(type) }`,
+        }
+      })
+    },
+  }
+}
+
+function messageTypes(namespace: import('protobufjs').NamespaceBase): import('protobufjs').Type[] {
+  const { Type, Namespace } = protobufjs()
+  return namespace.nestedArray.flatMap((part) => [
+    ...(part instanceof Type ? [part] : []),
+    ...(part instanceof Namespace ? messageTypes(part) : []),
+  ])
+}
+
+/** An object of functions that take what the generated code refers to, as what {@link WRITERS} make does. */
+function writeCodec(type: import('protobufjs').Type): string {
+  const { encoder, decoder, verifier, converter, Type } = protobufjs()
+  const sources = {
+    encode: encoder(type),
+    decode: decoder(type),
+    verify: verifier(type),
+    fromObject: converter.fromObject(type),
+    toObject: converter.toObject(type),
+    ctor: Type.generateConstructor(type),
+  }
+  const functions = Object.entries(sources).map(
+    ([name, source]) => `${name}: ({ Writer, Reader, types, util } = {}) => ${source.toString()}`,
+  )
+  return `{${functions.join(',\n')}}`
+}
 
 /** The protocol once more, as descriptors for servers that offer reflection: 25 ms and 4 MB of each start, and nobody reads them. */
 function noDescriptors(): Plugin {
   return {
     name: 'no-descriptors',
     setup({ onLoad }) {
-      onLoad({ filter: /\/@grpc\/proto-loader\/build\/src\/index\.js$/ }, async ({ path }) => {
-        let source = await readFile(path, 'utf8')
-        for (const [made, instead] of DESCRIPTORS) {
-          if (!source.includes(made)) throw new Error(`${path} does not make descriptors as it used to`)
-          source = source.replace(made, () => instead)
-        }
-        return { contents: source }
-      })
+      onLoad({ filter: /\/@grpc\/proto-loader\/build\/src\/index\.js$/ }, ({ path }) =>
+        patched(path, [
+          ["root.toDescriptor('proto3').file", '[]'],
+          ["message.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
+          ["enumType.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
+        ]),
+      )
+    },
+  }
+}
+
+/** long multiplies by WebAssembly where it can. For the few numbers of etcd's answers that is dearer than without: it brings in a part of node of 1 MB. */
+function noWebAssembly(): Plugin {
+  return {
+    name: 'no-web-assembly',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/long\/(umd\/)?index\.js$/ }, ({ path }) =>
+        patched(path, [['new WebAssembly.Instance(', 'null && new WebAssembly.Instance(']]),
+      )
     },
   }
 }
@@ -225,6 +320,24 @@ function englishOnly(): Plugin {
       onLoad({ filter: /\/zod\/v4\/locales\/index\.(js|cjs)$/ }, ({ path }) => ({
         contents: `export { default as en } from ${JSON.stringify(join(dirname(path), 'en.js'))}`,
       }))
+    },
+  }
+}
+
+/** Of winston nothing is used that colours, or tells of itself; to load that opens standard output and looks at the terminal. */
+function withoutColours(): Plugin {
+  const instead: Readonly<Record<string, string>> = {
+    '@colors/colors/safe': 'module.exports = {}',
+    '@dabh/diagnostics': 'module.exports = () => () => false',
+  }
+  return {
+    name: 'without-colours',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^@(colors\/colors\/safe|dabh\/diagnostics)$/ }, ({ path }) => ({
+        path,
+        namespace: 'unused',
+      }))
+      onLoad({ filter: /.*/, namespace: 'unused' }, ({ path }) => ({ contents: instead[path] ?? '' }))
     },
   }
 }

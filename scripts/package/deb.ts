@@ -29,6 +29,7 @@ import { findAddons, findNode, stripBinary, type Target } from './targets'
 
 const SOURCES = join(__dirname, 'debian')
 const UNITS = join(ROOT, 'scripts/systemd')
+const MONITORING = join(ROOT, 'scripts/monitoring')
 const LIBRARY = '/usr/lib/overlayd'
 const SYSTEMD = 'usr/lib/systemd/system'
 
@@ -94,6 +95,9 @@ export async function writeDeb(
   if (overlayd === undefined) throw new Error('there is no help of overlayd')
   await put('etc/default/overlayd', defaultsFile(overlayd))
   await putUnits(put)
+  for (const file of ['alerts.yml', 'dashboard.json']) {
+    await put(`usr/share/overlayd/monitoring/${file}`, await readFile(join(MONITORING, file)))
+  }
 
   const doc = 'usr/share/doc/overlayd'
   const licence = await readFile(join(ROOT, 'LICENSE'), 'utf8')

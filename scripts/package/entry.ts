@@ -1,4 +1,5 @@
 /** What the bundle holds: both programs, and a rehearsal that brings the functions of a start into V8's cache. */
+import { EventLog } from '../../src/daemon/events'
 import { createLogger } from '../../src/daemon/logger'
 import { parseCommandLine } from '../../src/daemon/options'
 import { statusSchema } from '../../src/daemon/status'
@@ -18,7 +19,7 @@ async function rehearse(): Promise<void> {
   await parseCommandLine(['--help'], {})
   const run = await parseCommandLine(['--iface=eth0'], {})
   const attempts = [
-    () => createLogger(0),
+    () => createLogger(0, undefined, new EventLog()),
     () => statusSchema.safeParse({}),
     () => parseNetworkConfig('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}'),
     async () => (await Kernel.open({ report: () => {} })).close(),
@@ -35,6 +36,7 @@ async function rehearse(): Promise<void> {
     () => import('../../src/cli/status.js'),
     () => import('../../src/cli/config.js'),
     () => import('../../src/cli/docker-options.js'),
+    () => import('../../src/cli/events.js'),
     () => import('../../src/cli/render-status.js'),
   ]
   for (const attempt of attempts) {

@@ -3,22 +3,26 @@ import { type IncomingMessage, request } from 'node:http'
 import { controlSocketPath } from '../daemon/control-socket'
 import { OverlayError } from '../model/errors'
 
-/** Milliseconds until the answer begins; the daemon itself waits at most one second for etcd. */
+/** Milliseconds without a byte; the daemon itself waits at most one second for etcd. */
 const DEADLINE = 5000
 
 /**
  * Asks for a document of the daemon.
+ * @param isLive whether it goes on as things happen, which may be long in coming
  * @returns its beginning, to be read; `undefined` when no daemon runs
  * @throws {OverlayError} `control-socket` when one runs and does not answer as it should
  */
-export function askDaemon(runDirectory: string, path: string): Promise<IncomingMessage | undefined> {
+export function askDaemon(
+  runDirectory: string,
+  path: string,
+  isLive = false,
+): Promise<IncomingMessage | undefined> {
   const socketPath = controlSocketPath(runDirectory)
   return new Promise((resolve, reject) => {
     const fail = (reason: string, fix: string): void =>
       reject(new OverlayError('control-socket', `the daemon's socket ${socketPath}: ${reason}`, fix))
     const asked = request({ socketPath, path, timeout: DEADLINE }, (response) => {
-      // What follows may be long in coming.
-      asked.setTimeout(0)
+      if (isLive) asked.setTimeout(0)
       const { statusCode } = response
       if (statusCode === 200) return resolve(response)
       response.destroy()
@@ -47,7 +51,6 @@ export async function readDaemon(runDirectory: string, path: string): Promise<st
   const response = await askDaemon(runDirectory, path)
   if (response === undefined) return undefined
   const chunks: Buffer[] = []
-  // Ends at the latest by the deadline of the process that it waits for: it writes what it has at once.
   try {
     for await (const chunk of response) chunks.push(chunk)
   } catch (error) {

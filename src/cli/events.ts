@@ -2,10 +2,10 @@
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import { styleText } from 'node:util'
-import { EVENT_KINDS, type EventKind, eventSchema, type OverlayEvent } from '../daemon/events'
+import { EVENT_KINDS, EVENTS_LOST, type EventKind, eventSchema, type OverlayEvent } from '../daemon/events'
 import { UsageError } from '../daemon/options'
 import { printable } from '../daemon/printable'
-import { OverlayError } from '../model/errors'
+import { OverlayError, systemErrorCode } from '../model/errors'
 import { askDaemon, daemonIsDown, readDaemon } from './daemon-socket'
 import { EXIT } from './exit'
 
@@ -28,12 +28,18 @@ export interface EventsRequest {
  */
 export async function runEvents(runDirectory: string, request: EventsRequest): Promise<number> {
   const isWanted = eventFilter(request, Date.now())
-  const response = await askDaemon(runDirectory, request.follow ? '/events?follow' : '/events')
+  const path = request.follow ? '/events?follow' : '/events'
+  const response = await askDaemon(runDirectory, path, request.follow)
   if (response === undefined) throw daemonIsDown(runDirectory)
   const colour = process.stdout.isTTY === true
-  for await (const event of readEvents(response)) {
-    if (!isWanted(event)) continue
-    await print(request.output === 'json' ? JSON.stringify(event) : renderEvent(event, colour))
+  try {
+    for await (const event of readEvents(response)) {
+      if (!isWanted(event)) continue
+      await print(request.output === 'json' ? JSON.stringify(event) : renderEvent(event, colour))
+    }
+  } catch (error) {
+    // So a daemon ends that is followed; else something is missing.
+    if (!request.follow || systemErrorCode(error) !== 'ECONNRESET') throw error
   }
   if (!request.follow) return EXIT.healthy
   process.stderr.write('overlayctl: overlayd has ended\n')
@@ -60,17 +66,11 @@ const LONGEST_LINE = 65_536
  */
 export async function* readEvents(stream: Readable): AsyncGenerator<OverlayEvent> {
   let rest = ''
-  try {
-    for await (const text of stream.setEncoding('utf8')) {
-      const lines = (rest + text).split('\n')
-      rest = lines.pop() ?? ''
-      if (rest.length > LONGEST_LINE) throw strange('a line without an end')
-      for (const line of lines) yield parseEvent(line)
-    }
-  } catch (error) {
-    // The daemon ended in the middle of it.
-    if (error instanceof Error && 'code' in error && error.code === 'ECONNRESET') return
-    throw error
+  for await (const text of stream.setEncoding('utf8')) {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() ?? ''
+    if (rest.length > LONGEST_LINE) throw strange('a line without an end')
+    for (const line of lines) yield parseEvent(line)
   }
 }
 
@@ -103,7 +103,7 @@ export function eventFilter(
   const isOfKind = (of: string): boolean => kinds.length === 0 || (kinds as string[]).includes(of)
   return (event) => {
     if (Date.parse(event.time) < from) return false
-    if (event.kind === 'events-lost') return event.about.every(isOfKind)
+    if (event.kind === EVENTS_LOST) return event.about.every(isOfKind)
     return isOfKind(event.kind) && (peer === '' || event.about.some((name) => isNamed(name, peer)))
   }
 }
@@ -131,12 +131,12 @@ function parseKind(text: string): EventKind {
 }
 
 const WIDTH = Math.max(...EVENT_KINDS.map((kind) => kind.length))
-const STYLES = { error: 'red', warn: 'yellow', info: 'reset', debug: 'dim' } as const
+const STYLES = { error: 'red', warn: 'yellow', debug: 'dim' } as const
 
 /** One line for a person, in colour only when `colour` says so. Whatever the daemon sent, nothing in it steers the terminal. */
 export function renderEvent({ time, level, kind, text }: OverlayEvent, colour: boolean): string {
   const line = `${time}  ${kind.padEnd(WIDTH)}  ${printable(text)}`
-  return colour ? styleText(STYLES[level], line, { validateStream: false }) : line
+  return colour && level !== 'info' ? styleText(STYLES[level], line, { validateStream: false }) : line
 }
 
 /** Waits where the reader is slower than we are, and ends with it. */

@@ -80,7 +80,8 @@ export async function serveControlSocket(
   const server = createServer(LIMITS, ({ method, url }, response) => {
     answer(method === 'GET' ? url : undefined, response).catch((error: unknown) => {
       log.error(`control socket: ${url}: ${describeError(error)}`)
-      response.writeHead(500).end()
+      if (response.headersSent) response.destroy()
+      else response.writeHead(500).end()
     })
   })
   server.maxConnections = MOST_CONNECTIONS

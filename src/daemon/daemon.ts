@@ -276,6 +276,7 @@ export class Daemon {
     if (isFirst) {
       this.#fromState = undefined
       this.#multicast?.wake()
+      this.#memory = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
     // Whoever renews a lease by writing it again, as flannel does, is no reason to write the file.
@@ -350,7 +351,7 @@ export class Daemon {
     if (update.kind === 'snapshot') {
       const { revision, leases, unreadable } = update.snapshot
       const count = leases.length + unreadable.length
-      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-relisted' })
+      this.#log.debug(`etcd: listed at revision ${revision}: ${count} leases`, { kind: 'etcd-listed' })
     }
     this.#following = { connected: true }
     this.#revision = update.kind === 'snapshot' ? update.snapshot.revision : update.revision
@@ -371,6 +372,7 @@ export class Daemon {
     try {
       const config = this.#readConfig(snapshot.config)
       await this.#start(config, { origin: 'etcd', snapshot, memory: this.#memory }, signal, fail)
+      this.#memory = undefined
       this.#rival = undefined
     } catch (error) {
       if (error instanceof IdentityConflict) this.#noteRival(error)
@@ -419,12 +421,13 @@ export class Daemon {
       overlay.reconciler.run(signal, { every, tell }).catch(fail)
     }
     keeper.run(signal).catch(fail)
-    firewall.run(signal).catch(fail)
     await this.#ready(member)
     const multicast = new Multicast(this.tools, member, () => this.#fromState !== undefined)
     this.#multicast = multicast
     member.onPeersChange(() => multicast.wake())
     multicast.follow(signal).catch(fail)
+    // It begins with starting a program, which others need not wait for.
+    firewall.run(signal).catch(fail)
     keeper.onChange(() => this.#state.changed(true))
     this.#state.changed(true)
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {

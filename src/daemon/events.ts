@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { Tally } from './meters'
+import { printable } from './printable'
 
 /** All there are. Within one version of the program a kind is never renamed, only added. */
 export const EVENT_KINDS = [
@@ -27,7 +28,7 @@ export const EVENT_KINDS = [
   'etcd-connected',
   'etcd-lost',
   'etcd-compacted',
-  'etcd-relisted',
+  'etcd-listed',
   'lease-taken',
   'lease-changed',
   'lease-renewal-problem',
@@ -46,10 +47,12 @@ export const EVENT_KINDS = [
   'forwarding-repair',
   'state-in-use',
   'state-problem',
-  'events-lost',
 ] as const
 
 export type EventKind = (typeof EVENT_KINDS)[number]
+
+/** No event, but that there were more of them. */
+export const EVENTS_LOST = 'events-lost'
 
 export const EVENT_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type EventLevel = (typeof EVENT_LEVELS)[number]
@@ -72,7 +75,7 @@ export const eventSchema = z.object({
   /** Wall clock. */
   time: z.iso.datetime(),
   level: z.enum(EVENT_LEVELS),
-  kind: z.enum(EVENT_KINDS),
+  kind: z.enum([...EVENT_KINDS, EVENTS_LOST]),
   about: z.array(z.string()),
   errno: z.string().optional(),
   text: z.string(),
@@ -117,10 +120,7 @@ export class EventLog {
   readonly #tallies = new Map<EventKind, Tally>()
   readonly #listeners = new Set<EventListener>()
 
-  /**
-   * Takes in what happened.
-   * @param text without control characters
-   */
+  /** Takes in what happened; texts are cut where they are too long, and lose their control characters. */
   record(level: EventLevel, text: string, { kind, about = [], errno, tally }: Happening): void {
     this.#seq += 1
     const event: Kept = {
@@ -128,9 +128,9 @@ export class EventLog {
       at: Date.now(),
       level,
       kind,
-      about: about.slice(0, MOST_NAMES).map((name) => shorten(name, LONGEST_NAME)),
+      about: about.slice(0, MOST_NAMES).map((name) => shorten(printable(name), LONGEST_NAME)),
       ...(errno !== undefined && { errno }),
-      text: shorten(text, LONGEST_TEXT),
+      text: shorten(printable(text), LONGEST_TEXT),
     }
     ringOf(this.#rings, kind).push(event)
     if (tally !== undefined) this.#count(kind, tally)
@@ -158,12 +158,7 @@ export class EventLog {
     return () => this.#listeners.delete(listener)
   }
 
-  /** How many of each kind there have been, those no longer kept included. */
-  *counts(): Generator<readonly [EventKind, number]> {
-    for (const [kind, { total }] of this.#rings) yield [kind, total]
-  }
-
-  /** Of that kind. */
+  /** How many of that kind there have been, those no longer kept included. */
   count(kind: EventKind): number {
     return this.#rings.get(kind)?.total ?? 0
   }
@@ -189,7 +184,7 @@ export function lostEvents(
 ): OverlayEvent[] {
   if (count === 0) return []
   const time = new Date(at).toISOString()
-  return [{ seq: 0, time, level: 'warn', kind: 'events-lost', about, text: `events: ${count} ${what}` }]
+  return [{ seq: 0, time, level: 'warn', kind: EVENTS_LOST, about, text: `events: ${count} ${what}` }]
 }
 
 function ringOf(rings: Map<EventKind, Ring>, kind: EventKind): Ring {

@@ -6,7 +6,7 @@ import { Iptables } from '../firewall/iptables'
 import { Nftables } from '../firewall/nftables'
 import { FAMILIES, type Family } from '../model/address'
 import { describeError } from '../model/errors'
-import type { DesiredIptables, FirewallRequest } from '../model/firewall'
+import type { DesiredIptables, DesiredTable, FirewallRequest } from '../model/firewall'
 import { desiredIptables, desiredTable } from '../plan/firewall'
 import { diffIptables } from '../plan/firewall-iptables'
 import { diffTable, sayTheSame } from '../plan/firewall-nftables'
@@ -17,6 +17,19 @@ export interface FirewallOutcome {
   readonly problems: readonly string[]
   /** Why rules of ours that are not wanted may still be there. */
   readonly remnants: readonly string[]
+}
+
+/** Carries out what a look found to be necessary. @returns whether anything was written */
+type Change = () => Promise<boolean>
+
+/** @param chains whether our own chains are to be brought, or cleared, too */
+type IptablesChange = (chains: boolean) => Promise<boolean>
+
+/** What looking at a family found. */
+interface Look {
+  readonly family: Family
+  readonly table: Change
+  readonly iptables: IptablesChange
 }
 
 type Step =
@@ -33,8 +46,10 @@ export class FirewallRules {
 
   /** Compares all of it with what there is, and changes what differs. One call at a time. */
   async bring(signal: AbortSignal): Promise<FirewallOutcome> {
+    // At once, for each takes a program or two; what they find is changed one after the other.
+    const looks = await Promise.all(FAMILIES.map((family) => this.#look(family, signal)))
     const steps: Step[] = []
-    for (const family of FAMILIES) steps.push(...(await this.#bringFamily(family, signal)))
+    for (const look of looks) steps.push(...(await this.#bringFamily(look)))
     const failed = steps.filter((step) => step.kind === 'failed')
     const textsOf = (needed: boolean): string[] =>
       failed.filter((step) => step.needed === needed).map(({ problem }) => problem)
@@ -45,25 +60,31 @@ export class FirewallRules {
     }
   }
 
+  /** What fails is told when the change is to be carried out. */
+  async #look(family: Family, signal: AbortSignal): Promise<Look> {
+    const rethrow = (error: unknown) => () => Promise.reject(error)
+    const [table, iptables] = await Promise.all([
+      this.#lookAtTable(family, signal).catch(rethrow),
+      this.#lookAtIptables(family, signal).catch(rethrow),
+    ])
+    return { family, table, iptables }
+  }
+
   /** The mode in use first: what it replaces goes only after that. */
-  async #bringFamily(family: Family, signal: AbortSignal): Promise<Step[]> {
+  async #bringFamily({ family, table, iptables }: Look): Promise<Step[]> {
     const { chains, hooks } = desiredIptables(this.request, family)
     const wantsTable = desiredTable(this.request, family).text !== undefined
     const wantsIptables = hooks.length > 0 || areWanted(chains)
-    const table = (): Promise<Step> =>
-      this.#attempt(wantsTable, () => this.#bringTable(family, wantsTable, signal))
-    const iptables = (withChains: boolean): Promise<Step> =>
-      this.#attempt(wantsIptables, () => this.#bringIptables(family, withChains, signal))
     if (this.request.mode === 'nftables') {
-      const first = await table()
-      return [first, await iptables(!isProblem(first))]
+      const first = await this.#attempt(wantsTable, table)
+      return [first, await this.#attempt(wantsIptables, () => iptables(!isProblem(first)))]
     }
-    const first = await iptables(true)
-    return isProblem(first) ? [first] : [first, await table()]
+    const first = await this.#attempt(wantsIptables, () => iptables(true))
+    return isProblem(first) ? [first] : [first, await this.#attempt(wantsTable, table)]
   }
 
   /** @param needed whether a failure is a problem */
-  async #attempt(needed: boolean, change: () => Promise<boolean>): Promise<Step> {
+  async #attempt(needed: boolean, change: Change): Promise<Step> {
     try {
       return { kind: (await change()) ? 'changed' : 'same' }
     } catch (error) {
@@ -74,39 +95,47 @@ export class FirewallRules {
     }
   }
 
-  /**
-   * @param chains whether our own chains are to be brought, or cleared, too
-   * @returns whether anything was written
-   */
-  async #bringIptables(family: Family, chains: boolean, signal: AbortSignal): Promise<boolean> {
-    const plan = desiredIptables(this.request, family)
-    const needed = chains && areWanted(plan.chains)
+  async #lookAtIptables(family: Family, signal: AbortSignal): Promise<IptablesChange> {
+    const needed = areWanted(desiredIptables(this.request, family).chains)
     const iptables = await this.#findIptables(family, needed)
-    if (iptables === undefined) return false
-    const masquerades = needed && this.request.ipMasq && this.request.fullyRandom
-    const fullyRandom = masquerades && (await iptables.fullyRandom(signal))
+    if (iptables === undefined) return async () => false
+    // What is wanted is likely to be written, so that its age is asked for in the same time.
+    const [observed, recent] = await Promise.all([
+      iptables.list(signal),
+      needed && iptables.fullyRandom(signal),
+    ])
+    const fullyRandom = recent && this.request.ipMasq && this.request.fullyRandom
     const desired = desiredIptables({ ...this.request, fullyRandom }, family)
-    const change = diffIptables(
-      chains ? desired : { ...desired, chains: [] },
-      this.request.links,
-      await iptables.list(signal),
-    )
-    if (change === undefined) return false
-    await iptables.apply(change, signal)
-    return true
+    return async (chains) => {
+      const wanted = chains ? desired : { ...desired, chains: [] }
+      const change = diffIptables(wanted, this.request.links, observed)
+      if (change === undefined) return false
+      await iptables.apply(change, signal)
+      return true
+    }
   }
 
-  /**
-   * @param needed whether nft has to be there
-   * @returns whether anything was changed
-   */
-  async #bringTable(family: Family, needed: boolean, signal: AbortSignal): Promise<boolean> {
+  async #lookAtTable(family: Family, signal: AbortSignal): Promise<Change> {
+    const { name, text } = desiredTable(this.request, family)
+    const needed = text !== undefined
     const nftables = await this.#findNftables(needed)
-    if (nftables === undefined) return false
+    if (nftables === undefined) return async () => false
     const masquerades = needed && this.request.ipMasq && this.request.fullyRandom
-    const fullyRandom = masquerades && (await nftables.fullyRandom(signal))
+    const [observed, fullyRandom] = await Promise.all([
+      nftables.list(name, signal),
+      masquerades && nftables.fullyRandom(signal),
+    ])
     const desired = desiredTable({ ...this.request, fullyRandom }, family)
-    const observed = await nftables.list(desired.name, signal)
+    return () => this.#bringTable(nftables, desired, observed, signal)
+  }
+
+  /** @returns whether anything was changed */
+  async #bringTable(
+    nftables: Nftables,
+    desired: DesiredTable,
+    observed: string | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const synonym = this.#synonyms.get(desired.name)
     if (synonym !== undefined && synonym.wanted === desired.text && synonym.printed === observed) return false
     const change = diffTable(desired, observed)

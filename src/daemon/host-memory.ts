@@ -1,5 +1,5 @@
 /** What the daemon remembers of an earlier run, in its own terms: the state file's text read and written. */
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Keys } from '../etcd/keys'
 import { decodeLease, encodeLeaseValue, isReadable, toRevision } from '../etcd/lease-codec'
 import type { Snapshot } from '../etcd/snapshot'
@@ -41,9 +41,6 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
   if (saved.prefix !== prefix) return `it is of the network at ${saved.prefix}, and this is ${prefix}`
   const own = decodeLease(keys, keyValue(saved.own))
   if (!isReadable(own)) return `its lease ${own.key} cannot be read: ${own.reason}`
-  const peers = saved.peers.map(([key, value]) =>
-    decodeLease(keys, keyValue({ key, value, etcdLease: '0', modRevision: saved.revision })),
-  )
   const { ipv4: mac4, ipv6: mac6 } = saved.macs
   return {
     savedAt: saved.savedAt,
@@ -60,7 +57,13 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
       ...(saved.clusterId !== undefined && { clusterId: saved.clusterId }),
       config: saved.config.text,
       configRevision: saved.config.revision === undefined ? undefined : toRevision(saved.config.revision),
-      leases: [own, ...peers.filter(isReadable)],
+      // Read when they are needed: by a host that comes up without etcd.
+      get leases() {
+        const peers = saved.peers.map(([key, value]) =>
+          decodeLease(keys, keyValue({ key, value, etcdLease: '0', modRevision: saved.revision })),
+        )
+        return [own, ...peers.filter(isReadable)]
+      },
       unreadable: [],
     },
   }
@@ -112,7 +115,7 @@ export async function remember(present: Present, now = new Date()): Promise<Save
   const { vtep, vtep6 } = own.value
   const peers: [string, string][] = []
   for (const [key, value] of leaseValues(present)) {
-    if (peers.push([key, encodeLeaseValue(value)]) % SLICE === 0) await setImmediate()
+    if (peers.push([key, encodeLeaseValue(value)]) % SLICE === 0) await nextTurn()
   }
   return {
     savedAt: now.toISOString(),
@@ -141,30 +144,28 @@ export async function remember(present: Present, now = new Date()): Promise<Save
 }
 
 /** The peers' leases put together again: a host that has both families is a peer in each, under one key. */
-function leaseValues({ peers, vni }: Present): Map<string, LeaseValue> {
-  const values = new Map<string, LeaseValue>()
-  const none = {
-    publicIp: ipv4(0),
-    publicIpv6: undefined,
-    backendType: 'vxlan',
-    vtep: undefined,
-    vtep6: undefined,
-  }
-  const vtep = ({ mac, multicast }: Peer): Vtep => ({
-    vni,
-    mac,
-    ...(multicast !== undefined && { multicast }),
-  })
+function* leaseValues({ peers, vni }: Present): Generator<[string, LeaseValue]> {
+  const six = new Map<string, Peer>()
+  for (const peer of peers.ipv6) six.set(peer.key, peer)
   for (const peer of peers.ipv4) {
-    const { key, publicIp } = peer
-    if (typeof publicIp === 'number') values.set(key, { ...none, publicIp, vtep: vtep(peer) })
+    yield [peer.key, leaseValueOf(vni, peer, six.get(peer.key))]
+    six.delete(peer.key)
   }
-  for (const peer of peers.ipv6) {
-    const { key, publicIp } = peer
-    if (typeof publicIp === 'number') continue
-    values.set(key, { ...(values.get(key) ?? none), publicIpv6: publicIp, vtep6: vtep(peer) })
+  for (const [key, peer] of six) yield [key, leaseValueOf(vni, undefined, peer)]
+}
+
+function leaseValueOf(vni: number, four: Peer | undefined, six: Peer | undefined): LeaseValue {
+  return {
+    publicIp: typeof four?.publicIp === 'number' ? four.publicIp : ipv4(0),
+    publicIpv6: typeof six?.publicIp === 'bigint' ? six.publicIp : undefined,
+    backendType: 'vxlan',
+    vtep: four && vtepOf(vni, four),
+    vtep6: six && vtepOf(vni, six),
   }
-  return values
+}
+
+function vtepOf(vni: number, { mac, multicast }: Peer): Vtep {
+  return multicast === undefined ? { vni, mac } : { vni, mac, multicast }
 }
 
 /** What tells this machine from a copy of it, as it is now. */

@@ -7,7 +7,7 @@ import type { Kernel } from '../kernel/kernel'
 import { enableIpForward, enableIpv6Forward } from '../kernel/sysctl'
 import { FAMILIES, type Family } from '../model/address'
 import { OverlayError } from '../model/errors'
-import type { ObservedLink } from '../model/kernel'
+import type { HostNetwork, ObservedLink } from '../model/kernel'
 import { type Lease, leaseHalf } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import { familiesOf, linkName } from '../plan/desired'
@@ -90,9 +90,10 @@ export async function joinNetwork(
     { value, claimed: claims.leases, publicIp: host.publicIp },
     signal,
   )
+  const around = await kernel.hostNetwork({}, signal)
   // On the word of a state file nothing is removed.
-  const stale = origin === 'state' ? [] : await findStaleLinks(kernel, config, signal)
-  const surroundings = await findSurroundings(tools, signal)
+  const stale = origin === 'state' ? [] : staleLinks(config, around.links, around.addresses)
+  const surroundings = findSurroundings(options, around)
   const overlays = halves.map((half, i) => {
     const succeeds = succeeded(stale, half.family, i === 0, familiesOf(config))
     return makeOverlay(tools, config, half, lease, {
@@ -167,15 +168,6 @@ async function enableForwarding(overlays: readonly Overlay[], log: Logger): Prom
   if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
 }
 
-async function findStaleLinks(
-  kernel: Kernel,
-  config: NetworkConfig,
-  signal: AbortSignal,
-): Promise<readonly StaleLink[]> {
-  const { links, addresses } = await kernel.hostNetwork({}, signal)
-  return staleLinks(config, links, addresses)
-}
-
 /** The devices that one family's device succeeds; those of a family that is no more fall to the first. */
 function succeeded(
   stale: readonly StaleLink[],
@@ -189,11 +181,10 @@ function succeeded(
 }
 
 /** What this host needs to reach outside the overlay, as far as it can be known without DNS. */
-async function findSurroundings(
-  { kernel, options }: Tools,
-  signal: AbortSignal,
-): Promise<readonly ProtectedAddress[]> {
-  const { defaultRoutes } = await kernel.hostNetwork({}, signal)
+function findSurroundings(
+  options: Options,
+  { defaultRoutes }: Pick<HostNetwork, 'defaultRoutes'>,
+): readonly ProtectedAddress[] {
   const gateways = defaultRoutes.flatMap(({ gateway }) => gateway ?? [])
   return [
     ...endpointAddresses(options['etcd-endpoints']).map((address) => ({

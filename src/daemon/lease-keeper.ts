@@ -34,16 +34,22 @@ export type LeaseState =
 const RENEW_EVERY = 3_600_000
 
 /**
- * Milliseconds between two renewals.
+ * Milliseconds between two renewals, at the most.
  * @param margin minutes before the end of a lease at which it is renewed at the latest (flannel's --subnet-lease-renew-margin)
  */
 export const renewInterval = (margin: number): number =>
   Math.min(RENEW_EVERY, LEASE_TTL_SECONDS * 1000 - margin * 60_000)
 
+/**
+ * How long to wait for the next renewal, up to a quarter less than the most by chance: hosts that came up together, after a power cut or an
+ * upgrade of all, would renew together every hour for as long as they run.
+ */
+export const renewalDelay = (most: number, random: () => number): number => most * (1 - 0.25 * random())
+
 const BACKOFF: BackoffBounds = { first: 200, most: 30_000 }
 
 export interface KeeperOptions {
-  /** Milliseconds between two renewals. */
+  /** Milliseconds between two renewals, at the most. */
   readonly renewEvery?: number
   /** When an earlier run renewed the lease, where etcd has not been asked yet. */
   readonly renewal?: Renewal | undefined
@@ -231,7 +237,7 @@ export class LeaseKeeper {
 
   /** Does what is due: create, write anew, or renew. */
   async #attend(signal: AbortSignal): Promise<void> {
-    this.#renewAt = performance.now() + this.#renewEvery
+    this.#renewAt = performance.now() + renewalDelay(this.#renewEvery, Math.random)
     if (this.#state.kind === 'lost') {
       const result = await this.registry.createLease(this.own.subnet, this.value, signal)
       this.observe(result.kind === 'created' ? result.lease : result.by)

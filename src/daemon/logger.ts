@@ -52,10 +52,10 @@ export function createLogger(
     const limit = kind === undefined ? undefined : limits.get(kind)
     const left = limit === undefined ? 0 : limit.admit(performance.now())
     if (left === undefined) return
-    lines.log(level, left === 0 ? text : `${text} (and ${left} more before; overlayctl status lists them)`)
+    const said = printable(text)
+    lines.log(level, left === 0 ? said : `${said} (and ${left} more before; overlayctl status lists them)`)
   }
-  const log = (level: EventLevel, said: string, what?: Happening): void => {
-    const text = printable(said)
+  const log = (level: EventLevel, text: string, what?: Happening): void => {
     if (what !== undefined) events?.record(level, text, what)
     write(level, text, what?.kind)
   }
@@ -64,7 +64,7 @@ export function createLogger(
     warn: (text, what) => log('warn', text, what),
     info: (text, what) => log('info', text, what),
     debug: (text, what) => log('debug', text, what),
-    silly: (text) => write('silly', printable(text), undefined),
+    silly: (text) => write('silly', text, undefined),
     log,
   }
 }

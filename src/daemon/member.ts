@@ -150,6 +150,7 @@ export class Member {
       reconciler.retarget({ link: desiredLink(config, underlay, address.local, reconciler.desiredLink.mac) })
       this.#peersChanged(overlay, peers.moveTo(address.public))
     }
+    this.#reviewRejected()
     const links = overlays.map(({ reconciler }) => reconciler.desiredLink)
     keeper.announce(leaseValue(config, underlay, links))
   }
@@ -328,7 +329,8 @@ export class Member {
       const peer = after ?? before
       if (peer === undefined) continue
       if (before === undefined) this.#holdBack.joined(peer.key, performance.now())
-      if (this.#rejected[overlay.family].has(peer.key)) this.#noteVerdict(overlay, peer.key)
+      const isAccepted = after !== undefined && overlay.peers.reasonAgainst(peer.key) === undefined
+      if (isAccepted && this.#rejected[overlay.family].has(peer.key)) this.#noteVerdict(overlay, peer.key)
       const what = before === undefined ? 'joined' : after === undefined ? 'left' : 'changed'
       const about = [formatPrefix(peer.subnet), formatIp(peer.publicIp)]
       this.#log.debug(`peer ${what}: ${about.join(' at ')} with ${formatMac(peer.mac)}`, {
@@ -384,6 +386,7 @@ export class Member {
       })
       const peersChanged = this.#peersChanged.bind(this)
       this.#parts = await this.#live.apply(this.#parts, config, peersChanged, signal)
+      this.#reviewRejected()
     }
     this.#parts = { ...this.#parts, configText: text }
     return undefined
@@ -412,7 +415,7 @@ export class Member {
     }
   }
 
-  /** After a listing: says which leases are rejected that were not before, and which are not any more. */
+  /** After all were judged anew: says which leases are rejected that were not before, and which are not any more. */
   #reviewRejected(): void {
     const { overlays } = this.#parts
     const news = overlays.flatMap((overlay) => {

@@ -1,5 +1,6 @@
 /** What the daemon counts and times while it works: plain numbers, cheap enough to be kept whether or not anyone asks for them. */
 import { performance } from 'node:perf_hooks'
+import type { EtcdMeter } from '../etcd/client'
 import type { ObjectOperation, OperationFailure } from '../model/kernel'
 
 /** Counts by labels, which are words without blanks. */
@@ -10,6 +11,11 @@ export class Tally {
   add(count: number, ...labels: readonly [string, ...string[]]): void {
     const key = labels.length === 1 ? labels[0] : labels.join(' ')
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + count)
+  }
+
+  /** The count of one label. */
+  of(label: string): number {
+    return this.#counts.get(label) ?? 0
   }
 
   *entries(): Generator<readonly [labels: readonly string[], count: number]> {
@@ -58,8 +64,10 @@ export class Distribution {
   }
 }
 
-/** Milliseconds. A stall that is longer is always seen, at its length but for this; ten looks a second cost nothing to speak of. */
-const LOOP_LOOK = 100
+/** Milliseconds between two looks at the event loop: a stall that is longer is always seen, at its length but for this. */
+const LOOP_LOOK = 200
+/** Milliseconds after which a reading of metrics was the last one. Prometheus reads every minute at the least. */
+const LAST_READING = 300_000
 
 export class Meters {
   /** Changes of objects that the kernel took, by kind of operation. */
@@ -75,7 +83,13 @@ export class Meters {
   /** By the code of the error. */
   readonly etcdErrors = new Tally()
   readonly eventLoopLag = new Distribution()
-  #watchesLoop = false
+  /** Takes in what the etcd client counts. */
+  readonly etcd: EtcdMeter = {
+    called: (milliseconds) => this.etcdCalls.observe(milliseconds),
+    failed: (code) => this.etcdErrors.add(1, code),
+  }
+  /** When someone wanted to know it last; `undefined` while it is not measured. */
+  #loopWantedAt: number | undefined
 
   /** Takes in how one exchange with the kernel went. */
   wrote(
@@ -91,21 +105,23 @@ export class Meters {
     }
   }
 
-  /** Takes in how one call of etcd went. */
-  called(milliseconds: number, errorCode: string | undefined): void {
-    this.etcdCalls.observe(milliseconds)
-    if (errorCode !== undefined) this.etcdErrors.add(1, errorCode)
+  /**
+   * Has the event loop's lag measured from now on, for as long as this is called every now and then: it is the one thing here that would have
+   * a process at rest wake up. Does not keep the process alive.
+   */
+  watchLoop(): void {
+    const isMeasured = this.#loopWantedAt !== undefined
+    this.#loopWantedAt = performance.now()
+    if (!isMeasured) this.#lookAtLoop()
   }
 
-  /** Has the event loop's lag measured from now on; until someone wants to know it costs nothing. Does not keep the process alive. */
-  watchLoop(): void {
-    if (this.#watchesLoop) return
-    this.#watchesLoop = true
-    let due = performance.now() + LOOP_LOOK
-    setInterval(() => {
+  #lookAtLoop(): void {
+    const due = performance.now() + LOOP_LOOK
+    setTimeout(() => {
       const now = performance.now()
       this.eventLoopLag.observe(Math.max(0, now - due))
-      due = now + LOOP_LOOK
+      if (now - (this.#loopWantedAt ?? 0) < LAST_READING) this.#lookAtLoop()
+      else this.#loopWantedAt = undefined
     }, LOOP_LOOK).unref()
   }
 }

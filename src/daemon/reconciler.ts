@@ -4,6 +4,7 @@
  */
 import { constants } from 'node:os'
 import { performance } from 'node:perf_hooks'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isNativeError } from 'node:util/types'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { NetlinkError } from '../kernel/netlink/errors'
@@ -17,14 +18,17 @@ import {
   type LinkOperation,
   type LinkSpec,
   type NexthopId,
+  type ObjectMemory,
   type ObjectOperation,
   type ObservedLink,
   type OperationFailure,
+  type Route,
+  type RouteKey,
   routeKey,
 } from '../model/kernel'
 import type { Peer, Revision } from '../model/lease'
 import { blackholeRoute, desiredAddress, desiredObjects, type RouteStyle } from '../plan/desired'
-import { applyOperation, diffAddresses, diffObjects, type ObjectMemory, remember } from '../plan/diff'
+import { applyOperation, diffAddresses, diffObjects } from '../plan/diff'
 import { directLinkFinder } from '../plan/direct'
 import { keepObserved } from '../plan/keep-observed'
 import type { PeerChange, PeerTable, ProtectedAddress } from '../plan/peer-table'
@@ -38,6 +42,7 @@ import {
   restrict,
   type Scope,
 } from '../plan/scope'
+import { orphansOf, type Slice, slicesOf } from '../plan/slices'
 import { type Contest, Contests } from './contests'
 import { applyLinkOperations, ensureLink } from './ensure-link'
 import type { Logger } from './logger'
@@ -102,6 +107,10 @@ const CONTEST_SPACING = { factor: 10, least: 200, most: 700 }
 const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 /** Without events, lost ones are looked for this often. */
 const OVERRUN_CHECK = 5_000
+/** Peers compared in one turn of the event loop, a millisecond or two, and programmed together. */
+const SLICE = 256
+/** Objects looked at in one turn for whether a peer owns them. */
+const LOOK = 4096
 
 export class Reconciler {
   readonly #waker = new Waker()
@@ -124,12 +133,7 @@ export class Reconciler {
   #takenNexthops: ReadonlySet<NexthopId> = new Set()
   /** Whether routes of ours that are not on the device may be there. */
   #looksElsewhere = true
-  #memory: ObjectMemory = remember({
-    neighbours: new Map(),
-    fdb: new Map(),
-    nexthops: new Map(),
-    routes: new Map(),
-  })
+  #memory: ObjectMemory = { neighbours: new Map(), fdb: new Map(), nexthops: new Map(), routes: new Map() }
   #scope: Scope = emptyScope()
   /** When the next pass over everything is due. */
   #fullDue = 0
@@ -137,6 +141,8 @@ export class Reconciler {
   /** Whether the next pass over everything was asked for; else it is one of the slow period. */
   #hinted = true
   #failedPasses = 0
+  /** Whether there was a pass, or one is under way. */
+  #hasBegun = false
   /** Whether the device is to be another than it was: then its changes are no repairs. */
   #retargeted = false
   #wantedRevision: Revision | undefined
@@ -195,7 +201,8 @@ export class Reconciler {
    */
   peersChanged(changes: readonly PeerChange[], revision: Revision, heardAt = performance.now()): void {
     if (changes.length > 0) this.#heardAt ??= heardAt
-    for (const { before, after } of changes) {
+    // The first pass is over everything anyway.
+    for (const { before, after } of this.#hasBegun ? changes : []) {
       if (before !== undefined) addPeer(this.#scope, before)
       if (after !== undefined) addPeer(this.#scope, after)
     }
@@ -228,6 +235,7 @@ export class Reconciler {
     this.#fullDue = started + this.#period * (0.9 + 0.2 * this.#random())
     if (!this.#hinted) this.#looksElsewhere = true
     this.#hinted = false
+    this.#hasBegun = true
     this.#contests.begin()
     this.#takeChange()
     // What we set ourselves to change nobody else has.
@@ -239,18 +247,23 @@ export class Reconciler {
     const changed = this.#takeScope()
     const revision = this.#wantedRevision
     await this.#findDirectLinks(link, signal)
-    const observed = await this.#observe(link, signal)
-    const desired = this.#desired(this.target.peers.peers())
-    this.#memory = observed
-    // What went with the device, or was never there, nobody changed.
+    this.#memory = await this.#observe(link, signal)
+    // What went with the device, or was never there, nobody changed; nor what peers changed, before this pass or while it is under way.
     const isRepair = (operation: ObjectOperation): boolean =>
-      !isPlanned && !device.isNew && !inScope(changed, operation)
-    const wanted = this.#retries.filter(this.#diff(desired, this.#memory), undefined, started)
-    const changes = wanted.filter(
-      (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
-    )
-    await this.#apply(link, changes, signal)
-    this.#noteRepairs(changes.filter(isRepair), started)
+      !isPlanned && !device.isNew && !inScope(changed, operation) && !inScope(this.#scope, operation)
+    const repairs: ObjectOperation[] = []
+    let changes = 0
+    for (const { peers, scope } of this.#slices(this.target.peers.peers(), this.#memory)) {
+      const wanted = this.#retries.filter(this.#compare(peers, scope), scope, started)
+      const allowed = wanted.filter(
+        (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
+      )
+      for (const operation of allowed) if (isRepair(operation)) repairs.push(operation)
+      changes += allowed.length
+      await this.#apply(link, allowed, signal)
+      await giveWay(signal)
+    }
+    this.#noteRepairs(repairs, started)
     await this.#explainFailures(signal)
     await this.#removeStale(signal)
     this.#settled(revision)
@@ -260,7 +273,7 @@ export class Reconciler {
     // What was notified meanwhile, our own work on the device among it, may wait that long too.
     this.#fullDue = Math.max(Math.min(this.#fullDue, this.#contests.nextSettle), this.#fullEarliest)
     this.log.debug(
-      `kernel: compared everything of ${formatPrefix(this.target.network)}: ${this.target.peers.size} peers, ${changes.length} changes, ${took.toFixed(0)} ms`,
+      `kernel: compared everything of ${formatPrefix(this.target.network)}: ${this.target.peers.size} peers, ${changes} changes, ${took.toFixed(0)} ms`,
     )
   }
 
@@ -414,13 +427,34 @@ export class Reconciler {
     const revision = this.#wantedRevision
     const scope = this.#takeScope()
     this.#retries.addDue(scope, now)
-    const wanted = this.#desired(peersIn(scope, this.target.peers))
-    const changes = this.#diff(restrict(wanted, scope), restrict(this.#memory, scope))
-    await this.#apply(link, this.#retries.filter(changes, scope, now), signal)
+    const peers = peersIn(scope, this.target.peers)
+    const isSmall = scope.routes.size <= SLICE
+    for (const part of isSmall ? [{ peers, scope }] : this.#slices(peers, restrict(this.#memory, scope))) {
+      const changes = this.#compare(part.peers, part.scope)
+      await this.#apply(link, this.#retries.filter(changes, part.scope, now), signal)
+      if (!isSmall) await giveWay(signal)
+    }
     this.#settled(revision)
   }
 
-  #diff(desired: KernelObjects, observed: KernelObjects): ObjectOperation[] {
+  /**
+   * The parts of a pass: our own object, the peers', what failed before, and in the end what is nobody's. What is found to be nobody's has
+   * to be compared in the same turn, for in the next one it may be somebody's.
+   * @param objects what of the memory the pass is about
+   */
+  *#slices(peers: Iterable<Peer>, objects: KernelObjects): Generator<Slice> {
+    const { subnet, peers: table } = this.target
+    yield { peers: [], scope: { ...emptyScope(), routes: new Set([routeKey(subnet)]) } }
+    yield* slicesOf(peers, SLICE)
+    const failed = this.#retries.scope()
+    if (!isEmptyScope(failed)) yield { peers: peersIn(failed, table), scope: failed }
+    for (const scope of orphansOf(objects, table, LOOK)) yield { peers: [], scope }
+  }
+
+  /** What has to change of the objects in the scope, which may be those peers'. */
+  #compare(peers: Iterable<Peer>, scope: Scope): ObjectOperation[] {
+    const desired = restrict(this.#desired(peers), scope)
+    const observed = restrict(this.#memory, scope)
     return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
@@ -432,7 +466,8 @@ export class Reconciler {
     })
     const { subnet, blackhole } = this.target
     if (!blackhole) return objects
-    return { ...objects, routes: new Map([...objects.routes, [routeKey(subnet), [blackholeRoute(subnet)]]]) }
+    const own = [routeKey(subnet), [blackholeRoute(subnet)]] as const
+    return { ...objects, routes: new Map<RouteKey, readonly Route[]>([...objects.routes, own]) }
   }
 
   async #observe(link: ObservedLink, signal: AbortSignal): Promise<ObjectMemory> {
@@ -443,15 +478,14 @@ export class Reconciler {
       links: this.#stale.map(({ index }) => index),
     }
     const started = performance.now()
-    const observed = await this.kernel.observe(this.#family, link.index, elsewhere, signal)
+    const memory = await this.kernel.observe(this.#family, link.index, elsewhere, signal)
     this.#meters.netlinkReads.observe(performance.now() - started)
     // With both switched off only an earlier run of ours can have left some, or another program have made them.
     this.#looksElsewhere = directRouting || blackhole
-    const memory = remember(observed)
     // A nexthop that was ours in the last pass and is on another link now is ours still: someone changed it.
-    const changed = [...observed.takenNexthops].filter((id) => this.#memory.nexthops.has(id))
+    const changed = [...memory.takenNexthops].filter((id) => this.#memory.nexthops.has(id))
     for (const id of changed) memory.nexthops.set(id, ipv4(0))
-    this.#takenNexthops = new Set([...observed.takenNexthops].filter((id) => !changed.includes(id)))
+    this.#takenNexthops = new Set([...memory.takenNexthops].filter((id) => !changed.includes(id)))
     return memory
   }
 
@@ -611,9 +645,11 @@ export class Reconciler {
 
   /** Says that a change was refused once more, and when it is tried again. */
   #noteRetry(operation: ObjectOperation, error: Error): void {
-    const { attempts, dueAt } = this.#retries.stateOf(operation) ?? { attempts: 1, dueAt: performance.now() }
-    const seconds = Math.max(0, (dueAt - performance.now()) / 1000).toFixed(1)
-    this.log.debug(`kernel: ${describeError(error)}; refused ${attempts} times, again in ${seconds} s`, {
+    const failing = this.#retries.stateOf(operation)
+    if (failing === undefined) return
+    const seconds = Math.max(0, (failing.dueAt - performance.now()) / 1000).toFixed(1)
+    const words = describeError(failing.error)
+    this.log.debug(`kernel: ${words}; refused ${failing.attempts} times, again in ${seconds} s`, {
       kind: 'kernel-retry',
       about: this.#namesOf(operation),
       errno: errnoOf(error),
@@ -714,6 +750,12 @@ export class Reconciler {
     if (change.kind === 'route' && this.target.directRouting) return true
     return change.linkIndex === this.#link.index || this.#directLinks.has(change.linkIndex)
   }
+}
+
+/** Has timers, sockets and requests take their turn. */
+async function giveWay(signal: AbortSignal): Promise<void> {
+  await nextTurn()
+  signal.throwIfAborted()
 }
 
 /** Lines about refused changes of one pass: a log that is flooded says nothing. */

@@ -3,12 +3,13 @@
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeOperation } from '../model/describe-operation'
 import type { ObjectOperation, OperationFailure } from '../model/kernel'
-import { addOperation, inScope, type Scope } from '../plan/scope'
+import { addOperation, emptyScope, inScope, type Scope } from '../plan/scope'
 
 /** From a glitch (100 ms) to something that needs a person (30 s). */
 const BOUNDS: BackoffBounds = { first: 100, most: 30_000 }
 
-interface Failing {
+/** A change that the kernel refuses. */
+export interface Failing {
   readonly operation: ObjectOperation
   readonly error: Error
   readonly attempts: number
@@ -35,8 +36,8 @@ export class Retries {
     return next
   }
 
-  /** How often that one was refused, and when it is tried again, on the monotonic clock in milliseconds. */
-  stateOf(operation: ObjectOperation): { readonly attempts: number; readonly dueAt: number } | undefined {
+  /** What is known of that one's failure. */
+  stateOf(operation: ObjectOperation): Failing | undefined {
     return this.#failing.get(describeOperation(operation))
   }
 
@@ -54,6 +55,13 @@ export class Retries {
       const failing = this.#failing.get(key)
       if (failing !== undefined) this.#failing.set(key, { ...failing, error })
     }
+  }
+
+  /** All objects that fail. */
+  scope(): Scope {
+    const scope = emptyScope()
+    this.addDue(scope, Number.POSITIVE_INFINITY)
+    return scope
   }
 
   /** Adds the objects whose retry is due. */

@@ -3,8 +3,9 @@
  * `_total` for what only grows); one that has been released is not renamed.
  */
 import { performance } from 'node:perf_hooks'
+import { OBJECT_KINDS } from '../model/describe-operation'
 import { VXLAN_OVERHEAD } from '../model/kernel'
-import type { EventLog } from './events'
+import { EVENT_KINDS, type EventLog } from './events'
 import type { Distribution, Meters, Tally } from './meters'
 import { convergenceOf, type Overlay } from './overlay'
 import type { DaemonView } from './status-report'
@@ -85,7 +86,9 @@ function* peersByState(view: MetricsView): Generator<Sample> {
 
 /** Repairs by kind of object: those of the kernel's tables, of firewall rules and of the forwarding switches. */
 function* repairs({ events }: MetricsView): Generator<Sample> {
-  yield* labelled(events.tally('kernel-repair'), 'object')
+  const tally = events.tally('kernel-repair')
+  // From nothing on, so that the first one is seen as a rise.
+  for (const object of OBJECT_KINDS) yield [{ object }, tally.of(object)]
   for (const object of ['firewall', 'forwarding'] as const) {
     yield [{ object }, events.count(`${object}-repair`)]
   }
@@ -180,7 +183,8 @@ export const SERIES: readonly Series[] = [
     name: 'overlayd_contested_objects',
     type: 'gauge',
     help: 'Objects that another program changes again and again.',
-    read: (view) => one(convergenceOf(overlaysOf(view)).contests.length),
+    read: (view) =>
+      one(overlaysOf(view).reduce((sum, { reconciler }) => sum + reconciler.convergence.contests.length, 0)),
   },
   {
     name: 'overlayd_netlink_write_seconds',
@@ -203,7 +207,7 @@ export const SERIES: readonly Series[] = [
   {
     name: 'overlayd_etcd_errors_total',
     type: 'counter',
-    help: 'Calls of etcd that failed, by the code of the error.',
+    help: 'Calls and watches of etcd that failed, each try by itself, by the code of the error.',
     read: ({ meters }) => labelled(meters.etcdErrors, 'code'),
   },
   {
@@ -216,7 +220,7 @@ export const SERIES: readonly Series[] = [
     name: 'overlayd_events_total',
     type: 'counter',
     help: 'Events by kind, as overlayctl events shows them.',
-    read: ({ events }) => [...events.counts()].map(([kind, count]): Sample => [{ kind }, count]),
+    read: ({ events }) => EVENT_KINDS.map((kind): Sample => [{ kind }, events.count(kind)]),
   },
   {
     name: 'overlayd_device_mtu_bytes',
@@ -241,7 +245,7 @@ export const SERIES: readonly Series[] = [
   {
     name: 'overlayd_event_loop_lag_seconds',
     type: 'histogram',
-    help: 'How late the event loop is, measured ten times a second from the first reading of metrics on.',
+    help: 'How late the event loop is, looked at five times a second while someone reads metrics.',
     read: ({ meters }) => meters.eventLoopLag,
   },
   {

@@ -32,8 +32,17 @@ export interface EtcdOptions {
   readonly auth?: Credentials | undefined
   /** Milliseconds between two looks whether the TLS files have changed. */
   readonly tlsLookMs?: number
-  /** Told how long each call took, a second try included, and the code of the error with which it failed. */
-  readonly onCall?: (milliseconds: number, errorCode: string | undefined) => void
+  readonly meter?: EtcdMeter
+  /** Milliseconds between two pings, until a server takes that as too often. */
+  readonly pingEveryMs?: number
+}
+
+/** Takes what can be counted. What was given up counts for nothing: it says nothing of etcd. */
+export interface EtcdMeter {
+  /** A call was answered, or failed at last: how long it took, a second try included. */
+  called(milliseconds: number): void
+  /** A call or a stream failed, each try by itself; the code of its error. */
+  failed(code: string): void
 }
 
 /** Takes what people should know. */
@@ -52,10 +61,19 @@ export const CALL_DEADLINE_MS = 3000
 /** The largest page of leases we ask for is about 7 MB, above gRPC's 4 MB; a replayed burst of events may be more. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
+/**
+ * Milliseconds between two pings: a stopped server is noticed after 9 s at most. etcd takes less than 5 s as too often
+ * (--grpc-keepalive-min-time).
+ */
+const PING_EVERY_MS = 6000
+/**
+ * For a server that takes those as too many. Every server made with grpc-go takes less than five minutes so unless it is told otherwise
+ * (internal/transport/defaults.go), and etcd's grpc-proxy is told nothing before etcd 3.5.
+ */
+const PATIENT_PING_EVERY_MS = 305_000
+
 const CHANNEL_OPTIONS = {
-  // A stopped server is noticed after 9 s at most. etcd takes 5 s as too often (--grpc-keepalive-min-time), and cuts clients that
-  // ping with no call open, so `keepalive_permit_without_calls` stays off: the watch is a call.
-  'grpc.keepalive_time_ms': 6000,
+  // etcd cuts clients that ping with no call open, so `keepalive_permit_without_calls` stays off: the watch is a call.
   'grpc.keepalive_timeout_ms': 3000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.initial_reconnect_backoff_ms': 100,
@@ -91,12 +109,16 @@ const isGivenUp = (error: unknown): boolean => error instanceof Error && error.m
 interface Member {
   readonly endpoint: Endpoint
   readonly etcd: Etcd3
+  readonly pingEveryMs: number
   /** Fires when another connection takes its place. */
   readonly retired: AbortController
 }
 
-/** @param tls only for an endpoint that speaks it */
-type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined) => Member
+/**
+ * @param tls only for an endpoint that speaks it
+ * @param pingEveryMs undefined as the options have it
+ */
+type Connect = (endpoint: Endpoint, tls: TlsCredentials | undefined, pingEveryMs?: number) => Member
 
 /**
  * Makes a client. Loads the library (130 ms), sends nothing, unless the endpoints are to be found by DNS.
@@ -112,18 +134,19 @@ export async function openEtcd(options: EtcdOptions, log: EtcdLog = SILENT): Pro
   const source = endpoints.some((endpoint) => endpoint.tls) ? new TlsSource(tls) : undefined
   warnOfPlainText(endpoints, tls, log)
   const { Etcd3 } = await import('etcd3')
-  const connect: Connect = (endpoint, certificates) => ({
+  const connect: Connect = (endpoint, certificates, pingEveryMs = options.pingEveryMs ?? PING_EVERY_MS) => ({
     endpoint,
+    pingEveryMs,
     retired: new AbortController(),
     etcd: new Etcd3({
       hosts: endpoint.url,
       ...(certificates === undefined ? {} : { credentials: certificates }),
-      grpcOptions: CHANNEL_OPTIONS,
+      grpcOptions: { ...CHANNEL_OPTIONS, 'grpc.keepalive_time_ms': pingEveryMs },
       faultHandling: { global: PASS_THROUGH, host: () => PASS_THROUGH },
     }),
   })
   const login = credentials && new Login(credentials)
-  const client = new EtcdClient(endpoints, connect, source, login, log, options.onCall)
+  const client = new EtcdClient(endpoints, connect, source, login, log, options.meter)
   if (source !== undefined) client.watchTls(tlsLookMs)
   return client
 }
@@ -136,21 +159,22 @@ function warnOfPlainText(endpoints: readonly Endpoint[], { caFile, certFile }: T
 }
 
 export class EtcdClient {
-  /** Index of the member in use; by chance at first, so that the hosts of a cluster spread over its members. */
-  #current: number
+  /** Index of the member in use. */
+  #current = 0
+  /** In an order by chance: the hosts of a cluster spread over its members, and over those that are left when one of them goes. */
   readonly #members: [Member, ...Member[]]
   #tlsTimer: NodeJS.Timeout | undefined
 
   constructor(
-    [first, ...rest]: readonly [Endpoint, ...Endpoint[]],
+    endpoints: readonly [Endpoint, ...Endpoint[]],
     private readonly connect: Connect,
     private readonly tls: TlsSource | undefined,
     private readonly login: Login | undefined,
     private readonly log: EtcdLog,
-    private readonly onCall: EtcdOptions['onCall'],
+    private readonly meter: EtcdMeter | undefined,
   ) {
+    const [first = endpoints[0], ...rest] = shuffled(endpoints)
     this.#members = [this.#connectTo(first), ...rest.map((endpoint) => this.#connectTo(endpoint))]
-    this.#current = randomInt(this.#members.length)
   }
 
   /** Looks at the TLS files every so often; when they have changed all connections are made anew. Does not keep the process alive. */
@@ -177,13 +201,9 @@ export class EtcdClient {
   ): Promise<T> {
     const started = performance.now()
     try {
-      const answer = await this.#call(doing, attempt, signal, deadlineMs)
-      this.onCall?.(performance.now() - started, undefined)
-      return answer
-    } catch (error) {
-      // One that was given up says nothing of etcd.
-      if (error instanceof EtcdError) this.onCall?.(performance.now() - started, error.code)
-      throw error
+      return await this.#call(doing, attempt, signal, deadlineMs)
+    } finally {
+      if (!signal.aborted) this.meter?.called(performance.now() - started)
     }
   }
 
@@ -205,7 +225,7 @@ export class EtcdClient {
         token = await this.login?.token(member.etcd, options)
         return await attempt(member.etcd, authorized(options, token))
       } catch (cause) {
-        const error = this.#failed(member, doing, cause, token)
+        const error = this.#failed(member, doing, cause, token, signal)
         signal.throwIfAborted()
         if (error.code === 'etcd-renewed' && !again) again = true
         else if (error.code !== 'etcd-unreachable' || tried++ === attempts) throw unrenewed(error)
@@ -236,11 +256,11 @@ export class EtcdClient {
     try {
       token = await this.login?.token(member.etcd, { ...options, deadline: Date.now() + CALL_DEADLINE_MS })
       const stream = await open(member.etcd, authorized(intercepted(options, requireLeader), token))
-      return { stream, release, failed: (cause) => this.#failed(member, doing, cause, token) }
+      return { stream, release, failed: (cause) => this.#failed(member, doing, cause, token, signal) }
     } catch (cause) {
       release()
       signal.throwIfAborted()
-      throw this.#failed(member, doing, cause, token)
+      throw this.#failed(member, doing, cause, token, signal)
     }
   }
 
@@ -262,18 +282,29 @@ export class EtcdClient {
     return this.#members[this.#current] ?? this.#members[0]
   }
 
-  #connectTo(endpoint: Endpoint): Member {
-    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined)
+  #connectTo(endpoint: Endpoint, pingEveryMs?: number): Member {
+    return this.connect(endpoint, endpoint.tls ? this.tls?.credentials : undefined, pingEveryMs)
   }
 
   /** Words the error, and leaves a member that cannot be talked to, and a token that is no longer taken. */
-  #failed(member: Member, doing: string, cause: unknown, token: string | undefined): EtcdError {
+  #failed(
+    member: Member,
+    doing: string,
+    cause: unknown,
+    token: string | undefined,
+    signal: AbortSignal,
+  ): EtcdError {
     const error = toEtcdError(cause, { doing, endpoint: member.endpoint.url })
+    if (!signal.aborted) this.meter?.failed(error.code)
     if (token !== undefined && error.code === 'etcd-refused' && isStaleToken(error.message)) {
       this.login?.drop(token)
       return renewed(error)
     }
     if (member.retired.signal.aborted) return renewed(error)
+    if (isPingRefusal(error.message) && member.pingEveryMs < PATIENT_PING_EVERY_MS) {
+      this.#pingLessOften(member)
+      return renewed(error)
+    }
     const unusable = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls'].includes(error.code)
     if (unusable && member === this.#member) this.#current = (this.#current + 1) % this.#members.length
     // Perhaps it is because the certificates were replaced, and why wait then.
@@ -292,15 +323,35 @@ export class EtcdClient {
     this.#renew(({ endpoint }) => endpoint.tls)
   }
 
-  #renew(concerned: (member: Member) => boolean): void {
+  /** The library would slow down as well, but the next connection begins anew, and so it would go on for ever. */
+  #pingLessOften(refused: Member): void {
+    const [tooOften, now] = [refused.pingEveryMs, PATIENT_PING_EVERY_MS].map((ms) => `${ms / 1000} s`)
+    this.log.warn(
+      `etcd: ${refused.endpoint.url} does not take a ping every ${tooOften}; it is sent one every ${now} from now on, and noticed as late ` +
+        `when it is away. If it is etcd's grpc-proxy, of etcd 3.5 or later, give it --grpc-keepalive-min-time=5s`,
+    )
+    this.#renew((member) => member === refused, PATIENT_PING_EVERY_MS)
+  }
+
+  #renew(concerned: (member: Member) => boolean, pingEveryMs?: number): void {
     for (const [index, old] of this.#members.entries()) {
       if (!concerned(old)) continue
-      this.#members[index] = this.#connectTo(old.endpoint)
+      this.#members[index] = this.#connectTo(old.endpoint, pingEveryMs ?? old.pingEveryMs)
       old.retired.abort()
       old.etcd.close()
     }
   }
 }
+
+const shuffled = <T>(items: readonly T[]): T[] =>
+  items
+    .map((item) => ({ item, place: randomInt(2 ** 32) }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ item }) => item)
+
+/** grpc-js's words for HTTP/2's ENHANCE_YOUR_CALM, with which a server ends a connection that pings too often. */
+const isPingRefusal = (message: string): boolean =>
+  message.endsWith('Bandwidth exhausted or memory limit exceeded')
 
 /** Without a token when etcd asks nobody for one. */
 const authorized = (options: CallOptions, token: string | undefined): CallOptions =>

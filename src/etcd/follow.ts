@@ -15,8 +15,16 @@ import type { WatchAnswer } from './wire'
 const RECONNECT: BackoffBounds = { first: 100, most: 2000 }
 /** A refusal is not cured within seconds, and a login costs etcd much more than an answer. */
 const REFUSED: BackoffBounds = { first: 1000, most: 15_000 }
-/** A stream that lived that many milliseconds was a good one: the next wait is short again. */
+/** A listing that came too late was most likely one of very many, and to ask for it again soon keeps etcd at answers that nobody waits for. */
+const OVERLOADED: BackoffBounds = { first: 1000, most: 30_000 }
+/** A stream that was up to date and lived that many milliseconds was a good one: the next wait is short again. */
 const GOOD_AFTER_MS = RECONNECT.most
+
+/**
+ * Leases up to which everything is read again at the same pace; where there are more, hosts list the less often. All N of them ask etcd for N
+ * leases, so that what it has to send would grow with N x N.
+ */
+const FEW_LEASES = 1000
 
 /** Errors after which the history may well be whole: the connection is to blame, and a watch goes on where the last one ended. */
 const RESUMABLE: readonly string[] = ['etcd-unreachable', 'etcd-timeout', 'etcd-tls', 'etcd-renewed']
@@ -39,6 +47,8 @@ export class Follower {
   #told: Position | undefined
   #lost = false
   #failures = 0
+  /** In the last listing. */
+  #leases = 0
   /** The session before this one ended for a new token or certificates, and none has stood since. */
   #renewed = false
 
@@ -46,7 +56,7 @@ export class Follower {
     private readonly client: EtcdClient,
     private readonly keys: Keys,
     private readonly queue: UpdateQueue,
-    /** Mean time between two re-lists, in milliseconds. */
+    /** Mean time between two re-lists, in milliseconds, where there are few leases. */
     private readonly relistMs: number,
   ) {}
 
@@ -63,14 +73,13 @@ export class Follower {
           this.#renewed = true
           continue
         }
+        const listed = this.#position !== undefined
         if (!RESUMABLE.includes(error.code)) this.#position = undefined
         this.#lost = true
         this.queue.push({ kind: 'lost', error })
-        this.#failures = Date.now() - started > GOOD_AFTER_MS ? 1 : this.#failures + 1
-        const bounds = error.code === 'etcd-refused' ? REFUSED : RECONNECT
-        await sleep(backoffDelay(this.#failures, bounds, Math.random), undefined, { signal }).catch(
-          ignoreAbort,
-        )
+        this.#failures = listed && Date.now() - started > GOOD_AFTER_MS ? 1 : this.#failures + 1
+        const delay = backoffDelay(this.#failures, retryBounds(error.code, listed), Math.random)
+        await sleep(delay, undefined, { signal }).catch(ignoreAbort)
       }
     }
   }
@@ -95,6 +104,7 @@ export class Follower {
     const replaced = this.#told !== undefined && !isSuccessor(position, this.#told)
     this.#position = position
     this.#told = position
+    this.#leases = snapshot.leases.length
     this.#lost = false
     this.queue.push({ kind: 'snapshot', snapshot, ...(replaced && { replaced }) })
     return position
@@ -165,7 +175,7 @@ export class Follower {
    */
   async #relist(signal: AbortSignal): Promise<never> {
     for (;;) {
-      await sleep(this.relistMs * (0.8 + 0.4 * Math.random()), undefined, { signal })
+      await sleep(relistDelay(this.relistMs, this.#leases, Math.random), undefined, { signal })
       let read: ReadSnapshot
       do {
         const known = this.#known()
@@ -176,6 +186,20 @@ export class Follower {
     }
   }
 }
+
+/** @param listed whether there was a listing to go on from, or none came */
+export function retryBounds(code: EtcdError['code'], listed: boolean): BackoffBounds {
+  if (code === 'etcd-refused') return REFUSED
+  return code === 'etcd-timeout' && !listed ? OVERLOADED : RECONNECT
+}
+
+/**
+ * How long to wait before everything is read again.
+ * @param relistMs mean time where there are few leases
+ * @returns milliseconds, up to 20 % off by chance
+ */
+export const relistDelay = (relistMs: number, leases: number, random: () => number): number =>
+  relistMs * Math.max(1, leases / FEW_LEASES) * (0.8 + 0.4 * random())
 
 /** Whether the one can be what became of the other. */
 const isSuccessor = (found: Position, known: Position): boolean =>

@@ -24,7 +24,7 @@ import type { KeyValue } from './wire'
 export interface RegistryOptions {
   /** flannel's `--etcd-prefix`, as the operator wrote it. */
   readonly prefix: string
-  /** Mean time between two re-lists of a follower, in milliseconds; each is up to 20 % off. */
+  /** Mean time between two re-lists of a follower, in milliseconds, where there are few leases; each is up to 20 % off. */
   readonly relistMs?: number
 }
 

@@ -8,7 +8,11 @@ import { basename, dirname, join } from 'node:path'
  * @param wanted the mode of the file whatever it had, and then of a new directory too, with search where there is reading
  * @throws Node's error; nothing is left behind then
  */
-export async function writeFileAtomically(path: string, text: string, wanted?: number): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  text: string | readonly Buffer[],
+  wanted?: number,
+): Promise<void> {
   const existing = await stat(path).catch(() => undefined)
   if (existing !== undefined && !existing.isFile()) return writeFile(path, text)
   const target = await realpath(path).catch(() => path)
@@ -19,7 +23,7 @@ export async function writeFileAtomically(path: string, text: string, wanted?: n
     const file = await open(temporary, 'w', mode)
     try {
       await file.chmod(mode)
-      await file.writeFile(text)
+      await writeFile(file, text)
       await file.sync()
     } finally {
       await file.close()

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { writeFileAtomically } from './atomic-file'
@@ -86,7 +87,7 @@ export async function readStateFile(directory: string): Promise<FoundState> {
 export async function writeStateFile(directory: string, state: SavedState): Promise<void> {
   const path = stateFilePath(directory)
   try {
-    await writeFileAtomically(path, formatState(state), MODE)
+    await writeFileAtomically(path, await formatState(state), MODE)
   } catch (error) {
     throw new OverlayError(
       'state-file',
@@ -103,9 +104,24 @@ export async function removeLeftovers(directory: string): Promise<void> {
   for (const name of names) if (name.startsWith(`.${NAME}.`)) await rm(join(directory, name), { force: true })
 }
 
-function formatState(state: SavedState): string {
-  const text = JSON.stringify(state)
-  return `{"version":${VERSION},"sha256":"${digest(text)}","state":${text}}\n`
+/** Peers turned to text at a time, so that whoever waits for the event loop waits for a few milliseconds at the most. */
+const SLICE = 1000
+
+/** In pieces of bytes, which lie outside of the heap. */
+async function formatState(state: SavedState): Promise<readonly Buffer[]> {
+  // The peers come last.
+  const { peers, ...rest } = state
+  const pieces = [Buffer.from(`${JSON.stringify(rest).slice(0, -1)},"peers":[`)]
+  for (let from = 0; from < peers.length; from += SLICE) {
+    const some = JSON.stringify(peers.slice(from, from + SLICE)).slice(1, -1)
+    pieces.push(Buffer.from(from === 0 ? some : `,${some}`))
+    await nextTurn()
+  }
+  pieces.push(Buffer.from(']}'))
+  const hash = createHash('sha256')
+  for (const piece of pieces) hash.update(piece)
+  const head = Buffer.from(`{"version":${VERSION},"sha256":"${hash.digest('hex')}","state":`)
+  return [head, ...pieces, Buffer.from('}\n')]
 }
 
 /** @throws {Error} with the reason */
@@ -118,13 +134,17 @@ function parseState(text: string): SavedState {
   }
   const file = fileSchema.safeParse(document)
   if (!file.success) throw new Error(`it is none of version ${VERSION}`)
-  if (digest(JSON.stringify(file.data.state)) !== file.data.sha256)
+  // Of the bytes as they stand there: nobody but us writes the file, and who puts it into another form may have changed it.
+  if (digest(text.slice(text.indexOf(BEGIN) + BEGIN.length, text.lastIndexOf('}'))) !== file.data.sha256)
     throw new Error('it was changed: its digest is wrong')
   const state = stateSchema.safeParse(file.data.state)
   if (state.success) return state.data
   const [issue] = state.error.issues
   throw new Error(`${issue?.path.join('.')}: ${issue?.message}`)
 }
+
+/** What stands before the state. */
+const BEGIN = '"state":'
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
 

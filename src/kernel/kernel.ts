@@ -7,6 +7,7 @@ import {
   FAMILIES,
   type Family,
   type IpAddress,
+  type Ipv4,
   ipv4,
   type MacAddress,
   type Prefix,
@@ -19,6 +20,7 @@ import {
   type HostNetwork,
   type InterfaceAddress,
   type LinkOperation,
+  type NexthopId,
   type ObjectOperation,
   type ObservedLink,
   type ObservedObjects,
@@ -40,7 +42,7 @@ import { AF_INET, NLM_F_REQUEST, RTM_DELNEIGH } from './netlink/constants'
 import { NetlinkError } from './netlink/errors'
 import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
-import { listNexthopOwners, listNexthops, type Nexthop, NOT_OURS } from './nexthops'
+import { listNexthopOwners, listNexthops, NOT_OURS } from './nexthops'
 import { explainFailures } from './obstacles'
 import { isAlreadyGone, objectFormat } from './operations'
 import { listOwnRoutesElsewhere, listRoutes, listUnderlayRoutes } from './routes'
@@ -218,32 +220,39 @@ export class Kernel {
     signal?: AbortSignal,
   ): Promise<ObservedObjects> {
     const dump = <T>(question: Question<T>): Promise<T[]> => this.dumps.dump(question, signal)
-    const neighbours = await dump(listNeighbours(family, index))
-    const forwarding = await dump(listForwarding(index))
-    const nexthops: Nexthop[] = []
-    const routes = await dump(listRoutes(family, index))
-    if (this.usesNexthops(family)) nexthops.push(...(await dump(listNexthops(index))))
-    for (const link of elsewhere.links) {
-      if (this.usesNexthops(family)) nexthops.push(...(await dump(listNexthops(link))).map(onOtherLink))
-      routes.push(...(await dump(listRoutes(family, link))).map((route) => overOtherLink(route, link)))
+    const { network, links } = elsewhere
+    const ours = [index, ...links]
+    // Each listing is made what is wanted of it before the next one comes: together they are many times what they become.
+    const neighbours = new Map<IpAddress, MacAddress>()
+    for (const { address, mac } of await dump(listNeighbours(family, index))) neighbours.set(address, mac)
+    const fdb = groupForwarding(await dump(listForwarding(index)))
+    const routes = new Map<RouteKey, readonly Route[]>()
+    addRoutes(routes, await dump(listRoutes(family, index)))
+    const nexthops = new Map<NexthopId, Ipv4>()
+    const takenNexthops = new Set<NexthopId>()
+    if (this.usesNexthops(family)) {
+      for (const { id, gateway } of await dump(listNexthops(index))) nexthops.set(id, gateway)
+      // It holds its id, and is never what is wanted.
+      for (const link of links)
+        for (const { id } of await dump(listNexthops(link))) nexthops.set(id, NOT_OURS)
+      for (const { id } of network === undefined ? [] : await dump(listNexthopOwners(ours)))
+        if (network !== undefined && prefixContains(network, ipv4(id))) takenNexthops.add(id)
     }
-    const { network } = elsewhere
-    const taken = network === undefined || !this.usesNexthops(family) ? [] : await dump(listNexthopOwners)
+    for (const link of links) {
+      const others = await dump(listRoutes(family, link))
+      addRoutes(
+        routes,
+        others.map((route) => overOtherLink(route, link)),
+      )
+    }
     if (network !== undefined && elsewhere.routes) {
-      const own = await dump(listOwnRoutesElsewhere(family, [index, ...elsewhere.links]))
-      routes.push(...own.filter(({ destination }) => prefixContains(network, destination.address)))
+      const own = await dump(listOwnRoutesElsewhere(family, ours))
+      addRoutes(
+        routes,
+        own.filter(({ destination }) => prefixContains(network, destination.address)),
+      )
     }
-    return {
-      neighbours: new Map(neighbours.map(({ address, mac }) => [address, mac])),
-      fdb: groupForwarding(forwarding),
-      nexthops: new Map(nexthops.map(({ id, gateway }) => [id, gateway])),
-      routes: groupRoutes(routes),
-      takenNexthops: new Set(
-        taken
-          .filter(({ link }) => link === undefined || ![index, ...elsewhere.links].includes(link))
-          .flatMap(({ id }) => (network !== undefined && prefixContains(network, ipv4(id)) ? [id] : [])),
-      ),
-    }
+    return { neighbours, fdb, nexthops, routes, takenNexthops }
   }
 
   /**
@@ -346,9 +355,6 @@ async function hasNexthopObjects(dumps: NetlinkClient): Promise<boolean> {
   }
 }
 
-/** It holds its id, and is never what is wanted. */
-const onOtherLink = ({ id }: Nexthop): Nexthop => ({ id, gateway: NOT_OURS })
-
 /** A route through a nexthop object follows it to its new link. */
 function overOtherLink(route: Route, link: number): Route {
   const { target } = route
@@ -357,23 +363,15 @@ function overOtherLink(route: Route, link: number): Route {
     : route
 }
 
-function groupForwarding(entries: readonly ForwardingEntry[]): Map<MacAddress, IpAddress[]> {
-  const grouped = new Map<MacAddress, IpAddress[]>()
-  for (const { mac, destination } of entries) {
-    const others = grouped.get(mac)
-    if (others === undefined) grouped.set(mac, [destination])
-    else others.push(destination)
-  }
+function groupForwarding(entries: readonly ForwardingEntry[]): Map<MacAddress, readonly IpAddress[]> {
+  const grouped = new Map<MacAddress, readonly IpAddress[]>()
+  for (const { mac, destination } of entries) grouped.set(mac, [...(grouped.get(mac) ?? []), destination])
   return grouped
 }
 
-function groupRoutes(routes: readonly Route[]): Map<RouteKey, Route[]> {
-  const grouped = new Map<RouteKey, Route[]>()
+function addRoutes(grouped: Map<RouteKey, readonly Route[]>, routes: readonly Route[]): void {
   for (const route of routes) {
     const key = routeKey(route.destination)
-    const others = grouped.get(key)
-    if (others === undefined) grouped.set(key, [route])
-    else others.push(route)
+    grouped.set(key, [...(grouped.get(key) ?? []), route])
   }
-  return grouped
 }

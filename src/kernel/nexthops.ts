@@ -6,8 +6,10 @@ import { type Ipv4, ipv4 } from '../model/address'
 import { type NexthopId, ROUTE_PROTOCOL } from '../model/kernel'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
+import { findU32 } from './netlink/codec'
 import {
   AF_INET,
+  NHA_OIF,
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REPLACE,
@@ -31,15 +33,21 @@ export interface NexthopOwner {
   readonly link: number | undefined
 }
 
-/** All nexthops of all families: ids are one number space; as a dump. */
-export const listNexthopOwners: Question<NexthopOwner> = {
+/** The nexthops of all families, for ids are one number space, but those on these links; as a dump. */
+export const listNexthopOwners = (except: readonly number[]): Question<NexthopOwner> => ({
   attempted: 'list nexthops',
   encode: (writer) => nexthopMessage.encode(writer, RTM_GETNEXTHOP, NLM_F_REQUEST, {}),
   decode(view, start, end) {
+    // Nearly all are on those.
+    const out = findU32(view, start + NHMSG_SIZE, end, NHA_OIF)
+    if (out !== undefined && except.includes(out)) return undefined
     const { id, link } = nexthopMessage.decode(view, start, end)
     return id === undefined ? undefined : { id, link }
   },
-}
+})
+
+/** sizeof(struct nhmsg) */
+const NHMSG_SIZE = 8
 
 /** What stands for the gateway of a nexthop unlike ours, so that it never equals one that is wanted. */
 export const NOT_OURS = ipv4(0)

@@ -4,7 +4,7 @@ import { ROUTE_PROTOCOL, type Route, type RouteTarget, type UnderlayRoute } from
 import { familyNumber, familyNumberOf } from './families'
 import type { MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
-import type { MessageOf } from './netlink/codec'
+import { findU32, type MessageOf } from './netlink/codec'
 import {
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -13,6 +13,7 @@ import {
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
   RT_TABLE_MAIN,
+  RTA_OIF,
   RTM_DELROUTE,
   RTM_F_CLONED,
   RTM_GETROUTE,
@@ -23,6 +24,9 @@ import {
   RTPROT_KERNEL,
 } from './netlink/constants'
 import { routeMessage } from './netlink/messages'
+
+/** sizeof(struct rtmsg) */
+const RTMSG_SIZE = 12
 
 type RouteMessage = MessageOf<typeof routeMessage>
 
@@ -45,11 +49,14 @@ export const listOwnRoutesElsewhere = (family: Family, links: readonly number[])
   attempted: 'list routes of our protocol',
   encode: (writer) => encodeListing(writer, family, { protocol: ROUTE_PROTOCOL }),
   decode(view, start, end) {
+    // Nearly all are on those.
+    const out = findU32(view, start + RTMSG_SIZE, end, RTA_OIF)
+    if (out !== undefined && links.includes(out)) return undefined
     const message = routeMessage.decode(view, start, end)
     if (!isMain(message, family) || message.protocol !== ROUTE_PROTOCOL) return undefined
     const { link, gateway, type, nexthop } = message
     if (type === RTN_BLACKHOLE) return routeOf(message, family, { kind: 'blackhole' })
-    if (type !== RTN_UNICAST || link === undefined || links.includes(link)) return undefined
+    if (type !== RTN_UNICAST || link === undefined) return undefined
     // Someone gave the nexthop object of a route of ours another link.
     if (nexthop !== undefined) return routeOf(message, family, { kind: 'nexthop', id: nexthop })
     if (gateway === undefined) return undefined

@@ -68,7 +68,9 @@ export function describeObject(operation: LinkOperation | ObjectOperation): stri
 }
 
 /** What kinds of objects there are of ours in the kernel. */
-type ObjectKind = 'device' | 'address' | 'neighbour' | 'fdb' | 'nexthop' | 'route'
+export const OBJECT_KINDS = ['device', 'address', 'neighbour', 'fdb', 'nexthop', 'route'] as const
+
+type ObjectKind = (typeof OBJECT_KINDS)[number]
 
 /** What kind of object an operation changes. */
 export function objectKind({ kind }: LinkOperation | ObjectOperation): ObjectKind {

@@ -173,8 +173,16 @@ export interface KernelObjects {
  */
 export const ODD_DESTINATION: IpAddress = ipv4(0)
 
-/** All that was read at once. */
-export interface ObservedObjects extends KernelObjects {
+/** Objects that can be changed in place: a memory of the kernel. */
+export interface ObjectMemory extends KernelObjects {
+  readonly neighbours: Map<IpAddress, MacAddress>
+  readonly fdb: Map<MacAddress, readonly IpAddress[]>
+  readonly nexthops: Map<NexthopId, Ipv4>
+  readonly routes: Map<RouteKey, readonly Route[]>
+}
+
+/** All that was read at once; it is the reader's to keep and to change. */
+export interface ObservedObjects extends ObjectMemory {
   /** Ids in the range of ours that objects on other links have, or objects without one: they are someone else's. */
   readonly takenNexthops: ReadonlySet<NexthopId>
 }

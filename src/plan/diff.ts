@@ -6,7 +6,6 @@ import {
   anyAddress,
   familyOf,
   type IpAddress,
-  type Ipv4,
   type MacAddress,
   type Prefix,
   prefixContains,
@@ -18,11 +17,10 @@ import type {
   KernelObjects,
   LinkOperation,
   LinkSpec,
-  NexthopId,
+  ObjectMemory,
   ObjectOperation,
   ObservedLink,
   Route,
-  RouteKey,
   RouteTarget,
 } from '../model/kernel'
 import { ODD_DESTINATION, routeKey } from '../model/kernel'
@@ -204,24 +202,6 @@ function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
   if (a.kind === 'direct' && b.kind === 'direct') return a.gateway === b.gateway && a.link === b.link
   return a.kind === b.kind && (a.kind === 'other' || a.kind === 'blackhole')
-}
-
-/** Objects that can be changed in place: the reconciler's memory of the kernel. */
-export interface ObjectMemory extends KernelObjects {
-  readonly neighbours: Map<IpAddress, MacAddress>
-  readonly fdb: Map<MacAddress, readonly IpAddress[]>
-  readonly nexthops: Map<NexthopId, Ipv4>
-  readonly routes: Map<RouteKey, readonly Route[]>
-}
-
-/** A copy that can be changed. */
-export function remember(objects: KernelObjects): ObjectMemory {
-  return {
-    neighbours: new Map(objects.neighbours),
-    fdb: new Map(objects.fdb),
-    nexthops: new Map(objects.nexthops),
-    routes: new Map(objects.routes),
-  }
 }
 
 /** Changes the memory as the kernel changes when the operation succeeds. */

@@ -88,13 +88,13 @@ export class PeerTable {
   /** subnet address -> lease key, of the peers */
   readonly #bySubnet = new Map<IpAddress, string>()
   /** MAC -> lease keys, of the peers; several only for one host's several leases */
-  readonly #byMac = new Map<MacAddress, Set<string>>()
+  readonly #byMac = new KeyIndex<MacAddress>()
   /** subnet address, or MAC -> lease keys of those that wait for it */
-  readonly #waitingForSubnet = new Map<IpAddress, Set<string>>()
-  readonly #waitingForMac = new Map<MacAddress, Set<string>>()
+  readonly #waitingForSubnet = new KeyIndex<IpAddress>()
+  readonly #waitingForMac = new KeyIndex<MacAddress>()
   #protected: readonly ProtectedAddress[] = []
-  /** lease key -> the peer before the current change, of all that it touches */
-  #touched = new Map<string, Peer | undefined>()
+  /** lease key -> the peer before the current change, of all that it touches; `undefined` while all are heard anew */
+  #touched: Map<string, Peer | undefined> | undefined = new Map()
 
   /** @param network what leases are held against; its range is of the family that this table is about */
   constructor(
@@ -175,7 +175,7 @@ export class PeerTable {
 
   /** A peer with that MAC; all of them have one PublicIP. */
   peerWithMac(mac: MacAddress): Peer | undefined {
-    const [key] = this.#byMac.get(mac) ?? []
+    const [key] = this.#byMac.at(mac)
     return key === undefined ? undefined : this.#peers.get(key)
   }
 
@@ -268,6 +268,7 @@ export class PeerTable {
   /** Hears all claims anew. */
   #rebuild(claims: readonly Claim[], rejected: Map<string, Rejection>): PeerChange[] {
     const before = new Map(this.#peers)
+    this.#touched = undefined
     for (const key of before.keys()) this.#forget(key)
     for (const key of [...this.#waiting.keys()]) this.#stopWaiting(key)
     this.#rejected = rejected
@@ -275,12 +276,10 @@ export class PeerTable {
       if (this.#danger(claim.peer) === undefined) this.#hear(claim)
     }
     for (const key of this.#rejected.keys()) this.#keepLastGood(key, before.get(key))
-    this.#touched.clear()
-    const keys = new Set([...before.keys(), ...this.#peers.keys()])
-    return differences(
-      [...keys].map((key) => [key, before.get(key)]),
-      this.#peers,
-    )
+    this.#touched = new Map()
+    const changes = differences(before, this.#peers)
+    for (const [key, after] of this.#peers) if (!before.has(key)) changes.push({ before: undefined, after })
+    return changes
   }
 
   /** Admits a claim, or has it wait. What is only kept as it was last good gives way. */
@@ -289,8 +288,8 @@ export class PeerTable {
     const clash = this.#clash(peer, (key) => this.#held.has(key))
     if (clash !== undefined) {
       this.#waiting.set(peer.key, claim)
-      addTo(this.#waitingForSubnet, peer.subnet.address, peer.key)
-      addTo(this.#waitingForMac, peer.mac, peer.key)
+      this.#waitingForSubnet.add(peer.subnet.address, peer.key)
+      this.#waitingForMac.add(peer.mac, peer.key)
       this.#rejected.set(peer.key, { reason: clash })
       return
     }
@@ -334,14 +333,14 @@ export class PeerTable {
       const { address } = next.subnet
       if (!seenSubnets.has(address)) {
         seenSubnets.add(address)
-        const waiting = this.#waitingForSubnet.get(address)
+        const waiting = this.#waitingForSubnet.at(address)
         const holder = this.#bySubnet.get(address)
-        if (waiting !== undefined) take([...waiting, ...(holder === undefined ? [] : [holder])])
+        if (waiting.size > 0) take([...waiting, ...(holder === undefined ? [] : [holder])])
       }
       if (!seenMacs.has(mac)) {
         seenMacs.add(mac)
-        const waiting = this.#waitingForMac.get(mac)
-        if (waiting !== undefined) take([...waiting, ...(this.#byMac.get(mac) ?? [])])
+        const waiting = this.#waitingForMac.at(mac)
+        if (waiting.size > 0) take([...waiting, ...this.#byMac.at(mac)])
       }
     }
     return claims
@@ -365,7 +364,7 @@ export class PeerTable {
     this.#touch(peer.key)
     this.#peers.set(peer.key, peer)
     this.#bySubnet.set(peer.subnet.address, peer.key)
-    addTo(this.#byMac, peer.mac, peer.key)
+    this.#byMac.add(peer.mac, peer.key)
   }
 
   #forget(key: string): void {
@@ -375,7 +374,7 @@ export class PeerTable {
     this.#peers.delete(key)
     this.#held.delete(key)
     this.#bySubnet.delete(peer.subnet.address)
-    removeFrom(this.#byMac, peer.mac, key)
+    this.#byMac.remove(peer.mac, key)
   }
 
   /** @returns whether it waited */
@@ -383,19 +382,19 @@ export class PeerTable {
     const claim = this.#waiting.get(key)
     if (claim === undefined) return false
     this.#waiting.delete(key)
-    removeFrom(this.#waitingForSubnet, claim.peer.subnet.address, key)
-    removeFrom(this.#waitingForMac, claim.peer.mac, key)
+    this.#waitingForSubnet.remove(claim.peer.subnet.address, key)
+    this.#waitingForMac.remove(claim.peer.mac, key)
     return true
   }
 
   #touch(key: string): void {
-    if (!this.#touched.has(key)) this.#touched.set(key, this.#peers.get(key))
+    if (this.#touched?.has(key) === false) this.#touched.set(key, this.#peers.get(key))
   }
 
   /** What differs since the last call. */
   #changes(): PeerChange[] {
-    if (this.#touched.size === 0) return []
     const touched = this.#touched
+    if (touched === undefined || touched.size === 0) return []
     this.#touched = new Map()
     return differences(touched, this.#peers)
   }
@@ -426,9 +425,12 @@ export class PeerTable {
   }
 
   /** The other peers that have its subnet or, at another address, its MAC. */
-  #rivals(peer: Peer): Peer[] {
+  #rivals(peer: Peer): readonly Peer[] {
     const holder = this.peerAt(peer.subnet.address)
-    const namesakes = [...(this.#byMac.get(peer.mac) ?? [])].flatMap((key) => this.#peers.get(key) ?? [])
+    const keys = this.#byMac.at(peer.mac)
+    // As with nearly every claim: then there is nothing to compare.
+    if (holder === undefined && keys.size === 0) return NOBODY
+    const namesakes = [...keys].flatMap((key) => this.#peers.get(key) ?? [])
     const rivals = namesakes.filter(({ publicIp }) => publicIp !== peer.publicIp)
     return [...(holder === undefined ? [] : [holder]), ...rivals].filter(({ key }) => key !== peer.key)
   }
@@ -441,25 +443,43 @@ function claimOf(peer: Peer, revision: Revision, before: Claim | undefined): Cla
 
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
 
-function addTo<Key>(index: Map<Key, Set<string>>, at: Key, key: string): void {
-  const keys = index.get(at)
-  if (keys === undefined) index.set(at, new Set([key]))
-  else keys.add(key)
-}
+const NOBODY: readonly Peer[] = []
+const NO_KEYS: ReadonlySet<string> = new Set()
 
-function removeFrom<Key>(index: Map<Key, Set<string>>, at: Key, key: string): void {
-  const keys = index.get(at)
-  keys?.delete(key)
-  if (keys?.size === 0) index.delete(at)
+/** Lease keys by something of theirs. Nearly always it is one key, which is then kept as it is: a set for each would be a third of the table. */
+class KeyIndex<At> {
+  readonly #keys = new Map<At, string | Set<string>>()
+
+  at(at: At): ReadonlySet<string> {
+    const keys = this.#keys.get(at)
+    if (keys === undefined) return NO_KEYS
+    return typeof keys === 'string' ? new Set([keys]) : keys
+  }
+
+  add(at: At, key: string): void {
+    const keys = this.#keys.get(at)
+    if (keys === undefined) this.#keys.set(at, key)
+    else if (typeof keys !== 'string') keys.add(key)
+    else if (keys !== key) this.#keys.set(at, new Set([keys, key]))
+  }
+
+  remove(at: At, key: string): void {
+    const keys = this.#keys.get(at)
+    if (keys === undefined) return
+    if (typeof keys === 'string' ? keys === key : keys.delete(key) && keys.size === 0) this.#keys.delete(at)
+  }
 }
 
 function differences(
   before: Iterable<readonly [string, Peer | undefined]>,
   now: ReadonlyMap<string, Peer>,
 ): PeerChange[] {
-  return [...before]
-    .map(([key, peer]) => ({ before: peer, after: now.get(key) }))
-    .filter((change) => !samePeer(change.before, change.after))
+  const changes: PeerChange[] = []
+  for (const [key, peer] of before) {
+    const after = now.get(key)
+    if (!samePeer(peer, after)) changes.push({ before: peer, after })
+  }
+  return changes
 }
 
 const ownAddress = (publicIp: IpAddress): string =>

@@ -32,6 +32,13 @@ export interface EtcdTls {
   readonly client?: SignedFiles
 }
 
+export interface EtcdLoad {
+  /** By method, as in {@link Etcd.metrics}. */
+  readonly rpcs: ReadonlyMap<string, number>
+  /** Events it sent, to all watchers together. */
+  readonly watchEvents: number
+}
+
 /** Starts etcd and waits until it answers. */
 export async function startEtcd(site: EtcdSite = {}): Promise<Etcd> {
   assertInstalled(ETCD, 'etcd-server')
@@ -150,11 +157,16 @@ export class Etcd {
 
   /** RPCs it has received since its start, by method: `Range` -> 3. */
   async metrics(): Promise<ReadonlyMap<string, number>> {
+    return (await this.load()).rpcs
+  }
+
+  /** What it had to do since its start. */
+  async load(): Promise<EtcdLoad> {
     const { stdout, stderr } = await this.#get('/metrics')
     if (stdout === '') throw new Error(`etcd shows no metrics: ${stderr.trim()}`)
-    // Not gRPC's own services, whose names of methods are partly the same.
-    const line = /^grpc_server_started_total\{grpc_method="(\w+)",grpc_service="etcdserverpb\..*\} (\S+)$/gm
-    return new Map(Array.from(stdout.matchAll(line), ([, method = '', count]) => [method, Number(count)]))
+    const sent = /^etcd_debugging_mvcc_events_total (\S+)$/m.exec(stdout)?.[1]
+    if (sent === undefined) throw new Error('etcd does not count the events it sends')
+    return { rpcs: rpcCounts(stdout), watchEvents: Number(sent) }
   }
 
   /** etcdctl restores only to a directory that does not exist. */
@@ -192,6 +204,13 @@ export class Etcd {
     const script = `fetch(process.argv[1], { signal: AbortSignal.timeout(2000) }).then((r) => r.text()).then((t) => process.stdout.write(t))`
     return run(this.#inNamespace([process.execPath, '-e', script, this.metricsUrl + path]))
   }
+}
+
+/** How many RPCs were received, by method, out of the text of /metrics. */
+export function rpcCounts(metrics: string): ReadonlyMap<string, number> {
+  // Not gRPC's own services, whose names of methods are partly the same.
+  const line = /^grpc_server_started_total\{grpc_method="(\w+)",grpc_service="etcdserverpb\..*\} (\S+)$/gm
+  return new Map(Array.from(metrics.matchAll(line), ([, method = '', count]) => [method, Number(count)]))
 }
 
 function tlsFlags(tls: EtcdTls | undefined, metricsUrl: string): string[] {

@@ -24,6 +24,9 @@ export interface HostSite {
   readonly etcdPrefix: string
 }
 
+/** overlayctl's commands that ask the daemon. */
+const OF_DAEMON = ['status', 'events', 'metrics']
+
 export interface StartOptions {
   /** More flags, or other values of those that are given anyway; undefined leaves one out. */
   readonly flags?: Readonly<Record<string, string | undefined>>
@@ -154,7 +157,12 @@ export class Host {
     return text instanceof Pending ? text : statusSchema.parse(JSON.parse(text))
   }
 
-  /** Runs overlayctl on this host, `status` for its daemon. */
+  /** What Prometheus would read, straight from the control socket, or why there is nothing. */
+  metrics(): Promise<string | Pending> {
+    return httpGet(join(this.runDirectory, 'overlayd.sock'), '/metrics')
+  }
+
+  /** Runs overlayctl on this host, for its daemon where it concerns one. */
   overlayctl(...args: readonly string[]) {
     const [command = 'status', ...rest] = args
     return run(
@@ -162,7 +170,7 @@ export class Host {
         process.execPath,
         join(ROOT, 'dist/overlayctl.js'),
         command,
-        ...(command === 'status' ? [`--run-dir=${this.runDirectory}`] : []),
+        ...(OF_DAEMON.includes(command) ? [`--run-dir=${this.runDirectory}`] : []),
         ...rest,
       ]),
     )

@@ -6,7 +6,19 @@ import { inNamespace, ipBatch } from './namespace'
 import { LongProcess } from './process'
 import { sleep } from './wait'
 
-const OBJECTS = ['link', 'address', 'route', 'neigh', 'nexthop'] as const
+/** All that overlayd writes. */
+export const OBJECTS = ['link', 'address', 'route', 'neigh', 'nexthop'] as const
+
+/**
+ * Whether a line of `ip -oneline monitor` tells of a mark, or of what the kernel does by itself: the state of neighbours that are not
+ * permanent (ARP, multicast), link-local IPv6 addresses, which appear a second after their device, and the operational state of interfaces that the
+ * lab made, which the kernel tells up to a second late.
+ */
+export const isOwnDoing = (line: string): boolean =>
+  line.includes('127.99.') ||
+  /^\S+ (\[nsid \d+\])?\d+: (eth0|docker0|veth\d+)[:@]/.test(line) ||
+  /\b(fe80|ff00|ff02):/.test(line) ||
+  / lladdr .* (REACHABLE|STALE|DELAY|PROBE|NOARP)|(FAILED|INCOMPLETE)/.test(line)
 
 export class KernelMonitor {
   readonly #process: LongProcess
@@ -33,9 +45,7 @@ export class KernelMonitor {
   }
 
   /**
-   * One line for each change since the start or the last call. Left out is what the kernel does by itself: the state of neighbours
-   * that are not permanent (ARP), link-local IPv6 addresses, which appear a second after their device, and the operational state of
-   * interfaces that the lab made, which the kernel tells up to a second late.
+   * One line for each change since the start or the last call; left out is what {@link isOwnDoing} knows.
    */
   async changes(): Promise<string[]> {
     const from = this.#read
@@ -43,10 +53,7 @@ export class KernelMonitor {
     return this.#process.output
       .slice(from, this.#read)
       .split('\n')
-      .filter((line) => line !== '' && !line.includes('127.99.'))
-      .filter((line) => !/^\S+ \d+: (eth0|docker0|veth\d+)[:@]/.test(line))
-      .filter((line) => !/\b(fe80|ff00|ff02):/.test(line))
-      .filter((line) => !/ lladdr .* (REACHABLE|STALE|DELAY|PROBE)|(FAILED|INCOMPLETE)/.test(line))
+      .filter((line) => line !== '' && !isOwnDoing(line))
   }
 
   async stop(): Promise<void> {

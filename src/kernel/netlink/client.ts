@@ -55,6 +55,8 @@ export class NetlinkClient {
   private sequence = 0
   private turn: Promise<unknown> = Promise.resolve()
   private pending: Pending | undefined
+  /** Datagrams that were not read yet, and the one that is read just now. */
+  private readonly received: Buffer[] = []
 
   private constructor(
     private readonly report: (error: Error) => void,
@@ -307,7 +309,19 @@ export class NetlinkClient {
     })
   }
 
+  /** The library delivers up to 32 datagrams of a dump, 16,000 messages, in one turn of the event loop: each is given a turn of its own. */
   private receive(datagram: Buffer): void {
+    if (this.received.push(datagram) === 1) this.readNext()
+  }
+
+  private readNext(): void {
+    const [datagram] = this.received
+    if (datagram !== undefined) this.read(datagram)
+    this.received.shift()
+    if (this.received.length > 0) setImmediate(() => this.readNext())
+  }
+
+  private read(datagram: Buffer): void {
     const { pending } = this
     if (pending === undefined) return // The late answer to something that was given up.
     try {

@@ -5,10 +5,12 @@ import { join, resolve } from 'node:path'
 import { readResults, type Samples } from '../../../scripts/bench/results'
 import { type RunResult, run } from '../../support/process'
 
-jest.setTimeout(120_000)
+jest.setTimeout(180_000)
 
 const ROOT = resolve(__dirname, '../../..')
 const SIZES = [0, 12]
+const HOSTS = 3
+const FLEET_CASES = ['many-hosts', 'many-hosts-proxy']
 const CASES = [
   'cold-start',
   'warm-restart',
@@ -21,7 +23,9 @@ const CASES = [
   'idle',
   'memory',
   'status',
+  'etcd-costs',
 ]
+const ALL_CASES = [...CASES, ...FLEET_CASES]
 
 let directory: string
 let file: string
@@ -29,14 +33,20 @@ let outcome: RunResult
 
 const bench = (...args: readonly string[]) =>
   run([join(ROOT, 'node_modules/.bin/tsx'), join(ROOT, 'scripts/bench/main.ts'), ...args], {
-    timeoutMs: 110_000,
+    timeoutMs: 170_000,
   })
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'overlayd-bench-'))
   file = join(directory, 'results.jsonl')
   const effort = ['--burst=8', '--serial=3', '--events=40', '--idle=1', '--settle=200']
-  const wanted = [`--peers=${SIZES.join()}`, '--repeats=1', '--no-quiet', `--output=${file}`]
+  const wanted = [
+    `--peers=${SIZES.join()}`,
+    `--hosts=${HOSTS}`,
+    '--repeats=1',
+    '--no-quiet',
+    `--output=${file}`,
+  ]
   outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -46,9 +56,12 @@ const sample = (name: string, size: number) => samples().get(name)?.get(size)?.[
 
 test('it ends well, having measured each case once at each size', () => {
   expect(outcome).toMatchObject({ code: 0 })
-  expect([...samples().keys()].sort()).toEqual([...CASES].sort())
+  expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
+  for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'drift'].includes(name) ? SIZES.filter((size) => size > 0) : SIZES
+    const sizes = ['renewals', 'drift', 'etcd-costs'].includes(name)
+      ? SIZES.filter((size) => size > 0)
+      : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
   }
 })
@@ -80,8 +93,35 @@ test('joins, bursts and renewals of others cost no RPC, renewals and an etcd tha
   expect(sample('renewals', 12)).toMatchObject({ renewals: 8, rpcs: 0, kernelWrites: 0 })
 })
 
+test('many hosts cost etcd a few RPCs each to start and to restart, and a restart or an etcd that comes back writes nothing', () => {
+  const races = sample('many-hosts', HOSTS)?.['stormRacesLost'] ?? 0
+  expect(sample('many-hosts', HOSTS)).toMatchObject({
+    // A lost race is another listing, another grant, another transaction, and the first grant given back.
+    stormRpcs: 5 * HOSTS + 4 * races,
+    stormRpcWatch: HOSTS,
+    rollingRpcs: 3 * HOSTS,
+    herdRpcs: 3 * HOSTS,
+    rampRpcs: 3 * HOSTS,
+    fanEventsPerChange: HOSTS,
+  })
+  expect(sample('many-hosts', HOSTS)?.['etcdBackRpcWatch']).toBeGreaterThanOrEqual(HOSTS)
+  expect(sample('many-hosts', HOSTS)).not.toHaveProperty('etcdBackRpcRange')
+  for (const name of FLEET_CASES) {
+    expect(sample(name, HOSTS)).toMatchObject({ rollingWrites: 0, herdWrites: 0, etcdBackWrites: 0 })
+    expect(sample(name, HOSTS)).toMatchObject({ fanReads: 0, pingsLost: 0 })
+    expect(sample(name, HOSTS)?.['pings']).toBeGreaterThan(100)
+  }
+})
+
+test('a lease is listed, and told of, in some two hundred bytes', () => {
+  for (const key of ['bytesPerLease', 'bytesPerEvent']) {
+    expect(sample('etcd-costs', 12)?.[key]).toBeGreaterThan(150)
+    expect(sample('etcd-costs', 12)?.[key]).toBeLessThan(300)
+  }
+})
+
 test('it shows tables and draws plots', () => {
-  for (const name of CASES) expect(outcome.stdout).toContain(`| ${name}, dist | N=`)
+  for (const name of ALL_CASES) expect(outcome.stdout).toContain(`| ${name}, dist | N=`)
   const pictures = readdirSync(join(directory, 'plots'))
   expect(pictures).toEqual(
     expect.arrayContaining(['cold-start-peak-RSS.svg', 'status-overlayctl-status.svg']),

@@ -12,7 +12,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
-import { Lab } from '../../support/lab'
+import { CertificateAuthority } from '../../support/certificates'
+import { startEtcd } from '../../support/etcd'
+import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { inNamespace } from '../../support/namespace'
 import { type Command, run, runOk } from '../../support/process'
 
@@ -106,6 +108,8 @@ test('every file is where Debian has such files, belongs to root, and is dated b
       './usr/lib/overlayd/koffi.node',
       './usr/lib/overlayd/mk-docker-opts.sh',
       './etc/default/overlayd',
+      './usr/share/overlayd/monitoring/alerts.yml',
+      './usr/share/overlayd/monitoring/dashboard.json',
       './usr/share/man/man8/overlayd.8.gz',
       './usr/share/man/man8/overlayctl.8.gz',
       './usr/share/bash-completion/completions/overlayctl',
@@ -207,6 +211,63 @@ describe('installed', () => {
       expect(await lab.host(1).stop()).toMatchObject({ code: 0 })
     } finally {
       await lab.close()
+    }
+  })
+
+  // Of etcd's protocol the bundle has only the part that is used.
+  test('a host takes part by an etcd that wants certificates and a login', async () => {
+    const lab = await Lab.create({ hosts: 1 })
+    const certificates = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
+    const authority = new CertificateAuthority(certificates)
+    const client = authority.sign('client')
+    const host = lab.host(1)
+    // On the host itself, at the address that the certificates are for.
+    const tls = { server: authority.sign('server'), client }
+    const etcd = await startEtcd({ netns: host.namespace, tls })
+    try {
+      await etcd.etcdctl('put', `${ETCD_PREFIX}/config`, NETWORK_CONFIG)
+      for (const command of ['user add root:hunter2', 'user grant-role root root', 'auth enable']) {
+        await etcd.etcdctl(...command.split(' '))
+      }
+      const flags = {
+        'etcd-endpoints': etcd.endpoint,
+        'etcd-cafile': client.caFile,
+        'etcd-certfile': client.certFile,
+        'etcd-keyfile': client.keyFile,
+        'etcd-username': 'root',
+      }
+      const env = { FLANNELD_ETCD_PASSWORD: 'hunter2' }
+      host.start({
+        flags,
+        env,
+        wrapper: onInstalled('sh', '-c', 'shift 2 && exec /usr/bin/overlayd "$@"', 'sh'),
+      })
+      await host.waitConverged(0)
+      // Each of these is another kind of call.
+      const overlayctl = (...words: readonly string[]) => {
+        const given = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
+        const command = onInstalled('/usr/bin/overlayctl', ...words, ...given)
+        return runOk(inNamespace(host.namespace, command), { env: { ...process.env, ...env } })
+      }
+      expect(JSON.parse(await overlayctl('config', 'get'))).toEqual(JSON.parse(NETWORK_CONFIG))
+      await overlayctl(
+        'reserve',
+        '--public-ip=192.168.77.99',
+        '--subnet=10.5.7.0/24',
+        `--etcd-prefix=${ETCD_PREFIX}`,
+      )
+      await host.waitConverged(1)
+      await overlayctl('release', '10.5.7.0/24', '--yes')
+      await host.waitConverged(0)
+      const { subnet } = await host.subnetEnv()
+      await host.restart()
+      await host.waitConverged(0)
+      expect((await host.subnetEnv()).subnet).toBe(subnet)
+      expect(host.daemon.output).not.toContain('hunter2')
+    } finally {
+      await lab.close()
+      await etcd.stop()
+      rmSync(certificates, { recursive: true })
     }
   })
 })

@@ -1,4 +1,4 @@
-import { renewInterval } from '../../../src/daemon/lease-keeper'
+import { renewalDelay, renewInterval } from '../../../src/daemon/lease-keeper'
 
 test.each([
   [1, 60],
@@ -8,4 +8,10 @@ test.each([
   [1439, 1],
 ])('a margin of %d minutes: a renewal every %d minutes', (margin, minutes) => {
   expect(renewInterval(margin)).toBe(minutes * 60_000)
+})
+
+test('hosts that came up together renew at times of their own, never later than the most', () => {
+  expect(renewalDelay(3_600_000, () => 0)).toBe(3_600_000)
+  expect(renewalDelay(3_600_000, () => 0.5)).toBe(3_150_000)
+  expect(renewalDelay(3_600_000, () => 0.999_999)).toBeGreaterThan(2_699_999)
 })

@@ -55,6 +55,8 @@ test('the defaults are flannel’s', async () => {
     'ip-forward': true,
     'healthz-ip': '0.0.0.0',
     'healthz-port': 0,
+    'metrics-ip': '127.0.0.1',
+    'metrics-port': 0,
     v: 0,
     version: false,
     help: false,

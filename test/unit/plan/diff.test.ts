@@ -21,9 +21,10 @@ import {
   overlayMtu,
   type RouteStyle,
 } from '../../../src/plan/desired'
-import { applyOperation, diffAddresses, diffLink, diffObjects, remember } from '../../../src/plan/diff'
+import { applyOperation, diffAddresses, diffLink, diffObjects } from '../../../src/plan/diff'
 import { addOperation, addPeer, emptyScope, isEmptyScope, peersIn, restrict } from '../../../src/plan/scope'
-import { config, dualConfig, hw, ip, ip6, net, net6 } from './support'
+import { orphansOf, type Slice, slicesOf } from '../../../src/plan/slices'
+import { config, dualConfig, hw, ip, ip6, net, net6, remember } from './support'
 
 const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
   key: `peer${n}`,
@@ -304,6 +305,38 @@ test('the diff of a scope is that part of the whole diff', () => {
     ),
   )
   expect(isEmptyScope(emptyScope())).toBe(true)
+})
+
+test('a pass in parts does what the whole diff does, and touches nothing twice', () => {
+  fc.assert(
+    fc.property(
+      somePeers,
+      someStyle,
+      someState,
+      fc.integer({ min: 1, max: 3 }),
+      (peers, style, observed, size) => {
+        const lookup = {
+          peerAt: (subnet: IpAddress) => peers.find((each) => each.subnet.address === subnet),
+          peerWithMac: (mac: MacAddress) => peers.find((each) => each.mac === mac),
+        }
+        const state = remember(observed)
+        const done: string[] = []
+        const take = ({ peers: some, scope }: Slice): void => {
+          for (const operation of diffObjects(restrict(wants(some, style), scope), restrict(state, scope))) {
+            done.push(describeOperation(operation))
+            applyOperation(state, operation)
+          }
+        }
+        for (const slice of slicesOf(peers, size)) take(slice)
+        for (const scope of orphansOf(state, lookup, size)) take({ peers: [], scope })
+        expect(normal(state)).toEqual(normal(wants(peers, style)))
+        expect(done.toSorted()).toEqual(
+          diffObjects(wants(peers, style), observed).map(describeOperation).sort(),
+        )
+      },
+    ),
+    { numRuns: 500 },
+  )
 })
 
 describe('the device', () => {

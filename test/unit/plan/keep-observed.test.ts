@@ -1,8 +1,8 @@
 import type { KernelObjects, Route } from '../../../src/model/kernel'
 import { routeKey } from '../../../src/model/kernel'
-import { applyOperation, diffObjects, remember } from '../../../src/plan/diff'
+import { applyOperation, diffObjects } from '../../../src/plan/diff'
 import { keepObserved } from '../../../src/plan/keep-observed'
-import { hw, ip, net } from './support'
+import { hw, ip, net, remember } from './support'
 
 /** What one peer has, with a gateway route. */
 function peer(subnet: string, mac: string, at: string): KernelObjects {

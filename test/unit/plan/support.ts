@@ -11,6 +11,7 @@ import {
   parseIpv6Prefix,
   parseMac,
 } from '../../../src/model/address'
+import type { KernelObjects, ObjectMemory } from '../../../src/model/kernel'
 import type { EtcdLeaseId, Lease, Revision } from '../../../src/model/lease'
 import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../../../src/model/network-config'
 
@@ -86,3 +87,11 @@ function must<T>(value: T | undefined, text: string): T {
   if (value === undefined) throw new Error(`not an address: ${text}`)
   return value
 }
+
+/** A copy that can be changed. */
+export const remember = ({ neighbours, fdb, nexthops, routes }: KernelObjects): ObjectMemory => ({
+  neighbours: new Map(neighbours),
+  fdb: new Map(fdb),
+  nexthops: new Map(nexthops),
+  routes: new Map(routes),
+})

@@ -1,0 +1,28 @@
+/** What etcd had to do, by its own metrics. */
+import type { EtcdLoad } from '../../test/support/etcd'
+
+/** The difference: `rpcs` in all, and `rpc<Method>` of each method that was used. */
+export function rpcsSince(before: EtcdLoad['rpcs'], after: EtcdLoad['rpcs']): Record<string, number> {
+  const used = Array.from(
+    after,
+    ([method, count]) => [method, count - (before.get(method) ?? 0)] as const,
+  ).filter(([, count]) => count > 0)
+  return {
+    rpcs: used.reduce((sum, [, count]) => sum + count, 0),
+    ...Object.fromEntries(used.map(([method, count]) => [`rpc${method}`, count])),
+  }
+}
+
+/** The same, and the `watchEvents` that were sent. Only daemons watch. */
+export const loadSince = (before: EtcdLoad, after: EtcdLoad): Record<string, number> => ({
+  ...rpcsSince(before.rpcs, after.rpcs),
+  watchEvents: after.watchEvents - before.watchEvents,
+})
+
+/** The metric of it that tables show beside the RPCs. */
+export const WATCH_EVENTS = {
+  key: 'watchEvents',
+  label: 'watch events to the daemon',
+  digits: 0,
+  comparable: true,
+} as const
