@@ -47,19 +47,16 @@ export function destinationOf(message: MessageOf<typeof neighbourMessage>): IpAd
 
 /** Appends the message that adds an entry or gives its MAC another destination. */
 export function encodeSetForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
-  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
-    family: AF_BRIDGE,
-    index,
-    state: NUD_PERMANENT,
-    flags: NTF_SELF,
-    destination: entry.destination,
-    linkAddress: entry.mac,
-  })
+  encodeForwarding(writer, index, entry, NLM_F_REPLACE)
 }
 
 /** Appends the message that adds a destination to those that a MAC has. */
 export function encodeAddDestination(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
-  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND, {
+  encodeForwarding(writer, index, entry, NLM_F_APPEND)
+}
+
+function encodeForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry, how: number): void {
+  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | how, {
     family: AF_BRIDGE,
     index,
     state: NUD_PERMANENT,
