@@ -218,7 +218,9 @@ export class MulticastKeeper {
     // Hosts come and go; what else changes while the bridges are the same was done by someone.
     if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
     if (target.hosts.length !== this.#hosts || isNew) {
-      this.log.info(`multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} hosts`)
+      this.log.info(
+        `multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} other ${target.hosts.length === 1 ? 'host' : 'hosts'}`,
+      )
     }
     this.#hosts = target.hosts.length
     this.#complaint = this.#contested
