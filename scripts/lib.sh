@@ -12,6 +12,9 @@ needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute
 # of all that the package is made and checked with; scripts/test adds them
 package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)
 
+# of the loads on the data plane; scripts/bench/run adds them, and scripts/test
+bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)
+
 # of the tests alone; scripts/test adds them
 test_programs=(/usr/lib/cni/host-local:containernetworking-plugins)
 

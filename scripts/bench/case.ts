@@ -11,6 +11,8 @@ export interface Metric {
   /** How a table calls it, with its unit. */
   readonly label: string
   readonly digits: number
+  /** Metrics with columns make a table for each number of peers: one row for each label. Either all of a case have one or none. */
+  readonly column?: string
   /** Set where two runs can be compared, on whatever machines: a ratio to a reference of the same run, or a count. Less is better. */
   readonly comparable?: true
   /** Set where a plot over N is worth its place: the name of its picture. */
@@ -26,6 +28,10 @@ export interface Effort {
   /** Joins and leaves for the growth of memory. */
   readonly events: number
   readonly idleSeconds: number
+  /** Of each load on the data plane; 0 for as little as shows that it gets through. */
+  readonly loadSeconds: number
+  /** What of the case `dataplane-options` is tried, by name; undefined for all. */
+  readonly options: readonly string[] | undefined
   /** How long after the last peer CPU time and memory are read: what a daemon does late counts too. */
   readonly settleMs: number
 }
@@ -55,6 +61,8 @@ export interface Described {
   /** What is measured, and how, in a sentence or two: printed under the table. */
   readonly about: string
   readonly metrics: readonly Metric[]
+  /** Measured only where it is named. */
+  readonly onlyNamed?: true
   /** Left out for flanneld, which has no such thing. */
   readonly ownOnly?: true
 }

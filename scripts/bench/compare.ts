@@ -18,7 +18,7 @@ export function findWorse(cases: readonly Described[], before: Results, after: R
     if (known === undefined) continue
     for (const benchmark of cases) {
       for (const [size, some] of bySize(samples, benchmark)) {
-        for (const { key, label, digits, comparable } of benchmark.metrics) {
+        for (const { key, label, column, digits, comparable } of benchmark.metrics) {
           if (comparable === undefined) continue
           const [old, fresh] = [
             spread(valuesOf(known.get(benchmark.name)?.get(size), key)),
@@ -28,7 +28,7 @@ export function findWorse(cases: readonly Described[], before: Results, after: R
           const said = (each: Spread) =>
             `${each.median.toFixed(digits)} (${each.min.toFixed(digits)} - ${each.max.toFixed(digits)})`
           worse.push(
-            `${subject}, ${benchmark.name}, N=${size}: ${label}: ${said(old)} was, ${said(fresh)} is`,
+            `${subject}, ${benchmark.name}, N=${size}: ${[label, column].filter(Boolean).join(', ')}: ${said(old)} was, ${said(fresh)} is`,
           )
         }
       }

@@ -6,10 +6,12 @@ import { parseArgs } from 'node:util'
 import { Lab } from '../../test/support/lab'
 import { manyPeers } from '../../test/support/leases'
 import { run, runOk } from '../../test/support/process'
-import type { Case, Described, Effort, FleetCase, Sample, Stage } from './case'
+import type { Case, Described, Effort, FleetCase, Sample } from './case'
 import { bursts, drift, joins, memory, reconnect, renewals, resync } from './churn'
 import { findWorse } from './compare'
 import { coldStart, stalls, warmRestart } from './daemon-start'
+import { dataplane, plainNic } from './dataplane'
+import { dataplaneOptions, OPTION_NAMES } from './dataplane-options'
 import { etcdCosts } from './etcd-costs'
 import { manyHosts, manyHostsByProxy } from './many-hosts'
 import { renderPlots } from './plot'
@@ -33,6 +35,9 @@ const CASES: readonly Case[] = [
   memory,
   status,
   etcdCosts,
+  dataplane,
+  plainNic,
+  dataplaneOptions,
 ]
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]
@@ -156,6 +161,8 @@ function readArguments() {
       serial: { type: 'string', default: '200' },
       events: { type: 'string', default: '20000' },
       idle: { type: 'string', default: '60' },
+      load: { type: 'string', default: '2' },
+      options: { type: 'string' },
       settle: { type: 'string', default: '1500' },
       output: { type: 'string' },
       plots: { type: 'string' },
@@ -171,13 +178,18 @@ function readArguments() {
     serial: Math.min(number('serial'), number('burst')),
     events: number('events'),
     idleSeconds: number('idle'),
+    loadSeconds: wholeNumber('--load', values.load, 0),
+    options: values.options?.split(',').map(optionByName),
     settleMs: number('settle'),
   }
   const { flanneld: path, output, plots, report, compare } = values
   return {
     sizes: values.peers.split(',').map((text) => wholeNumber('--peers', text, 0)),
     hosts: wholeNumber('--hosts', values.hosts, 1),
-    cases: (positionals.length === 0 ? ALL_CASES : positionals.map(caseByName)).map(({ name }) => name),
+    cases: (positionals.length === 0
+      ? ALL_CASES.filter(({ onlyNamed }) => onlyNamed !== true)
+      : positionals.map(caseByName)
+    ).map(({ name }) => name),
     subjects: [
       ...(report === undefined ? values.subjects.split(',').filter(Boolean).map(subjectByName) : []),
       ...(path === undefined ? [] : [flanneld(path)]),
@@ -199,6 +211,11 @@ function caseByName(name: string): Described {
   const found = ALL_CASES.find((benchmark) => benchmark.name === name)
   if (found !== undefined) return found
   throw new Error(`no case "${name}"; there are ${ALL_CASES.map((benchmark) => benchmark.name).join(', ')}`)
+}
+
+function optionByName(name: string): string {
+  if (OPTION_NAMES.includes(name)) return name
+  throw new Error(`--options: no "${name}"; there are ${OPTION_NAMES.join(', ')}`)
 }
 
 function subjectByName(name: string): Subject {

@@ -1,21 +1,45 @@
 /** Measurements as Markdown. */
-import type { Described } from './case'
+import type { Described, Metric, Sample } from './case'
 import { bySize, type Samples, valuesOf } from './results'
 import { spread } from './statistics'
 
 /**
- * One column for each number of peers, one row for each metric; cells are median (min - max), a dash where nothing was measured.
+ * One column for each number of peers, one row for each metric; or, where metrics name their columns, a table for each number of peers. Cells are
+ * median (min - max), a dash where nothing was measured.
  * @param subject heads the table
  */
 export function renderTable(benchmark: Described, samples: Samples, subject: string): string {
   const sizes = bySize(samples, benchmark)
-  const rows = benchmark.metrics.map(({ key, label, digits }) => [
-    label,
-    ...sizes.map(([, some]) => summarize(valuesOf(some, key), digits)),
-  ])
-  const header = [`${benchmark.name}, ${subject}`, ...sizes.map(([size]) => `N=${size}`)]
-  return [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+  const title = `${benchmark.name}, ${subject}`
+  if (benchmark.metrics[0]?.column === undefined) {
+    const rows = benchmark.metrics.map((metric) => [
+      metric.label,
+      ...sizes.map(([, some]) => cell(metric, some)),
+    ])
+    return markdown([title, ...sizes.map(([size]) => `N=${size}`)], rows)
+  }
+  const columns = unique(benchmark.metrics.map(({ column }) => column ?? ''))
+  const labels = unique(benchmark.metrics.map(({ label }) => label))
+  const tables = sizes.map(([size, some]) => {
+    const rows = labels.map((label) => [
+      label,
+      ...columns.map((column) => {
+        const metric = benchmark.metrics.find((each) => each.label === label && each.column === column)
+        return metric === undefined ? '' : cell(metric, some)
+      }),
+    ])
+    return markdown([`${title}, N=${size}`, ...columns], rows)
+  })
+  return tables.join('\n\n')
 }
+
+const unique = (texts: readonly string[]): string[] => [...new Set(texts)]
+
+const markdown = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+
+const cell = ({ key, digits }: Metric, samples: readonly Sample[]): string =>
+  summarize(valuesOf(samples, key), digits)
 
 function summarize(values: readonly number[], digits: number): string {
   const { min, median, max } = spread(values)

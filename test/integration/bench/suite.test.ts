@@ -1,13 +1,13 @@
-/** The benchmark suite itself: that each case runs and checks what it measures, and what it counts. Never how long anything takes. */
+/** The benchmark suite itself, but for the data plane: that each case runs and checks what it measures, and what it counts. Never how long anything takes. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { readResults, type Samples } from '../../../scripts/bench/results'
-import { type RunResult, run } from '../../support/process'
+import { bench } from '../../support/bench'
+import type { RunResult } from '../../support/process'
 
 jest.setTimeout(180_000)
 
-const ROOT = resolve(__dirname, '../../..')
 const SIZES = [0, 12]
 const HOSTS = 3
 const FLEET_CASES = ['many-hosts', 'many-hosts-proxy']
@@ -31,11 +31,6 @@ let directory: string
 let file: string
 let outcome: RunResult
 
-const bench = (...args: readonly string[]) =>
-  run([join(ROOT, 'node_modules/.bin/tsx'), join(ROOT, 'scripts/bench/main.ts'), ...args], {
-    timeoutMs: 170_000,
-  })
-
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'overlayd-bench-'))
   file = join(directory, 'results.jsonl')
@@ -47,7 +42,8 @@ beforeAll(async () => {
     '--no-quiet',
     `--output=${file}`,
   ]
-  outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`)
+  const cases = [...CASES, ...FLEET_CASES]
+  outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`, ...cases)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 

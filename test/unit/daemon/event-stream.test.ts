@@ -5,6 +5,9 @@ import { readEvents } from '../../../src/cli/events'
 import { streamEvents } from '../../../src/daemon/event-stream'
 import { EVENTS_LOST, EventLog, MOST_OF_A_KIND, type OverlayEvent } from '../../../src/daemon/events'
 
+// Forty thousand events go through a socket.
+jest.setTimeout(60_000)
+
 let log: EventLog
 let server: Server
 /** The answer under way. */
