@@ -23,7 +23,7 @@ import {
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { PROGRAMS, ROOT, writeBundle } from './bundle'
-import { bashCompletion, defaultsFile, type Helps, manPage, zshCompletion } from './documents'
+import { bashCompletion, defaultsFile, fishCompletion, type Helps, manPage, zshCompletion } from './documents'
 import { run } from './run'
 import { findAddons, findNode, stripBinary, type Target } from './targets'
 
@@ -90,6 +90,7 @@ export async function writeDeb(
     await putGz(`usr/share/man/man8/${name}.8`, manPage(own, page))
     await put(`usr/share/bash-completion/completions/${name}`, bashCompletion(name, own))
     await put(`usr/share/zsh/vendor-completions/_${name}`, zshCompletion(name, own))
+    await put(`usr/share/fish/vendor_completions.d/${name}.fish`, fishCompletion(name, own))
   }
   const overlayd = helps.get('overlayd')?.get('overlayd')
   if (overlayd === undefined) throw new Error('there is no help of overlayd')

@@ -44,6 +44,7 @@ export function manPage(helps: Helps, { name, summary, version, date, sections }
         `.SS ${roff(help.intro[0] ?? path)}`,
         roff(help.intro.slice(1).join(' ')),
         ...options(help),
+        ...examples(help),
       ]),
     ...(below.length === 0 ? ['.SH OPTIONS', ...options(own)] : []),
     sections.trimEnd(),
@@ -59,6 +60,16 @@ function options({ options: all }: Help): string[] {
       flags.map((flag) => `\\fB${roff(flag)}\\fR`).join(', ') + (takesValue ? ' \\fIvalue\\fR' : ''),
       roff(choices.length === 0 ? describe : `${choices.join(' or ')}: ${describe}`),
     ])
+}
+
+/** Each command line, and below it what it is for. */
+function examples({ examples: all }: Help): string[] {
+  if (all.length === 0) return []
+  return [
+    '.PP',
+    all.length === 1 ? 'Example:' : 'Examples:',
+    ...all.flatMap(({ command, describe }) => ['.TP', `\\fB${roff(command)}\\fR`, roff(describe)]),
+  ]
 }
 
 /** The environment of the service: every option of overlayd, as a comment, with its default. */
@@ -83,6 +94,9 @@ export function defaultsFile(overlayd: Help): string {
 
 const longest = (option: HelpOption): string => option.flags.at(-1) ?? ''
 
+/** Whether its value is the name of a file or a folder. */
+const isFile = (option: HelpOption): boolean => /-(file|dir)$/.test(longest(option))
+
 /** Completion for bash: the words that may follow, by the commands typed so far. */
 export function bashCompletion(program: string, helps: Helps): string {
   const cases = [...helps].map(([path, help]) => {
@@ -97,7 +111,7 @@ export function bashCompletion(program: string, helps: Helps): string {
     ...new Set(
       [...helps.values()]
         .flatMap((help) => help.options)
-        .filter(({ flags }) => /-(file|dir)$/.test(flags.at(-1) ?? ''))
+        .filter(isFile)
         .flatMap(({ flags }) => flags),
     ),
   ]
@@ -120,6 +134,46 @@ ${[...new Set(values), `    ${files.join(' | ')}) COMPREPLY=($(compgen -f -- "$c
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
 complete -F ${name} ${program}
+`
+}
+
+/** Completion for fish. */
+export function fishCompletion(program: string, helps: Helps): string {
+  // A string in single quotes knows no other escapes.
+  const quote = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`
+  const name = `__${program}_at`
+  const lines = [...helps].flatMap(([path, help]) => {
+    const at = `complete -c ${program} -n "${name} '${path}'"`
+    return [
+      ...help.commands.map((command) => `${at} -f -a ${quote(command.name)} -d ${quote(command.describe)}`),
+      ...help.options.map((option) => {
+        const flags = option.flags.map((flag) =>
+          flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`,
+        )
+        const value = !option.takesValue
+          ? '-f'
+          : option.choices.length > 0
+            ? `-x -a ${quote(option.choices.join(' '))}`
+            : isFile(option)
+              ? '-r -F'
+              : '-x'
+        return `${at} ${flags.join(' ')} ${value} -d ${quote(option.describe)}`
+      }),
+    ]
+  })
+  return `# fish completion for ${program}
+function ${name}
+    set -l at ${program}
+    for word in (commandline -opc)[2..-1]
+        switch "$at $word"
+            case ${[...helps.keys()].map(quote).join(' ')}
+                set at "$at $word"
+        end
+    end
+    test "$at" = "$argv[1]"
+end
+complete -c ${program} -f
+${lines.join('\n')}
 `
 }
 

@@ -37,7 +37,7 @@ async function rehearse(): Promise<void> {
     () => import('../../src/cli/config.js'),
     () => import('../../src/cli/docker-options.js'),
     () => import('../../src/cli/events.js'),
-    () => import('../../src/cli/render-status.js'),
+    () => import('../../src/cli/views.js'),
   ]
   for (const attempt of attempts) {
     try {

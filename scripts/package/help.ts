@@ -16,11 +16,18 @@ export interface HelpCommand {
   readonly describe: string
 }
 
+export interface HelpExample {
+  /** The whole command line. */
+  readonly command: string
+  readonly describe: string
+}
+
 export interface Help {
   /** The words before the first section, each a paragraph. */
   readonly intro: readonly string[]
   readonly commands: readonly HelpCommand[]
   readonly options: readonly HelpOption[]
+  readonly examples: readonly HelpExample[]
   /** Paragraphs after the last section. */
   readonly outro: readonly string[]
 }
@@ -30,17 +37,19 @@ export function parseHelp(text: string, path: string): Help {
   const intro: string[] = []
   const commands: HelpCommand[] = []
   const options: HelpOption[] = []
+  const examples: HelpExample[] = []
   const outro: string[] = []
   for (const block of text.trim().split(/\n{2,}/)) {
     const [title = '', ...lines] = block.split('\n')
     if (title === 'Commands:') commands.push(...joinRows(lines).map((row) => parseCommand(row, path)))
     else if (isOptions(title, lines)) options.push(...joinRows(lines).map(parseOption))
+    else if (title === 'Examples:') examples.push(...joinRows(lines).map(parseExample))
     else if (title !== 'Positionals:') {
       const paragraphs = options.length === 0 && commands.length === 0 ? intro : outro
       paragraphs.push(block.replace(/\s*\n\s*/g, ' '))
     }
   }
-  return { intro, commands, options, outro }
+  return { intro, commands, options, examples, outro }
 }
 
 /** `Options:`, or the heading of a group of them. */
@@ -61,6 +70,11 @@ function parseCommand(row: string, path: string): HelpCommand {
   const [words = '', ...describe] = row.slice(path.length + 1).split(/ {2,}/)
   const [name = '', ...args] = words.split(' ')
   return { name, args: args.join(' '), describe: describe.join(' ') }
+}
+
+function parseExample(row: string): HelpExample {
+  const [command = '', ...describe] = row.split(/ {2,}/)
+  return { command, describe: describe.join(' ') }
 }
 
 function parseOption(row: string): HelpOption {

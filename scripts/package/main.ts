@@ -68,6 +68,9 @@ async function readHelps(program: string): Promise<Helps> {
     const text = await run([process.execPath, '--import', 'tsx', source, ...command, '--help'], { cwd: ROOT })
     const help = parseHelp(text, path.join(' '))
     helps.set(path.join(' '), help)
+    if (path.length > 1 && help.commands.length === 0 && help.examples.length === 0) {
+      throw new Error(`the help of ${path.join(' ')} has no example`)
+    }
     for (const { name } of help.commands) await read([...path, name])
   }
   await read([program])

@@ -1,7 +1,11 @@
-import { controlSocketPath } from '../daemon/control-socket'
+/** The status as the daemon tells it, once or whenever it changes. */
 import { type Status, statusSchema } from '../daemon/status'
-import { OverlayError } from '../model/errors'
-import { readDaemon } from './daemon-socket'
+import { OverlayError, systemErrorCode } from '../model/errors'
+import { askDaemon, parseAnswer, readDaemon, readText } from './daemon-socket'
+
+/** Seconds for which the daemon is asked to wait for a change, and milliseconds that the answer may take longer. */
+const WAIT = 30
+const GRACE = 5000
 
 /**
  * Asks the daemon over its control socket.
@@ -10,20 +14,44 @@ import { readDaemon } from './daemon-socket'
  */
 export async function readDaemonStatus(runDirectory: string): Promise<Status | undefined> {
   const text = await readDaemon(runDirectory, '/status')
-  if (text === undefined) return undefined
-  const result = statusSchema.safeParse(parseJson(text))
-  if (result.success) return result.data
-  throw new OverlayError(
-    'control-socket',
-    `the daemon at ${controlSocketPath(runDirectory)} answers in a form this overlayctl does not know`,
-    'use the overlayctl of the same version',
-  )
+  return text === undefined ? undefined : parseAnswer(runDirectory, text, statusSchema)
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
+/** A status, and what it is known by to the daemon. */
+export interface Seen {
+  readonly status: Status
+  /** Empty when the daemon tells no changes. */
+  readonly etag: string
+}
+
+/**
+ * Waits until the status is another one than was seen.
+ * @param seen `undefined` for none: then the answer comes at once
+ * @returns `undefined` when no daemon runs (any more)
+ * @throws {OverlayError} `control-socket`; the signal's reason
+ */
+export async function awaitChange(
+  runDirectory: string,
+  seen: Seen | undefined,
+  signal: AbortSignal,
+): Promise<Seen | undefined> {
+  for (;;) {
+    const response = await askDaemon(runDirectory, '/status', {
+      headers: { prefer: `wait=${WAIT}`, ...(seen !== undefined && { 'if-none-match': seen.etag }) },
+      deadline: WAIT * 1000 + GRACE,
+      signal,
+      answers: [304],
+    }).catch(hungUp)
+    if (response === undefined) return undefined
+    const text = await readText(response)
+    if (response.statusCode === 304) continue
+    const { etag = '' } = response.headers
+    return { status: parseAnswer(runDirectory, text, statusSchema), etag }
   }
+}
+
+/** A daemon that ends lets go of who waits. */
+function hungUp(error: unknown): undefined {
+  if (error instanceof OverlayError && systemErrorCode(error.cause) === 'ECONNRESET') return undefined
+  throw error
 }

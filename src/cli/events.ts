@@ -29,7 +29,7 @@ export interface EventsRequest {
 export async function runEvents(runDirectory: string, request: EventsRequest): Promise<number> {
   const isWanted = eventFilter(request, Date.now())
   const path = request.follow ? '/events?follow' : '/events'
-  const response = await askDaemon(runDirectory, path, request.follow)
+  const response = await askDaemon(runDirectory, path, { isLive: request.follow })
   if (response === undefined) throw daemonIsDown(runDirectory)
   const colour = process.stdout.isTTY === true
   try {

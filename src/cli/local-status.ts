@@ -2,7 +2,7 @@
 import { etcdEndpointNames, etcdOptions, type Options } from '../daemon/options'
 import { STATUS_SCHEMA, type Status } from '../daemon/status'
 import {
-  formatEtcdLease,
+  reportBinding,
   reportDevice,
   reportNetwork,
   reportRejected,
@@ -25,9 +25,10 @@ import {
 } from '../model/address'
 import { describeError } from '../model/errors'
 import { type KernelObjects, type ObservedLink, routeKey } from '../model/kernel'
-import { type Lease, type LeaseHalf, leaseHalf, NO_ETCD_LEASE } from '../model/lease'
+import { isReservation, type Lease, type LeaseHalf, leaseHalf } from '../model/lease'
 import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
 import { linkName } from '../plan/desired'
+import { withRegistry } from './with-registry'
 
 /** Milliseconds for all of etcd. */
 const DEADLINE = 3000
@@ -60,6 +61,8 @@ export async function readLocalStatus(options: Options): Promise<Status> {
   const previous = await attempt(() => readPreviousSubnets(options['subnet-file']))
   const devices = kernel.value ?? []
   const own = findOwn(etcd.value?.snapshot, devices, previous.value?.ipv4 ?? previous.value?.ipv6)
+  const left =
+    own === undefined || isReservation(own) ? undefined : await attempt(() => readLife(options, own))
   return {
     schema: STATUS_SCHEMA,
     version: readVersion(),
@@ -72,7 +75,7 @@ export async function readLocalStatus(options: Options): Promise<Status> {
     ],
     daemon: { running: false, phase: 'down' },
     ...(config !== undefined && { network: reportNetwork(config, options['etcd-prefix']) }),
-    ...(own !== undefined && { lease: reportLease(own) }),
+    ...(own !== undefined && { lease: reportLease(own, left?.value) }),
     ...reportDevices(devices),
     etcd: {
       endpoints: etcd.value === undefined ? etcdEndpointNames(options) : [etcd.value.status.endpoint],
@@ -132,13 +135,13 @@ async function readKernel(config: NetworkConfig | undefined): Promise<DeviceView
 }
 
 /** Our lease is the one with a device's MAC, else the one of subnet.env. */
-function findOwn(
+export function findOwn(
   snapshot: Snapshot | undefined,
-  devices: readonly DeviceView[],
+  devices: readonly Pick<DeviceView, 'family' | 'link'>[],
   previous: Prefix | undefined,
 ): Lease | undefined {
   const leases = snapshot?.leases ?? []
-  const hasMac = (lease: Lease, { family, link }: DeviceView): boolean =>
+  const hasMac = (lease: Lease, { family, link }: (typeof devices)[number]): boolean =>
     leaseHalf(lease, family)?.vtep?.mac === link.mac
   const hasSubnet = (lease: Lease, subnet: Prefix): boolean =>
     [lease.subnet.ipv4, lease.subnet.ipv6].some((half) => half !== undefined && samePrefix(half, subnet))
@@ -148,12 +151,16 @@ function findOwn(
   )
 }
 
-function reportLease(lease: Lease): NonNullable<Status['lease']> {
-  const { etcdLease } = lease
+/** @returns the seconds it has left; undefined when etcd has let it end meanwhile */
+const readLife = (options: Options, { etcdLease }: Lease): Promise<number | undefined> =>
+  withRegistry(options, (registry, signal) => registry.timeToLive(etcdLease, signal))
+
+function reportLease(lease: Lease, secondsLeft: number | undefined): NonNullable<Status['lease']> {
   return {
     ...reportSubnets(lease),
     state: 'unknown',
-    ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
+    ...reportBinding(lease),
+    ...(secondsLeft !== undefined && { expiresInSeconds: secondsLeft }),
   }
 }
 

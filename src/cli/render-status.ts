@@ -1,34 +1,64 @@
 /** The status as text for a tired person: the verdict first, then what it rests on. */
-import { styleText } from 'node:util'
 import type { DeviceStatus, PeerStatus, Status } from '../daemon/status'
+import { ALL_PEERS, queryPeers } from './peer-query'
+import { countPeers, renderPeerTable } from './render-peers'
+import { duration, hang, type Paint, painter, type Screen } from './screen'
 
-/** Renders the document. Colour only when `colour` says so. */
-export function renderStatus(status: Status, colour = process.stdout.isTTY === true): string {
-  const paint = (style: 'green' | 'yellow' | 'red' | 'bold', text: string): string =>
-    colour ? styleText(style, text, { validateStream: false }) : text
-  const verdict =
-    status.state === 'healthy'
-      ? paint('green', 'healthy')
-      : paint(status.daemon.running ? 'yellow' : 'red', status.daemon.running ? 'DEGRADED' : 'DAEMON DOWN')
-  const facts: [string, string][] = [
-    ['state', verdict],
-    ...status.problems.map((problem): [string, string] => ['', paint('yellow', `! ${problem}`)]),
-    ['daemon', daemonLine(status)],
-    ['network', networkLine(status)],
-    ['lease', leaseLine(status)],
-    ['device', deviceLine(status.device ?? status.ipv6Device)],
-    ...(status.device !== undefined && status.ipv6Device !== undefined
-      ? [['', deviceLine(status.ipv6Device)] satisfies [string, string]]
-      : []),
-    ...(status.multicast === undefined
-      ? []
-      : [['mcast', multicastLine(status.multicast)] satisfies [string, string]]),
-    ['etcd', etcdLine(status)],
-    ['kernel', kernelLine(status)],
-    ['peers', peersLine(status.peers)],
+/** How it is shown. */
+export interface StatusView {
+  readonly screen: Screen
+  /** The peers to list, all of them; without it a few, the worst first. */
+  readonly peers?: readonly PeerStatus[]
+  /** Leaves nothing out. */
+  readonly wide?: boolean
+}
+
+/** Peers that are shown unasked: all of it stays on one screen. */
+const MOST_PEERS = 8
+const INDENT = 9
+
+/** Renders the document. */
+export function renderStatus(status: Status, { screen, peers, wide = false }: StatusView): string {
+  const paint = painter(screen)
+  const width = wide ? Number.POSITIVE_INFINITY : screen.width
+  const fact = (name: string, text: string): string[] => {
+    const [head = '', ...more] = hang(name, text, width, INDENT)
+    return [`${paint('bold', head.slice(0, INDENT))}${head.slice(INDENT)}`.trimEnd(), ...more]
+  }
+  const { device, ipv6Device } = status
+  const lines = [
+    `${paint('bold', 'state'.padEnd(INDENT))}${verdict(status, paint)}`,
+    ...status.problems.flatMap((problem) =>
+      hang('         !', problem, width, INDENT + 2).map((line) => paint('yellow', line)),
+    ),
+    ...fact('daemon', daemonLine(status)),
+    ...fact('network', networkLine(status)),
+    ...fact('lease', leaseLine(status)),
+    ...fact('device', deviceLine(device ?? ipv6Device)),
+    ...(device !== undefined && ipv6Device !== undefined ? fact('', deviceLine(ipv6Device)) : []),
+    ...(status.multicast === undefined ? [] : fact('mcast', multicastLine(status.multicast))),
+    ...fact('etcd', etcdLine(status)),
+    ...fact('kernel', kernelLine(status)),
+    ...fact('peers', countPeers(status.peers)),
+    ...peerLines(status.peers, { screen, wide, ...(peers !== undefined && { peers }) }),
   ]
-  const lines = facts.map(([name, text]) => `${paint('bold', name.padEnd(8))} ${text}`.trimEnd())
-  return `${[...lines, ...peerTable(status.peers)].join('\n')}\n`
+  return `${lines.join('\n')}\n`
+}
+
+function verdict({ state, daemon }: Status, paint: Paint): string {
+  if (state === 'healthy') return paint('green', 'healthy')
+  return daemon.running ? paint('yellow', 'DEGRADED') : paint('red', 'DAEMON DOWN')
+}
+
+function peerLines(all: readonly PeerStatus[], { screen, peers, wide = false }: StatusView): string[] {
+  if (all.length === 0) return []
+  const shown = peers ?? queryPeers(all, ALL_PEERS).slice(0, MOST_PEERS)
+  const more = peers === undefined ? all.length - shown.length : 0
+  return [
+    '',
+    ...(shown.length === 0 ? ['no peer is like that'] : renderPeerTable(shown, screen, wide)),
+    ...(more > 0 ? [`and ${more} more: overlayctl peers`] : []),
+  ]
 }
 
 function daemonLine({ daemon, version }: Status): string {
@@ -101,52 +131,4 @@ function kernelLine({ convergence, daemon }: Status): string {
   const trouble = failing === 0 ? '' : `, ${failing} failing`
   const last = lastError === undefined ? '' : `; last error: ${lastError}`
   return `${state}, ${operations} changes made${trouble}${seen}${last}`
-}
-
-function peersLine(peers: readonly PeerStatus[]): string {
-  if (peers.length === 0) return 'none'
-  const counts = new Map<string, number>()
-  for (const { state } of peers) counts.set(state, (counts.get(state) ?? 0) + 1)
-  return [...counts].map(([state, count]) => `${count} ${state}`).join(', ')
-}
-
-const ORDER: readonly PeerStatus['state'][] = ['failing', 'rejected', 'held', 'pending', 'ok']
-
-/** Worst first. */
-function peerTable(peers: readonly PeerStatus[]): string[] {
-  if (peers.length === 0) return []
-  const sorted = [...peers].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state))
-  const rows = [
-    ['SUBNET', 'PUBLIC IP', 'MAC', 'STATE', 'WHY'],
-    ...sorted.map(({ subnet, publicIp, mac, state, reason }) => [subnet, publicIp, mac, state, reason ?? '']),
-  ]
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return [
-    '',
-    ...rows.map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    ),
-  ]
-}
-
-/** `3 d 4 h`, `5 min 12 s`: the two largest units. */
-function duration(seconds: number): string {
-  const units: [number, string][] = [
-    [86_400, 'd'],
-    [3_600, 'h'],
-    [60, 'min'],
-    [1, 's'],
-  ]
-  const start = units.findIndex(([size]) => seconds >= size)
-  if (start === -1) return '0 s'
-  let rest = seconds
-  const parts = units.slice(start, start + 2).map(([size, unit]) => {
-    const count = Math.floor(rest / size)
-    rest -= count * size
-    return `${count} ${unit}`
-  })
-  return parts.filter((part) => !part.startsWith('0 ')).join(' ')
 }

@@ -27,8 +27,8 @@ import {
 } from '../model/lease'
 import { parseNetworkConfig } from '../model/network-config'
 import { planReservation, type ReservationRequest } from '../plan/reserve'
-import { missingConfig, withRegistry } from './config'
 import { confirm } from './confirm'
+import { missingConfig, withRegistry } from './with-registry'
 
 /** A reservation as the operator wrote it. */
 export interface ReserveFlags {

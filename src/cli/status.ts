@@ -1,21 +1,45 @@
-/** `overlayctl status`: asks the daemon; when it does not run, shows what etcd and the kernel say. */
-
+/**
+ * `overlayctl status`, `peers` and `lease`: ask the daemon; when it does not run, show what etcd and the kernel say. Three views of one document.
+ */
 import type { Options } from '../daemon/options'
 import type { Status } from '../daemon/status'
 import { readDaemonStatus } from './daemon-status'
-import { EXIT } from './exit'
-import { readLocalStatus } from './local-status'
-import { renderStatus } from './render-status'
+import { type Output, printDocument } from './output'
+import { type Screen, screenOf } from './screen'
 
-/** Prints the status and answers the exit code. */
-export async function runStatus(options: Options, output: 'text' | 'json'): Promise<number> {
-  const status = (await readDaemonStatus(options['run-dir'])) ?? (await readLocalStatus(options))
-  process.stdout.write(output === 'json' ? `${JSON.stringify(status, undefined, 2)}\n` : renderStatus(status))
-  return exitCode(status)
+/** One way to look at the status. */
+export interface View<Document> {
+  readonly document: (status: Status) => Document
+  /** For people. */
+  readonly render: (status: Status, screen: Screen, wide: boolean) => string
+  readonly exitCode: (status: Status) => number
 }
 
-function exitCode(status: Status): number {
-  if (status.state === 'healthy') return EXIT.healthy
-  const nothing = !status.daemon.running && !status.etcd.connected && status.device === undefined
-  return nothing ? EXIT.unreachable : EXIT.degraded
+export interface ViewFlags {
+  readonly output: Output
+  /** Whether it is shown again whenever it changes, until the program is told to end. */
+  readonly watch?: boolean
+}
+
+/** Prints what the view shows of this host, and answers the exit code. */
+export async function showStatus<Document>(
+  options: Options,
+  { output, watch = false }: ViewFlags,
+  view: View<Document>,
+): Promise<number> {
+  if (watch) {
+    const { watchStatus } = await import('./watch-status.js')
+    return watchStatus(options, output, view)
+  }
+  const status = await readStatus(options)
+  printDocument(view.document(status), output, (wide) => view.render(status, screenOf(), wide))
+  return view.exitCode(status)
+}
+
+/** The status as the daemon tells it, else as this host and etcd show it. */
+export async function readStatus(options: Options): Promise<Status> {
+  const told = await readDaemonStatus(options['run-dir'])
+  if (told !== undefined) return told
+  const { readLocalStatus } = await import('./local-status.js')
+  return readLocalStatus(options)
 }

@@ -17,6 +17,7 @@ import { ConfigError, type NetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
 import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
+import { ChangeBell } from './change-bell'
 import { serveControlSocket } from './control-socket'
 import { describePresent } from './describe-present'
 import { serveHealth } from './health-server'
@@ -75,6 +76,8 @@ export class Daemon {
   /** Of the peers, as they were when the state was last told to have changed. */
   #peersGeneration = 0
   readonly #state: StateKeeper
+  /** Rung when the status may be another one. */
+  readonly #changes = new ChangeBell()
 
   constructor(
     private readonly tools: Tools,
@@ -99,7 +102,9 @@ export class Daemon {
     const fail = (error: unknown): void => failure.abort(error)
     try {
       const sources = {
-        status: () => this.status(),
+        status: (probe: boolean) => this.status(probe),
+        changes: this.#changes,
+        drain: (drained: boolean) => this.#drain(drained, signal),
         metrics: () => this.metrics(),
         events: this.tools.events,
       }
@@ -140,8 +145,9 @@ export class Daemon {
       : (this.#rival?.message ?? this.#configProblem ?? this.#subnetProblem ?? '')
   }
 
-  status(): Promise<Status> {
-    return reportStatus(this.#view(), this.tools.registry)
+  /** @param probe whether etcd is asked for its latency */
+  status(probe: boolean): Promise<Status> {
+    return reportStatus(this.#view(), probe ? this.tools.registry : undefined)
   }
 
   /** In Prometheus's text format. The first time loads what makes it. */
@@ -165,6 +171,21 @@ export class Daemon {
       rival: this.#rival,
       subnetProblem: this.#subnetProblem,
     }
+  }
+
+  /**
+   * Gives this host's lease back, or takes it again.
+   * @throws {OverlayError} when there is none, or etcd does not take it
+   */
+  async #drain(drained: boolean, signal: AbortSignal): Promise<void> {
+    const keeper = this.#member?.parts.keeper
+    if (keeper === undefined) {
+      throw new OverlayError('drain', 'this host has no lease yet', 'see why: overlayctl status')
+    }
+    if (drained) await keeper.drain(signal)
+    else keeper.undrain()
+    this.#notify([])
+    this.#changes.ring()
   }
 
   #stateStatus(): DaemonView['stateFile'] {
@@ -213,6 +234,7 @@ export class Daemon {
           const { done, value } = await next
           if (done === true) break
           const again = await this.#take(value, listing, signal, fail)
+          this.#changes.ring()
           if (again) break
         }
       } finally {
@@ -412,6 +434,7 @@ export class Daemon {
     const alive = new Set<Overlay>()
     for (const overlay of overlays) {
       const tell = (): void => {
+        this.#changes.ring()
         alive.add(overlay)
         if (alive.size < overlays.length) return
         // All of them are alive, not only the one that tells most often.
@@ -428,7 +451,10 @@ export class Daemon {
     multicast.follow(signal).catch(fail)
     // It begins with starting a program, which others need not wait for.
     firewall.run(signal).catch(fail)
-    keeper.onChange(() => this.#state.changed(true))
+    keeper.onChange(() => {
+      this.#state.changed(true)
+      this.#changes.ring()
+    })
     this.#state.changed(true)
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {
       if (!sameAddresses(now, before)) this.tools.registry.reconnect()

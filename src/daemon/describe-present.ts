@@ -33,7 +33,8 @@ export async function describePresent(member: MemberParts, etcd: EtcdView): Prom
     },
     revision: etcd.revision,
     own: state.kind === 'held' ? state.lease : { ...keeper.own, value: keeper.announced },
-    ownState: state.kind,
+    // A host that comes up again with etcd away must not think that it still has what it gave back.
+    ownState: state.kind === 'drained' ? 'lost' : state.kind,
     renewal: keeper.renewal,
     vni: config.backend.vni,
     peers: { ipv4: peersOf('IPv4'), ipv6: peersOf('IPv6') },

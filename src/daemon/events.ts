@@ -37,6 +37,8 @@ export const EVENT_KINDS = [
   'lease-none-free',
   'lease-regained',
   'lease-conflict',
+  'lease-drained',
+  'lease-undrained',
   'config-change',
   'config-problem',
   'underlay-change',

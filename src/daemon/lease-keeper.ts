@@ -8,7 +8,7 @@ import type { Registry } from '../etcd/registry'
 import { readMoment } from '../host/moment'
 import { formatIp, formatMac } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
-import { describeError } from '../model/errors'
+import { describeError, OverlayError } from '../model/errors'
 import {
   formatLeaseSubnet,
   isReservation,
@@ -29,6 +29,8 @@ export type LeaseState =
   | { readonly kind: 'lost' }
   /** The key holds something that is not ours. */
   | { readonly kind: 'conflict'; readonly reason: string }
+  /** An operator had it given back, and it is not taken again until told. `found` is what the key holds since. */
+  | { readonly kind: 'drained'; readonly found: Lease | UnreadableLease | undefined }
 
 /** Milliseconds. An hour is far below the 24 h a lease lives, and a KeepAlive costs etcd no write. */
 const RENEW_EVERY = 3_600_000
@@ -48,6 +50,9 @@ export const renewalDelay = (most: number, random: () => number): number => most
 
 const BACKOFF: BackoffBounds = { first: 200, most: 30_000 }
 
+/** Writes of our key by others, a host's that asks whether we live among them, that may come in the way of giving it back. */
+const MOST_RACES = 3
+
 export interface KeeperOptions {
   /** Milliseconds between two renewals, at the most. */
   readonly renewEvery?: number
@@ -65,6 +70,7 @@ export class LeaseKeeper {
   #problem: string | undefined
   readonly #renewEvery: number
   #changed = (): void => undefined
+  #since = new Date()
 
   constructor(
     private readonly registry: Registry,
@@ -81,6 +87,11 @@ export class LeaseKeeper {
 
   get state(): LeaseState {
     return this.#state
+  }
+
+  /** Since when the lease is in this state, as far as this run knows. */
+  get since(): Date {
+    return this.#since
   }
 
   /** What this host announces. */
@@ -127,17 +138,22 @@ export class LeaseKeeper {
   /** Takes in what etcd has under our key now; `undefined` for nothing. */
   observe(found: Lease | UnreadableLease | undefined): void {
     const before = this.#state
-    this.#state = this.#judge(found)
+    if (before.kind === 'drained') {
+      this.#state = { kind: 'drained', found }
+      return
+    }
+    const now = this.#judge(found)
+    this.#enter(now)
     this.#noteBinding(before)
     this.#noteQuestion(before)
     this.#noteOmission()
     this.#changed()
-    if (this.#state.kind === before.kind) return
+    if (now.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
     const about = [subnet]
-    if (this.#state.kind === 'held')
+    if (now.kind === 'held')
       this.log.info(`lease: ${subnet} is ours again`, { kind: 'lease-regained', about })
-    else if (this.#state.kind === 'lost') {
+    else if (now.kind === 'lost') {
       this.log.warn(`lease: ${subnet} is gone from etcd; creating it again, the kernel keeps everything`, {
         kind: 'lease-lost',
         about,
@@ -145,12 +161,55 @@ export class LeaseKeeper {
       this.#renewAt = performance.now()
     } else {
       this.log.error(
-        `lease: CONFLICT: ${this.#state.reason}; the kernel keeps everything, and the key is not written over. ` +
+        `lease: CONFLICT: ${now.reason}; the kernel keeps everything, and the key is not written over. ` +
           'Stop the other host, or delete the key and restart the host that must move',
         { kind: 'lease-conflict', about },
       )
     }
     this.#waker.wake()
+  }
+
+  /**
+   * Gives the lease back, so that all other hosts let go of this one, and takes it no more until {@link undrain}. The kernel keeps everything.
+   * @throws {OverlayError} `drain` when there is none to give back: not held, or a reservation
+   * @throws {EtcdError} when etcd does not take it; the lease is kept then
+   */
+  async drain(signal: AbortSignal): Promise<void> {
+    if (this.#state.kind === 'drained') return
+    const before = this.#leaseToGiveBack()
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    // Before the key goes: that it is gone is no loss then, and nobody creates it again.
+    this.#enter({ kind: 'drained', found: before })
+    try {
+      await this.#giveBack(before, signal)
+    } catch (error) {
+      if (!this.#isGone()) {
+        this.#keepAfterAll(before)
+        throw error
+      }
+    }
+    this.#state = { kind: 'drained', found: undefined }
+    this.#changed()
+    this.log.warn(`lease: drained: ${subnet} is given back to etcd; the kernel keeps everything`, {
+      kind: 'lease-drained',
+      about: [subnet],
+    })
+  }
+
+  /** Takes the lease again, if it was given back and nobody else has it. */
+  undrain(): void {
+    if (this.#state.kind !== 'drained') return
+    const { found } = this.#state
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    this.log.info(`lease: drained no more: taking ${subnet} again`, {
+      kind: 'lease-undrained',
+      about: [subnet],
+    })
+    this.#enter({ kind: 'lost' })
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+    if (found !== undefined) this.observe(found)
+    else this.#changed()
   }
 
   /** Runs until the signal fires. */
@@ -193,6 +252,57 @@ export class LeaseKeeper {
     this.#waker.wake()
   }
 
+  #enter(state: LeaseState): void {
+    if (state.kind !== this.#state.kind) this.#since = new Date()
+    this.#state = state
+  }
+
+  /** Whatever etcd made of it: a lease that is gone is found out by its renewal, and created again. */
+  #keepAfterAll(lease: Lease): void {
+    const found = this.#state.kind === 'drained' ? this.#state.found : lease
+    this.#enter({ kind: 'held', lease })
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+    if (found !== lease) this.observe(found)
+  }
+
+  /** Whether the watch has told that the key is gone. */
+  #isGone(): boolean {
+    return this.#state.kind === 'drained' && this.#state.found === undefined
+  }
+
+  #leaseToGiveBack(): Lease {
+    const subnet = formatLeaseSubnet(this.own.subnet)
+    if (this.#state.kind !== 'held') {
+      throw new OverlayError(
+        'drain',
+        `${subnet} is not this host's now (${this.#state.kind}), so it cannot be given back`,
+        'look at overlayctl lease',
+      )
+    }
+    if (!isReservation(this.#state.lease)) return this.#state.lease
+    throw new OverlayError(
+      'drain',
+      `${subnet} is reserved for this host, and so is not given back`,
+      `end the reservation first: overlayctl release ${subnet.split(' ')[0]}`,
+    )
+  }
+
+  async #giveBack(lease: Lease, signal: AbortSignal): Promise<void> {
+    let current = lease
+    for (let race = 0; race < MOST_RACES; race++) {
+      const found = await this.registry.deleteLease(current, signal)
+      if (found === undefined) return
+      if (!('value' in found) || isReservation(found) || !sameLeaseValue(found.value, this.value)) break
+      current = found
+    }
+    throw new OverlayError(
+      'drain',
+      `${lease.key} was changed meanwhile, and nothing was given back`,
+      'look at overlayctl lease, then try again',
+    )
+  }
+
   /** A key that someone bound anew, as flannel's renewal does, is kept alive from now on; one that was reserved needs it no more. */
   #noteBinding(before: LeaseState): void {
     if (this.#state.kind !== 'held' || before.kind !== 'held') return
@@ -205,7 +315,7 @@ export class LeaseKeeper {
     this.#waker.wake()
   }
 
-  #judge(found: Lease | UnreadableLease | undefined): LeaseState {
+  #judge(found: Lease | UnreadableLease | undefined): Exclude<LeaseState, { kind: 'drained' }> {
     if (found === undefined) return { kind: 'lost' }
     if (!('value' in found)) {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
@@ -229,6 +339,8 @@ export class LeaseKeeper {
     if (sameLeaseValue(lease.value, this.value)) return
     const result = await this.registry.updateLease(lease, this.value, signal)
     if (result.kind === 'changed') return this.observe(result.now)
+    // It may have been given back meanwhile.
+    if (this.#state.kind !== 'held') return
     this.#state = { kind: 'held', lease: result.lease }
     this.#changed()
     const subnet = formatLeaseSubnet(this.own.subnet)

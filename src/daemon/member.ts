@@ -198,7 +198,7 @@ export class Member {
     const last = lastOfEachKey(events)
     const gone = [...last].flatMap(([key, { kind }]) => (kind === 'removed' && this.#isPeer(key) ? key : []))
     const ownIsGone = last.get(this.#parts.keeper.own.key)?.kind === 'removed'
-    this.#judge(gone, ownIsGone ? OWN_IS_GONE : undefined)
+    this.#judge(gone, ownIsGone && !this.#isDrained ? OWN_IS_GONE : undefined)
     for (const [key, { kind }] of last) if (kind !== 'removed') this.#release(key)
     for (const overlay of this.#parts.overlays) {
       const changes = [...last.values()].flatMap((event) => this.#takePeer(overlay, event))
@@ -216,7 +216,8 @@ export class Member {
     const keys = new Set(listed.map(({ key }) => key))
     for (const key of this.#holdBack.keys()) if (keys.has(key)) this.#release(key)
     const known = new Set(overlays.flatMap(({ peers }) => [...peers.peers()].map(({ key }) => key)))
-    const doubt = replaced ? STORE_REPLACED : own === undefined ? OWN_IS_GONE : undefined
+    const ownIsGone = own === undefined && !this.#isDrained
+    const doubt = replaced ? STORE_REPLACED : ownIsGone ? OWN_IS_GONE : undefined
     this.#judge(
       [...known].filter((key) => !keys.has(key)),
       doubt,
@@ -265,6 +266,11 @@ export class Member {
         keys.flatMap((key) => overlay.peers.remove(key)),
       )
     }
+  }
+
+  /** Whether our key is not to be in etcd. */
+  get #isDrained(): boolean {
+    return this.#parts.keeper.state.kind === 'drained'
   }
 
   #isPeer(key: string): boolean {

@@ -3,7 +3,13 @@ import type { Registry } from '../etcd/registry'
 import { type Family, formatIp, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
-import { type Lease, NO_ETCD_LEASE, type RejectedLease, type Revision } from '../model/lease'
+import {
+  isReservation,
+  type Lease,
+  type RejectedLease,
+  type Revision,
+  type UnreadableLease,
+} from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
 import type { HoldBack } from '../plan/hold-back'
 import type { IdentityConflict } from '../plan/identity'
@@ -38,8 +44,11 @@ const PROBE_DEADLINE = 1000
 /** Contests that are problems of their own; a device that is fought over has one for each of its objects. */
 const MOST_CONTESTS = 5
 
-/** Makes the document; the only thing it asks for is etcd's latency. */
-export async function reportStatus(view: DaemonView, registry: Registry): Promise<Status> {
+/**
+ * Makes the document.
+ * @param registry asked for etcd's latency; nothing is asked without one
+ */
+export async function reportStatus(view: DaemonView, registry: Registry | undefined): Promise<Status> {
   const { member } = view
   const etcd = await reportEtcd(view, registry)
   const problems = findProblems(view, etcd)
@@ -57,6 +66,10 @@ export async function reportStatus(view: DaemonView, registry: Registry): Promis
     ...(member !== undefined && {
       network: reportNetwork(member.config, view.options['etcd-prefix']),
       ...reportLease(member),
+      routing: {
+        directRouting: member.config.backend.directRouting,
+        blackhole: view.options['ip-blackhole-route'],
+      },
       ...reportDevices(member),
     }),
     ...(view.rival !== undefined && member === undefined && reportRival(view.rival)),
@@ -89,7 +102,7 @@ export function reportNetwork(config: NetworkConfig, etcdPrefix: string): NonNul
 }
 
 /** An etcd lease id as etcdctl shows it. */
-export const formatEtcdLease = (id: string): string => BigInt(id).toString(16)
+const formatEtcdLease = (id: string): string => BigInt(id).toString(16)
 
 /** What a lease says, of the families it has. */
 export function reportSubnets({ subnet: { ipv4, ipv6 }, value }: Lease) {
@@ -102,16 +115,26 @@ export function reportSubnets({ subnet: { ipv4, ipv6 }, value }: Lease) {
   }
 }
 
+/** How a lease is bound. */
+export function reportBinding(lease: Lease) {
+  return {
+    reserved: isReservation(lease),
+    modRevision: lease.modRevision.toString(),
+    ...(!isReservation(lease) && { etcdLease: formatEtcdLease(lease.etcdLease) }),
+  }
+}
+
 /** What the key of a rejected lease says of it. */
 export function reportRejected({ key, reason }: RejectedLease): PeerStatus {
   return { subnet: key.slice(key.lastIndexOf('/') + 1), publicIp: '-', mac: '-', state: 'rejected', reason }
 }
 
-async function reportEtcd(view: DaemonView, registry: Registry): Promise<Status['etcd']> {
+async function reportEtcd(view: DaemonView, registry: Registry | undefined): Promise<Status['etcd']> {
   const endpoints = etcdEndpointNames(view.options)
   const { connected, error } = view.following
   const known = { endpoints, ...(view.revision !== undefined && { revision: view.revision.toString() }) }
-  if (!connected) return { ...known, connected, ...(error !== undefined && { error }) }
+  if (!connected || registry === undefined)
+    return { ...known, connected, ...(error !== undefined && { error }) }
   try {
     const { latencyMs, endpoint } = await registry.status(AbortSignal.timeout(PROBE_DEADLINE))
     return { ...known, endpoints: [endpoint], connected, latencyMs }
@@ -136,18 +159,33 @@ function leaseTrouble({ state, problem }: LeaseKeeper): string | undefined {
       return `its key is gone from etcd; it is being created again${because}`
     case 'conflict':
       return `conflict: ${state.reason}; stop the other host, or delete the key to get it back, or restart this one to move it`
+    case 'drained':
+      return `drained: other hosts send nothing here${describeSuccessor(state.found)}; take it again: overlayctl drain --undo`
   }
+}
+
+/** Who has had a drained host's subnet since. */
+function describeSuccessor(found: Lease | UnreadableLease | undefined): string {
+  if (found === undefined) return ''
+  const [publicIp] = 'value' in found ? ownersOf(found) : []
+  return `, and the key ${found.key} is ${publicIp === undefined ? 'in etcd again' : `${publicIp}'s now`}`
+}
+
+const ownersOf = (lease: Lease): string[] => {
+  const { publicIp, publicIpv6 } = reportSubnets(lease)
+  return [publicIp, publicIpv6].filter((each) => each !== undefined)
 }
 
 function reportLease({ keeper }: MemberParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds } = keeper
   const reason = leaseTrouble(keeper)
-  const etcdLease = state.kind === 'held' ? state.lease.etcdLease : NO_ETCD_LEASE
+  const held = state.kind === 'held' ? state.lease : undefined
   return {
     lease: {
       ...reportSubnets({ ...own, value: keeper.announced }),
       state: state.kind,
-      ...(etcdLease !== NO_ETCD_LEASE && { etcdLease: formatEtcdLease(etcdLease) }),
+      since: keeper.since.toISOString(),
+      ...(held !== undefined && reportBinding(held)),
       ...(expiresInSeconds !== undefined && { expiresInSeconds }),
       ...(reason !== undefined && { reason }),
     },

@@ -6,6 +6,9 @@ import { z } from 'zod'
 
 export const STATUS_SCHEMA = 1
 
+export const PEER_STATES = ['ok', 'held', 'pending', 'failing', 'rejected'] as const
+export type PeerState = (typeof PEER_STATES)[number]
+
 /** One family's half of a lease: a host with both is there twice. */
 const peerSchema = z.object({
   subnet: z.string(),
@@ -15,7 +18,7 @@ const peerSchema = z.object({
    * `ok`: in the kernel. `held`: in the kernel, and gone from etcd together with most others. `pending`: being programmed. `failing`: the
    * kernel refuses it. `rejected`: not believed.
    */
-  state: z.enum(['ok', 'held', 'pending', 'failing', 'rejected']),
+  state: z.enum(PEER_STATES),
   /** Why it is not `ok`, or why a newer lease of an `ok` peer is not followed. */
   reason: z.string().optional(),
 })
@@ -62,12 +65,28 @@ export const statusSchema = z.object({
       publicIp: z.string().optional(),
       ipv6Subnet: z.string().optional(),
       publicIpv6: z.string().optional(),
-      state: z.enum(['held', 'conflict', 'lost', 'unknown']),
+      /** `drained`: given back by request of an operator (`overlayctl drain`). */
+      state: z.enum(['held', 'conflict', 'lost', 'drained', 'unknown']),
+      /** When this daemon took it, or found it in that state; ISO 8601. */
+      since: z.string().optional(),
+      /** Whether it is kept for this host however long it is away (`overlayctl reserve`). */
+      reserved: z.boolean().optional(),
+      /** etcd's revision of the last write to its key. */
+      modRevision: z.string().optional(),
       /** Hexadecimal, as etcdctl shows it; absent for a reservation. */
       etcdLease: z.string().optional(),
       expiresInSeconds: z.number().optional(),
       /** What is wrong, and what to do about it; absent when the lease is held and etcd takes its renewals. */
       reason: z.string().optional(),
+    })
+    .optional(),
+  /** What peers' routes are to be like; absent when the daemon is down. */
+  routing: z
+    .object({
+      /** Whether peers on the same link are reached past the device. */
+      directRouting: z.boolean(),
+      /** Whether what goes to nobody in this host's subnet is dropped by a route. */
+      blackhole: z.boolean(),
     })
     .optional(),
   device: deviceSchema.optional(),
@@ -125,5 +144,22 @@ export const statusSchema = z.object({
 })
 
 export type Status = z.infer<typeof statusSchema>
+
+/** The document without what time alone changes: two of them are equal exactly when nothing has happened. */
+export function withoutClocks(status: Status): unknown {
+  const { uptimeSeconds, ...daemon } = status.daemon
+  const { latencyMs, ...etcd } = status.etcd
+  const { lastSyncSecondsAgo, contested, ...convergence } = status.convergence
+  return {
+    ...status,
+    daemon,
+    etcd,
+    convergence: { ...convergence, contested: contested?.map(({ what, times }) => [what, times]) },
+    lease: status.lease && { ...status.lease, expiresInSeconds: undefined },
+    stateFile: status.stateFile && { ...status.stateFile, savedAt: undefined },
+    heldBack: status.heldBack && { ...status.heldBack, secondsLeft: undefined },
+  }
+}
+
 export type DeviceStatus = z.infer<typeof deviceSchema>
 export type PeerStatus = z.infer<typeof peerSchema>

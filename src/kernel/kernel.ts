@@ -36,9 +36,9 @@ import { type ChangeListener, ChangeStream } from './events'
 import { type ForwardingEntry, listForwarding } from './fdb'
 import { applyLinkOperation, type LinkClients, readLink } from './link-operations'
 import { listLinks } from './links'
-import { listNeighbours } from './neighbours'
+import { listNeighbours, type Neighbour } from './neighbours'
 import { NetlinkClient, type Question, type RequestFormat } from './netlink/client'
-import { AF_INET, NLM_F_REQUEST, RTM_DELNEIGH } from './netlink/constants'
+import { AF_INET, NLM_F_REQUEST, NUD_KNOWN, RTM_DELNEIGH } from './netlink/constants'
 import { NetlinkError } from './netlink/errors'
 import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
@@ -197,6 +197,16 @@ export class Kernel {
     signal?: AbortSignal,
   ): Promise<readonly InterfaceAddress[]> {
     return this.dumps.dump(listAddresses(family, index), signal)
+  }
+
+  /** Who has answered on a link, now or before, in one family. */
+  async neighbours(family: Family, index: number, signal?: AbortSignal): Promise<readonly Neighbour[]> {
+    return this.dumps.dump(listNeighbours(family, index, NUD_KNOWN), signal)
+  }
+
+  /** The routes of our protocol that lead over other links than these, or nowhere. */
+  async ownRoutes(family: Family, links: readonly number[], signal?: AbortSignal): Promise<readonly Route[]> {
+    return this.dumps.dump(listOwnRoutesElsewhere(family, links), signal)
   }
 
   /**

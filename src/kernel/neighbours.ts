@@ -19,8 +19,15 @@ export interface Neighbour {
   readonly mac: MacAddress
 }
 
-/** The permanent neighbours of one family on one link; as a dump. */
-export const listNeighbours = (wanted: Family, linkIndex: number): Question<Neighbour> => ({
+/**
+ * The neighbours of one family on one link; as a dump.
+ * @param states those in one of these; the permanent ones are those that someone has set
+ */
+export const listNeighbours = (
+  wanted: Family,
+  linkIndex: number,
+  states = NUD_PERMANENT,
+): Question<Neighbour> => ({
   attempted: 'list neighbours',
   encode: (writer) =>
     neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, {
@@ -29,8 +36,7 @@ export const listNeighbours = (wanted: Family, linkIndex: number): Question<Neig
     }),
   decode(view, start, end) {
     const { family, index, state, destination, linkAddress } = neighbourMessage.decode(view, start, end)
-    if (family !== familyNumber(wanted) || index !== linkIndex || (state & NUD_PERMANENT) === 0)
-      return undefined
+    if (family !== familyNumber(wanted) || index !== linkIndex || (state & states) === 0) return undefined
     if (destination === undefined || linkAddress === undefined) return undefined
     return { address: destination, mac: linkAddress }
   },

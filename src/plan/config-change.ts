@@ -40,7 +40,8 @@ function misfit(
   return `its subnet ${formatPrefix(own)} is not among those of ${formatPrefix(after.network)} from ${formatIp(after.subnetMin)} to ${formatIp(after.subnetMax)}`
 }
 
-function describeConfigChanges(before: NetworkConfig, after: NetworkConfig): string[] {
+/** In words, one for each field that says something else. */
+export function describeConfigChanges(before: NetworkConfig, after: NetworkConfig): string[] {
   const [old, next] = [before.backend, after.backend]
   const facts: [string, string, string][] = [
     ['network', formatNetworks(before), formatNetworks(after)],

@@ -189,11 +189,12 @@ function* deleteRoutes(desired: KernelObjects, observed: KernelObjects): Generat
 }
 
 /** What the kernel takes for one place in its table: a replace hits the first route in it. */
-function sameSlot(a: Route, b: Route): boolean {
+export function sameSlot(a: Route, b: Route): boolean {
   return samePrefix(a.destination, b.destination) && a.metric === b.metric && a.tos === b.tos
 }
 
-function sameRoute(a: Route, b: Route): boolean {
+/** Whether two routes are one and the same to a packet. */
+export function sameRoute(a: Route, b: Route): boolean {
   return sameSlot(a, b) && a.protocol === b.protocol && sameTarget(a.target, b.target)
 }
 

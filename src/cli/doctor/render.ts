@@ -1,28 +1,19 @@
 /** The doctor's answer for a tired person: the verdict, then what is wrong and how to mend it, then what is right. */
-import { styleText } from 'node:util'
 import type { CheckResult } from '../../plan/doctor/diagnose'
 import type { PingFact } from '../../plan/doctor/facts'
 import { count, type Finding } from '../../plan/doctor/finding'
 import type { Reach } from '../../plan/doctor/reach'
+import { hang, mayColour, type Paint, painter, type Screen, type Style } from '../screen'
 import type { DoctorReport, PeerReport } from './report'
-
-export interface Screen {
-  /** Columns. */
-  readonly width: number
-  readonly colour: boolean
-}
 
 /** Columns: narrower ones break words, and wider ones are hard to read. */
 const WIDTHS = { least: 60, usual: 80, most: 120 }
 
 /** What is written to. */
-export const screenOf = ({ isTTY, columns }: { isTTY?: boolean; columns?: number }): Screen => ({
-  width: Math.min(WIDTHS.most, Math.max(WIDTHS.least, columns ?? WIDTHS.usual)),
-  colour: isTTY === true,
+export const screenOf = (output: { isTTY?: boolean; columns?: number }): Screen => ({
+  width: Math.min(WIDTHS.most, Math.max(WIDTHS.least, output.columns ?? WIDTHS.usual)),
+  colour: mayColour(output),
 })
-
-type Style = 'green' | 'yellow' | 'red' | 'bold' | 'gray'
-type Paint = (style: Style, text: string) => string
 
 const COLOURS = { ok: 'green', skip: 'gray', warn: 'yellow', fail: 'red' } as const
 const WORDS = { ok: 'ok', skip: 'skip', warn: 'warn', fail: 'FAIL' } as const
@@ -31,8 +22,9 @@ const WORDS = { ok: 'ok', skip: 'skip', warn: 'warn', fail: 'FAIL' } as const
 const MOST_GOOD_PEERS = 10
 const INDENT = 11
 
-export function renderReport(report: DoctorReport, { width, colour }: Screen): string {
-  const paint: Paint = (style, text) => (colour ? styleText(style, text, { validateStream: false }) : text)
+export function renderReport(report: DoctorReport, screen: Screen): string {
+  const { width } = screen
+  const paint = painter(screen)
   const findings = report.checks.flatMap(({ name, findings }) =>
     findings.map((finding) => ({ name, finding })),
   )
@@ -64,7 +56,7 @@ function verdict({ checks, verdict: state, subnets, seconds }: DoctorReport): st
 
 function renderFinding(name: string, finding: Finding, width: number, paint: Paint): string[] {
   const { severity, what, evidence, breaks, fix, commands = [] } = finding
-  const field = (title: string, text: string): string[] => hang(`  ${title}`, text, width)
+  const field = (title: string, text: string): string[] => hang(`  ${title}`, text, width, INDENT)
   const [head = '', ...more] = hang(WORDS[severity], `${name}: ${what}`, width, 6)
   return [
     paint('bold', paint(COLOURS[severity], head)),
@@ -82,23 +74,6 @@ function renderCheck({ name, state, summary, findings }: CheckResult, width: num
   const [head = '', ...more] = hang(`${WORDS[state].padEnd(5)} ${name}`, text, width, 20)
   const word = paint(COLOURS[state], head.slice(0, 5))
   return [word + head.slice(5), ...more]
-}
-
-/** Text beside a title; what does not fit goes on below, indented. */
-function hang(title: string, text: string, width: number, indent = INDENT): string[] {
-  const lines: string[] = []
-  let line = title.padEnd(indent)
-  let empty = true
-  for (const word of text.split(' ')) {
-    if (!empty && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = ' '.repeat(indent)
-      empty = true
-    }
-    line += empty ? word : ` ${word}`
-    empty = false
-  }
-  return [...lines, line]
 }
 
 const REACH: Readonly<Record<Reach, { readonly text: string; readonly style: Style }>> = {

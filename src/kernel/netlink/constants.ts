@@ -161,6 +161,8 @@ export const NDA_VNI = 7
 export const NDA_IFINDEX = 8
 export const NDA_NH_ID = 13
 export const NUD_PERMANENT = 0x80
+/** Reachable, stale, delay, probe and permanent: it has answered, now or before. */
+export const NUD_KNOWN = 0x9e
 /** On a device of its own, as opposed to the bridge it may be a port of. */
 export const NTF_SELF = 0x2
 

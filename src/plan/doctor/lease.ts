@@ -36,7 +36,9 @@ function checkOwn(facts: Facts) {
   const claims = FAMILIES.flatMap((family) => claimedSubnet(facts, family) ?? [])
   if (own === undefined) {
     if (claims.length === 0) return { skipped: 'this host has no lease yet' }
-    return outcome('', [lost(facts, claims.map(formatPrefix).join(' and '))])
+    const subnet = claims.map(formatPrefix).join(' and ')
+    const isDrained = facts.daemon.value?.lease?.state === 'drained'
+    return outcome('', [isDrained ? drained(subnet) : lost(facts, subnet)])
   }
   const left = facts.etcd.value.timeToLive.get(own.etcdLease)
   const subnet = formatLeaseSubnet(own.subnet)
@@ -65,6 +67,18 @@ function lost(facts: Facts, subnet: string): Finding {
     explains: 'all',
   }
 }
+
+const drained = (subnet: string): Finding => ({
+  code: 'lease-drained',
+  severity: 'warn',
+  what: `an operator has drained this host: its subnet, ${subnet}, is given back`,
+  evidence: ['overlayd says that it was told to (overlayctl drain)'],
+  breaks:
+    'the other hosts send nothing to the containers here, and the subnet may become that of another host',
+  fix: 'take it again when the host is to carry traffic',
+  commands: ['overlayctl drain --undo'],
+  explains: 'all',
+})
 
 function nearExpiry(facts: Facts, own: Lease, left: number): Finding {
   return {

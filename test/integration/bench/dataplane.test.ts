@@ -6,7 +6,7 @@ import { readResults, type Samples } from '../../../scripts/bench/results'
 import { bench } from '../../support/bench'
 import type { RunResult } from '../../support/process'
 
-jest.setTimeout(120_000)
+jest.setTimeout(180_000)
 
 const PEERS = 3
 const WAYS = ['underlay', 'routed', 'by hand', 'overlay', 'direct']

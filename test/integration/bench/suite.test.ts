@@ -19,6 +19,7 @@ const CASES = [
   'bursts',
   'renewals',
   'reconnect',
+  'resync',
   'drift',
   'idle',
   'memory',
@@ -42,8 +43,7 @@ beforeAll(async () => {
     '--no-quiet',
     `--output=${file}`,
   ]
-  const cases = [...CASES, ...FLEET_CASES]
-  outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`, ...cases)
+  outcome = await bench(...wanted, ...effort, `--plots=${join(directory, 'plots')}`, ...ALL_CASES)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 

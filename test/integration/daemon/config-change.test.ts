@@ -210,7 +210,7 @@ describe('what cannot be taken up changes nothing and is said', () => {
 test('overlayctl config set says what running hosts make of it', async () => {
   const set = async (text: string) => {
     const flags = [`--etcd-endpoints=${lab.etcd.endpoint}`, `--etcd-prefix=${ETCD_PREFIX}`]
-    return (await lab.host(1).overlayctl('config', 'set', ...flags, text)).stdout
+    return (await lab.host(1).overlayctl('config', 'set', '--yes', ...flags, text)).stdout
   }
   expect(await set(config({}, { MTU: 1400 }))).toContain(
     "running hosts take it up now: MTU 1400 instead of the underlay's",

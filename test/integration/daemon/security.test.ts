@@ -41,6 +41,16 @@ test.each([
   ['no HTTP', 'hello\r\n\r\n', /^HTTP\/1\.1 400/],
   ['another path', 'GET /secrets HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', /^HTTP\/1\.1 404/],
   ['another method', 'POST /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', /^HTTP\/1\.1 404/],
+  [
+    'a request to drain that is none',
+    'POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}',
+    /^HTTP\/1\.1 400/,
+  ],
+  [
+    'a request to drain without an end',
+    `POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\nConnection: close\r\n\r\n${'{'.repeat(5000)}`,
+    /^HTTP\/1\.1 400/,
+  ],
   ['endless headers', `GET /status HTTP/1.1\r\nA: ${'a'.repeat(100_000)}`, /^HTTP\/1\.1 431/],
   ['a request that never ends', 'GET /status HTTP/1.1\r\n', /^(HTTP\/1\.1 408|$)/],
 ])('%s at the control socket is refused and ends', async (_what, bytes, expected) => {

@@ -114,6 +114,7 @@ test('every file is where Debian has such files, belongs to root, and is dated b
       './usr/share/man/man8/overlayctl.8.gz',
       './usr/share/bash-completion/completions/overlayctl',
       './usr/share/zsh/vendor-completions/_overlayctl',
+      './usr/share/fish/vendor_completions.d/overlayctl.fish',
       './usr/share/doc/overlayd/copyright',
       './usr/share/doc/overlayd/changelog.Debian.gz',
       './usr/share/doc/overlayd/NOTICES.gz',

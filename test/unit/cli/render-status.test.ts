@@ -1,97 +1,66 @@
+import { queryPeers } from '../../../src/cli/peer-query'
 import { renderStatus } from '../../../src/cli/render-status'
-import { type Status, statusSchema } from '../../../src/daemon/status'
+import { DOWN, DRAINED, DUAL_STACK, plain, STATUS, WIDTHS } from './fixtures'
 
-const healthy: Status = statusSchema.parse({
-  schema: 1,
-  version: '0.1.0',
-  state: 'healthy',
-  problems: [],
-  daemon: { running: true, pid: 17, uptimeSeconds: 3723, phase: 'running' },
-  network: {
-    etcdPrefix: '/coreos.com/network',
-    network: '10.5.0.0/16',
-    subnetLength: 24,
-    backend: 'vxlan',
-    vni: 1,
-  },
-  lease: {
-    subnet: '10.5.12.0/24',
-    publicIp: '192.168.77.11',
-    state: 'held',
-    etcdLease: '749b',
-    expiresInSeconds: 86_340,
-  },
-  device: {
-    name: 'flannel.1',
-    index: 3,
-    mac: '02:00:00:00:00:01',
-    mtu: 1450,
-    local: '192.168.77.11',
-    underlay: 'eth0',
-    up: true,
-  },
-  etcd: { endpoints: ['http://192.168.77.2:2379'], connected: true, latencyMs: 0.84, revision: '41' },
-  convergence: { converged: true, revision: '41', failing: 0, operations: 12, lastSyncSecondsAgo: 61 },
-  peers: [
-    { subnet: '10.5.13.0/24', publicIp: '192.168.77.12', mac: '02:00:00:00:00:02', state: 'ok' },
-    { subnet: 'garbage', publicIp: '-', mac: '-', state: 'rejected', reason: 'the key is not a subnet' },
-  ],
+describe.each(WIDTHS)('in %i columns', (width) => {
+  test.each([
+    ['a healthy host', STATUS],
+    ['one of both families', DUAL_STACK],
+    ['a drained one', DRAINED],
+    ['one whose daemon is down', DOWN],
+  ])('%s', (_what, status) => {
+    const text = renderStatus(status, { screen: plain(width) })
+    expect(text).toMatchSnapshot()
+    expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(width)
+  })
 })
 
-test('a healthy host on one screen', () => {
-  expect(renderStatus(healthy, false)).toBe(`state    healthy
-daemon   overlayd 0.1.0, running, process 17, up 1 h 2 min
-network  10.5.0.0/16, a /24 for each host; vxlan, VNI 1; etcd prefix /coreos.com/network
-lease    10.5.12.0/24 as 192.168.77.11, held, etcd lease 749b, 23 h 59 min left
-device   flannel.1 up, 02:00:00:00:00:01, MTU 1450, from 192.168.77.11 on eth0
-etcd     connected: http://192.168.77.2:2379, 0.8 ms, revision 41
-kernel   converged at revision 41, 12 changes made, last pass 1 min 1 s ago
-peers    1 ok, 1 rejected
-
-SUBNET        PUBLIC IP      MAC                STATE     WHY
-garbage       -              -                  rejected  the key is not a subnet
-10.5.13.0/24  192.168.77.12  02:00:00:00:00:02  ok
-`)
+test('a pipe and -o wide break no line and leave nothing out', () => {
+  const whole =
+    'failing   cannot add the route to 10.5.14.0/24 via 10.5.14.0 proto 79: a route of someone else is there'
+  const inPipe = renderStatus(STATUS, { screen: plain(Number.POSITIVE_INFINITY) })
+  expect(inPipe).toContain(whole)
+  expect(renderStatus(STATUS, { screen: plain(60), wide: true })).toBe(inPipe)
 })
 
-test('problems come right after the verdict', () => {
+test('problems come right after the verdict, and what does not fit goes on below', () => {
   const text = renderStatus(
-    { ...healthy, state: 'degraded', problems: ['etcd: gone', 'lease: conflict'] },
-    false,
+    { ...STATUS, state: 'degraded', problems: ['etcd: gone', `lease: ${'words '.repeat(15).trim()}`] },
+    { screen: plain(60) },
   )
-  expect(text.split('\n').slice(0, 3)).toEqual([
+  expect(text.split('\n').slice(0, 5)).toEqual([
     'state    DEGRADED',
     '         ! etcd: gone',
-    '         ! lease: conflict',
+    '         ! lease: words words words words words words words',
+    '           words words words words words words words words',
+    'daemon   overlayd 0.1.0, running, process 17, up 1 h 2 min',
   ])
 })
 
-test('a daemon that does not run is the first thing said, and what is not known is said to be so', () => {
-  const text = renderStatus(
-    {
-      schema: 1,
-      version: '0.1.0',
-      state: 'degraded',
-      problems: [],
-      daemon: { running: false, phase: 'down' },
-      etcd: { endpoints: ['http://a', 'http://b'], connected: false },
-      convergence: { converged: false, failing: 0, operations: 0 },
-      peers: [],
-    },
-    false,
-  )
-  expect(text).toBe(`state    DAEMON DOWN
-daemon   not running
-network  not known
-lease    none
-device   none
-etcd     NOT CONNECTED: http://a, http://b
-kernel   nobody compares it with etcd
-peers    none
-`)
+test('of many peers the worst are shown, and how to see all; a query shows what it asks for', () => {
+  const peers = Array.from({ length: 50 }, (_, i) => ({
+    subnet: `10.5.${i + 100}.0/24`,
+    publicIp: `192.168.78.${i}`,
+    mac: '02:00:00:00:00:ff',
+    state: 'ok' as const,
+  }))
+  const many = { ...STATUS, peers: [...peers, ...STATUS.peers] }
+  const text = renderStatus(many, { screen: plain(120) })
+  expect(text.split('\n').length).toBeLessThan(24)
+  expect(text).toContain('peers    52 ok, 1 rejected, 1 failing')
+  expect(text).toMatch(/and 46 more: overlayctl peers\n$/)
+  expect(text.indexOf('failing ')).toBeLessThan(text.indexOf('rejected '))
+  const asked = queryPeers(many.peers, { states: ['pending'], match: '', sort: 'state' })
+  expect(renderStatus(many, { screen: plain(120), peers: asked })).toMatch(/\nno peer is like that\n$/)
 })
 
 test('colour is only where it is asked for', () => {
-  expect(renderStatus(healthy, false)).not.toContain('\u001b')
-  expect(renderStatus(healthy, true)).toContain('\u001b')
+  const screen = { width: 100, colour: true }
+  expect(renderStatus(STATUS, { screen: plain(100) })).not.toContain('\u001b')
+  expect(renderStatus(STATUS, { screen })).toContain('\u001b')
+  // Colours are no columns: without them it is the same text.
+  const escapes = new RegExp(`${'\u001b'}\\[\\d+m`, 'g')
+  expect(renderStatus(DRAINED, { screen }).replace(escapes, '')).toBe(
+    renderStatus(DRAINED, { screen: plain(100) }),
+  )
 })

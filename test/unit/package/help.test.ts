@@ -15,6 +15,11 @@ Options:
                      [choices: "text", "json"] [default: "text"]
   -v            verbosity (default: 0)                  [string]
 
+Examples:
+  tool set -        from standard input
+  tool get | jq .a  for a program, or
+                    someone else
+
 The last words.
 Really.
 `
@@ -35,6 +40,10 @@ test('commands, options and paragraphs are found, and rows that go on are joined
         takesValue: true,
       },
       { flags: ['-v'], describe: 'verbosity (default: 0)', choices: [], takesValue: true },
+    ],
+    examples: [
+      { command: 'tool set -', describe: 'from standard input' },
+      { command: 'tool get | jq .a', describe: 'for a program, or someone else' },
     ],
     outro: ['The last words. Really.'],
   })

@@ -122,6 +122,14 @@ test.each<[string, Partial<Facts>, string[]]>([
     ['network-overlaps-route'],
   ],
   ['lease gone', etcd({ leases: LEASES.slice(1) }), ['lease-expired']],
+  [
+    'lease given back by request',
+    {
+      ...etcd({ leases: LEASES.slice(1) }),
+      daemon: { value: { ...DAEMON, lease: { ...DAEMON.lease, state: 'drained' } } },
+    },
+    ['lease-drained'],
+  ],
   ['lease near its end', etcd({ timeToLive: new Map([['77', 1799]]) }), ['lease-near-expiry']],
   [
     'lease taken',
