@@ -24,7 +24,13 @@ import {
   ROUTER_PORT_ALWAYS,
 } from '../model/multicast'
 import { bridgesOf, diffDestinations, flood } from '../plan/multicast'
-import { frameTable, type OutBridge, readOutChainName } from '../plan/multicast-rules'
+import {
+  bridgesInChains,
+  frameTable,
+  isSameBridge,
+  type OutBridge,
+  restoreRouters,
+} from '../plan/multicast-rules'
 import { applyLinkOperations, ensureLink } from './ensure-link'
 import type { Logger } from './logger'
 import { Waker } from './waker'
@@ -194,19 +200,17 @@ export class MulticastKeeper {
     const found = await this.#findBridges(bridges, target, signal)
     const joined = found.map((bridge): OutBridge => {
       const { name, index, multicastRouter } = bridge
-      const before = this.#known(shown).find((each) => each.index === index || isNamed(each, name))
+      const before = this.#known(shown).find((each) => isSameBridge(each, bridge))
       return { name, index, routerBefore: before === undefined ? multicastRouter : before.routerBefore }
     })
-    const left = this.#known(shown).filter(({ name, index }) => {
-      return !joined.some((each) => each.index === index || isNamed({ name, index }, each.name))
-    })
+    const left = this.#known(shown).filter((each) => !joined.some((bridge) => isSameBridge(each, bridge)))
     const routers = [
       ...found
         .filter(({ multicastRouter }) => ![undefined, ROUTER_PORT_ALWAYS].includes(multicastRouter))
         .map(
           ({ index }) => ({ kind: 'set-multicast-router', link: index, value: ROUTER_PORT_ALWAYS }) as const,
         ),
-      ...this.#restored(left, bridges),
+      ...restoreRouters(left, bridges),
     ]
     const there = await multicast.destinations(link.index, signal)
     const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
@@ -247,18 +251,6 @@ export class MulticastKeeper {
     return true
   }
 
-  /** What gives bridges back the mcast_router that they had; one that someone has set since is theirs. */
-  #restored(left: readonly OutBridge[], bridges: readonly ObservedBridge[]): MulticastOperation[] {
-    return left.flatMap(({ name, index, routerBefore }) => {
-      const bridge = bridges.find((each) => each.index === index || isNamed({ name, index }, each.name))
-      const isToRestore =
-        bridge?.multicastRouter === ROUTER_PORT_ALWAYS &&
-        routerBefore !== undefined &&
-        routerBefore !== ROUTER_PORT_ALWAYS
-      return isToRestore ? [{ kind: 'set-multicast-router', link: bridge.index, value: routerBefore }] : []
-    })
-  }
-
   /** @returns `changed` when it is new, or was put right */
   async #ensureDevice(
     spec: LinkSpec,
@@ -292,19 +284,13 @@ export class MulticastKeeper {
 
   /** The bridges that took part until now; what an earlier run left tells them too. */
   #known(shown: readonly TableObject[]): readonly OutBridge[] {
-    if (this.#joined.length > 0) return this.#joined
-    return shown.flatMap(({ chain }): OutBridge[] => {
-      const read = chain === undefined ? undefined : readOutChainName(chain)
-      return read === undefined
-        ? []
-        : [{ name: read.bridge, index: UNKNOWN, routerBefore: read.routerBefore }]
-    })
+    return this.#joined.length > 0 ? this.#joined : bridgesInChains(shown.flatMap(({ chain }) => chain ?? []))
   }
 
   /** Takes away what was made under a name, by this run or an earlier one. */
   async #withdraw(multicast: MulticastKernel, name: string, signal: AbortSignal): Promise<void> {
     const shown = await multicast.readTable(name, signal)
-    const restored = this.#restored(this.#known(shown), await multicast.bridges(signal))
+    const restored = restoreRouters(this.#known(shown), await multicast.bridges(signal))
     await this.#apply(multicast, restored, signal)
     if (shown.length > 0) await multicast.deleteTable(name, signal)
     const link = await this.kernel.link(name, signal)
@@ -370,9 +356,3 @@ export class MulticastKeeper {
     return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
   }
 }
-
-/** Stands for the index of a bridge of which an earlier run only tells the name. */
-const UNKNOWN = 0
-
-const isNamed = ({ name, index }: Pick<OutBridge, 'name' | 'index'>, wanted: string): boolean =>
-  index === UNKNOWN && name === wanted

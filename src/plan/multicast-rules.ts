@@ -3,7 +3,15 @@
  * stays there: a query that crossed would have bridges elsewhere forward only what was asked for.
  */
 import { addressBits, type Family, familyOf, type IpAddress, type Prefix } from '../model/address'
-import type { Condition, FrameChain, FrameRule, FrameTable, ObservedBridge } from '../model/multicast'
+import {
+  type Condition,
+  type FrameChain,
+  type FrameRule,
+  type FrameTable,
+  type MulticastOperation,
+  type ObservedBridge,
+  ROUTER_PORT_ALWAYS,
+} from '../model/multicast'
 
 /** Protocol numbers (IANA, protocol-numbers). */
 const HOP_BY_HOP = 0
@@ -130,3 +138,34 @@ export function readOutChainName(
   if (before === undefined || bridge === undefined) return undefined
   return { bridge, routerBefore: before === 'x' ? undefined : Number(before) }
 }
+
+/** Stands for the index of a bridge of which only the name is known. */
+const UNKNOWN = 0
+
+/** Whether both are the same bridge; of one that an earlier run left only the name is known. */
+export const isSameBridge = (
+  a: Pick<OutBridge, 'name' | 'index'>,
+  b: Pick<OutBridge, 'name' | 'index'>,
+): boolean => (a.index === UNKNOWN ? a.name === b.name : a.index === b.index)
+
+/** The bridges that a table's chains are on. */
+export const bridgesInChains = (chains: readonly string[]): OutBridge[] =>
+  chains.flatMap((chain) => {
+    const read = readOutChainName(chain)
+    return read === undefined ? [] : [{ name: read.bridge, index: UNKNOWN, routerBefore: read.routerBefore }]
+  })
+
+/** What gives bridges back the mcast_router that they had; one that someone has set since is theirs. */
+export const restoreRouters = (
+  left: readonly OutBridge[],
+  bridges: readonly ObservedBridge[],
+): MulticastOperation[] =>
+  left.flatMap((each) => {
+    const bridge = bridges.find((other) => isSameBridge(each, other))
+    const { routerBefore } = each
+    const isToRestore =
+      bridge?.multicastRouter === ROUTER_PORT_ALWAYS &&
+      routerBefore !== undefined &&
+      routerBefore !== ROUTER_PORT_ALWAYS
+    return isToRestore ? [{ kind: 'set-multicast-router', link: bridge.index, value: routerBefore }] : []
+  })

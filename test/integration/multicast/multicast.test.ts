@@ -1,6 +1,6 @@
 /** Containers' multicast crosses hosts, in the kernel: exactly once, from its own source, and only where it is wanted. */
 import { isDeepStrictEqual } from 'node:util'
-import { doctor } from '../../support/doctor'
+import { doctor, doctorFlags } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
 import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey } from '../../support/leases'
@@ -251,6 +251,15 @@ test('a lease that is written without it stays a reservation, and is announced a
     .host(3)
     .waitUntil('it is announced anew', async () => (await lab.client.get(key).string()) === value)
   expect((await lab.client.get(key).exec()).kvs[0]?.lease).toBe('0')
+  await waitForHosts(2)
+})
+
+test('a host that is taken down keeps nothing of it', async () => {
+  const host = lab.host(3)
+  await host.stop()
+  await host.overlayctl('teardown', '--yes', ...doctorFlags(lab, host), `--state-dir=${host.stateDirectory}`)
+  expect(await residue(host)).toEqual(NOTHING)
+  host.start()
   await waitForHosts(2)
 })
 
