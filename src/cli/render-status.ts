@@ -36,6 +36,7 @@ export function renderStatus(status: Status, { screen, peers, wide = false }: St
     ...fact('lease', leaseLine(status)),
     ...fact('device', deviceLine(device ?? ipv6Device)),
     ...(device !== undefined && ipv6Device !== undefined ? fact('', deviceLine(ipv6Device)) : []),
+    ...(status.multicast === undefined ? [] : fact('mcast', multicastLine(status.multicast))),
     ...fact('etcd', etcdLine(status)),
     ...fact('kernel', kernelLine(status)),
     ...fact('peers', countPeers(status.peers)),
@@ -96,6 +97,22 @@ function deviceLine(device: DeviceStatus | undefined): string {
   const { name, mac, mtu, up, local, underlay } = device
   const from = local === undefined ? '' : `, from ${local}${underlay === undefined ? '' : ` on ${underlay}`}`
   return `${name} ${up ? 'up' : 'DOWN'}, ${mac}, MTU ${mtu}${from}`
+}
+
+function multicastLine({
+  device,
+  vni,
+  bridges,
+  hosts,
+  received,
+  sent,
+}: NonNullable<Status['multicast']>): string {
+  const traffic =
+    received === undefined || sent === undefined
+      ? ''
+      : `; ${received.packets} packets in, ${sent.packets} copies out${sent.dropped === 0 ? '' : `, ${sent.dropped} dropped`}`
+  const from = bridges.length === 0 ? 'no bridge has our subnet yet' : bridges.join(', ')
+  return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${traffic}`
 }
 
 function etcdLine({ etcd }: Status): string {

@@ -10,15 +10,18 @@ import { findProcesses } from '../host/procfs'
 import { stateFilePath } from '../host/state-file'
 import { readPreviousSubnets, readSubnetVariables } from '../host/subnet-env'
 import { Kernel } from '../kernel/kernel'
+import { MulticastKernel } from '../kernel/multicast'
 import { FAMILIES, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
 import { describeRoute } from '../model/describe-operation'
 import { describeError, OverlayError } from '../model/errors'
 import type { HostNetwork } from '../model/kernel'
 import { formatLeaseSubnet, isReservation, type Lease } from '../model/lease'
 import { parseNetworkConfig } from '../model/network-config'
+import { multicastLinkName } from '../plan/desired'
 import { desiredIptables, desiredTable } from '../plan/firewall'
 import { diffIptables } from '../plan/firewall-iptables'
 import { diffTable } from '../plan/firewall-nftables'
+import { bridgesInChains, restoreRouters } from '../plan/multicast-rules'
 import {
   describeIptablesInput,
   deviceNames,
@@ -135,12 +138,39 @@ async function planTeardown(
   return {
     removals: [
       ...lease.removals,
+      ...planMulticast(kernel, host, devices),
       ...(await planLinks(kernel, devices)),
       ...(await planRoutes(kernel, known, devices)),
       ...(await planFirewall(options, names)),
       ...(await planFiles(options)),
     ],
     notes: [...lease.notes, ...foreignNames(host, names)],
+  }
+}
+
+/** What carries containers' multicast beside our devices. */
+function planMulticast(kernel: Kernel, { links }: HostNetwork, devices: readonly OwnLink[]): Removal[] {
+  const names = new Set(devices.flatMap(({ link: { vxlan } }) => vxlan && multicastLinkName(vxlan.vni)))
+  return links.flatMap(({ name, index, vxlan }): Removal[] => {
+    if (vxlan === undefined || !names.has(name)) return []
+    const what = [`the device ${name} with its rules for containers' multicast`]
+    return [{ what, remove: () => removeMulticast(kernel, name, index) }]
+  })
+}
+
+async function removeMulticast(kernel: Kernel, name: string, index: number): Promise<void> {
+  const ignore = (): void => undefined
+  const multicast = await MulticastKernel.open(kernel, () => name, ignore, ignore)
+  try {
+    const chains = (await multicast.readTable(name)).flatMap(({ chain }) => chain ?? [])
+    const [failure] = await multicast.apply(
+      restoreRouters(bridgesInChains(chains), await multicast.bridges()),
+    )
+    await multicast.deleteTable(name)
+    await kernel.applyLink({ kind: 'delete-link', index, name })
+    if (failure !== undefined) throw failure.error
+  } finally {
+    multicast.close()
   }
 }
 

@@ -13,7 +13,7 @@ import { readStateFile, type SavedState } from '../host/state-file'
 import { writeSubnetEnv } from '../host/subnet-env'
 import { describeError, OverlayError } from '../model/errors'
 import { type Revision, sameLeaseValue } from '../model/lease'
-import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+import { ConfigError, type NetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
 import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
@@ -26,7 +26,9 @@ import { joinNetwork, type Start, type Tools } from './join'
 import type { Logger } from './logger'
 import type { Member } from './member'
 import { type MetricsText, serveMetrics, writeMetrics } from './metrics'
+import { Multicast } from './multicast'
 import type { Overlay } from './overlay'
+import { readConfig } from './read-config'
 import { settlesBefore } from './settles-before'
 import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
@@ -50,6 +52,7 @@ const NEWS: readonly string[] = ['etcd-refused', 'etcd-tls', 'etcd-compacted']
 export class Daemon {
   #phase: DaemonView['phase'] = 'starting'
   #member: Member | undefined
+  #multicast: Multicast | undefined
   /** Why the config in etcd is not in use; `undefined` when it is. */
   #configProblem: string | undefined
   #following: { readonly connected: boolean; readonly error?: string } = { connected: false }
@@ -160,6 +163,7 @@ export class Daemon {
       version: this.version,
       phase: this.#phase,
       member: this.#member?.parts,
+      multicast: this.#multicast?.keeper,
       configProblem: this.#configProblem ?? this.#member?.configProblem,
       following: this.#following,
       revision: this.#revision,
@@ -293,6 +297,7 @@ export class Daemon {
     const isFirst = this.#fromState !== undefined
     if (isFirst) {
       this.#fromState = undefined
+      this.#multicast?.wake()
       this.#memory = undefined
       this.#log.info('state: etcd has answered; what it says counts from now on')
     }
@@ -440,6 +445,10 @@ export class Daemon {
     }
     keeper.run(signal).catch(fail)
     await this.#ready(member)
+    const multicast = new Multicast(this.tools, member, () => this.#fromState !== undefined)
+    this.#multicast = multicast
+    member.onPeersChange(() => multicast.wake())
+    multicast.follow(signal).catch(fail)
     // It begins with starting a program, which others need not wait for.
     firewall.run(signal).catch(fail)
     keeper.onChange(() => {
@@ -450,11 +459,13 @@ export class Daemon {
     const moved = async (now: Underlay, before: Underlay): Promise<void> => {
       if (!sameAddresses(now, before)) this.tools.registry.reconnect()
       member.move(now)
+      multicast.wake()
       this.#state.changed(true)
       await this.#writeSubnetFile(member)
     }
     underlay.run(signal, moved).catch(fail)
     const reconfigured = async (): Promise<void> => {
+      multicast.follow(signal).catch(fail)
       this.#state.changed(true)
       await this.#writeSubnetFile(member)
     }
@@ -462,7 +473,7 @@ export class Daemon {
   }
 
   #readConfig(text: string | undefined): NetworkConfig {
-    if (text !== undefined) return parseNetworkConfig(text)
+    if (text !== undefined) return readConfig(text, this.tools.options)
     throw new ConfigError(
       `there is no network config at ${this.#configKey}`,
       `put one: overlayctl config set --etcd-prefix=${this.tools.options['etcd-prefix']} '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`,

@@ -15,6 +15,7 @@ import {
   type LeaseValue,
   type Peer,
   type Revision,
+  type Vtep,
 } from '../model/lease'
 import type { Moment, Renewal } from '../model/moment'
 import { lifeLeft } from '../plan/lease-life'
@@ -158,9 +159,13 @@ function leaseValueOf(vni: number, four: Peer | undefined, six: Peer | undefined
     publicIp: typeof four?.publicIp === 'number' ? four.publicIp : ipv4(0),
     publicIpv6: typeof six?.publicIp === 'bigint' ? six.publicIp : undefined,
     backendType: 'vxlan',
-    vtep: four && { vni, mac: four.mac },
-    vtep6: six && { vni, mac: six.mac },
+    vtep: four && vtepOf(vni, four),
+    vtep6: six && vtepOf(vni, six),
   }
+}
+
+function vtepOf(vni: number, { mac, multicast }: Peer): Vtep {
+  return multicast === undefined ? { vni, mac } : { vni, mac, multicast }
 }
 
 /** What tells this machine from a copy of it, as it is now. */

@@ -15,6 +15,7 @@ import {
   LEASE_TTL_SECONDS,
   type Lease,
   type LeaseValue,
+  sameHost,
   sameLeaseValue,
   type UnreadableLease,
 } from '../model/lease'
@@ -145,6 +146,7 @@ export class LeaseKeeper {
     this.#enter(now)
     this.#noteBinding(before)
     this.#noteQuestion(before)
+    this.#noteOmission()
     this.#changed()
     if (now.kind === before.kind) return
     const subnet = formatLeaseSubnet(this.own.subnet)
@@ -243,6 +245,13 @@ export class LeaseKeeper {
     this.#waker.wake()
   }
 
+  /** Whoever wrote our lease may have left out what we take part in: a flanneld does, or an operator who reserves it. */
+  #noteOmission(): void {
+    if (this.#state.kind !== 'held' || sameLeaseValue(this.#state.lease.value, this.value)) return
+    this.#renewAt = performance.now()
+    this.#waker.wake()
+  }
+
   #enter(state: LeaseState): void {
     if (state.kind !== this.#state.kind) this.#since = new Date()
     this.#state = state
@@ -311,7 +320,7 @@ export class LeaseKeeper {
     if (!('value' in found)) {
       return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
     }
-    if (sameLeaseValue(found.value, this.value) || this.#isOutdated(found)) {
+    if (sameHost(found.value, this.value) || this.#isOutdated(found)) {
       return { kind: 'held', lease: found }
     }
     const { publicIp, publicIpv6, vtep, vtep6 } = found.value

@@ -5,7 +5,7 @@ import { type Family, formatIp, formatMac, formatPrefix } from '../model/address
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import { formatLeaseSubnet, type Lease, type Revision, type UnreadableLease } from '../model/lease'
-import { type NetworkConfig, parseNetworkConfig } from '../model/network-config'
+import type { NetworkConfig } from '../model/network-config'
 import { planConfigChange } from '../plan/config-change'
 import { desiredLink } from '../plan/desired'
 import { HoldBack } from '../plan/hold-back'
@@ -19,6 +19,7 @@ import type { LeaseKeeper } from './lease-keeper'
 import { LiveConfig } from './live-config'
 import type { Logger } from './logger'
 import { convergenceOf, type Overlay } from './overlay'
+import { readConfig } from './read-config'
 import type { UnderlayKeeper } from './underlay-keeper'
 import { Waker } from './waker'
 
@@ -71,9 +72,12 @@ export class Member {
 
   /** Minutes. */
   readonly #renewMargin: number
+  readonly #options: Tools['options']
+  #peersTold = (): void => undefined
 
   constructor(tools: Tools, parts: MemberParts, revision: Revision) {
     this.#log = tools.log
+    this.#options = tools.options
     this.#renewMargin = tools.options['subnet-lease-renew-margin']
     this.#live = new LiveConfig(tools, parts.config)
     this.#holdBack = new HoldBack(tools.options['peer-removal-grace'] * 1000)
@@ -90,6 +94,11 @@ export class Member {
   /** Another one whenever the peers are other ones. */
   get peersGeneration(): number {
     return this.#peersGeneration
+  }
+
+  /** Has it told whenever peers come, go or change. */
+  onPeersChange(told: () => void): void {
+    this.#peersTold = told
   }
 
   /** Why the config in etcd is not the one in use; `undefined` when it is. */
@@ -338,6 +347,7 @@ export class Member {
     this.#peersGeneration += changes.length
     if (changes.length > 0) this.#log.info(summarize(changes))
     overlay.reconciler.peersChanged(changes, this.#revision, this.#heardAt)
+    if (changes.length > 0) this.#peersTold()
   }
 
   #noteConfig(text: string | undefined): void {
@@ -371,7 +381,7 @@ export class Member {
   async #tryConfig(text: string | undefined, signal: AbortSignal): Promise<string | undefined> {
     if (text === undefined) return 'the network config in etcd was deleted, and what runs goes on'
     if (text === this.#parts.configText) return undefined
-    const config = parseNetworkConfig(text)
+    const config = readConfig(text, this.#options)
     const plan = planConfigChange(this.#parts.config, config, this.#parts.keeper.own.subnet)
     if (plan.kind === 'needs-new-subnet') {
       return `this host needs a new subnet for the changed network config: ${plan.reason}; what runs goes on until overlayd is restarted`

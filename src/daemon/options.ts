@@ -143,6 +143,10 @@ const optionsSchema = z.object({
   ),
   'ip-blackhole-route': firewall(off, "drop what goes to addresses of this host's subnet that nobody has"),
   'ip-forward': firewall(on, 'switch forwarding on in the kernel'),
+  multicast: firewall(
+    z.enum(['auto', 'off'], { error: 'auto or off is wanted' }).prefault('auto'),
+    "exchange containers' multicast with other hosts: auto as the network config says, off never",
+  ),
   'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),
   'metrics-ip': metrics(text.prefault('127.0.0.1'), 'address to serve /metrics on, for Prometheus'),

@@ -15,6 +15,7 @@ import type { HoldBack } from '../plan/hold-back'
 import type { IdentityConflict } from '../plan/identity'
 import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
+import type { MulticastKeeper } from './multicast-keeper'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
 import { describeContest } from './reconciler'
@@ -26,6 +27,7 @@ export interface DaemonView {
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
   readonly member: MemberView | undefined
+  readonly multicast: MulticastKeeper | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
@@ -74,6 +76,7 @@ export async function reportStatus(view: DaemonView, registry: Registry | undefi
     etcd,
     stateFile: view.stateFile,
     convergence: reportConvergence(member),
+    ...(await reportMulticast(view.multicast)),
     ...reportHeldBack(member?.holdBack),
     peers:
       member === undefined ? [] : member.overlays.flatMap((overlay) => reportPeers(overlay, member.holdBack)),
@@ -230,6 +233,13 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
+async function reportMulticast(keeper: MulticastKeeper | undefined): Promise<Pick<Status, 'multicast'>> {
+  const summary = await keeper?.summary()
+  if (summary === undefined) return {}
+  const { counters, ...rest } = summary
+  return { multicast: { ...rest, bridges: [...rest.bridges], ...counters } }
+}
+
 function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
   if (holdBack === undefined || holdBack.size === 0) return {}
   const { size, lastDue, reason } = holdBack
@@ -291,6 +301,8 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
       `peers: ${heldBack.peers} are gone from etcd and kept for ${heldBack.secondsLeft} s more, in case etcd is wrong: ${heldBack.reason}; to let them go now, restart overlayd`,
     )
   }
+  const { problem: multicastProblem } = view.multicast ?? {}
+  if (multicastProblem !== undefined) problems.push(`multicast: ${multicastProblem}`)
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

@@ -124,6 +124,20 @@ export const statusSchema = z.object({
     lastSyncSecondsAgo: z.number().optional(),
     lastError: z.string().optional(),
   }),
+  /** Absent where containers' multicast stays on its host. */
+  multicast: z
+    .object({
+      device: z.string(),
+      vni: z.number(),
+      /** Whose containers take part. */
+      bridges: z.array(z.string()),
+      /** Other hosts that take part. */
+      hosts: z.number(),
+      /** Frames of other hosts' containers, and copies sent to other hosts, since the device was made. */
+      received: z.object({ packets: z.number(), bytes: z.number() }).optional(),
+      sent: z.object({ packets: z.number(), bytes: z.number(), dropped: z.number() }).optional(),
+    })
+    .optional(),
   /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */
   heldBack: z.object({ peers: z.number(), secondsLeft: z.number(), reason: z.string() }).optional(),
   peers: z.array(peerSchema),

@@ -30,11 +30,14 @@ export function encodeLeaseValue(value: LeaseValue): string {
   })
 }
 
+// Fields that flannel does not know are passed over by it; it writes none, so ours come last and only where they say something.
 const encodeVtep = (vtep: Vtep | undefined) =>
-  vtep === undefined ? undefined : { VNI: vtep.vni, VtepMAC: formatMac(vtep.mac) }
+  vtep === undefined
+    ? undefined
+    : { VNI: vtep.vni, VtepMAC: formatMac(vtep.mac), MulticastVNI: vtep.multicast }
 
 const LEASE_FIELDS = ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'] as const
-const VTEP_FIELDS = ['VNI', 'VtepMAC'] as const
+const VTEP_FIELDS = ['VNI', 'VtepMAC', 'MulticastVNI'] as const
 
 const parsedBy = <T>(parse: (text: string) => T | undefined, what: string) =>
   z.string().transform((text, context) => {
@@ -53,9 +56,14 @@ const leaseSchema = z.object({
   BackendV6Data: z.unknown().optional(),
 })
 
+/** 24 bits (RFC 7348). */
+const MOST_VNI = 0xffffff
+
 const vtepSchema = z.object({
   VNI: goField(z.int().min(0).max(0xffffffff)),
   VtepMAC: parsedBy(parseMac, 'a MAC address'),
+  // What is no VNI costs the host its multicast, and not its packets.
+  MulticastVNI: z.int().min(1).max(MOST_VNI).optional().catch(undefined),
 })
 
 /**
@@ -65,25 +73,37 @@ const vtepSchema = z.object({
 const USUAL = new RegExp(
   String.raw`^\{"PublicIP":"([\d.]+)","PublicIPv6":(?:null|"([\da-f:]+)"),"BackendType":"vxlan"(,"BackendData":VTEP)?(,"BackendV6Data":VTEP)?\}$`.replace(
     /VTEP/g,
-    String.raw`\{"VNI":(0|[1-9]\d{0,8}),"VtepMAC":"([\da-f:]{17})"\}`,
+    String.raw`\{"VNI":(0|[1-9]\d{0,8}),"VtepMAC":"([\da-f:]{17})"(?:,"MulticastVNI":([1-9]\d{0,7}))?\}`,
   ),
 )
 
 function decodeUsualValue(text: string): LeaseValue | undefined {
   const match = USUAL.exec(text)
   if (match === null) return undefined
-  const [, ip = '', ip6, data, vni, mac = '', data6, vni6, mac6 = ''] = match
+  const [, ip = '', ip6, data, vni, mac = '', group, data6, vni6, mac6 = '', group6] = match
   const publicIp = parseIpv4(ip)
   const publicIpv6 = ip6 === undefined ? undefined : parseIpv6(ip6)
-  const vtep = data === undefined ? undefined : { vni: Number(vni), mac: parseMac(mac) }
-  const vtep6 = data6 === undefined ? undefined : { vni: Number(vni6), mac: parseMac(mac6) }
+  const vtep = data === undefined ? undefined : usualVtep(vni, mac, group)
+  const vtep6 = data6 === undefined ? undefined : usualVtep(vni6, mac6, group6)
   if (publicIp === undefined || (ip6 !== undefined && publicIpv6 === undefined)) return undefined
   if (!isWhole(vtep) || !isWhole(vtep6)) return undefined
   return { publicIp, publicIpv6, backendType: 'vxlan', vtep, vtep6 }
 }
 
-const isWhole = (vtep: { vni: number; mac: MacAddress | undefined } | undefined): vtep is Vtep | undefined =>
-  vtep === undefined || vtep.mac !== undefined
+interface UsualVtep {
+  readonly vni: number
+  readonly mac: MacAddress | undefined
+  readonly multicast?: number
+}
+
+const usualVtep = (vni: string | undefined, mac: string, multicast: string | undefined): UsualVtep => ({
+  vni: Number(vni),
+  mac: parseMac(mac),
+  ...(multicast !== undefined && { multicast: Number(multicast) }),
+})
+
+const isWhole = (vtep: UsualVtep | undefined): vtep is Vtep | undefined =>
+  vtep === undefined || (vtep.mac !== undefined && (vtep.multicast ?? 1) <= MOST_VNI)
 
 /**
  * Reads a lease's value. The data of another backend than vxlan is opaque; vxlan data that cannot be read leaves
@@ -121,7 +141,9 @@ export function decodeBySchema(text: string): Decoded<LeaseValue> {
 function decodeVtep(data: unknown): Vtep | undefined {
   if (typeof data !== 'object' || data === null || Array.isArray(data)) return undefined
   const result = vtepSchema.safeParse(foldGoObject(data, VTEP_FIELDS))
-  return result.success ? { vni: result.data.VNI ?? 0, mac: result.data.VtepMAC } : undefined
+  if (!result.success) return undefined
+  const { VNI: vni = 0, VtepMAC: mac, MulticastVNI: multicast } = result.data
+  return multicast === undefined ? { vni, mac } : { vni, mac, multicast }
 }
 
 /** Go takes IPv4 text for an IPv6 field and keeps it as an IPv4-mapped address (RFC 4291, 2.5.5.2). */

@@ -6,6 +6,7 @@ import type { Question } from './netlink/client'
 import type { MessageOf } from './netlink/codec'
 import {
   AF_BRIDGE,
+  NLM_F_APPEND,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
@@ -46,7 +47,16 @@ export function destinationOf(message: MessageOf<typeof neighbourMessage>): IpAd
 
 /** Appends the message that adds an entry or gives its MAC another destination. */
 export function encodeSetForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
-  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
+  encodeForwarding(writer, index, entry, NLM_F_REPLACE)
+}
+
+/** Appends the message that adds a destination to those that a MAC has. */
+export function encodeAddDestination(writer: MessageWriter, index: number, entry: ForwardingEntry): void {
+  encodeForwarding(writer, index, entry, NLM_F_APPEND)
+}
+
+function encodeForwarding(writer: MessageWriter, index: number, entry: ForwardingEntry, how: number): void {
+  neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | how, {
     family: AF_BRIDGE,
     index,
     state: NUD_PERMANENT,

@@ -34,7 +34,7 @@ import {
 import { listAddresses } from './addresses'
 import { type ChangeListener, ChangeStream } from './events'
 import { type ForwardingEntry, listForwarding } from './fdb'
-import { applyLinkOperation, readLink } from './link-operations'
+import { applyLinkOperation, type LinkClients, readLink } from './link-operations'
 import { listLinks } from './links'
 import { listNeighbours, type Neighbour } from './neighbours'
 import { NetlinkClient, type Question, type RequestFormat } from './netlink/client'
@@ -124,6 +124,11 @@ export class Kernel {
       for (const resource of opened) resource.close()
       throw error
     }
+  }
+
+  /** The sockets of requests and of dumps, for parts of this folder that are loaded only where they are wanted. */
+  get clients(): LinkClients {
+    return { requests: this.requests, dumps: this.dumps }
   }
 
   /**

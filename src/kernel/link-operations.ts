@@ -206,7 +206,7 @@ async function explainExists(
   return new OverlayError(
     'vni-in-use',
     `cannot create ${wanted.name}: the device ${rival.name} already uses VNI ${wanted.vni} on UDP port ${rival.vxlan.port}`,
-    `remove it (ip link delete ${rival.name}), or set another Backend.VNI in the network config`,
+    `remove it (ip link delete ${rival.name}), or set another Backend.VNI in the network config, or Backend.MulticastVNI where that is the one`,
     { cause },
   )
 }

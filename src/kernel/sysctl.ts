@@ -99,6 +99,18 @@ export function ignoreRouterAdvertisements(link: string): Promise<boolean> {
   })
 }
 
+/**
+ * Keeps a link from having IPv6 addresses, and so from asking and reporting anything by itself.
+ * @returns false when the link or its IPv6 half does not exist
+ * @throws {OverlayError} `sysctl`
+ */
+export function disableIpv6(link: string): Promise<boolean> {
+  const path = `${IPV6}/${link}/disable_ipv6`
+  return unlessGone(async () => {
+    if ((await readSysctl(path)) !== '1') await writeSysctl(path, '1')
+  })
+}
+
 /** @returns false when a file it needs is not there */
 async function unlessGone(access: () => Promise<void>): Promise<boolean> {
   try {

@@ -34,6 +34,8 @@ export interface LeaseSubnet {
 export interface Vtep {
   readonly vni: number
   readonly mac: MacAddress
+  /** The VNI by which its containers' multicast is exchanged; absent for a host that takes no part, as all of flannel's do. */
+  readonly multicast?: number
 }
 
 /** A lease's value. `vtep` and `vtep6` are known only for `backendType` vxlan with readable data. */
@@ -91,6 +93,8 @@ export interface Peer {
   readonly subnet: Prefix
   readonly publicIp: IpAddress
   readonly mac: MacAddress
+  /** As in {@link Vtep}. */
+  readonly multicast?: number
 }
 
 /** A lease that is in etcd and not followed, and why. */
@@ -105,7 +109,11 @@ export interface RejectedLease {
 export const isReservation = ({ etcdLease }: Lease): boolean => etcdLease === NO_ETCD_LEASE
 
 /** Whether two values announce the same. */
-export function sameLeaseValue(a: LeaseValue, b: LeaseValue): boolean {
+export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
+  sameHost(a, b) && a.vtep?.multicast === b.vtep?.multicast && a.vtep6?.multicast === b.vtep6?.multicast
+
+/** Whether two values are of one host: what else it takes part in may differ, for a flanneld on it writes nothing of that. */
+export function sameHost(a: LeaseValue, b: LeaseValue): boolean {
   return (
     a.publicIp === b.publicIp &&
     a.publicIpv6 === b.publicIpv6 &&

@@ -35,6 +35,8 @@ export interface VxlanBackend {
   readonly gbp: boolean
   readonly learning: boolean
   readonly directRouting: boolean
+  /** VNI by which hosts exchange their containers' multicast; `undefined` when they do not. */
+  readonly multicast: number | undefined
 }
 
 /** What one family's subnets are taken from. */
@@ -88,7 +90,18 @@ const CONFIG_FIELDS = [
   'Backend',
 ] as const
 
-const BACKEND_FIELDS = ['Type', 'VNI', 'Port', 'MTU', 'GBP', 'Learning', 'DirectRouting'] as const
+/** The last two are ours: flannel passes over what it does not know. */
+const BACKEND_FIELDS = [
+  'Type',
+  'VNI',
+  'Port',
+  'MTU',
+  'GBP',
+  'Learning',
+  'DirectRouting',
+  'Multicast',
+  'MulticastVNI',
+] as const
 
 /** Text that a parser must accept. */
 const parsed = <T>(parse: (text: string) => T | undefined, wanted: string) =>
@@ -133,6 +146,8 @@ const backendSchema = z.object({
   GBP: goField(z.boolean()),
   Learning: goField(z.boolean()),
   DirectRouting: goField(z.boolean()),
+  Multicast: goField(z.boolean()),
+  MulticastVNI: goField(z.int().min(1).max(0xffffff)),
 })
 
 const EXAMPLE = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
@@ -186,14 +201,36 @@ function parseBackend(raw: unknown): VxlanBackend {
     )
   }
   const backend = check(backendSchema.safeParse(fields), 'Backend')
+  const vni = backend.VNI ?? 1
   return {
-    vni: backend.VNI ?? 1,
+    vni,
     port: backend.Port === 0 ? undefined : backend.Port,
     mtu: backend.MTU,
     gbp: backend.GBP ?? false,
     learning: backend.Learning ?? false,
     directRouting: backend.DirectRouting ?? false,
+    multicast: backend.Multicast ? multicastVni(vni, backend.MulticastVNI) : undefined,
   }
+}
+
+/**
+ * Unless another is asked for it is the network's own VNI with its highest bit turned over: one for each network, and far from
+ * those that people number their networks with.
+ */
+function multicastVni(vni: number, wanted: number | undefined): number {
+  const chosen = wanted ?? vni ^ 0x800000
+  // Only of VNI 8388608: 0 would be no VNI that a host could announce.
+  if (chosen === 0) {
+    throw new ConfigError(
+      `Backend.VNI ${vni} leaves no VNI for multicast to be chosen by itself`,
+      'set Backend.MulticastVNI',
+    )
+  }
+  if (chosen !== vni) return chosen
+  throw new ConfigError(
+    `Backend.MulticastVNI is ${vni}, and so is Backend.VNI: multicast needs one of its own`,
+    'set another, or leave it out',
+  )
 }
 
 /** How one family's fields are called, and what flannel bounds and completes them with. */

@@ -52,6 +52,7 @@ export function describeConfigChanges(before: NetworkConfig, after: NetworkConfi
     ['GBP', onOff(old.gbp), onOff(next.gbp)],
     ['learning', onOff(old.learning), onOff(next.learning)],
     ['direct routing', onOff(old.directRouting), onOff(next.directRouting)],
+    ['multicast', describeMulticast(old.multicast), describeMulticast(next.multicast)],
     ['firewall', firewallMode(before), firewallMode(after)],
   ]
   return facts.filter(([, a, b]) => a !== b).map(([what, a, b]) => `${what} ${b} instead of ${a}`)
@@ -67,5 +68,6 @@ const describeBounds = ({ ipv4, ipv6 }: NetworkConfig): string =>
 
 const describePort = (port: number | undefined): string => (port === undefined ? "the kernel's" : `${port}`)
 const describeMtu = (mtu: number | undefined): string => (mtu === undefined ? "the underlay's" : `${mtu}`)
+const describeMulticast = (vni: number | undefined): string => (vni === undefined ? 'off' : `with VNI ${vni}`)
 const onOff = (value: boolean): string => (value ? 'on' : 'off')
 const firewallMode = ({ nftables }: NetworkConfig): string => (nftables ? 'nftables' : 'iptables')

@@ -39,6 +39,9 @@ const LINK_NAMES: Readonly<Record<Family, string>> = { IPv4: 'flannel.', IPv6: '
 /** The device's name, as flannel calls it. */
 export const linkName = (family: Family, vni: number): string => `${LINK_NAMES[family]}${vni}`
 
+/** The name of the device that carries multicast. With any VNI it fits into the 15 characters that a name may have (IFNAMSIZ). */
+export const multicastLinkName = (vni: number): string => `fl-mc.${vni}`
+
 /** MTU of one family's device in bytes: `Backend.MTU` is the outer size. */
 export function linkMtu(config: NetworkConfig, underlay: Underlay, family: Family): number {
   return (config.backend.mtu ?? underlay.link.mtu) - VXLAN_OVERHEAD[family]

@@ -6,7 +6,7 @@
 import { formatIp, formatMac, type IpAddress, type MacAddress } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { HostFacts } from '../model/host-facts'
-import { formatLeaseSubnet, isReservation, type Lease, sameLeaseValue } from '../model/lease'
+import { formatLeaseSubnet, isReservation, type Lease, sameHost } from '../model/lease'
 import { isLeaseOf } from './own-lease'
 
 /** What this host knows of itself. */
@@ -53,7 +53,7 @@ function sameVteps(a: Lease, b: Lease): boolean {
     publicIp: b.value.publicIp,
     publicIpv6: b.value.publicIpv6,
   })
-  return (b.value.vtep ?? b.value.vtep6) !== undefined && sameLeaseValue(addressless(a), addressless(b))
+  return (b.value.vtep ?? b.value.vtep6) !== undefined && sameHost(addressless(a), addressless(b))
 }
 
 /** How what the state file says of its machine differs from this one; `undefined` when it does not. */

@@ -125,13 +125,15 @@ function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
 
 /** What a host announces. */
 export function leaseValue(
-  { backend: { vni } }: NetworkConfig,
+  { backend: { vni, multicast } }: NetworkConfig,
   underlay: Underlay,
   links: readonly LinkSpec[],
 ): LeaseValue {
   const vtep = (family: Family): Vtep | undefined => {
     const link = links.find(({ local }) => familyOf(local) === family)
-    return link && { vni, mac: link.mac }
+    // One device carries the multicast of both families: that of the half which comes first.
+    const carries = multicast !== undefined && link === links[0]
+    return link && { vni, mac: link.mac, ...(carries && { multicast }) }
   }
   return {
     publicIp: underlay.ipv4?.public ?? ipv4(0),

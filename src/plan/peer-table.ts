@@ -212,6 +212,7 @@ export class PeerTable {
     this.#rejected.delete(key)
     const held = this.#held.get(key)
     if (held !== undefined && samePeer(held.peer, peer)) return []
+    if (held !== undefined && samePlace(held.peer, peer)) return this.#renew(held, peer)
     const claim = claimOf(peer, lease.modRevision, this.#waiting.get(key))
     const lastGood = this.#peers.get(key)
     this.#stopWaiting(key)
@@ -351,6 +352,14 @@ export class PeerTable {
     if (this.#clash(peer, () => true) === undefined) this.#admit(peer)
   }
 
+  /** Takes in that a peer announces something else from the place it has: its claim is as old as before. */
+  #renew(held: Claim, peer: Peer): PeerChange[] {
+    this.#touch(peer.key)
+    this.#held.set(peer.key, { ...held, peer })
+    this.#peers.set(peer.key, peer)
+    return this.#changes()
+  }
+
   #admit(peer: Peer): void {
     this.#touch(peer.key)
     this.#peers.set(peer.key, peer)
@@ -427,9 +436,9 @@ export class PeerTable {
   }
 }
 
-/** A claim keeps its age while its lease says the same. */
+/** A claim keeps its age while its lease asks for the same place. */
 function claimOf(peer: Peer, revision: Revision, before: Claim | undefined): Claim {
-  return { peer, since: before !== undefined && samePeer(before.peer, peer) ? before.since : revision }
+  return { peer, since: before !== undefined && samePlace(before.peer, peer) ? before.since : revision }
 }
 
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
@@ -510,7 +519,8 @@ function judgeAlone(lease: Lease, { range, vni, overlap }: OverlayNetwork, own: 
   if (vtep.vni !== vni) return `VNI ${vtep.vni} is not the network's ${vni}`
   if (!isUnicastMac(vtep.mac)) return `VtepMAC ${formatMac(vtep.mac)} is not a unicast address`
   if (vtep.mac === own.mac) return `VtepMAC ${formatMac(vtep.mac)} is our own`
-  return { key: lease.key, subnet, publicIp, mac: vtep.mac }
+  const { multicast } = vtep
+  return { key: lease.key, subnet, publicIp, mac: vtep.mac, ...(multicast !== undefined && { multicast }) }
 }
 
 /** Why a subnet is none of that network. */
@@ -525,8 +535,12 @@ function misplaced(subnet: Prefix, { network, subnetLength }: SubnetRange): stri
 
 function samePeer(a: Peer | undefined, b: Peer | undefined): boolean {
   if (a === undefined || b === undefined) return a === b
-  return a.publicIp === b.publicIp && a.mac === b.mac && samePrefix(a.subnet, b.subnet)
+  return samePlace(a, b) && a.multicast === b.multicast
 }
+
+/** Whether packets find them in the same way. */
+const samePlace = (a: Peer, b: Peer): boolean =>
+  a.publicIp === b.publicIp && a.mac === b.mac && samePrefix(a.subnet, b.subnet)
 
 /** The order in which claims are heard. */
 function oldestFirst(claims: readonly Claim[]): Claim[] {

@@ -11,12 +11,14 @@ import { Nftables } from '../../firewall/nftables'
 import { findProcesses, readConntrack, readNumber, readReversePathFilters } from '../../host/procfs'
 import { readPreviousSubnets, readSubnetVariables } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
+import { MulticastKernel } from '../../kernel/multicast'
 import { bridgeNetfilter, readIpForward } from '../../kernel/sysctl'
 import { FAMILIES, type Family, type IpAddress } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
 import type { IptablesListing } from '../../model/firewall'
-import type { RouteLookup } from '../../model/kernel'
+import type { ObservedLink, RouteLookup } from '../../model/kernel'
 import { isReservation } from '../../model/lease'
+import { multicastLinkName } from '../../plan/desired'
 import type {
   CertificateFact,
   DeviceFacts,
@@ -26,11 +28,20 @@ import type {
   FirewallFacts,
   HostFacts,
   KernelFacts,
+  MulticastFacts,
   PeerFact,
   ProbeFact,
   SubnetFileFacts,
 } from '../../plan/doctor/facts'
-import { configOf, deviceName, ownLease, peersOf, rangeOf, sampleAddress } from '../../plan/doctor/overlay'
+import {
+  configOf,
+  deviceName,
+  ownLease,
+  peersOf,
+  rangeOf,
+  sampleAddress,
+  vniOf,
+} from '../../plan/doctor/overlay'
 import { readDaemonStatus } from '../daemon-status'
 import { probePeers } from './probe'
 
@@ -255,7 +266,33 @@ async function readKernel(kernel: Kernel, facts: Facts): Promise<KernelFacts> {
     const elsewhere = { network: rangeOf(config, family)?.network, routes: true, links: [] }
     devices.push({ family, link, objects: await kernel.observe(family, link.index, elsewhere) })
   }
-  return { links, addresses, defaultRoutes, routes, devices }
+  const multicast =
+    config?.backend.multicast === undefined ? undefined : await readMulticast(kernel, facts, links)
+  return { links, addresses, defaultRoutes, routes, devices, ...(multicast !== undefined && { multicast }) }
+}
+
+async function readMulticast(
+  kernel: Kernel,
+  facts: Facts,
+  links: readonly ObservedLink[],
+): Promise<MulticastFacts | undefined> {
+  const name = multicastLinkName(vniOf(facts))
+  const link = links.find((each) => each.name === name)
+  if (link === undefined) return undefined
+  const ignore = (): void => undefined
+  const multicast = await MulticastKernel.open(kernel, () => name, ignore, ignore)
+  try {
+    const table = await attempt(() => multicast.readTable(name))
+    const destinations = await multicast.destinations(link.index)
+    return {
+      link,
+      destinations: destinations.map(({ address }) => address),
+      chains: table.value?.flatMap(({ chain }) => chain ?? []),
+      bridges: await multicast.bridges(),
+    }
+  } finally {
+    multicast.close()
+  }
 }
 
 async function readWays(

@@ -110,6 +110,45 @@ export class NetlinkClient {
   }
 
   /**
+   * Makes changes all together or not at all, in one send.
+   * @param frame the messages before the first and after the last
+   * @throws {NetlinkError} for the first that the kernel refuses; nothing was changed then
+   */
+  async transaction<T>(
+    items: readonly T[],
+    format: RequestFormat<T>,
+    frame: { begin(writer: MessageWriter): void; end(writer: MessageWriter): void; readonly what: string },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.exclusively(signal, async () => {
+      const { writer } = this
+      writer.reset()
+      frame.begin(writer)
+      const first = this.nextSequence()
+      writer.stamp(first, 0)
+      for (const [index, item] of items.entries()) {
+        format.encode(writer, item)
+        // Older kernels do not answer the last message of all.
+        writer.stamp(this.nextSequence(), index === items.length - 1 ? NLM_F_ACK : 0)
+      }
+      frame.end(writer)
+      writer.stamp(this.nextSequence(), 0)
+      let refusal: NetlinkError | undefined
+      await this.exchange(writer.take(), frame.what, (cursor) => {
+        const index = cursor.sequence - first - 1
+        if (cursor.type !== NLMSG_ERROR || index < -1 || index >= items.length) return false
+        const { errno, detail } = readError(cursor)
+        const item = items[index]
+        if (errno !== 0) {
+          refusal ??= new NetlinkError(errno, item === undefined ? frame.what : format.describe(item), detail)
+        }
+        return index === items.length - 1
+      })
+      if (refusal !== undefined) throw refusal
+    })
+  }
+
+  /**
    * Makes one change.
    * @throws {NetlinkError} when the kernel refuses
    */

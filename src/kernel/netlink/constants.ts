@@ -5,6 +5,7 @@
 
 // linux/netlink.h
 export const NETLINK_ROUTE = 0
+export const NETLINK_NETFILTER = 12
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 export const NLM_F_REQUEST = 0x1
@@ -15,11 +16,14 @@ export const NLM_F_DUMP = 0x300
 export const NLM_F_REPLACE = 0x100
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
+export const NLM_F_APPEND = 0x800
 /** On an error reply: it carries the header of the request, not all of it. */
 export const NLM_F_CAPPED = 0x100
 /** On an error reply: attributes (NLMSGERR_ATTR_*) follow. */
 export const NLM_F_ACK_TLVS = 0x200
 export const NLMSGERR_ATTR_MSG = 1
+/** On the type of an attribute that holds attributes. */
+export const NLA_F_NESTED = 0x8000
 /** The two high bits of an attribute's type are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER). */
 export const NLA_TYPE_MASK = 0x3fff
 export const SOL_NETLINK = 270 // linux/socket.h
@@ -109,11 +113,13 @@ export const IFLA_MTU = 4
 export const IFLA_MASTER = 10
 export const IFLA_TXQLEN = 13
 export const IFLA_LINKINFO = 18
+export const IFLA_STATS64 = 23
 export const IFLA_EXT_MASK = 29
 /** The network namespace that is meant, by the number ours has for it. */
 export const IFLA_TARGET_NETNSID = 46
 export const IFLA_INFO_KIND = 1
 export const IFLA_INFO_DATA = 2
+export const IFLA_BR_MCAST_ROUTER = 22
 export const IFLA_VXLAN_ID = 1
 export const IFLA_VXLAN_GROUP = 2
 export const IFLA_VXLAN_LINK = 3
@@ -159,6 +165,73 @@ export const NUD_PERMANENT = 0x80
 export const NUD_KNOWN = 0x9e
 /** On a device of its own, as opposed to the bridge it may be a port of. */
 export const NTF_SELF = 0x2
+
+// linux/netfilter.h, linux/netfilter/nfnetlink.h
+export const NFPROTO_NETDEV = 5
+export const NF_NETDEV_INGRESS = 0
+export const NF_DROP = 0
+export const NF_ACCEPT = 1
+export const NFNL_SUBSYS_NFTABLES = 10
+export const NFNL_MSG_BATCH_BEGIN = 0x10
+export const NFNL_MSG_BATCH_END = 0x11
+export const NFNLGRP_NFTABLES = 7
+
+// linux/netfilter/nf_tables.h: message types, below those of the subsystem
+export const NFT_MSG_NEWTABLE = 0
+export const NFT_MSG_GETTABLE = 1
+export const NFT_MSG_DELTABLE = 2
+export const NFT_MSG_NEWCHAIN = 3
+export const NFT_MSG_GETCHAIN = 4
+export const NFT_MSG_NEWRULE = 6
+export const NFT_MSG_GETRULE = 7
+
+// linux/netfilter/nf_tables.h: attributes
+export const NFTA_TABLE_NAME = 1
+export const NFTA_CHAIN_TABLE = 1
+export const NFTA_CHAIN_NAME = 3
+export const NFTA_CHAIN_HOOK = 4
+export const NFTA_CHAIN_POLICY = 5
+export const NFTA_CHAIN_TYPE = 7
+export const NFTA_HOOK_HOOKNUM = 1
+export const NFTA_HOOK_PRIORITY = 2
+export const NFTA_HOOK_DEV = 3
+export const NFTA_RULE_TABLE = 1
+export const NFTA_RULE_CHAIN = 2
+export const NFTA_RULE_EXPRESSIONS = 4
+export const NFTA_LIST_ELEM = 1
+export const NFTA_EXPR_NAME = 1
+export const NFTA_EXPR_DATA = 2
+export const NFTA_DATA_VALUE = 1
+export const NFTA_META_DREG = 1
+export const NFTA_META_KEY = 2
+export const NFTA_PAYLOAD_DREG = 1
+export const NFTA_PAYLOAD_BASE = 2
+export const NFTA_PAYLOAD_OFFSET = 3
+export const NFTA_PAYLOAD_LEN = 4
+export const NFTA_BITWISE_SREG = 1
+export const NFTA_BITWISE_DREG = 2
+export const NFTA_BITWISE_LEN = 3
+export const NFTA_BITWISE_MASK = 4
+export const NFTA_BITWISE_XOR = 5
+export const NFTA_CMP_SREG = 1
+export const NFTA_CMP_OP = 2
+export const NFTA_CMP_DATA = 3
+export const NFTA_IMMEDIATE_DREG = 1
+export const NFTA_IMMEDIATE_DATA = 2
+export const NFTA_DUP_SREG_DEV = 2
+export const NFTA_FWD_SREG_DEV = 1
+
+// linux/netfilter/nf_tables.h: values
+export const NFT_REG_1 = 1
+export const NFT_META_PROTOCOL = 1
+export const NFT_PAYLOAD_LL_HEADER = 0
+export const NFT_PAYLOAD_NETWORK_HEADER = 1
+export const NFT_CMP_EQ = 0
+export const NFT_CMP_NEQ = 1
+
+// linux/if_ether.h
+export const ETH_P_IP = 0x0800
+export const ETH_P_IPV6 = 0x86dd
 
 // linux/netconf.h
 export const NETCONFA_IFINDEX = 1

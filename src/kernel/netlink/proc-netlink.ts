@@ -12,21 +12,25 @@ export interface NetlinkRow {
 }
 
 /**
- * The row of the rtnetlink socket with that port id, from the text of /proc/net/netlink. Its columns are: sk, Eth (the protocol), Pid (the port
+ * The row of the netlink socket of that protocol with that port id, from the text of /proc/net/netlink. Its columns are: sk, Eth (the protocol), Pid (the port
  * id), Groups, Rmem, Wmem, Dump, Locks, Drops, Inode (net/netlink/af_netlink.c).
  */
-export function findNetlinkRow(table: string, portId: number): NetlinkRow | undefined {
+export function findNetlinkRow(
+  table: string,
+  portId: number,
+  wanted = NETLINK_ROUTE,
+): NetlinkRow | undefined {
   for (const line of table.split('\n')) {
     const [, protocol, port, , , , , , drops, inode] = line.trim().split(/\s+/)
-    if (Number(protocol) !== NETLINK_ROUTE || Number(port) !== portId) continue
+    if (Number(protocol) !== wanted || Number(port) !== portId) continue
     if (drops !== undefined && inode !== undefined) return { inode, drops: Number(drops) }
   }
   return undefined
 }
 
-/** Reads the row of one of this network namespace's rtnetlink sockets. Takes a few hundred microseconds. */
-export function readNetlinkRow(portId: number): NetlinkRow | undefined {
-  return findNetlinkRow(readFileSync('/proc/net/netlink', 'latin1'), portId)
+/** Reads the row of one of this network namespace's netlink sockets. Takes a few hundred microseconds. */
+export function readNetlinkRow(portId: number, protocol = NETLINK_ROUTE): NetlinkRow | undefined {
+  return findNetlinkRow(readFileSync('/proc/net/netlink', 'latin1'), portId, protocol)
 }
 
 /** The descriptor of the socket with that inode in this process. */

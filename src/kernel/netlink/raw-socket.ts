@@ -27,6 +27,8 @@ import {
 } from './socket-options'
 
 export interface RawSocketOptions {
+  /** NETLINK_*; default NETLINK_ROUTE. */
+  readonly protocol?: number
   /**
    * Bytes of a read buffer to use for each datagram; without it the size of each is asked first. For dumps, whose datagrams are large and few;
    * small answers would waste memory.
@@ -47,7 +49,7 @@ const REQUIRED_OPTIONS = [
 ] as const
 
 /**
- * Opens an rtnetlink socket. It never keeps the process alive by itself.
+ * Opens a netlink socket. It never keeps the process alive by itself.
  * @throws {OverlayError} `netlink-open` or `netlink-option`; nothing stays open
  */
 export async function openRawSocket(
@@ -66,9 +68,9 @@ export async function openRawSocket(
   }
 }
 
-function openLibrarySocket({ readBuffer }: RawSocketOptions): RawNetlinkSocket {
+function openLibrarySocket({ readBuffer, protocol = NETLINK_ROUTE }: RawSocketOptions): RawNetlinkSocket {
   try {
-    return new RawNetlinkSocket(NETLINK_ROUTE, {
+    return new RawNetlinkSocket(protocol, {
       ...(readBuffer === undefined ? {} : { messagePeeking: false, msgBufferSize: readBuffer }),
       // The library wants both named; 0 leaves the system's default.
       recvBufferSize: 0,
@@ -82,11 +84,11 @@ function openLibrarySocket({ readBuffer }: RawSocketOptions): RawNetlinkSocket {
 function guard(
   raw: RawNetlinkSocket,
   handlers: NetlinkHandlers,
-  { receiveBuffer, ignoreSender: ignored }: RawSocketOptions,
+  { receiveBuffer, ignoreSender: ignored, protocol }: RawSocketOptions,
   options: SocketOptions,
 ): NetlinkSocket {
   const portId = raw.address().port >>> 0
-  const fd = descriptorOf(portId)
+  const fd = descriptorOf(portId, protocol)
   for (const [name, option] of REQUIRED_OPTIONS) enableOption(options, fd, SOL_NETLINK, option, name)
   const size =
     receiveBuffer === undefined
@@ -121,7 +123,7 @@ function guard(
       })
     },
     addMembership: (group) => raw.addMembership(group),
-    drops: () => readNetlinkRow(portId)?.drops ?? 0,
+    drops: () => readNetlinkRow(portId, protocol)?.drops ?? 0,
     close() {
       if (!open) return
       open = false
@@ -130,8 +132,8 @@ function guard(
   }
 }
 
-function descriptorOf(portId: number): number {
-  const row = readNetlinkRow(portId)
+function descriptorOf(portId: number, protocol: number | undefined): number {
+  const row = readNetlinkRow(portId, protocol)
   const fd = row === undefined ? undefined : findDescriptor(row.inode)
   if (fd !== undefined) return fd
   throw new OverlayError(

@@ -9,6 +9,7 @@ import type { Check, Finding, Severity } from './finding'
 import { FIREWALL_CHECKS } from './firewall'
 import { HOST_CHECKS } from './host'
 import { LEASE_CHECKS } from './lease'
+import { MULTICAST_CHECKS } from './multicast'
 import { REACH_CHECKS } from './reach'
 import { ROUTE_CHECKS } from './routes'
 
@@ -23,6 +24,7 @@ export const CHECKS: readonly Check[] = [
   ...HOST_CHECKS,
   ...FIREWALL_CHECKS,
   ...BRIDGE_CHECKS,
+  ...MULTICAST_CHECKS,
   ...REACH_CHECKS,
 ]
 

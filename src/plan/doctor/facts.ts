@@ -10,6 +10,7 @@ import type {
   UnderlayRoute,
 } from '../../model/kernel'
 import type { Lease, UnreadableLease } from '../../model/lease'
+import type { ObservedBridge } from '../../model/multicast'
 
 /** Something that was looked for. */
 export type Fact<T> =
@@ -74,6 +75,17 @@ export interface DeviceFacts {
   readonly objects: KernelObjects
 }
 
+/** What there is for multicast between hosts. */
+export interface MulticastFacts {
+  readonly link: ObservedLink
+  /** The hosts that it sends copies to. */
+  readonly destinations: readonly IpAddress[]
+  /** Names of the chains in its table; `undefined` where they may not be read. */
+  readonly chains: readonly string[] | undefined
+  /** All bridges. */
+  readonly bridges: readonly ObservedBridge[]
+}
+
 export interface KernelFacts {
   readonly links: readonly ObservedLink[]
   readonly addresses: readonly HostAddress[]
@@ -81,6 +93,8 @@ export interface KernelFacts {
   /** Of the main table and both families, ours not among them. */
   readonly routes: readonly UnderlayRoute[]
   readonly devices: readonly DeviceFacts[]
+  /** Only where the network config asks for it and its device is there. */
+  readonly multicast?: MulticastFacts
 }
 
 export interface HostFacts {

@@ -375,6 +375,9 @@ describe('teardown', () => {
       })
       await host.stop()
 
+      // The kernel's own link-local addresses take a second to settle.
+      const addresses = () => host.exec('ip', '-6', 'address', 'show')
+      await host.waitUntil('its addresses settled', async () => !(await addresses()).includes('tentative'))
       const running = await state(host)
       expect(running).not.toEqual(before)
       const dry = await ctl(host, 'teardown', '--dry-run')

@@ -58,6 +58,11 @@ test('what is remembered comes back', async () => {
   expect(second).toMatchObject({ key: dual.key, subnet: dual.subnet, value: dual.value })
 })
 
+test('so does by which VNI a peer exchanges multicast', async () => {
+  const { snapshot } = await roundTrip({ peers: { ipv4: [{ ...half4, multicast: 7 }], ipv6: [half6] } })
+  expect(snapshot.leases[1]?.value).toMatchObject({ vtep: { multicast: 7 }, vtep6: dual.value.vtep6 })
+})
+
 test('a family in which a host is no peer stays without', async () => {
   const { snapshot } = await roundTrip({ peers: { ipv4: [], ipv6: [half6] } })
   expect(snapshot.leases[1]?.value).toMatchObject({ publicIp: 0, vtep: undefined, vtep6: dual.value.vtep6 })

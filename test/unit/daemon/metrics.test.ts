@@ -14,6 +14,7 @@ const view = (fields: Partial<MetricsView> = {}): MetricsView => ({
   version: '1.2.3',
   phase: 'starting',
   member: undefined,
+  multicast: undefined,
   configProblem: undefined,
   following: { connected: true },
   revision: 7n as Revision,

@@ -20,6 +20,11 @@ async function warnings(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<re
   return invocation.kind === 'run' ? invocation.warnings : []
 }
 
+test('multicast is as the config says, or off', async () => {
+  expect((await parse(['--multicast=off'])).multicast).toBe('off')
+  await expect(parse(['--multicast=on'])).rejects.toThrow('--multicast is "on": auto or off is wanted')
+})
+
 test('the defaults are flannel’s', async () => {
   expect(await parse([])).toEqual({
     'etcd-endpoints': 'http://127.0.0.1:4001,http://127.0.0.1:2379',
@@ -31,6 +36,7 @@ test('the defaults are flannel’s', async () => {
     'etcd-username': '',
     'etcd-password': '',
     'subnet-lease-renew-margin': 60,
+    multicast: 'auto',
     'peer-removal-grace': 60,
     iface: [],
     'iface-regex': [],

@@ -45,6 +45,22 @@ describe('a value', () => {
     )
   })
 
+  test('says by which VNI a host exchanges multicast, after all that flannel writes, and only where it does', () => {
+    const text = V4_ONLY.replace('"}}', '","MulticastVNI":8388609}}')
+    const value = { ...v4Only, vtep: { vni: 1, mac: ether('12:f0:94:ff:1f:ad'), multicast: 8388609 } }
+    expect(encodeLeaseValue(value)).toBe(text)
+    expect(decodeLeaseValue(text)).toEqual({ value })
+    expect(decodeBySchema(text)).toEqual({ value })
+  })
+
+  test.each(['0', '16777216', '-1', '1.5', 'true', 'null', '"7"'])(
+    'a VNI for multicast of %s costs a host its multicast, and nothing else',
+    (vni) => {
+      const text = V4_ONLY.replace('"}}', `","MulticastVNI":${vni}}}`)
+      expect(decodeLeaseValue(text)).toEqual({ value: v4Only })
+    },
+  )
+
   test('of flannel is read', () => {
     expect(decodeLeaseValue(V4_ONLY)).toEqual({ value: v4Only })
     expect(decodeLeaseValue(DUAL_STACK)).toEqual({ value: dualStack })

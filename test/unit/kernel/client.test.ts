@@ -1,4 +1,4 @@
-import { MessageCursor } from '../../../src/kernel/netlink/bytes'
+import { MessageCursor, type MessageWriter } from '../../../src/kernel/netlink/bytes'
 import { NetlinkClient, type Question, type RequestFormat } from '../../../src/kernel/netlink/client'
 import type { NetlinkHandlers, NetlinkSocket } from '../../../src/kernel/netlink/socket'
 import { ACKNOWLEDGEMENT, DONE, ERROR_WITH_TEXT, NEXTHOP } from './captured'
@@ -172,6 +172,40 @@ describe('a batch', () => {
     await client(() => undefined)
     handlers.onError(new Error('broken'))
     expect(reported.map(({ message }) => message)).toEqual(['broken'])
+  })
+})
+
+describe('a transaction', () => {
+  const frame = {
+    begin: (writer: MessageWriter) => format.encode(writer, 16),
+    end: (writer: MessageWriter) => format.encode(writer, 17),
+    what: 'do it all',
+  }
+
+  test('is one send between its two ends, acknowledged on the last but one', async () => {
+    const requests = await client((messages, reply) => {
+      const asked = messages.find(({ flags }) => flags === 5)
+      if (asked !== undefined) reply(answerTo(asked, ACKNOWLEDGEMENT))
+    })
+    await requests.transaction([1, 2], format, frame)
+    expect(socket.sends.map((messages) => messages.map(({ type }) => type))).toEqual([[16, 1, 2, 17]])
+  })
+
+  test.each<[string, (messages: Sent[]) => Sent | undefined, string]>([
+    ['one of its messages', (messages) => messages[1], 'do 1'],
+    ['the last', (messages) => messages[2], 'do 2'],
+    ['all of it', (messages) => messages[0], 'do it all'],
+  ])('whose kernel refuses %s is refused in those words', async (_, refused, words) => {
+    const requests = await client((messages, reply) => {
+      const [, , final] = messages
+      const message = refused(messages)
+      if (message === undefined || final === undefined) return
+      reply(
+        answerTo(message, ERROR_WITH_TEXT),
+        ...(message === final ? [] : [answerTo(final, ACKNOWLEDGEMENT)]),
+      )
+    })
+    await expect(requests.transaction([1, 2], format, frame)).rejects.toThrow(`cannot ${words}: `)
   })
 })
 

@@ -124,10 +124,33 @@ test.each([
   [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', VNI: 16777216 } }, 'VNI'],
   [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Port: 65536 } }, 'Port'],
   [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', MTU: 0 } }, 'MTU'],
+  [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: 'yes' } }, 'Multicast'],
+  [
+    { Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, MulticastVNI: 1 } },
+    'so is Backend.VNI',
+  ],
+  [{ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, MulticastVNI: 0 } }, 'MulticastVNI'],
+  [
+    { Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, VNI: 8388608 } },
+    'leaves no VNI for multicast',
+  ],
 ])('%j is refused: %s', (fields, message) => {
   const error = thrownBy(() => parse(fields))
   expect(error.message).toContain(message)
   expect(error.fix).not.toBe('')
+})
+
+test('multicast is off, has a VNI that follows from the other, or one of choice; to flannel none of it says anything', () => {
+  const multicast = (fields: object) =>
+    parse({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', ...fields } }).backend.multicast
+  expect(multicast({})).toBeUndefined()
+  expect(multicast({ Multicast: false, MulticastVNI: 7 })).toBeUndefined()
+  expect(multicast({ Multicast: true })).toBe(8388609)
+  expect(multicast({ multicast: true, VNI: 8388700 })).toBe(92)
+  expect(multicast({ Multicast: true, MulticastVNI: 7 })).toBe(7)
+  const plain = parse({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan' } })
+  const asked = parse({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true } })
+  expect({ ...asked, backend: { ...asked.backend, multicast: undefined } }).toEqual(plain)
 })
 
 test.each(['', '{', 'null', '[]', '"x"', '7'])('%j is no config', (text) => {

@@ -25,6 +25,7 @@ test.each<[string, ReturnType<typeof config>, string[]]>([
   ['a VNI', backend({ VNI: 2 }), ['VNI 2 instead of 1']],
   ['learning', backend({ Learning: true }), ['learning on instead of off']],
   ['GBP', backend({ GBP: true }), ['GBP on instead of off']],
+  ['multicast', backend({ Multicast: true }), ['multicast with VNI 8388609 instead of off']],
   ['direct routing', backend({ DirectRouting: true }), ['direct routing on instead of off']],
   [
     'the firewall',

@@ -33,6 +33,21 @@ test('a good lease is a peer; the same again changes nothing', () => {
   expect(peers.peerWithMac(hw('02:00:00:00:00:02'))).toBe(peers.peerAt(ip('10.5.2.0')))
 })
 
+test('a peer that takes part in something else changes, and its claim is as old as before', () => {
+  const peers = table()
+  peers.put(lease('10.5.2.0/24'))
+  peers.put(lease('10.5.3.0/24', { publicIp: '192.168.77.13', revision: 2 }))
+  expect(what(peers.put(lease('10.5.2.0/24', { multicast: 7, revision: 3 })))).toEqual(['change'])
+  expect(peers.peerAt(ip('10.5.2.0'))).toMatchObject({ multicast: 7 })
+  // Its MAC, which the other waits for, is still its own: also in a listing, where the other's revision is the lower one.
+  const listing = [
+    lease('10.5.2.0/24', { multicast: 8, revision: 4 }),
+    lease('10.5.3.0/24', { publicIp: '192.168.77.13', revision: 2 }),
+  ]
+  expect(what(peers.reset(listing, []))).toEqual(['change'])
+  expect(subnets(peers)).toEqual(['10.5.2.0/24'])
+})
+
 test('our own lease is no peer', () => {
   const peers = table()
   expect(peers.put(lease('10.5.1.0/24', { key: own.key }))).toEqual([])

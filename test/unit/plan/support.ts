@@ -37,6 +37,7 @@ export interface LeaseFields {
   readonly publicIp?: string
   readonly mac?: string
   readonly vni?: number
+  readonly multicast?: number
   readonly backendType?: string
   readonly revision?: number
   readonly key?: string
@@ -44,7 +45,7 @@ export interface LeaseFields {
 
 /** A lease as another host would write it. */
 export function lease(subnet: string, fields: LeaseFields = {}): Lease {
-  const { publicIp = '192.168.77.12', mac = '02:00:00:00:00:02', vni = 1, revision = 1 } = fields
+  const { publicIp = '192.168.77.12', mac = '02:00:00:00:00:02', vni = 1, revision = 1, multicast } = fields
   return {
     key: fields.key ?? `/coreos.com/network/subnets/${subnet.replace('/', '-')}`,
     subnet: { ipv4: net(subnet), ipv6: undefined },
@@ -52,7 +53,7 @@ export function lease(subnet: string, fields: LeaseFields = {}): Lease {
       publicIp: ip(publicIp),
       publicIpv6: undefined,
       backendType: fields.backendType ?? 'vxlan',
-      vtep: { vni, mac: hw(mac) },
+      vtep: { vni, mac: hw(mac), ...(multicast !== undefined && { multicast }) },
       vtep6: undefined,
     },
     etcdLease: '7' as EtcdLeaseId,

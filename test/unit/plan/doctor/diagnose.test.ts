@@ -1,7 +1,7 @@
 import { mac } from '../../../../src/model/address'
 import type { IptablesListing } from '../../../../src/model/firewall'
 import { CHECKS, diagnose } from '../../../../src/plan/doctor/diagnose'
-import type { Facts, KernelFacts, ProbeFact } from '../../../../src/plan/doctor/facts'
+import type { Facts, KernelFacts, MulticastFacts, ProbeFact } from '../../../../src/plan/doctor/facts'
 import {
   address,
   CONFIG,
@@ -295,4 +295,71 @@ test('what was not asked for is left out, and still explains', () => {
 test('without etcd the kernel tells the peers', () => {
   const results = diagnose(facts({ etcd: { missing: 'x', code: 'etcd-timeout' } }))
   expect(results.find(({ name }) => name === 'reach')?.summary).toBe('1 of 1 peer answer')
+})
+
+describe('multicast', () => {
+  const VNI = 8388609
+  const saying = (each: (typeof LEASES)[number], multicast: number | undefined) => ({
+    ...each,
+    value: { ...each.value, vtep: { vni: 1, mac: OWN_MAC, ...(multicast !== undefined && { multicast }) } },
+  })
+  const leases = (...vnis: readonly (number | undefined)[]) =>
+    LEASES.map((each, index) => saying(each, vnis[index]))
+  const bridge = { index: 9, name: 'docker0', multicastRouter: 2 }
+  const well: MulticastFacts = {
+    link: link(8, 'fl-mc.1'),
+    destinations: [ip('192.0.2.12')],
+    chains: ['out-1-docker0', 'in'],
+    bridges: [bridge, { index: 10, name: 'elsewhere', multicastRouter: 1 }],
+  }
+  const look = (multicast: MulticastFacts | undefined, announced = leases(VNI, VNI)) => {
+    const changes = {
+      ...etcd({
+        config: '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","Multicast":true}}',
+        leases: announced,
+      }),
+      ...kernel({
+        addresses: [...KERNEL.addresses, address(9, '10.5.7.1/24')],
+        ...(multicast !== undefined && { multicast }),
+      }),
+    }
+    const [result] = diagnose(facts(changes), ['multicast'])
+    return [result?.summary, ...(result?.findings ?? []).map(({ code }) => code)]
+  }
+
+  test('is well, off, or none of this host’s business', () => {
+    expect(look(well)).toEqual(['fl-mc.1 sends from docker0 to 1 of 1 other host'])
+    expect(look(undefined, leases(undefined, VNI))).toEqual([
+      'this host takes no part: its lease does not say so',
+    ])
+    expect(diagnose(facts(), ['multicast'])).toMatchObject([{ state: 'ok', findings: [] }])
+  })
+
+  test.each<[string, MulticastFacts | undefined, string]>([
+    ['no device', undefined, 'multicast-device'],
+    ['one that is down', { ...well, link: link(8, 'fl-mc.1', { up: false }) }, 'multicast-device'],
+    ['no rules', { ...well, chains: [] }, 'multicast-rules'],
+    ['no rules for a bridge', { ...well, chains: ['in', 'out-1-other'] }, 'multicast-rules'],
+    [
+      'a bridge that is no router’s port',
+      { ...well, bridges: [{ ...bridge, multicastRouter: 1 }] },
+      'multicast-router',
+    ],
+    ['a host that is not sent to', { ...well, destinations: [] }, 'multicast-hosts'],
+    [
+      'a stranger that is',
+      { ...well, destinations: [...well.destinations, ip('192.0.2.99')] },
+      'multicast-hosts',
+    ],
+  ])('%s is found', (_, multicast, code) => {
+    expect(look(multicast).slice(1)).toEqual([code])
+  })
+
+  test('rules that may not be read are not missed', () => {
+    expect(look({ ...well, chains: undefined })).toHaveLength(1)
+  })
+
+  test('a host that takes no part is named', () => {
+    expect(look({ ...well, destinations: [] }, leases(VNI, undefined)).slice(1)).toEqual(['multicast-peers'])
+  })
 })

@@ -1,0 +1,358 @@
+/**
+ * Keeps what carries containers' multicast between hosts: a second VXLAN device that sends a copy to each host that takes part, rules on the
+ * bridges of our containers that hand it what they send, and rules on it that hand them what others send. The kernel does all of that
+ * itself; here is only seen to it that it is so, and that nothing is left when it is not wanted any more.
+ *
+ *     container ─▶ bridge, ingress: dup ─▶ fl-mc.1 ─▶ a copy for each host ─▶ fl-mc.1, ingress: fwd ─▶ bridge ─▶ containers
+ *
+ * What comes in goes to the bridge's ports and never back through its ingress, and the device passes nothing on: so no frame can loop.
+ */
+import { performance } from 'node:perf_hooks'
+import type { Kernel, KernelChange } from '../kernel/kernel'
+import { MulticastKernel } from '../kernel/multicast'
+import type { TableObject } from '../kernel/netfilter'
+import { disableIpv6 } from '../kernel/sysctl'
+import { familyOf, type IpAddress, type Prefix } from '../model/address'
+import { type BackoffBounds, backoffDelay } from '../model/backoff'
+import { describeError, OverlayError } from '../model/errors'
+import type { InterfaceAddress, LinkSpec, ObservedLink } from '../model/kernel'
+import {
+  type FrameTable,
+  type LinkCounters,
+  type MulticastOperation,
+  type ObservedBridge,
+  ROUTER_PORT_ALWAYS,
+} from '../model/multicast'
+import { bridgesOf, diffDestinations, flood } from '../plan/multicast'
+import {
+  bridgesInChains,
+  frameTable,
+  isSameBridge,
+  type OutBridge,
+  restoreRouters,
+} from '../plan/multicast-rules'
+import { applyLinkOperations, ensureLink } from './ensure-link'
+import type { Logger } from './logger'
+import { Waker } from './waker'
+
+/** What there should be. */
+export interface MulticastTarget {
+  /** The device. */
+  readonly link: LinkSpec
+  /** What senders' addresses must be in, besides link-local ones. */
+  readonly networks: readonly Prefix[]
+  /** Ours: a bridge with an address in one of them has our containers. */
+  readonly subnets: readonly Prefix[]
+  /** The hosts that get copies. */
+  readonly hosts: readonly IpAddress[]
+}
+
+/** What the keeper asks for again and again. */
+export interface MulticastView {
+  /** `undefined` when nothing is wanted. */
+  target(): MulticastTarget | undefined
+  /** Whether that is what an earlier run remembers: on the word of that nothing is taken away. */
+  isRemembered(): boolean
+  /** The name that the device has or had. */
+  readonly name: string
+}
+
+/** How it stands, for the status. */
+export interface MulticastSummary {
+  readonly device: string
+  readonly vni: number
+  /** Names of the bridges that take part. */
+  readonly bridges: readonly string[]
+  readonly hosts: number
+  readonly counters: LinkCounters | undefined
+}
+
+/** All times in milliseconds. */
+const PERIOD = 60_000
+/** Events of one change come together. */
+const SETTLE = 20
+/** Between two passes, and when another program undoes what we do. */
+const SPACING = { usual: 100, contested: 2000 }
+/** So many repairs within that time: someone else is at it too. */
+const CONTEST = { repairs: 5, within: 30_000 }
+const RETRY: BackoffBounds = { first: 200, most: 10_000 }
+/** Failures of one pass that are worth a line. */
+const MOST_FAILURES = 3
+
+/** The table as it was written, and as the kernel showed it then. */
+interface Written {
+  readonly table: string
+  readonly shown: string
+}
+
+export class MulticastKeeper {
+  readonly #waker = new Waker()
+  #opened: MulticastKernel | undefined
+  /** The bridges that take part. */
+  #joined: readonly OutBridge[] = []
+  /** The name of what was made last. */
+  #made: string | undefined
+  #link: ObservedLink | undefined
+  #written: Written | undefined
+  #hosts = 0
+  #due = 0
+  #earliest = 0
+  #failures = 0
+  #problem: string | undefined
+  /** What someone else does not leave alone, while all is right just now. */
+  #complaint: string | undefined
+  #repairs: readonly number[] = []
+
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly view: MulticastView,
+    private readonly log: Logger,
+  ) {
+    kernel.onChange((change) => this.#kernelChanged(change))
+  }
+
+  /** Has what is wanted compared with what is there, soon. */
+  wake(): void {
+    this.#due = Math.min(this.#due, Math.max(performance.now() + SETTLE, this.#earliest))
+    this.#waker.wake()
+  }
+
+  /** Why it does not work, or not as it should; `undefined` when all is well. */
+  get problem(): string | undefined {
+    return this.#problem ?? this.#complaint
+  }
+
+  /** `undefined` when nothing is wanted. */
+  async summary(): Promise<MulticastSummary | undefined> {
+    const target = this.view.target()
+    if (target === undefined) return undefined
+    // A status without counters is better than none.
+    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(() => undefined))
+    return {
+      device: target.link.name,
+      vni: target.link.vni,
+      bridges: this.#joined.map(({ name }) => name),
+      hosts: this.#hosts,
+      counters,
+    }
+  }
+
+  /** Runs until the signal fires. Ending removes nothing. */
+  async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#opened?.close(), { once: true })
+    while (!signal.aborted) {
+      await this.#waker.sleep(this.#due - performance.now(), signal)
+      if (signal.aborted || performance.now() < this.#due) continue
+      try {
+        await this.#pass(signal)
+        if (this.#problem !== undefined) this.log.info('multicast: works again')
+        this.#problem = undefined
+        this.#failures = 0
+      } catch (error) {
+        if (signal.aborted) return
+        if (!(error instanceof OverlayError)) throw error
+        const problem = describeError(error)
+        if (problem !== this.#problem) this.log.warn(`multicast: ${problem}; trying again, all else goes on`)
+        this.#problem = problem
+        this.#failures++
+        this.#due = performance.now() + backoffDelay(this.#failures, RETRY, Math.random)
+        this.#earliest = this.#due
+      }
+    }
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    this.#due = performance.now() + PERIOD
+    const target = this.view.target()
+    const name = target?.link.name ?? this.view.name
+    if (target === undefined && this.view.isRemembered()) return
+    const multicast = await this.#open()
+    if (this.#made !== undefined && this.#made !== name) await this.#withdraw(multicast, this.#made, signal)
+    if (target === undefined) {
+      await this.#withdraw(multicast, name, signal)
+      this.#due = Number.POSITIVE_INFINITY
+      return
+    }
+    await this.#bring(multicast, target, signal)
+    this.#earliest = performance.now() + (this.#contested ? SPACING.contested : SPACING.usual)
+    this.#due = Math.max(this.#due, this.#earliest)
+  }
+
+  /** @throws {OverlayError} on a kernel without nftables, which costs this host nothing else */
+  async #open(): Promise<MulticastKernel> {
+    const changed = (): void => this.wake()
+    const report = (error: Error): void => {
+      this.log.warn(`multicast: ${describeError(error)}`)
+      this.wake()
+    }
+    this.#opened ??= await MulticastKernel.open(this.kernel, () => this.view.name, changed, report)
+    return this.#opened
+  }
+
+  /** Makes it so. */
+  async #bring(multicast: MulticastKernel, target: MulticastTarget, signal: AbortSignal): Promise<void> {
+    const { vni, name } = target.link
+    const isNew = this.#made === undefined
+    this.#made = name
+    const { link, changed } = await this.#ensureDevice(target.link, signal)
+    const bridges = await multicast.bridges(signal)
+    const shown = await multicast.readTable(name, signal)
+    const found = await this.#findBridges(bridges, target, signal)
+    const joined = found.map((bridge): OutBridge => {
+      const { name, index, multicastRouter } = bridge
+      const before = this.#known(shown).find((each) => isSameBridge(each, bridge))
+      return { name, index, routerBefore: before === undefined ? multicastRouter : before.routerBefore }
+    })
+    const left = this.#known(shown).filter((each) => !joined.some((bridge) => isSameBridge(each, bridge)))
+    const routers = [
+      ...found
+        .filter(({ multicastRouter }) => ![undefined, ROUTER_PORT_ALWAYS].includes(multicastRouter))
+        .map(
+          ({ index }) => ({ kind: 'set-multicast-router', link: index, value: ROUTER_PORT_ALWAYS }) as const,
+        ),
+      ...restoreRouters(left, bridges),
+    ]
+    const there = await multicast.destinations(link.index, signal)
+    const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
+    // The table first: it remembers what bridges were before us.
+    const table = frameTable(link, target.networks, joined)
+    const written = await this.#writeTable(multicast, table, shown, signal)
+    await this.#apply(multicast, [...routers, ...sends], signal)
+    const isSame = this.#noteJoined(joined)
+    // Hosts come and go; what else changes while the bridges are the same was done by someone.
+    if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
+    if (target.hosts.length !== this.#hosts || isNew) {
+      this.log.info(
+        `multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} other ${target.hosts.length === 1 ? 'host' : 'hosts'}`,
+      )
+    }
+    this.#hosts = target.hosts.length
+    this.#complaint = this.#contested
+      ? `another program changes the nftables table netdev ${name} or mcast_router of a bridge again and again; find it with \`nft monitor\` and \`ip monitor\``
+      : undefined
+  }
+
+  /**
+   * Has the rules be those, without a moment in which there are others or none.
+   * @param shown the table as it is now
+   * @returns whether they were others
+   */
+  async #writeTable(
+    multicast: MulticastKernel,
+    wanted: FrameTable,
+    shown: readonly TableObject[],
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
+    const table = JSON.stringify(wanted)
+    if (this.#written?.table === table && this.#written.shown === words(shown)) return false
+    await multicast.writeTable(wanted, signal)
+    this.#written = { table, shown: words(await multicast.readTable(wanted.name, signal)) }
+    return true
+  }
+
+  /** @returns `changed` when it is new, or was put right */
+  async #ensureDevice(
+    spec: LinkSpec,
+    signal: AbortSignal,
+  ): Promise<{ readonly link: ObservedLink; readonly changed: boolean }> {
+    const { link, operations } = await ensureLink(this.kernel, spec, this.log, signal, {
+      index: this.#link?.index,
+    })
+    // Before it is up: a device without addresses asks for none and reports nothing.
+    await disableIpv6(spec.name)
+    const { index, name } = link
+    if (!link.up)
+      await applyLinkOperations(this.kernel, [{ kind: 'set-link-up', index, name }], this.log, signal)
+    if (this.#link !== undefined && this.#link.index !== index) this.kernel.unwatchLink(this.#link.index)
+    this.kernel.watchLink(index)
+    this.#link = link
+    return { link, changed: operations.length > 0 || !link.up }
+  }
+
+  async #findBridges(
+    bridges: readonly ObservedBridge[],
+    { subnets }: MulticastTarget,
+    signal: AbortSignal,
+  ): Promise<ObservedBridge[]> {
+    const addresses: InterfaceAddress[] = []
+    for (const family of new Set(subnets.map(({ address }) => familyOf(address)))) {
+      addresses.push(...(await this.kernel.addresses(family, signal)))
+    }
+    return bridgesOf(bridges, addresses, subnets)
+  }
+
+  /** The bridges that took part until now; what an earlier run left tells them too. */
+  #known(shown: readonly TableObject[]): readonly OutBridge[] {
+    return this.#joined.length > 0 ? this.#joined : bridgesInChains(shown.flatMap(({ chain }) => chain ?? []))
+  }
+
+  /** Takes away what was made under a name, by this run or an earlier one. */
+  async #withdraw(multicast: MulticastKernel, name: string, signal: AbortSignal): Promise<void> {
+    const shown = await multicast.readTable(name, signal)
+    const restored = restoreRouters(this.#known(shown), await multicast.bridges(signal))
+    await this.#apply(multicast, restored, signal)
+    if (shown.length > 0) await multicast.deleteTable(name, signal)
+    const link = await this.kernel.link(name, signal)
+    if (link?.vxlan !== undefined) {
+      const { index } = link
+      this.kernel.unwatchLink(index)
+      await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
+    }
+    if (shown.length > 0 || link !== undefined) this.log.info(`multicast: ${name} and its rules are removed`)
+    this.#joined = []
+    this.#made = undefined
+    this.#link = undefined
+    this.#written = undefined
+    this.#hosts = 0
+    this.#complaint = undefined
+  }
+
+  /** @throws {OverlayError} with what the kernel refuses */
+  async #apply(
+    multicast: MulticastKernel,
+    operations: readonly MulticastOperation[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (operations.length === 0) return
+    const failures = await multicast.apply(operations, signal)
+    if (failures.length === 0) return
+    const told = failures.slice(0, MOST_FAILURES).map(({ error }) => describeError(error))
+    const more = failures.length - told.length
+    throw new OverlayError('multicast-refused', `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}`)
+  }
+
+  /** @returns whether they are those that took part already */
+  #noteJoined(joined: readonly OutBridge[]): boolean {
+    const before = this.#joined
+    this.#joined = joined
+    const without = (some: readonly OutBridge[], others: readonly OutBridge[]): readonly OutBridge[] =>
+      some.filter(({ index, name }) => !others.some((each) => each.index === index && each.name === name))
+    const [came, went] = [without(joined, before), without(before, joined)]
+    for (const { name } of came) this.log.info(`multicast: the bridge ${name} takes part`)
+    for (const { name } of went) this.log.info(`multicast: the bridge ${name} takes no part any more`)
+    return came.length === 0 && went.length === 0
+  }
+
+  #noteRepair(): void {
+    this.log.info('multicast: put right what someone else changed')
+    this.#repairs = [...this.#repairs, performance.now()].slice(-CONTEST.repairs)
+  }
+
+  get #contested(): boolean {
+    const first = this.#repairs.at(-CONTEST.repairs)
+    return first !== undefined && performance.now() - first < CONTEST.within
+  }
+
+  #kernelChanged(change: KernelChange): void {
+    if (this.#concerns(change)) this.wake()
+  }
+
+  /** Ports of bridges come and go, and have nothing to do with it. */
+  #concerns(change: KernelChange): boolean {
+    if (this.#due === Number.POSITIVE_INFINITY) return false
+    if (change.kind === 'overrun' || change.kind === 'address' || change.linkIndex === undefined) return true
+    const { linkIndex } = change
+    return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
+  }
+}

@@ -1,0 +1,163 @@
+/** The kernel's half of multicast between hosts. Loaded only where that is wanted. */
+import { constants } from 'node:os'
+import { OverlayError } from '../model/errors'
+import {
+  type Destination,
+  describeMulticastOperation,
+  type FrameTable,
+  type LinkCounters,
+  type MulticastOperation,
+  type ObservedBridge,
+} from '../model/multicast'
+import { encodeMulticastRouter, listBridges, readCounters } from './bridges'
+import { encodeAddDestination, encodeDeleteForwarding, listForwarding } from './fdb'
+import type { Kernel } from './kernel'
+import type { LinkClients } from './link-operations'
+import { listTableObjects, replaceTable, STEP_FORMAT, TABLE_TRANSACTION, type TableObject } from './netfilter'
+import type { MessageWriter } from './netlink/bytes'
+import { NetlinkClient, type RequestFormat } from './netlink/client'
+import { NETLINK_NETFILTER, NFNLGRP_NFTABLES } from './netlink/constants'
+import { NetlinkError } from './netlink/errors'
+import { openRawSocket } from './netlink/raw-socket'
+import type { NetlinkSocket } from './netlink/socket'
+
+/** An operation the kernel refused. */
+export interface MulticastFailure {
+  readonly operation: MulticastOperation
+  readonly error: Error
+}
+
+const FORMAT: RequestFormat<MulticastOperation> = { encode, describe: describeMulticastOperation }
+
+export class MulticastKernel {
+  readonly #links: LinkClients
+
+  private constructor(
+    kernel: Kernel,
+    private readonly tables: NetlinkClient,
+    private readonly changes: NetlinkSocket,
+  ) {
+    this.#links = kernel.clients
+  }
+
+  /**
+   * Opens two sockets of nftables, besides those of the kernel.
+   * @param changed told when someone else may have changed a table of that name
+   * @param report takes errors that no call is there to throw
+   * @throws {OverlayError} `netlink-open`, `netlink-option`
+   */
+  static async open(
+    kernel: Kernel,
+    table: () => string,
+    changed: () => void,
+    report: (error: Error) => void,
+  ): Promise<MulticastKernel> {
+    const protocol = NETLINK_NETFILTER
+    const client = await NetlinkClient.open((handlers) => openRawSocket(handlers, { protocol }), report)
+    let changes: NetlinkSocket | undefined
+    try {
+      const onDatagram = (datagram: Uint8Array): void => {
+        if (Buffer.from(datagram.buffer, datagram.byteOffset, datagram.length).includes(`${table()}\0`))
+          changed()
+      }
+      changes = await openRawSocket(
+        { onDatagram, onError: report },
+        { protocol, ignoreSender: client.portId },
+      )
+      changes.addMembership(NFNLGRP_NFTABLES)
+      return new MulticastKernel(kernel, client, changes)
+    } catch (error) {
+      changes?.close()
+      client.close()
+      throw error
+    }
+  }
+
+  close(): void {
+    this.changes.close()
+    this.tables.close()
+  }
+
+  bridges(signal?: AbortSignal): Promise<readonly ObservedBridge[]> {
+    return this.#links.dumps.dump(listBridges, signal)
+  }
+
+  /** What a table has in it; nothing when there is none. Two that are equal byte for byte are the same. */
+  async readTable(name: string, signal?: AbortSignal): Promise<readonly TableObject[]> {
+    try {
+      const chains = await this.tables.dump(listTableObjects(name, 'chains'), signal)
+      return [...chains, ...(await this.tables.dump(listTableObjects(name, 'rules'), signal))]
+    } catch (error) {
+      if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return []
+      throw error
+    }
+  }
+
+  /**
+   * Puts a table in place of what is there under its name, in one transaction.
+   * @throws {OverlayError} `no-frame-rules` when the kernel cannot do it, or a link is gone
+   */
+  async writeTable(table: FrameTable, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.tables.transaction(replaceTable(table), STEP_FORMAT, TABLE_TRANSACTION, signal)
+    } catch (error) {
+      const { ENOENT, EOPNOTSUPP } = constants.errno
+      if (!(error instanceof NetlinkError && [ENOENT, EOPNOTSUPP].includes(error.errno))) throw error
+      throw new OverlayError(
+        'no-frame-rules',
+        error.message,
+        'if the interface is there, this kernel lacks something: load nf_tables, nft_dup_netdev and nft_fwd_netdev (modprobe), or keep this host out by --multicast=off',
+        { cause: error },
+      )
+    }
+  }
+
+  /** Deletes a table; that there is none is no failure. */
+  async deleteTable(table: string, signal?: AbortSignal): Promise<void> {
+    const steps = [{ kind: 'make-table', table } as const, { kind: 'delete-table', table } as const]
+    await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
+  }
+
+  /** Where a VXLAN device sends frames. */
+  async destinations(index: number, signal?: AbortSignal): Promise<readonly Destination[]> {
+    const entries = await this.#links.dumps.dump(listForwarding(index), signal)
+    return entries.map(({ mac, destination }) => ({ mac, address: destination }))
+  }
+
+  /** What went through a link; `undefined` when there is none. */
+  async counters(index: number, signal?: AbortSignal): Promise<LinkCounters | undefined> {
+    try {
+      return await this.#links.requests.get(readCounters(index), signal)
+    } catch (error) {
+      if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return undefined
+      throw error
+    }
+  }
+
+  /**
+   * Changes links, in the order given. What is so already is no failure.
+   * @returns those that were refused
+   */
+  async apply(
+    operations: readonly MulticastOperation[],
+    signal?: AbortSignal,
+  ): Promise<readonly MulticastFailure[]> {
+    const failures = await this.#links.requests.batch(operations, FORMAT, signal)
+    return failures
+      .filter(({ item, error }) => !isSoAlready(item, error))
+      .map(({ item, error }) => ({ operation: item, error }))
+  }
+}
+
+function encode(writer: MessageWriter, operation: MulticastOperation): void {
+  if (operation.kind === 'set-multicast-router') {
+    encodeMulticastRouter(writer, operation.link, operation.value)
+    return
+  }
+  const { mac, address } = operation.destination
+  const encodeEntry = operation.kind === 'add-destination' ? encodeAddDestination : encodeDeleteForwarding
+  encodeEntry(writer, operation.link, { mac, destination: address })
+}
+
+const isSoAlready = ({ kind }: MulticastOperation, { errno }: NetlinkError): boolean =>
+  kind === 'delete-destination' && errno === constants.errno.ENOENT

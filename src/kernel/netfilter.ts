@@ -1,0 +1,249 @@
+/**
+ * Tables of nftables in the netdev family, as far as rules for frames need them (linux/netfilter/nf_tables.h). Where traffic control would need
+ * a qdisc, whose coming and going stops the link for some milliseconds, these hooks come and go without a lost frame. Numbers are in network
+ * order here, but for what is compared with a register.
+ */
+import type { Family } from '../model/address'
+import type { Condition, FrameChain, FrameRule, FrameTable } from '../model/multicast'
+import { HOST_LITTLE_ENDIAN, type MessageWriter, viewOf } from './netlink/bytes'
+import type { Question, RequestFormat } from './netlink/client'
+import { findAttribute } from './netlink/codec'
+import * as k from './netlink/constants'
+import { text } from './netlink/layout'
+
+/** An attribute: its type, and a number of 32 bits in network order, bytes, text, or attributes. */
+type Attribute = readonly [type: number, value: number | Uint8Array | string | readonly Attribute[]]
+
+function writeAttribute(writer: MessageWriter, [type, value]: Attribute): void {
+  if (typeof value === 'number') {
+    const at = writer.attribute(type, 4)
+    writer.view.setUint32(at, value)
+  } else if (typeof value === 'string') {
+    text.write(writer, type, value)
+  } else if (value instanceof Uint8Array) {
+    const at = writer.attribute(type, value.length)
+    for (const [index, byte] of value.entries()) writer.view.setUint8(at + index, byte)
+  } else {
+    const payload = writer.attribute(type | k.NLA_F_NESTED, 0)
+    for (const attribute of value) writeAttribute(writer, attribute)
+    writer.closeNest(payload)
+  }
+}
+
+/** sizeof(struct nfgenmsg): family, version, and 16 bits in network order */
+const NFGENMSG_SIZE = 4
+
+function writeMessage(
+  writer: MessageWriter,
+  type: number,
+  flags: number,
+  attributes: readonly Attribute[],
+): void {
+  writer.begin((k.NFNL_SUBSYS_NFTABLES << 8) | type, k.NLM_F_REQUEST | flags)
+  const at = writer.reserve(NFGENMSG_SIZE)
+  writer.view.setUint8(at, k.NFPROTO_NETDEV)
+  for (const attribute of attributes) writeAttribute(writer, attribute)
+  writer.finish()
+}
+
+function writeFrame(writer: MessageWriter, type: number): void {
+  writer.begin(type, k.NLM_F_REQUEST)
+  const at = writer.reserve(NFGENMSG_SIZE)
+  writer.view.setUint16(at + 2, k.NFNL_SUBSYS_NFTABLES)
+  writer.finish()
+}
+
+/** What makes changes one transaction, for {@link NetlinkClient.transaction}. */
+export const TABLE_TRANSACTION = {
+  begin: (writer: MessageWriter): void => writeFrame(writer, k.NFNL_MSG_BATCH_BEGIN),
+  end: (writer: MessageWriter): void => writeFrame(writer, k.NFNL_MSG_BATCH_END),
+  what: 'change the rules for multicast',
+}
+
+/** One step of a transaction. */
+export type TableStep =
+  | { readonly kind: 'make-table'; readonly table: string }
+  /** With all that is in it; ENOENT when there is none. */
+  | { readonly kind: 'delete-table'; readonly table: string }
+  | { readonly kind: 'add-chain'; readonly table: string; readonly chain: FrameChain }
+  | { readonly kind: 'add-rule'; readonly table: string; readonly chain: string; readonly rule: FrameRule }
+
+/** The steps that put a table in place of what is there under its name: at no moment is there a part of it, or both. */
+export function replaceTable({ name: table, chains }: FrameTable): TableStep[] {
+  return [
+    { kind: 'make-table', table },
+    { kind: 'delete-table', table },
+    { kind: 'make-table', table },
+    ...chains.flatMap((chain): TableStep[] => [
+      { kind: 'add-chain', table, chain },
+      ...chain.rules.map((rule) => ({ kind: 'add-rule', table, chain: chain.name, rule }) as const),
+    ]),
+  ]
+}
+
+export const STEP_FORMAT: RequestFormat<TableStep> = { encode: encodeStep, describe: describeStep }
+
+/** After those of others, which may drop what they do not like. */
+const HOOK_PRIORITY = 100
+
+function encodeStep(writer: MessageWriter, step: TableStep): void {
+  switch (step.kind) {
+    case 'make-table':
+      writeMessage(writer, k.NFT_MSG_NEWTABLE, k.NLM_F_CREATE, [[k.NFTA_TABLE_NAME, step.table]])
+      break
+    case 'delete-table':
+      writeMessage(writer, k.NFT_MSG_DELTABLE, 0, [[k.NFTA_TABLE_NAME, step.table]])
+      break
+    case 'add-chain': {
+      const { name, link, otherwise } = step.chain
+      writeMessage(writer, k.NFT_MSG_NEWCHAIN, k.NLM_F_CREATE, [
+        [k.NFTA_CHAIN_TABLE, step.table],
+        [k.NFTA_CHAIN_NAME, name],
+        [k.NFTA_CHAIN_TYPE, 'filter'],
+        [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
+        [
+          k.NFTA_CHAIN_HOOK,
+          [
+            [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
+            [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
+            [k.NFTA_HOOK_DEV, link],
+          ],
+        ],
+      ])
+      break
+    }
+    case 'add-rule':
+      writeMessage(writer, k.NFT_MSG_NEWRULE, k.NLM_F_CREATE | k.NLM_F_APPEND, [
+        [k.NFTA_RULE_TABLE, step.table],
+        [k.NFTA_RULE_CHAIN, step.chain],
+        [
+          k.NFTA_RULE_EXPRESSIONS,
+          expressionsOf(step.rule).map((each): Attribute => [k.NFTA_LIST_ELEM, each]),
+        ],
+      ])
+      break
+  }
+}
+
+function describeStep(step: TableStep): string {
+  const table = `the nftables table netdev ${step.table}`
+  switch (step.kind) {
+    case 'make-table':
+      return `make ${table}`
+    case 'delete-table':
+      return `delete ${table}`
+    case 'add-chain':
+      return `add a chain on ${step.chain.link} to ${table}`
+    case 'add-rule':
+      return `add a rule to the chain ${step.chain} of ${table}`
+  }
+}
+
+const expression = (name: string, data: readonly Attribute[]): readonly Attribute[] => [
+  [k.NFTA_EXPR_NAME, name],
+  [k.NFTA_EXPR_DATA, data],
+]
+
+const data = (bytes: readonly number[]): readonly Attribute[] => [[k.NFTA_DATA_VALUE, Uint8Array.from(bytes)]]
+
+const compare = (value: readonly number[], not = false): readonly Attribute[] =>
+  expression('cmp', [
+    [k.NFTA_CMP_SREG, k.NFT_REG_1],
+    [k.NFTA_CMP_OP, not ? k.NFT_CMP_NEQ : k.NFT_CMP_EQ],
+    [k.NFTA_CMP_DATA, data(value)],
+  ])
+
+const ETHER_TYPES: Readonly<Record<Family, number>> = { IPv4: k.ETH_P_IP, IPv6: k.ETH_P_IPV6 }
+const HEADERS: Readonly<Record<Condition['header'], number>> = {
+  link: k.NFT_PAYLOAD_LL_HEADER,
+  network: k.NFT_PAYLOAD_NETWORK_HEADER,
+}
+
+function expressionsOf({ family, conditions, copyTo, moveTo }: FrameRule): (readonly Attribute[])[] {
+  const protocol = ETHER_TYPES[family]
+  return [
+    expression('meta', [
+      [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
+      [k.NFTA_META_DREG, k.NFT_REG_1],
+    ]),
+    compare([protocol >> 8, protocol & 0xff]),
+    ...conditions.flatMap(conditionExpressions),
+    ...copyTo.flatMap((link) => [
+      intoRegister(link),
+      expression('dup', [[k.NFTA_DUP_SREG_DEV, k.NFT_REG_1]]),
+    ]),
+    ...(moveTo === undefined
+      ? []
+      : [intoRegister(moveTo), expression('fwd', [[k.NFTA_FWD_SREG_DEV, k.NFT_REG_1]])]),
+  ]
+}
+
+function conditionExpressions({ header, at, value, mask, not }: Condition): (readonly Attribute[])[] {
+  return [
+    expression('payload', [
+      [k.NFTA_PAYLOAD_DREG, k.NFT_REG_1],
+      [k.NFTA_PAYLOAD_BASE, HEADERS[header]],
+      [k.NFTA_PAYLOAD_OFFSET, at],
+      [k.NFTA_PAYLOAD_LEN, value.length],
+    ]),
+    ...(mask === undefined
+      ? []
+      : [
+          expression('bitwise', [
+            [k.NFTA_BITWISE_SREG, k.NFT_REG_1],
+            [k.NFTA_BITWISE_DREG, k.NFT_REG_1],
+            [k.NFTA_BITWISE_LEN, mask.length],
+            [k.NFTA_BITWISE_MASK, data(mask)],
+            [k.NFTA_BITWISE_XOR, data(mask.map(() => 0))],
+          ]),
+        ]),
+    compare(value, not),
+  ]
+}
+
+/** A link's index, in the host's order. */
+function intoRegister(link: number): readonly Attribute[] {
+  const bytes = new Uint8Array(4)
+  viewOf(bytes).setUint32(0, link, HOST_LITTLE_ENDIAN)
+  return expression('immediate', [
+    [k.NFTA_IMMEDIATE_DREG, k.NFT_REG_1],
+    [k.NFTA_IMMEDIATE_DATA, data([...bytes])],
+  ])
+}
+
+/** One object of a table as the kernel tells it. */
+export interface TableObject {
+  /** What it is, byte for byte: the same for as long as nobody changes it. */
+  readonly bytes: string
+  /** The name of a chain; `undefined` for a rule. */
+  readonly chain: string | undefined
+}
+
+/** The chains of a table, or its rules; as a dump. */
+export const listTableObjects = (table: string, what: 'chains' | 'rules'): Question<TableObject> => ({
+  attempted: `list the ${what} of the nftables table netdev ${table}`,
+  encode: (writer) =>
+    writeMessage(
+      writer,
+      what === 'chains' ? k.NFT_MSG_GETCHAIN : k.NFT_MSG_GETRULE,
+      0,
+      what === 'chains' ? [] : [[k.NFTA_RULE_TABLE, table]],
+    ),
+  decode(view, start, end) {
+    // The header has the number of the last transaction of anyone.
+    const body = start + NFGENMSG_SIZE
+    if (readText(view, body, end, k.NFTA_CHAIN_TABLE) !== table) return undefined
+    return {
+      bytes: Buffer.from(view.buffer, view.byteOffset + body, end - body).toString('latin1'),
+      chain: what === 'chains' ? readText(view, body, end, k.NFTA_CHAIN_NAME) : undefined,
+    }
+  },
+})
+
+/** @throws {MalformedMessageError} */
+function readText(view: DataView, start: number, end: number, type: number): string | undefined {
+  const at = findAttribute(view, start, end, type)
+  if (at === -1) return undefined
+  const length = view.getUint16(at, HOST_LITTLE_ENDIAN) - 4
+  return text.read(view, at + 4, length, 'name')
+}

@@ -1,0 +1,84 @@
+/** What carries multicast between hosts in the kernel, in plain records: rules for frames, and where a device sends copies. */
+import { type Family, formatIp, formatMac, type IpAddress, type MacAddress, mac } from './address'
+
+/** The destination of what no other forwarding entry is about (drivers/net/vxlan): one entry for each host that gets a copy. */
+export const EVERY_GROUP: MacAddress = mac(0)
+
+/** Some bytes of a frame that must have a value, or must not. */
+export interface Condition {
+  /** Where the offset starts: the Ethernet or the IP header. */
+  readonly header: 'link' | 'network'
+  readonly at: number
+  readonly value: readonly number[]
+  /** The bits that matter; without it all do. */
+  readonly mask?: readonly number[]
+  readonly not?: true
+}
+
+/** What happens to frames that meet all conditions. */
+export interface FrameRule {
+  readonly family: Family
+  readonly conditions: readonly Condition[]
+  /** Indexes of links: each sends a copy. */
+  readonly copyTo: readonly number[]
+  /** The link that gets the frame itself, which ends here; without it the frame goes on as if there were no rule. */
+  readonly moveTo?: number
+}
+
+/** Rules for what comes in on one link. */
+export interface FrameChain {
+  readonly name: string
+  /** The link's name. */
+  readonly link: string
+  /** What becomes of frames that no rule moved. */
+  readonly otherwise: 'accept' | 'drop'
+  readonly rules: readonly FrameRule[]
+}
+
+/** A table of nftables, family netdev. Whatever is in it is ours. */
+export interface FrameTable {
+  readonly name: string
+  readonly chains: readonly FrameChain[]
+}
+
+/** Ports to which a bridge passes multicast that it knows no member of (linux/if_bridge.h, MDB_RTR_TYPE_*). */
+export const ROUTER_PORT_ALWAYS = 2
+
+/** A bridge, as far as multicast needs it. */
+export interface ObservedBridge {
+  readonly index: number
+  readonly name: string
+  /**
+   * mcast_router: whether it takes itself for a router's port, and so gets what it knows no member of: 0 never, 1 when one is heard, 2 always.
+   * `undefined` where the kernel snoops on nothing.
+   */
+  readonly multicastRouter: number | undefined
+}
+
+/** What went through a link since it was made. */
+export interface LinkCounters {
+  readonly received: { readonly packets: number; readonly bytes: number }
+  readonly sent: { readonly packets: number; readonly bytes: number; readonly dropped: number }
+}
+
+/** Where a device sends what goes to a group. */
+export interface Destination {
+  readonly mac: MacAddress
+  readonly address: IpAddress
+}
+
+/** One change of a link. Each is idempotent. */
+export type MulticastOperation =
+  | { readonly kind: 'add-destination'; readonly link: number; readonly destination: Destination }
+  | { readonly kind: 'delete-destination'; readonly link: number; readonly destination: Destination }
+  | { readonly kind: 'set-multicast-router'; readonly link: number; readonly value: number }
+
+/** An operation in words that follow "cannot". */
+export function describeMulticastOperation(operation: MulticastOperation): string {
+  const link = `interface ${operation.link}`
+  if (operation.kind === 'set-multicast-router') return `set mcast_router of ${link} to ${operation.value}`
+  const { mac, address } = operation.destination
+  return operation.kind === 'add-destination'
+    ? `have ${link} send ${formatMac(mac)} to ${formatIp(address)}`
+    : `have ${link} send ${formatMac(mac)} no more to ${formatIp(address)}`
+}

@@ -1,0 +1,296 @@
+/** Containers' multicast crosses hosts, in the kernel: exactly once, from its own source, and only where it is wanted. */
+import { isDeepStrictEqual } from 'node:util'
+import { doctor, doctorFlags } from '../../support/doctor'
+import { assertReadable } from '../../support/flannel-reader'
+import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
+import { fakePeer, leaseKey } from '../../support/leases'
+import { Listener, onceEach, sendTo } from '../../support/multicast'
+import { execOk, inNamespace, ipBatch } from '../../support/namespace'
+import { run } from '../../support/process'
+
+jest.setTimeout(60_000)
+
+const VNI = 1 ^ 0x800000
+const DEVICE = 'fl-mc.1'
+const GROUPS = ['239.1.2.3', '224.0.0.251', 'ff02::fb', 'ff05::77']
+
+const config = (backend: object = {}): string => {
+  const { Backend, ...rest } = JSON.parse(DUAL_STACK_CONFIG)
+  return JSON.stringify({ ...rest, Backend: { ...Backend, ...backend } })
+}
+
+let lab: Lab
+let listeners: Listener[] = []
+
+/** Those that take part. */
+const members = (): readonly Host[] => lab.hosts.slice(0, 3)
+const container = (host: number, number = 1): Container => {
+  const found = lab.host(host).containers[number - 1]
+  if (found === undefined) throw new Error(`host${host} has no container ${number}`)
+  return found
+}
+
+beforeAll(async () => {
+  lab = await Lab.create({ hosts: 4, config: config() })
+  for (const host of members()) host.start()
+  lab.host(4).start({ flags: { multicast: 'off' } })
+  await lab.waitConverged()
+  await lab.putPeers(fakePeer(0))
+  for (const host of lab.hosts) await host.addContainer()
+  for (const host of [lab.host(1), lab.host(2)]) await host.addContainer()
+})
+afterAll(async () => {
+  for (const listener of listeners) await listener.stop()
+  await lab.close()
+})
+
+/** What there is of it on a host. */
+async function residue(host: Host) {
+  return {
+    device: (await run(inNamespace(host.namespace, ['ip', 'link', 'show', 'dev', DEVICE]))).code === 0,
+    table: (await host.exec('nft', 'list', 'tables', 'netdev')).includes(`netdev ${DEVICE}`),
+    router: Number(
+      /mcast_router (\d)/.exec(await host.exec('ip', '-d', 'link', 'show', 'dev', 'docker0'))?.[1],
+    ),
+    qdisc: (await host.exec('tc', 'qdisc', 'show', 'dev', 'docker0')).includes('clsact'),
+  }
+}
+const NOTHING = { device: false, table: false, router: 1, qdisc: false }
+const ALL = { device: true, table: true, router: 2, qdisc: false }
+
+async function waitForHosts(count: number): Promise<void> {
+  for (const host of members()) {
+    await host.waitForStatus('multicast', ({ multicast, problems }) => {
+      return multicast?.hosts === count && multicast.bridges.length === 1 && problems.length === 0
+    })
+  }
+}
+
+const destinations = async (host: Host): Promise<string[]> =>
+  (await host.exec('bridge', 'fdb', 'show', 'dev', DEVICE)).trim().split('\n').sort()
+
+/** Copies that its device has sent. */
+async function sent(host: Host): Promise<number> {
+  const status = await host.status()
+  if (!('multicast' in status)) throw new Error('no multicast in the status')
+  return status.multicast?.sent?.packets ?? 0
+}
+
+/** Two containers of different hosts send at once, and every other listener hears each packet once. */
+async function expectExactlyOnce(group: string, text: string): Promise<void> {
+  const senders = [container(1), container(2, 2)]
+  const wordOf = (sender: Container): string => `${text}-${group}-${sender.name}`
+  await Promise.all(senders.map((sender) => sendTo(group, sender, wordOf(sender))))
+  for (const sender of senders) {
+    const word = wordOf(sender)
+    const source = await sourceOf(sender, group)
+    for (const listener of listeners) {
+      if (listener.container === sender || listener.container === container(4)) continue
+      await listener.waitForEnd(word)
+      expect(listener.countOf(word)).toEqual(onceEach(group, source, word))
+    }
+  }
+}
+
+async function sourceOf({ namespace, address, address6 = '' }: Container, group: string): Promise<string> {
+  if (!group.includes(':')) return address
+  if (!group.startsWith('ff02')) return address6
+  const shown = await execOk(namespace, ['ip', '-6', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'link'])
+  return /inet6 (fe80[^/]+)/.exec(shown)?.[1] ?? ''
+}
+
+test('it is off by default, and switched on while hosts run without a lost packet', async () => {
+  for (const host of lab.hosts) expect(await residue(host)).toEqual(NOTHING)
+  const ping = await lab.startPing(container(1), container(2), 5)
+  await lab.putConfig(config({ Multicast: true }))
+  await waitForHosts(2)
+  expect(await ping.stop()).toMatchObject({ lost: 0 })
+  const [, two, three] = lab.hosts.map(({ address }) => address)
+  // Neither the host that is kept out nor the one whose lease says nothing.
+  expect(await destinations(lab.host(1))).toEqual([
+    `00:00:00:00:00:00 dst ${two} self permanent`,
+    `00:00:00:00:00:00 dst ${three} self permanent`,
+  ])
+  expect(await residue(lab.host(4))).toEqual(NOTHING)
+  const leases = await lab.client.getAll().prefix(leaseKey(ETCD_PREFIX, '')).strings()
+  for (const [key, value] of Object.entries(leases)) assertReadable(key, value)
+  const announced = Object.values(leases).filter((value) => value.includes(`"MulticastVNI":${VNI}`))
+  expect(announced).toHaveLength(3)
+})
+
+test('the status and the doctor say how it stands', async () => {
+  const host = lab.host(1)
+  const { checks } = await doctor(lab, host, '--only=multicast')
+  expect(checks).toMatchObject([
+    { name: 'multicast', state: 'warn', findings: [{ code: 'multicast-peers' }] },
+  ])
+  // The host that is kept out, and the one that is not there.
+  expect(checks[0]?.findings[0]?.what).toBe('2 of 4 other hosts take no part in multicast')
+  const status = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  expect(status.stdout).toMatch(
+    /^mcast {4}fl-mc\.1, VNI 8388609, docker0, to 2 hosts; \d+ packets in, \d+ copies out$/m,
+  )
+})
+
+test('all that joined hear every packet once, from its own source, with two senders at once', async () => {
+  const all = lab.hosts.flatMap(({ containers }) => containers)
+  listeners = await Promise.all(all.map((each) => Listener.start(each, GROUPS)))
+  for (const group of GROUPS) await expectExactlyOnce(group, 'first')
+  const outsider = listeners.find((listener) => listener.container === container(4))
+  expect(outsider?.heard).toEqual([])
+})
+
+test('with a querier on the bridge too', async () => {
+  for (const host of members()) {
+    await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_querier', '1')
+  }
+  for (const group of GROUPS) await expectExactlyOnce(group, 'queried')
+})
+
+test('what concerns a link alone stays there: IGMP, MLD, neighbour discovery, broadcast', async () => {
+  const before = await sent(lab.host(1))
+  const { namespace, address } = container(1)
+  const listener = await Listener.start(container(1), ['239.9.9.9', 'ff05::99'], 5001)
+  await listener.stop()
+  await run(inNamespace(namespace, ['ping', '-c', '1', '-W', '1', 'fd00:5::dead']))
+  await run(inNamespace(namespace, ['ping', '-b', '-c', '1', '-W', '1', address.replace(/\d+$/, '255')]))
+  await run(inNamespace(namespace, ['ping', '-c', '1', '-W', '1', address.replace(/\d+$/, '77')]))
+  expect(await sent(lab.host(1))).toBe(before)
+  // The witness that it would have been counted.
+  await sendTo('239.1.2.3', container(1), 'witness', { count: 0 })
+  await lab.host(1).waitUntil('a copy to each host', async () => (await sent(lab.host(1))) === before + 2)
+})
+
+test('a bridge that is deleted, made again or renamed is followed, and what strangers undo is put right', async () => {
+  const host = lab.host(1)
+  const { subnet, ipv6Subnet } = await host.subnetEnv()
+  const make = (name: string) =>
+    ipBatch(host.namespace, [
+      'link delete docker0',
+      `link add ${name} mtu 1430 type bridge`,
+      `address add ${subnet} dev ${name}`,
+      `address add ${ipv6Subnet} dev ${name} nodad`,
+      `link set ${name} up`,
+      `link set veth1 master ${name}`,
+      `link set veth2 master ${name}`,
+    ])
+  await make('cni0')
+  await host.waitForStatus('the new bridge', ({ multicast }) => multicast?.bridges.join() === 'cni0')
+  await host.exec('ip', 'link', 'set', 'cni0', 'down')
+  await ipBatch(host.namespace, ['link set cni0 name docker0', 'link set docker0 up'])
+  await host.waitForStatus('its new name', ({ multicast }) => multicast?.bridges.join() === 'docker0')
+  await host.waitUntil('all of it', async () => isDeepStrictEqual(await residue(host), ALL))
+  const rules = () => host.exec('nft', '-s', 'list', 'table', 'netdev', DEVICE)
+  const whole = await rules()
+  await host.exec('nft', 'flush', 'ruleset')
+  await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
+  await host.exec('bridge', 'fdb', 'delete', '00:00:00:00:00:00', 'dev', DEVICE, 'dst', lab.host(2).address)
+  await host.waitUntil('it is put right', async () => {
+    return isDeepStrictEqual(await residue(host), ALL) && (await destinations(host)).length === 2
+  })
+  expect(await rules()).toBe(whole)
+  await host.exec('nft', 'flush', 'chain', 'netdev', DEVICE, 'in')
+  await host.waitUntil('it is put right again', async () => (await rules()) === whole)
+  await host.exec('ip', 'link', 'delete', DEVICE)
+  await host.waitUntil('the device is there again', async () => (await residue(host)).device)
+  await host.waitUntil('it sends', async () => (await destinations(host)).length === 2)
+  await waitForHosts(2)
+  for (const group of GROUPS) await expectExactlyOnce(group, 'again')
+})
+
+test('daemons that end and start again lose and double nothing, be it without etcd', async () => {
+  const count = 1000
+  const sending = sendTo('239.1.2.3', container(1), 'meanwhile', { count, intervalMs: 5 })
+  await lab.host(1).restart()
+  await lab.host(1).waitForStatus('multicast', ({ multicast }) => multicast?.hosts === 2)
+  lab.etcd.pause()
+  await lab.host(2).restart('SIGKILL')
+  await lab.host(2).waitForStatus('what was known', ({ multicast, stateFile }) => {
+    return stateFile?.inUse === true && multicast?.hosts === 2
+  })
+  lab.etcd.resume()
+  await sending
+  for (const listener of listeners) {
+    if (listener.container === container(1) || listener.container === container(4)) continue
+    await listener.waitForEnd('meanwhile')
+    expect(listener.countOf('meanwhile')).toEqual(
+      onceEach('239.1.2.3', container(1).address, 'meanwhile', count),
+    )
+  }
+  for (const host of members()) expect(await residue(host)).toEqual(ALL)
+})
+
+test('with another VNI too; one that is taken on a host keeps only that one out, and says so', async () => {
+  await lab
+    .host(3)
+    .exec(...(['ip', 'link', 'add', 'other', 'type', 'vxlan', 'id', '99'] as const), 'dstport', '8472')
+  await lab.putConfig(config({ Multicast: true, MulticastVNI: 99 }))
+  await lab.host(3).waitForStatus('the problem', ({ problems }) => {
+    return problems.some((each) => /multicast: .*other already uses VNI 99/.test(each))
+  })
+  expect(await lab.ping(container(1), container(3), { count: 3 })).toMatchObject({ received: 3 })
+  await lab.host(3).exec('ip', 'link', 'delete', 'other')
+  await waitForHosts(2)
+  await expectExactlyOnce('239.1.2.3', 'other')
+  await lab.putConfig(config({ Multicast: true }))
+  for (const host of members()) {
+    await host.waitForStatus(
+      'the first VNI',
+      ({ multicast }) => multicast?.vni === VNI && multicast.hosts === 2,
+    )
+  }
+})
+
+test('a lease that is written without it stays a reservation, and is announced anew', async () => {
+  const status = await lab.host(3).status()
+  const { subnet = '', ipv6Subnet = '' } = ('lease' in status && status.lease) || {}
+  const key = leaseKey(ETCD_PREFIX, `${subnet.replace('/', '-')}&${ipv6Subnet.replace('/', '-')}`)
+  const value = (await lab.client.get(key).string()) ?? ''
+  await lab.client.put(key).value(value.replace(`,"MulticastVNI":${VNI}`, ''))
+  await lab
+    .host(3)
+    .waitUntil('it is announced anew', async () => (await lab.client.get(key).string()) === value)
+  expect((await lab.client.get(key).exec()).kvs[0]?.lease).toBe('0')
+  await waitForHosts(2)
+})
+
+test('a host that is taken down keeps nothing of it', async () => {
+  const host = lab.host(3)
+  await host.stop()
+  await host.overlayctl('teardown', '--yes', ...doctorFlags(lab, host), `--state-dir=${host.stateDirectory}`)
+  expect(await residue(host)).toEqual(NOTHING)
+  host.start()
+  await waitForHosts(2)
+})
+
+test('switched off it leaves nothing behind, and what others have on the bridge stays', async () => {
+  const [one, two] = [lab.host(1), lab.host(2)]
+  await two.exec('tc', 'qdisc', 'add', 'dev', 'docker0', 'clsact')
+  await two.exec('nft', 'add table netdev stranger')
+  // One that is switched off while the daemon does not run.
+  await lab.host(3).stop()
+  const ping = await lab.startPing(container(1), container(2), 5)
+  await lab.putConfig(config())
+  lab.host(3).start()
+  for (const host of [one, lab.host(3)]) {
+    await host.waitUntil('nothing is left', async () => {
+      return isDeepStrictEqual(await residue(host), NOTHING)
+    })
+  }
+  await two.waitUntil('only the stranger is left', async () => {
+    return isDeepStrictEqual(await residue(two), { ...NOTHING, qdisc: true })
+  })
+  expect(await two.exec('nft', 'list', 'tables', 'netdev')).toContain('stranger')
+  expect(await ping.stop()).toMatchObject({ lost: 0 })
+  for (const host of members())
+    await host.waitForStatus('no multicast', ({ multicast }) => multicast === undefined)
+  const leases = await lab.client.getAll().prefix(leaseKey(ETCD_PREFIX, '')).strings()
+  for (const value of Object.values(leases)) expect(value).not.toContain('Multicast')
+  await sendTo('239.1.2.3', container(1), 'off')
+  const [local] = listeners.filter((listener) => listener.container === container(1, 2))
+  await local?.waitForEnd('off')
+  for (const { container: each, heard } of listeners) {
+    if (each.name.startsWith('host1')) continue
+    expect(heard.filter((line) => line.includes(' off-'))).toEqual([])
+  }
+})

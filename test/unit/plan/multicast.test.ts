@@ -1,0 +1,197 @@
+import fc from 'fast-check'
+import { type Prefix, parseIp } from '../../../src/model/address'
+import { type Condition, EVERY_GROUP, type FrameRule } from '../../../src/model/multicast'
+import { multicastLinkName } from '../../../src/plan/desired'
+import { bridgesOf, diffDestinations, flood, multicastLink, participants } from '../../../src/plan/multicast'
+import { frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
+import { hw, ip, ip6, net, net6 } from './support'
+
+const bytesOf = (text: string): number[] =>
+  text.includes(':')
+    ? (ip6(text).toString(16).padStart(32, '0').match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16))
+    : text.split('.').map(Number)
+
+interface Frame {
+  readonly mac?: string
+  readonly from: string
+  readonly to: string
+  readonly protocol: number
+  readonly payload?: readonly number[]
+}
+
+/** A frame's bytes, by header. */
+function headers({ mac = '01:00:5e:01:02:03', from, to, protocol, payload = [] }: Frame) {
+  const link = mac.split(':').map((byte) => Number.parseInt(byte, 16))
+  const network = to.includes(':')
+    ? [0x60, 0, 0, 0, 0, payload.length, protocol, 1, ...bytesOf(from), ...bytesOf(to), ...payload]
+    : [0x45, 0, 0, 20, 0, 0, 0, 0, 1, protocol, 0, 0, ...bytesOf(from), ...bytesOf(to), ...payload]
+  return { link, network }
+}
+
+/** How many rules a frame meets, by nothing but what they say. */
+function meets(rules: readonly FrameRule[], frame: Frame): number {
+  const bytes = headers(frame)
+  const holds = ({ header, at, value, mask, not }: Condition): boolean => {
+    const same = value.every((byte, i) => ((bytes[header][at + i] ?? -1) & (mask?.[i] ?? 0xff)) === byte)
+    return same !== (not === true)
+  }
+  const family = frame.to.includes(':') ? 'IPv6' : 'IPv4'
+  return rules.filter((rule) => rule.family === family && rule.conditions.every(holds)).length
+}
+
+const networks: Prefix[] = [net('10.5.0.0/16'), net6('fd00:5::/48')]
+const bridges = [
+  { name: 'docker0', index: 4, routerBefore: 1 },
+  { name: 'br-1.2', index: 9, routerBefore: undefined },
+]
+const table = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges)
+const rulesOf = (link: string): readonly FrameRule[] =>
+  table.chains.find((chain) => chain.link === link)?.rules ?? []
+
+const UDP = 17
+const passing: Frame[] = [
+  { from: '10.5.7.2', to: '239.1.2.3', protocol: UDP },
+  { from: '10.5.7.2', to: '224.0.0.251', protocol: UDP },
+  { from: '10.5.7.2', to: '224.0.0.18', protocol: 112 },
+  { from: '10.5.7.2', to: '239.1.2.3', protocol: 1, payload: [8] },
+  { from: 'fe80::1', to: 'ff02::fb', protocol: UDP },
+  { from: 'fd00:5:0:7::2', to: 'ff05::77', protocol: UDP },
+  { from: 'fd00:5:0:7::2', to: 'ff05::77', protocol: 44 },
+  { from: 'fd00:5:0:7::2', to: 'ff02::1', protocol: 58, payload: [128] },
+  { from: 'fd00:5:0:7::2', to: 'ff02::1', protocol: 58, payload: [129] },
+]
+const local: Frame[] = [
+  { from: '10.5.7.2', to: '224.0.0.22', protocol: 2 },
+  { from: '10.5.7.2', to: '10.5.9.2', protocol: UDP },
+  { from: '10.5.7.2', to: '255.255.255.255', protocol: UDP, mac: 'ff:ff:ff:ff:ff:ff' },
+  { from: '10.5.7.2', to: '239.1.2.3', protocol: UDP, mac: '02:00:00:00:00:01' },
+  { from: 'fe80::1', to: 'ff02::16', protocol: 0, payload: [58, 0, 5, 2, 0, 0, 1, 0, 143] },
+  ...[130, 131, 132, 133, 134, 135, 136, 137, 143, 141, 142].map((type) => {
+    return { from: 'fe80::1', to: 'ff02::1', protocol: 58, payload: [type] }
+  }),
+  { from: 'fe80::1', to: 'ff02::1', protocol: 60, payload: [58] },
+  { from: 'fe80::1', to: 'ff02::1', protocol: 43, payload: [58] },
+]
+
+test.each(passing)('%j is sent to other hosts and let in, by one rule each', (frame) => {
+  expect([meets(rulesOf('docker0'), frame), meets(rulesOf('fl-mc.1'), frame)]).toEqual([1, 1])
+})
+
+test.each(local)('%j stays on its host, and is not let in', (frame) => {
+  expect([meets(rulesOf('docker0'), frame), meets(rulesOf('fl-mc.1'), frame)]).toEqual([0, 0])
+})
+
+test.each(['10.6.7.2', '192.168.77.1', '0.0.0.0'])('what %s sends is not let in', (from) => {
+  expect(meets(rulesOf('fl-mc.1'), { from, to: '239.1.2.3', protocol: UDP })).toBe(0)
+})
+
+test.each(['fd00:6::1', '::', '2001:db8::1'])('nor is what %s sends', (from) => {
+  expect(meets(rulesOf('fl-mc.1'), { from, to: 'ff05::77', protocol: UDP })).toBe(0)
+})
+
+test('a source is told by its network, whatever the length', () => {
+  const frame = fc.record({
+    length: fc.integer({ min: 0, max: 32 }),
+    network: fc.integer({ min: 0, max: 0xffffffff }),
+    source: fc.integer({ min: 0, max: 0xffffffff }),
+  })
+  fc.assert(
+    fc.property(frame, ({ length, network, source }) => {
+      const mask = length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0
+      const dotted = (bits: number) => [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.')
+      const prefix = net(`${dotted((network & mask) >>> 0)}/${length}`)
+      const { chains } = frameTable({ name: 'fl-mc.1', index: 7 }, [prefix], bridges)
+      const rules = chains.find(({ link }) => link === 'fl-mc.1')?.rules ?? []
+      const inside = (source & mask) >>> 0 === (network & mask) >>> 0
+      const sent = { from: dotted(source), to: '239.1.2.3', protocol: UDP }
+      expect(meets(rules, sent)).toBe(inside ? 1 : 0)
+    }),
+  )
+})
+
+test('frames from bridges go on, and those from other hosts go to each bridge once', () => {
+  for (const { copyTo, moveTo } of rulesOf('docker0')) expect([copyTo, moveTo]).toEqual([[7], undefined])
+  for (const { copyTo, moveTo } of rulesOf('fl-mc.1')) expect([copyTo, moveTo]).toEqual([[9], 4])
+  expect(table.chains.map(({ link, otherwise }) => [link, otherwise])).toEqual([
+    ['docker0', 'accept'],
+    ['br-1.2', 'accept'],
+    ['fl-mc.1', 'drop'],
+  ])
+  const idle = frameTable({ name: 'fl-mc.1', index: 7 }, networks, [])
+  expect(idle.chains).toEqual([{ name: 'in', link: 'fl-mc.1', otherwise: 'drop', rules: [] }])
+})
+
+test("a chain's name tells its bridge and what was there before", () => {
+  const names = table.chains.map(({ name }) => readOutChainName(name))
+  expect(names).toEqual([
+    { bridge: 'docker0', routerBefore: 1 },
+    { bridge: 'br-1.2', routerBefore: undefined },
+    undefined,
+  ])
+  expect(readOutChainName('out-3-docker0')).toBeUndefined()
+})
+
+test('the device is beside the network’s own, with a name, a MAC and a VNI of its own', () => {
+  const link = {
+    name: 'flannel.1',
+    mac: hw('02:00:00:00:00:01'),
+    mtu: 1450,
+    vni: 1,
+    port: undefined,
+    local: ip('192.168.77.11'),
+    parent: 2,
+    learning: true,
+    gbp: false,
+  }
+  expect(multicastLink(link, 8388609)).toEqual({
+    ...link,
+    name: 'fl-mc.1',
+    mac: hw('02:00:00:00:00:00'),
+    vni: 8388609,
+    learning: false,
+  })
+  expect(multicastLinkName(0xffffff).length).toBeLessThanOrEqual(15)
+})
+
+test('a bridge is told by an address in our subnets', () => {
+  const address = (linkIndex: number, text: string) => ({
+    linkIndex,
+    address: { address: parseIp(text) ?? ip('0.0.0.0'), length: 24 },
+    scope: 'global' as const,
+  })
+  const there = [{ index: 9 }, { index: 4 }, { index: 5 }]
+  const addresses = [
+    address(4, '10.5.7.1'),
+    address(5, '10.5.8.1'),
+    address(6, '10.5.7.9'),
+    address(9, 'fd00:5:0:7::1'),
+  ]
+  expect(bridgesOf(there, addresses, [net('10.5.7.0/24')])).toEqual([{ index: 4 }])
+  expect(bridgesOf(there, addresses, [net('10.5.7.0/24'), net6('fd00:5:0:7::/64')])).toEqual([
+    { index: 4 },
+    { index: 9 },
+  ])
+})
+
+test('those take part who announce our VNI, each address once', () => {
+  const peer = (publicIp: string, multicast?: number) => ({
+    key: publicIp,
+    subnet: net('10.5.8.0/24'),
+    publicIp: ip(publicIp),
+    mac: hw('02:00:00:00:00:02'),
+    ...(multicast !== undefined && { multicast }),
+  })
+  const peers = [peer('192.0.2.1', 7), peer('192.0.2.2'), peer('192.0.2.3', 8), peer('192.0.2.1', 7)]
+  expect(participants(peers, 7)).toEqual([ip('192.0.2.1')])
+})
+
+test('hosts are added before others are taken away, and none is while what is known may be old', () => {
+  const [one, two] = [ip('192.0.2.1'), ip('192.0.2.2')]
+  const change = (keep: boolean) => diffDestinations(7, flood([one]), flood([two]), keep)
+  expect(change(false)).toEqual([
+    { kind: 'add-destination', link: 7, destination: { mac: EVERY_GROUP, address: one } },
+    { kind: 'delete-destination', link: 7, destination: { mac: EVERY_GROUP, address: two } },
+  ])
+  expect(change(true)).toHaveLength(1)
+  expect(diffDestinations(7, flood([one, two]), flood([two, one]), false)).toEqual([])
+})
