@@ -20,7 +20,7 @@ describe.each([
   { name: 'IPv4', config: NETWORK_CONFIG, ipMasq: false },
   { name: 'IPv4 with --ip-masq', config: NETWORK_CONFIG, ipMasq: true },
   { name: 'IPv4 with nftables and --ip-masq', config: NFTABLES, ipMasq: true },
-  { name: 'IPv4, and fields in the config that flannel does not know', config: UNKNOWN, ipMasq: false },
+  { name: 'IPv4 with multicast and other fields that flannel does not know', config: UNKNOWN, ipMasq: false },
   { name: 'dual-stack with --ip-masq', config: DUAL_STACK_CONFIG, ipMasq: true },
 ])('$name', ({ config, ipMasq }) => {
   const isDual = config === DUAL_STACK_CONFIG
@@ -143,6 +143,7 @@ describe.each([
     if (isDual) b.subnetEnv = b.subnetEnv.replace('MTU=1430', 'MTU=1450')
     // Nobody can answer duplicate detection on a device that learns nothing; it would only cost a second.
     for (const each of b.devices) each.addresses = each.addresses.replace(' nodad', '')
+    for (const each of a.devices) each.addresses = each.addresses.replace(' tentative', '')
     expect(b).toEqual(a)
   })
 
@@ -180,7 +181,11 @@ describe.each([
       return { ifindex, address, mtu, ...objects }
     }
     const { kvs } = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/10.5.77.0-24`).exec()
-    const keys = kvs.map(({ key, value }) => [key.toString(), value.toString()])
+    // That a host takes part in multicast is told by ours alone, and dropped by a flanneld.
+    const keys = kvs.map(({ key, value }) => [
+      key.toString(),
+      value.toString().replace(/,"MulticastVNI":\d+/, ''),
+    ])
     return { links: await Promise.all(devices.map(link)), keys }
   }
 
