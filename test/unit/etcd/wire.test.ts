@@ -62,17 +62,33 @@ const watchBytes = fc
 const encode = (type: typeof RANGE, answer: object): Buffer =>
   Buffer.from(type.encode(type.fromObject(answer)).finish())
 
-// biome-ignore lint/suspicious/noExplicitAny: the library's objects have no types
-const decode = (type: typeof RANGE, bytes: Buffer): any => type.toObject(type.decode(bytes), AS_OBJECT)
+/** What the library makes of a KeyValue, and of either answer, as {@link AS_OBJECT} wants it: fields that are absent have their defaults. */
+interface PlainKeyValue {
+  readonly key: Buffer
+  readonly value: Buffer
+  readonly mod_revision: string
+  readonly lease: string
+}
+interface PlainAnswer {
+  readonly header?: { readonly cluster_id: string; readonly revision: string }
+  readonly more: boolean
+  readonly kvs?: readonly PlainKeyValue[]
+  readonly created: boolean
+  readonly canceled: boolean
+  readonly compact_revision: string
+  readonly cancel_reason: string
+  readonly events?: readonly { readonly type: string; readonly kv: PlainKeyValue }[]
+}
 
-// biome-ignore lint/suspicious/noExplicitAny: as above
-const expectedHeader = (answer: any) => ({
+const decode = (type: typeof RANGE, bytes: Buffer) =>
+  type.toObject(type.decode(bytes), AS_OBJECT) as PlainAnswer
+
+const expectedHeader = (answer: PlainAnswer) => ({
   clusterId: answer.header?.cluster_id ?? '0',
   revision: BigInt(answer.header?.revision ?? 0),
 })
 
-// biome-ignore lint/suspicious/noExplicitAny: as above
-const expectedKeyValue = (kv: any) => ({
+const expectedKeyValue = (kv: PlainKeyValue) => ({
   key: kv.key.toString(),
   value: kv.value.toString(),
   modRevision: BigInt(kv.mod_revision),
@@ -101,8 +117,7 @@ function expectedWatch(bytes: Buffer) {
     canceled: answer.canceled,
     compactRevision: BigInt(answer.compact_revision),
     cancelReason: answer.cancel_reason,
-    // biome-ignore lint/suspicious/noExplicitAny: as above
-    events: (answer.events ?? []).map(({ type, kv }: any) => ({
+    events: (answer.events ?? []).map(({ type, kv }) => ({
       type,
       keyValue: expectedKeyValue(kv),
     })),
