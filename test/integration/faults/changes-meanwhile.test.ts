@@ -2,12 +2,13 @@
 import winston from 'winston'
 import { Reconciler, type Target } from '../../../src/daemon/reconciler'
 import type { Kernel } from '../../../src/kernel/kernel'
-import { formatIp, formatMac, formatPrefix, ipv4, mac, parseIpv4Prefix } from '../../../src/model/address'
+import { formatIp, formatMac, formatPrefix, ipv4, parseIpv4Prefix } from '../../../src/model/address'
 import { describeObject } from '../../../src/model/describe-operation'
 import type { ObjectOperation } from '../../../src/model/kernel'
-import type { EtcdLeaseId, Lease, Revision } from '../../../src/model/lease'
+import type { Lease, Revision } from '../../../src/model/lease'
 import { parseNetworkConfig } from '../../../src/model/network-config'
 import { PeerTable } from '../../../src/plan/peer-table'
+import { changingLease } from '../../support/changing-lease'
 import { Pending, waitFor } from '../../support/wait'
 import {
   linkSpec,
@@ -41,21 +42,7 @@ const PEERS = 2000
 /** Peers whose number is a multiple of it never change. */
 const CONSTANT = 4
 
-function leaseOf(number: number, generation: number): Lease {
-  return {
-    key: `peer${number}`,
-    subnet: { ipv4: { address: ipv4(0x0a010000 + number * 256), length: 24 }, ipv6: undefined },
-    value: {
-      publicIp: ipv4(0xac100000 + number * 16 + (generation % 3)),
-      publicIpv6: undefined,
-      backendType: 'vxlan',
-      vtep: { vni: 1, mac: mac(0x020200000000 + number * 16 + (generation % 2)) },
-      vtep6: undefined,
-    },
-    etcdLease: '7' as EtcdLeaseId,
-    modRevision: BigInt(generation + 1) as Revision,
-  }
-}
+const leaseOf = (number: number, generation: number) => changingLease(number, generation, 0x0a010000)
 
 const everyone = (generation: number): Lease[] =>
   Array.from({ length: PEERS }, (_, number) => leaseOf(number, number % CONSTANT === 0 ? 0 : generation))

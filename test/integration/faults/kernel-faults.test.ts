@@ -2,10 +2,11 @@
 import winston from 'winston'
 import { Reconciler } from '../../../src/daemon/reconciler'
 import type { Kernel } from '../../../src/kernel/kernel'
-import { formatIp, formatMac, formatPrefix, ipv4, mac, parseIpv4Prefix } from '../../../src/model/address'
-import type { EtcdLeaseId, Lease, Revision } from '../../../src/model/lease'
+import { formatIp, formatMac, formatPrefix, ipv4, parseIpv4Prefix } from '../../../src/model/address'
+import type { Revision } from '../../../src/model/lease'
 import { parseNetworkConfig } from '../../../src/model/network-config'
 import { PeerTable } from '../../../src/plan/peer-table'
+import { changingLease } from '../../support/changing-lease'
 import { faultyKernel } from '../../support/faulty-kernel'
 import { Pending, waitFor } from '../../support/wait'
 import {
@@ -38,21 +39,7 @@ const range = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vx
 const subnet = parseIpv4Prefix('10.5.1.0/24')
 if (range === undefined || subnet === undefined) throw new Error('no range')
 
-function leaseOf(number: number, generation: number): Lease {
-  return {
-    key: `peer${number}`,
-    subnet: { ipv4: { address: ipv4(0x0a050000 + (number + 10) * 256), length: 24 }, ipv6: undefined },
-    value: {
-      publicIp: ipv4(0xac100000 + number * 16 + (generation % 3)),
-      publicIpv6: undefined,
-      backendType: 'vxlan',
-      vtep: { vni: 1, mac: mac(0x020200000000 + number * 16 + (generation % 2)) },
-      vtep6: undefined,
-    },
-    etcdLease: '7' as EtcdLeaseId,
-    modRevision: BigInt(generation + 1) as Revision,
-  }
-}
+const leaseOf = (number: number, generation: number) => changingLease(number, generation, 0x0a050a00)
 
 /** What `ip` and `bridge` say of the device. */
 function shown(): string[] {
