@@ -10,7 +10,7 @@
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { MulticastKernel } from '../kernel/multicast'
-import type { TableObject } from '../kernel/netfilter'
+import { type TableObject, wantedObjects } from '../kernel/netfilter-objects'
 import { disableIpv6 } from '../kernel/sysctl'
 import { familyOf, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
@@ -79,9 +79,9 @@ const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 /** Failures of one pass that are worth a line. */
 const MOST_FAILURES = 3
 
-/** The table as it was written, and as the kernel showed it then. */
+/** The table as it was wanted when it was written, and as the kernel showed it then: not the same on a kernel that tells more than we know. */
 interface Written {
-  readonly table: string
+  readonly wanted: string
   readonly shown: string
 }
 
@@ -239,15 +239,16 @@ export class MulticastKeeper {
    */
   async #writeTable(
     multicast: MulticastKernel,
-    wanted: FrameTable,
+    table: FrameTable,
     shown: readonly TableObject[],
     signal: AbortSignal,
   ): Promise<boolean> {
-    const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
-    const table = JSON.stringify(wanted)
-    if (this.#written?.table === table && this.#written.shown === words(shown)) return false
-    await multicast.writeTable(wanted, signal)
-    this.#written = { table, shown: words(await multicast.readTable(wanted.name, signal)) }
+    const all = (objects: readonly TableObject[]): string => objects.map(({ words }) => words).join('\n')
+    const wanted = all(wantedObjects(table))
+    const now = all(shown)
+    if (now === wanted || (this.#written?.wanted === wanted && this.#written.shown === now)) return false
+    await multicast.writeTable(table, signal)
+    this.#written = { wanted, shown: all(await multicast.readTable(table.name, signal)) }
     return true
   }
 

@@ -13,7 +13,8 @@ import { encodeMulticastRouter, listBridges, readCounters } from './bridges'
 import { encodeAddDestination, encodeDeleteForwarding, listForwarding } from './fdb'
 import type { Kernel } from './kernel'
 import type { LinkClients } from './link-operations'
-import { listTableObjects, replaceTable, STEP_FORMAT, TABLE_TRANSACTION, type TableObject } from './netfilter'
+import { replaceTable, STEP_FORMAT, TABLE_TRANSACTION } from './netfilter'
+import { listTableObjects, TABLE_KINDS, type TableObject } from './netfilter-objects'
 import type { MessageWriter } from './netlink/bytes'
 import { NetlinkClient, type RequestFormat } from './netlink/client'
 import { NETLINK_NETFILTER, NFNLGRP_NFTABLES } from './netlink/constants'
@@ -82,11 +83,13 @@ export class MulticastKernel {
     return this.#links.dumps.dump(listBridges, signal)
   }
 
-  /** What a table has in it; nothing when there is none. Two that are equal byte for byte are the same. */
+  /** A table and what it has in it; nothing when there is none. */
   async readTable(name: string, signal?: AbortSignal): Promise<readonly TableObject[]> {
     try {
-      const chains = await this.tables.dump(listTableObjects(name, 'chains'), signal)
-      return [...chains, ...(await this.tables.dump(listTableObjects(name, 'rules'), signal))]
+      const objects: TableObject[] = []
+      for (const kind of TABLE_KINDS)
+        objects.push(...(await this.tables.dump(listTableObjects(name, kind), signal)))
+      return objects
     } catch (error) {
       if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return []
       throw error

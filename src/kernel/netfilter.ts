@@ -6,8 +6,7 @@
 import type { Family } from '../model/address'
 import type { Condition, FrameChain, FrameRule, FrameTable } from '../model/multicast'
 import { HOST_LITTLE_ENDIAN, type MessageWriter, viewOf } from './netlink/bytes'
-import type { Question, RequestFormat } from './netlink/client'
-import { findAttribute } from './netlink/codec'
+import type { RequestFormat } from './netlink/client'
 import * as k from './netlink/constants'
 import { text } from './netlink/layout'
 
@@ -31,9 +30,10 @@ function writeAttribute(writer: MessageWriter, [type, value]: Attribute): void {
 }
 
 /** sizeof(struct nfgenmsg): family, version, and 16 bits in network order */
-const NFGENMSG_SIZE = 4
+export const NFGENMSG_SIZE = 4
 
-function writeMessage(
+/** Appends a message about a table of ours. */
+export function writeMessage(
   writer: MessageWriter,
   type: number,
   flags: number,
@@ -209,41 +209,4 @@ function intoRegister(link: number): readonly Attribute[] {
     [k.NFTA_IMMEDIATE_DREG, k.NFT_REG_1],
     [k.NFTA_IMMEDIATE_DATA, data([...bytes])],
   ])
-}
-
-/** One object of a table as the kernel tells it. */
-export interface TableObject {
-  /** What it is, byte for byte: the same for as long as nobody changes it. */
-  readonly bytes: string
-  /** The name of a chain; `undefined` for a rule. */
-  readonly chain: string | undefined
-}
-
-/** The chains of a table, or its rules; as a dump. */
-export const listTableObjects = (table: string, what: 'chains' | 'rules'): Question<TableObject> => ({
-  attempted: `list the ${what} of the nftables table netdev ${table}`,
-  encode: (writer) =>
-    writeMessage(
-      writer,
-      what === 'chains' ? k.NFT_MSG_GETCHAIN : k.NFT_MSG_GETRULE,
-      0,
-      what === 'chains' ? [] : [[k.NFTA_RULE_TABLE, table]],
-    ),
-  decode(view, start, end) {
-    // The header has the number of the last transaction of anyone.
-    const body = start + NFGENMSG_SIZE
-    if (readText(view, body, end, k.NFTA_CHAIN_TABLE) !== table) return undefined
-    return {
-      bytes: Buffer.from(view.buffer, view.byteOffset + body, end - body).toString('latin1'),
-      chain: what === 'chains' ? readText(view, body, end, k.NFTA_CHAIN_NAME) : undefined,
-    }
-  },
-})
-
-/** @throws {MalformedMessageError} */
-function readText(view: DataView, start: number, end: number, type: number): string | undefined {
-  const at = findAttribute(view, start, end, type)
-  if (at === -1) return undefined
-  const length = view.getUint16(at, HOST_LITTLE_ENDIAN) - 4
-  return text.read(view, at + 4, length, 'name')
 }

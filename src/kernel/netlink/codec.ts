@@ -170,6 +170,23 @@ export function findAttribute(view: DataView, start: number, end: number, type: 
 }
 
 /**
+ * The attributes between two offsets of a view, in their order: type, and where the payload begins and ends.
+ * @throws {MalformedMessageError} as {@link findAttribute}
+ */
+export function* attributesIn(
+  view: DataView,
+  start: number,
+  end: number,
+): Generator<readonly [type: number, start: number, end: number]> {
+  for (let at = start; at < end; ) {
+    const length = attributeLength(view, at, end)
+    const type = view.getUint16(at + 2, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK
+    yield [type, at + ATTRIBUTE_HEADER_SIZE, at + length]
+    at += align(length)
+  }
+}
+
+/**
  * Reads one attribute of 32 bits alone, for a decision that spares decoding thousands of messages; undefined when it is not there.
  * @throws {MalformedMessageError} as {@link findAttribute}
  */

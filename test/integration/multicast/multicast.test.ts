@@ -66,6 +66,8 @@ async function waitForHosts(count: number): Promise<void> {
   }
 }
 
+const rules = (host: Host): Promise<string> => host.exec('nft', '-s', 'list', 'table', 'netdev', DEVICE)
+
 const destinations = async (host: Host): Promise<string[]> =>
   (await host.exec('bridge', 'fdb', 'show', 'dev', DEVICE)).trim().split('\n').sort()
 
@@ -180,17 +182,16 @@ test('a bridge that is deleted, made again or renamed is followed, and what stra
   await ipBatch(host.namespace, ['link set cni0 name docker0', 'link set docker0 up'])
   await host.waitForStatus('its new name', ({ multicast }) => multicast?.bridges.join() === 'docker0')
   await host.waitUntil('all of it', async () => isDeepStrictEqual(await residue(host), ALL))
-  const rules = () => host.exec('nft', '-s', 'list', 'table', 'netdev', DEVICE)
-  const whole = await rules()
+  const whole = await rules(host)
   await host.exec('nft', 'flush', 'ruleset')
   await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
   await host.exec('bridge', 'fdb', 'delete', '00:00:00:00:00:00', 'dev', DEVICE, 'dst', lab.host(2).address)
   await host.waitUntil('it is put right', async () => {
     return isDeepStrictEqual(await residue(host), ALL) && (await destinations(host)).length === 2
   })
-  expect(await rules()).toBe(whole)
+  expect(await rules(host)).toBe(whole)
   await host.exec('nft', 'flush', 'chain', 'netdev', DEVICE, 'in')
-  await host.waitUntil('it is put right again', async () => (await rules()) === whole)
+  await host.waitUntil('it is put right again', async () => (await rules(host)) === whole)
   await host.exec('ip', 'link', 'delete', DEVICE)
   await host.waitUntil('the device is there again', async () => (await residue(host)).device)
   await host.waitUntil('it sends', async () => (await destinations(host)).length === 2)
@@ -218,6 +219,55 @@ test('daemons that end and start again lose and double nothing, be it without et
     )
   }
   for (const host of members()) expect(await residue(host)).toEqual(ALL)
+})
+
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'ended by %s and started again, it writes nothing',
+  async (signal) => {
+    const host = lab.host(1)
+    const before = await rules(host)
+    const monitors = await Promise.all([lab.monitor(host), lab.monitor(host, 'nftables')])
+    await host.restart(signal)
+    await host.waitForStatus('all of it', ({ multicast, convergence, problems }) => {
+      return multicast?.hosts === 2 && convergence.converged && problems.length === 0
+    })
+    for (const monitor of monitors) expect(await monitor.changes()).toEqual([])
+    expect(await rules(host)).toBe(before)
+    // The witness that it would have been seen.
+    await host.exec('nft', 'add', 'rule', 'netdev', DEVICE, 'in', 'counter')
+    const [, tables] = monitors
+    await host.waitUntil('it is put right', async () => (await rules(host)) === before)
+    expect((await tables?.changes())?.join('\n')).toMatch(
+      /^add rule .*counter[\s\S]*^delete table netdev fl-mc\.1$/m,
+    )
+  },
+)
+
+test.each([
+  'add rule netdev TABLE in drop',
+  'insert rule netdev TABLE out-1-docker0 accept',
+  'delete rule netdev TABLE in handle FIRST',
+  'replace rule netdev TABLE in handle FIRST accept',
+  'flush chain netdev TABLE in',
+  'delete table netdev TABLE',
+  'add table netdev TABLE { flags dormant; }',
+  'add chain netdev TABLE in { policy accept; }',
+  'add chain netdev TABLE another',
+])('what strangers changed while it was down is put right at its start: %s', async (change) => {
+  const host = lab.host(1)
+  const before = await rules(host)
+  await host.stop()
+  const chain = await host.exec('nft', '-a', 'list', 'chain', 'netdev', DEVICE, 'in')
+  const first = /(?<=fwd to .*handle )\d+/.exec(chain)?.[0] ?? ''
+  await host.exec('nft', change.replace('TABLE', DEVICE).replace('FIRST', first))
+  // What it was before us is only remembered by the table.
+  await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
+  const now = (): Promise<string> => rules(host).catch(() => '')
+  expect(await now()).not.toBe(before)
+  host.start()
+  await host.waitUntil('it is put right', async () => (await now()) === before)
+  await host.waitUntil('all of it', async () => isDeepStrictEqual(await residue(host), ALL))
+  await waitForHosts(2)
 })
 
 test('with another VNI too; one that is taken on a host keeps only that one out, and says so', async () => {
