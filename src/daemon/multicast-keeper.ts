@@ -28,6 +28,7 @@ import {
   bridgesInChains,
   frameTable,
   isSameBridge,
+  LIMIT_CHAIN,
   type OutBridge,
   restoreRouters,
 } from '../plan/multicast-rules'
@@ -45,6 +46,8 @@ export interface MulticastTarget {
   readonly subnets: readonly Prefix[]
   /** The hosts that get copies. */
   readonly hosts: readonly IpAddress[]
+  /** Packets in a second that go to them; `undefined` for any number. */
+  readonly limit: number | undefined
 }
 
 /** What the keeper asks for again and again. */
@@ -65,6 +68,9 @@ export interface MulticastSummary {
   readonly bridges: readonly string[]
   readonly hosts: number
   readonly counters: LinkCounters | undefined
+  /** Packets in a second, and those that were over it since the rules were written. */
+  readonly limit: number | undefined
+  readonly overLimit: number | undefined
 }
 
 /** All times in milliseconds. */
@@ -94,6 +100,8 @@ export class MulticastKeeper {
   #made: string | undefined
   #link: ObservedLink | undefined
   #written: Written | undefined
+  /** The table as it was wanted last. */
+  #wanted: string | undefined
   #hosts = 0
   #due = 0
   #earliest = 0
@@ -126,14 +134,23 @@ export class MulticastKeeper {
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
     if (target === undefined) return undefined
+    const {
+      limit,
+      link: { name },
+    } = target
     // A status without counters is better than none.
-    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(() => undefined))
+    const nothing = (): undefined => undefined
+    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(nothing))
+    const overLimit =
+      limit === undefined ? undefined : await this.#opened?.counted(name, LIMIT_CHAIN).catch(nothing)
     return {
-      device: target.link.name,
+      device: name,
       vni: target.link.vni,
       bridges: this.#joined.map(({ name }) => name),
       hosts: this.#hosts,
       counters,
+      limit,
+      overLimit,
     }
   }
 
@@ -215,12 +232,12 @@ export class MulticastKeeper {
     const there = await multicast.destinations(link.index, signal)
     const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
     // The table first: it remembers what bridges were before us.
-    const table = frameTable(link, target.networks, joined)
-    const written = await this.#writeTable(multicast, table, shown, signal)
+    const table = frameTable(link, target.networks, joined, target.limit)
+    const rewritten = await this.#writeTable(multicast, table, shown, signal)
     await this.#apply(multicast, [...routers, ...sends], signal)
     const isSame = this.#noteJoined(joined)
-    // Hosts come and go; what else changes while the bridges are the same was done by someone.
-    if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
+    // Hosts come and go, and the config changes; what else does while the bridges are the same was done by someone.
+    if (!isNew && isSame && !changed && (rewritten || routers.length > 0)) this.#noteRepair()
     if (target.hosts.length !== this.#hosts || isNew) {
       this.log.info(
         `multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} other ${target.hosts.length === 1 ? 'host' : 'hosts'}`,
@@ -235,7 +252,7 @@ export class MulticastKeeper {
   /**
    * Has the rules be those, without a moment in which there are others or none.
    * @param shown the table as it is now
-   * @returns whether they were others
+   * @returns whether they were the same before, and someone has changed them
    */
   async #writeTable(
     multicast: MulticastKernel,
@@ -246,10 +263,12 @@ export class MulticastKeeper {
     const all = (objects: readonly TableObject[]): string => objects.map(({ words }) => words).join('\n')
     const wanted = all(wantedObjects(table))
     const now = all(shown)
+    const before = this.#wanted
+    this.#wanted = wanted
     if (now === wanted || (this.#written?.wanted === wanted && this.#written.shown === now)) return false
     await multicast.writeTable(table, signal)
     this.#written = { wanted, shown: all(await multicast.readTable(table.name, signal)) }
-    return true
+    return before === wanted
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -305,6 +324,7 @@ export class MulticastKeeper {
     this.#made = undefined
     this.#link = undefined
     this.#written = undefined
+    this.#wanted = undefined
     this.#hosts = 0
     this.#complaint = undefined
   }

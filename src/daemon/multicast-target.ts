@@ -14,5 +14,6 @@ export function multicastTarget({ config, overlays }: MemberParts): MulticastTar
     networks: overlays.map(({ network }) => network),
     subnets: overlays.map(({ subnet }) => subnet),
     hosts: participants(carrier.peers.peers(), vni),
+    limit: config.backend.multicastLimit,
   }
 }

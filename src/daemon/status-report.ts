@@ -236,8 +236,16 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
 async function reportMulticast(keeper: MulticastKeeper | undefined): Promise<Pick<Status, 'multicast'>> {
   const summary = await keeper?.summary()
   if (summary === undefined) return {}
-  const { counters, ...rest } = summary
-  return { multicast: { ...rest, bridges: [...rest.bridges], ...counters } }
+  const { counters, limit, overLimit, ...rest } = summary
+  return {
+    multicast: {
+      ...rest,
+      bridges: [...rest.bridges],
+      ...counters,
+      ...(limit !== undefined && { limit }),
+      ...(overLimit !== undefined && { overLimit }),
+    },
+  }
 }
 
 function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {

@@ -136,6 +136,10 @@ export const statusSchema = z.object({
       /** Frames of other hosts' containers, and copies sent to other hosts, since the device was made. */
       received: z.object({ packets: z.number(), bytes: z.number() }).optional(),
       sent: z.object({ packets: z.number(), bytes: z.number(), dropped: z.number() }).optional(),
+      /** Packets that containers of this host may send to others in a second; absent without a limit. */
+      limit: z.number().optional(),
+      /** Packets that were over it, and stayed here, since the rules were written. */
+      overLimit: z.number().optional(),
     })
     .optional(),
   /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */

@@ -18,6 +18,8 @@ export interface TableObject {
   readonly words: string
   /** The name of a chain; `undefined` for all else. */
   readonly chain: string | undefined
+  /** Packets that a rule has counted; `undefined` for one that does not, and all else. */
+  readonly counted: number | undefined
 }
 
 /** How attributes are compared. */
@@ -47,7 +49,9 @@ const EXPRESSIONS: Readonly<Record<string, Shape>> = {
     nests: { [k.NFTA_BITWISE_MASK]: DATA, [k.NFTA_BITWISE_XOR]: DATA },
     usual: { [k.NFTA_BITWISE_OP]: NO_FLAGS },
   },
-  immediate: { nests: { [k.NFTA_IMMEDIATE_DATA]: DATA } },
+  immediate: { nests: { [k.NFTA_IMMEDIATE_DATA]: { nests: { [k.NFTA_DATA_VERDICT]: {} } } } },
+  limit: { passed: [k.NFTA_LIMIT_PAD] },
+  counter: { passed: [k.NFTA_COUNTER_BYTES, k.NFTA_COUNTER_PACKETS, k.NFTA_COUNTER_PAD] },
   dup: {},
   fwd: {},
 }
@@ -88,12 +92,18 @@ const QUESTIONS: Readonly<Record<Kind, number>> = {
 /** The kinds, in the order in which {@link wantedObjects} has them. */
 export const TABLE_KINDS: readonly Kind[] = ['tables', 'chains', 'rules']
 
-/** What of that kind a table has; as a dump. */
-export const listTableObjects = (table: string, kind: Kind): Question<TableObject> => ({
+/**
+ * What of that kind a table has; as a dump.
+ * @param chain the only one whose rules are told
+ */
+export const listTableObjects = (table: string, kind: Kind, chain?: string): Question<TableObject> => ({
   attempted: `list the ${kind} of nftables, for netdev ${table}`,
   encode: (writer) =>
-    // Of tables and chains all are told.
-    writeMessage(writer, QUESTIONS[kind], 0, kind === 'rules' ? [[k.NFTA_RULE_TABLE, table]] : []),
+    writeMessage(writer, QUESTIONS[kind], 0, [
+      // Of tables and chains all are told.
+      ...(kind === 'rules' ? [[k.NFTA_RULE_TABLE, table] as const] : []),
+      ...(chain === undefined ? [] : [[k.NFTA_RULE_CHAIN, chain] as const]),
+    ]),
   decode: (view, start, end) => readObject(kind, table, view, start, end),
 })
 
@@ -142,7 +152,29 @@ function readObject(
   return {
     words: `${kind} ${wordsOf(view, body, end, SHAPES[kind])}`,
     chain: kind === 'chains' ? readText(view, body, end, k.NFTA_CHAIN_NAME) : undefined,
+    counted: kind === 'rules' ? readCounter(view, body, end) : undefined,
   }
+}
+
+/** The packets of a rule's counter. */
+function readCounter(view: DataView, start: number, end: number): number | undefined {
+  for (const [type, at, stop] of attributesIn(view, start, end)) {
+    if (type !== k.NFTA_RULE_EXPRESSIONS) continue
+    for (const [, first, last] of attributesIn(view, at, stop)) {
+      if (readText(view, first, last, k.NFTA_EXPR_NAME) !== 'counter') continue
+      for (const [each, data, behind] of attributesIn(view, first, last)) {
+        if (each === k.NFTA_EXPR_DATA) return readPackets(view, data, behind)
+      }
+    }
+  }
+  return undefined
+}
+
+function readPackets(view: DataView, start: number, end: number): number | undefined {
+  for (const [type, at, stop] of attributesIn(view, start, end)) {
+    if (type === k.NFTA_COUNTER_PACKETS && stop - at === 8) return Number(view.getBigUint64(at))
+  }
+  return undefined
 }
 
 function wordsOf(view: DataView, start: number, end: number, shape: Shape): string {

@@ -96,9 +96,7 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
       break
     case 'add-chain': {
       const { name, link, otherwise } = step.chain
-      writeMessage(writer, k.NFT_MSG_NEWCHAIN, k.NLM_F_CREATE, [
-        [k.NFTA_CHAIN_TABLE, step.table],
-        [k.NFTA_CHAIN_NAME, name],
+      const hook: readonly Attribute[] = [
         [k.NFTA_CHAIN_TYPE, 'filter'],
         [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
         [
@@ -106,9 +104,14 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
           [
             [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
             [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
-            [k.NFTA_HOOK_DEV, link],
+            [k.NFTA_HOOK_DEV, link ?? ''],
           ],
         ],
+      ]
+      writeMessage(writer, k.NFT_MSG_NEWCHAIN, k.NLM_F_CREATE, [
+        [k.NFTA_CHAIN_TABLE, step.table],
+        [k.NFTA_CHAIN_NAME, name],
+        ...(link === undefined ? [] : hook),
       ])
       break
     }
@@ -133,7 +136,9 @@ function describeStep(step: TableStep): string {
     case 'delete-table':
       return `delete ${table}`
     case 'add-chain':
-      return `add a chain on ${step.chain.link} to ${table}`
+      return step.chain.link === undefined
+        ? `add the chain ${step.chain.name} to ${table}`
+        : `add a chain on ${step.chain.link} to ${table}`
     case 'add-rule':
       return `add a rule to the chain ${step.chain} of ${table}`
   }
@@ -159,15 +164,13 @@ const HEADERS: Readonly<Record<Condition['header'], number>> = {
   network: k.NFT_PAYLOAD_NETWORK_HEADER,
 }
 
-function expressionsOf({ family, conditions, copyTo, moveTo }: FrameRule): (readonly Attribute[])[] {
-  const protocol = ETHER_TYPES[family]
+function expressionsOf(rule: FrameRule): (readonly Attribute[])[] {
+  const { family, conditions, limit, counted, copyTo, moveTo, goTo } = rule
   return [
-    expression('meta', [
-      [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
-      [k.NFTA_META_DREG, k.NFT_REG_1],
-    ]),
-    compare([protocol >> 8, protocol & 0xff]),
+    ...(family === undefined ? [] : familyExpressions(family)),
     ...conditions.flatMap(conditionExpressions),
+    ...(limit === undefined ? [] : [limitExpression(limit)]),
+    ...(counted === undefined ? [] : [expression('counter', [])]),
     ...copyTo.flatMap((link) => [
       intoRegister(link),
       expression('dup', [[k.NFTA_DUP_SREG_DEV, k.NFT_REG_1]]),
@@ -175,8 +178,56 @@ function expressionsOf({ family, conditions, copyTo, moveTo }: FrameRule): (read
     ...(moveTo === undefined
       ? []
       : [intoRegister(moveTo), expression('fwd', [[k.NFTA_FWD_SREG_DEV, k.NFT_REG_1]])]),
+    ...(goTo === undefined ? [] : [verdict(goTo)]),
   ]
 }
+
+function familyExpressions(family: Family): (readonly Attribute[])[] {
+  const protocol = ETHER_TYPES[family]
+  return [
+    expression('meta', [
+      [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
+      [k.NFTA_META_DREG, k.NFT_REG_1],
+    ]),
+    compare([protocol >> 8, protocol & 0xff]),
+  ]
+}
+
+/** A bucket that holds a second's worth. */
+const limitExpression = (perSecond: number): readonly Attribute[] =>
+  expression('limit', [
+    [k.NFTA_LIMIT_RATE, wide(perSecond)],
+    [k.NFTA_LIMIT_UNIT, wide(1)],
+    [k.NFTA_LIMIT_BURST, perSecond],
+    [k.NFTA_LIMIT_TYPE, k.NFT_LIMIT_PKTS],
+    [k.NFTA_LIMIT_FLAGS, 0],
+  ])
+
+/** 64 bits in network order. */
+function wide(value: number): Uint8Array {
+  const bytes = new Uint8Array(8)
+  viewOf(bytes).setBigUint64(0, BigInt(value))
+  return bytes
+}
+
+const verdict = (goTo: NonNullable<FrameRule['goTo']>): readonly Attribute[] =>
+  expression('immediate', [
+    [k.NFTA_IMMEDIATE_DREG, k.NFT_REG_VERDICT],
+    [
+      k.NFTA_IMMEDIATE_DATA,
+      [
+        [
+          k.NFTA_DATA_VERDICT,
+          goTo === 'back'
+            ? [[k.NFTA_VERDICT_CODE, k.NFT_RETURN]]
+            : [
+                [k.NFTA_VERDICT_CODE, k.NFT_JUMP],
+                [k.NFTA_VERDICT_CHAIN, goTo.chain],
+              ],
+        ],
+      ],
+    ],
+  ])
 
 function conditionExpressions({ header, at, value, mask, not }: Condition): (readonly Attribute[])[] {
   return [

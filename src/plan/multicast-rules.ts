@@ -70,14 +70,33 @@ function isFrom({ address, length }: Prefix): Condition[] {
   return [{ header: 'network', at, value: value.map((byte, i) => byte & (mask[i] ?? 0)), mask }]
 }
 
-/** A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone. */
-const outChain = ({ name, routerBefore }: OutBridge, device: number): FrameChain => ({
+/** The chain that all bridges share where there is a limit, and with it the limit. */
+export const LIMIT_CHAIN = 'limit'
+
+/** Hands the device copies of what is within the limit, and counts the rest, which stays on this host. */
+const limitChain = (limit: number, device: number): FrameChain => ({
+  name: LIMIT_CHAIN,
+  otherwise: 'return',
+  rules: [
+    { conditions: [], limit, copyTo: [device], goTo: 'back' },
+    { conditions: [], counted: true, copyTo: [] },
+  ],
+})
+
+/**
+ * A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone.
+ * @param what what is done with each
+ */
+const outChain = (
+  { name, routerBefore }: OutBridge,
+  what: Pick<FrameRule, 'copyTo' | 'goTo'>,
+): FrameChain => ({
   name: outChainName(name, routerBefore),
   link: name,
   otherwise: 'accept',
   rules: (['IPv4', 'IPv6'] as const).flatMap((family) =>
     KINDS[family].map((kind): FrameRule => {
-      return { family, conditions: [TO_GROUP[family], ...kind, GROUP_BIT], copyTo: [device] }
+      return { family, conditions: [TO_GROUP[family], ...kind, GROUP_BIT], ...what }
     }),
   ),
 })
@@ -109,22 +128,29 @@ export interface OutBridge extends Pick<ObservedBridge, 'name' | 'index'> {
 /**
  * All rules.
  * @param networks what senders' addresses must be in, besides link-local ones
+ * @param limit packets that containers of this host may send to others in a second; without it any number
  */
-export const frameTable = (
+export function frameTable(
   device: { readonly name: string; readonly index: number },
   networks: readonly Prefix[],
   bridges: readonly OutBridge[],
-): FrameTable => ({
-  name: device.name,
-  chains: [
-    ...bridges.map((bridge) => outChain(bridge, device.index)),
-    inChain(
-      device.name,
-      networks,
-      bridges.map(({ index }) => index),
-    ),
-  ],
-})
+  limit?: number,
+): FrameTable {
+  const { name, index } = device
+  const what = limit === undefined ? { copyTo: [index] } : { copyTo: [], goTo: { chain: LIMIT_CHAIN } }
+  return {
+    name,
+    chains: [
+      ...(limit === undefined ? [] : [limitChain(limit, index)]),
+      ...bridges.map((bridge) => outChain(bridge, what)),
+      inChain(
+        name,
+        networks,
+        bridges.map((bridge) => bridge.index),
+      ),
+    ],
+  }
+}
 
 /** A chain's name remembers what mcast_router of its bridge was, for the time when there is no multicast any more. */
 const outChainName = (bridge: string, routerBefore: number | undefined): string =>

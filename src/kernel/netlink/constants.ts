@@ -214,6 +214,9 @@ export const NFTA_LIST_ELEM = 1
 export const NFTA_EXPR_NAME = 1
 export const NFTA_EXPR_DATA = 2
 export const NFTA_DATA_VALUE = 1
+export const NFTA_DATA_VERDICT = 2
+export const NFTA_VERDICT_CODE = 1
+export const NFTA_VERDICT_CHAIN = 2
 export const NFTA_META_DREG = 1
 export const NFTA_META_KEY = 2
 export const NFTA_PAYLOAD_DREG = 1
@@ -233,9 +236,23 @@ export const NFTA_IMMEDIATE_DREG = 1
 export const NFTA_IMMEDIATE_DATA = 2
 export const NFTA_DUP_SREG_DEV = 2
 export const NFTA_FWD_SREG_DEV = 1
+export const NFTA_LIMIT_RATE = 1
+export const NFTA_LIMIT_UNIT = 2
+export const NFTA_LIMIT_BURST = 3
+export const NFTA_LIMIT_TYPE = 4
+export const NFTA_LIMIT_FLAGS = 5
+export const NFTA_LIMIT_PAD = 6
+export const NFTA_COUNTER_BYTES = 1
+export const NFTA_COUNTER_PACKETS = 2
+export const NFTA_COUNTER_PAD = 3
 
 // linux/netfilter/nf_tables.h: values
+export const NFT_REG_VERDICT = 0
 export const NFT_REG_1 = 1
+/** Verdicts are negative: as the kernel reads them, in 32 bits. */
+export const NFT_JUMP = -3 >>> 0
+export const NFT_RETURN = -5 >>> 0
+export const NFT_LIMIT_PKTS = 0
 export const NFT_META_PROTOCOL = 1
 export const NFT_PAYLOAD_LL_HEADER = 0
 export const NFT_PAYLOAD_NETWORK_HEADER = 1

@@ -1,9 +1,11 @@
 /** The codec of nftables against the kernel: what it writes is what `nft` shows, and what the kernel tells is what was wanted. */
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import type { Kernel } from '../../../src/kernel/kernel'
 import { MulticastKernel } from '../../../src/kernel/multicast'
 import { wantedObjects } from '../../../src/kernel/netfilter-objects'
 import { NetlinkError } from '../../../src/kernel/netlink/errors'
-import type { FrameTable } from '../../../src/model/multicast'
+import type { FrameRule, FrameTable } from '../../../src/model/multicast'
 import {
   existing,
   makeUnderlay,
@@ -130,6 +132,54 @@ test.each([
   expect(await words()).not.toEqual(wantedObjects(table).map((object) => object.words))
 })
 
+test('a limit, a counter and a jump are told as they were meant, and what is counted makes no other of them', async () => {
+  const limited: FrameTable = {
+    name: NAME,
+    chains: [
+      {
+        name: 'limit',
+        otherwise: 'return',
+        rules: [
+          { conditions: [], limit: 1, copyTo: [1], goTo: 'back' },
+          { conditions: [], counted: true, copyTo: [] },
+        ],
+      },
+      {
+        name: 'out',
+        link: PARENT,
+        otherwise: 'accept',
+        rules: [{ conditions: [], copyTo: [], goTo: { chain: 'limit' } }],
+      },
+    ],
+  }
+  await frames.writeTable(limited)
+  expect(shown()).toEqual([
+    'table netdev frames {',
+    'chain limit {',
+    'limit rate 1/second burst 1 packets dup to "lo" return',
+    'counter',
+    'chain out {',
+    `type filter hook ingress device "${PARENT}" priority 100; policy accept;`,
+    'jump limit',
+  ])
+  expect(await frames.counted(NAME, 'limit')).toBe(0)
+  expect(await frames.counted(NAME, 'out')).toBeUndefined()
+  expect(await frames.counted('nowhere', 'out')).toBeUndefined()
+  // What the other end of the pair sends comes in here.
+  run(`ip address add 192.0.2.7/24 dev ${PARENT}-peer`)
+  const socket = createSocket('udp4')
+  socket.bind(0, '192.0.2.7')
+  await once(socket, 'listening')
+  socket.setMulticastInterface('192.0.2.7')
+  for (let sent = 0; sent < 1000; sent += 1)
+    await new Promise((resolve) => socket.send('x', 9, '239.9.9.9', resolve))
+  socket.close()
+  expect(await frames.counted(NAME, 'limit')).toBeGreaterThan(0)
+  expect((await frames.readTable(NAME)).map(({ words }) => words)).toEqual(
+    wantedObjects(limited).map(({ words }) => words),
+  )
+})
+
 test('tables of others are neither told nor touched', async () => {
   const tables = ['netdev frames2', 'netdev frame', 'inet frames', 'ip frames']
   run(
@@ -174,12 +224,21 @@ test('an interface that is not there is refused with what to do, or waited for, 
 test('what cannot be written is refused, and leaves what is there', async () => {
   await frames.writeTable(table)
   const before = shown()
-  const on = (link: string): FrameTable => ({
+  const on = (link: string, ...rules: FrameRule[]): FrameTable => ({
     name: NAME,
-    chains: [{ name: 'in', link, otherwise: 'accept', rules: [] }],
+    chains: [{ name: 'in', link, otherwise: 'accept', rules }],
   })
-  const twice = { name: NAME, chains: [...on(PARENT).chains, ...on(`${PARENT}-peer`).chains] }
-  await expect(frames.writeTable(twice)).rejects.toBeInstanceOf(NetlinkError)
+  const lost: FrameRule = { conditions: [], copyTo: [], goTo: { chain: 'nowhere' } }
+  await expect(frames.writeTable(on(PARENT, lost))).rejects.toMatchObject({
+    code: 'no-frame-rules',
+    message: expect.stringContaining(
+      'cannot add a rule to the chain in of the nftables table netdev frames: ',
+    ),
+    fix: expect.stringContaining('modprobe'),
+  })
+  // NFT_NAME_MAXLEN is 256.
+  const long = { ...on(PARENT), name: 'f'.repeat(300) }
+  await expect(frames.writeTable(long)).rejects.toBeInstanceOf(NetlinkError)
   expect(shown()).toEqual(before)
   await frames.deleteTable(NAME)
 })

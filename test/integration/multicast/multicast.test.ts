@@ -7,6 +7,7 @@ import { fakePeer, leaseKey } from '../../support/leases'
 import { Listener, onceEach, sendTo } from '../../support/multicast'
 import { execOk, inNamespace, ipBatch } from '../../support/namespace'
 import { run } from '../../support/process'
+import { Pending, waitFor } from '../../support/wait'
 
 jest.setTimeout(60_000)
 
@@ -38,7 +39,18 @@ beforeAll(async () => {
   await lab.putPeers(fakePeer(0))
   for (const host of lab.hosts) await host.addContainer()
   for (const host of [lab.host(1), lab.host(2)]) await host.addContainer()
+  // Until then a link-local address is no source.
+  for (const { containers } of lab.hosts)
+    for (const { namespace } of containers) await settleAddresses(namespace)
 })
+
+const settleAddresses = (namespace: string): Promise<unknown> =>
+  waitFor(`addresses in ${namespace} that nobody else has`, async () => {
+    return (
+      (await execOk(namespace, ['ip', '-6', 'address', 'show', 'tentative'])) === '' ||
+      new Pending('tentative')
+    )
+  })
 afterAll(async () => {
   for (const listener of listeners) await listener.stop()
   await lab.close()
@@ -289,6 +301,59 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
       ({ multicast }) => multicast?.vni === VNI && multicast.hosts === 2,
     )
   }
+})
+
+test('with a limit no more than that leaves, and the containers of the host itself hear all', async () => {
+  const host = lab.host(1)
+  const endpoint = `--etcd-endpoints=${lab.etcd.endpoint}`
+  const limit = 50
+  const set = (backend: object) => host.overlayctl('config', 'set', '--yes', endpoint, config(backend))
+  expect(await set({ Multicast: true, MulticastLimit: 0 })).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('MulticastLimit: Too small'),
+  })
+  expect(await set({ Multicast: true, MulticastLimit: limit })).toMatchObject({ code: 0 })
+  for (const member of members()) {
+    await member.waitForStatus(
+      'the limit',
+      ({ multicast }) => multicast?.limit === limit && multicast.hosts === 2,
+    )
+  }
+  const before = await sent(host)
+  const count = 1000
+  const since = performance.now()
+  await sendTo('239.1.2.3', container(1), 'limited', { count, intervalMs: 1 })
+  const seconds = (performance.now() - since) / 1000
+  let passed = 0
+  await host.waitForStatus('every packet to be counted', ({ multicast }) => {
+    passed = ((multicast?.sent?.packets ?? 0) - before) / 2
+    return passed + (multicast?.overLimit ?? 0) === count + 1
+  })
+  expect(passed).toBeGreaterThanOrEqual(limit)
+  // A second's worth at once, and what comes in the meantime; both ends count.
+  expect(passed).toBeLessThanOrEqual(limit + limit * seconds + 1)
+  const [local, remote] = [container(1, 2), container(3)].map((each) => {
+    return listeners.find((listener) => listener.container === each)
+  })
+  await local?.waitForEnd('limited')
+  expect(local?.countOf('limited')).toEqual(onceEach('239.1.2.3', container(1).address, 'limited', count))
+  const heard = () => Object.values(remote?.countOf('limited') ?? {})
+  await host.waitUntil('what passed to be heard elsewhere', async () => heard().length === passed)
+  expect(new Set(heard())).toEqual(new Set([1]))
+  const shown = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  expect(shown.stdout).toContain(`, to 2 hosts, at most 50 packets/s (${count + 1 - passed} were over it); `)
+  expect(await set({ Multicast: true })).toMatchObject({ code: 0 })
+  for (const member of members()) {
+    await member.waitForStatus(
+      'no limit',
+      ({ multicast }) => multicast?.hosts === 2 && multicast.limit === undefined,
+    )
+  }
+  await sendTo('239.1.2.3', container(1), 'unlimited', { count, intervalMs: 1 })
+  await remote?.waitForEnd('unlimited')
+  expect(remote?.countOf('unlimited')).toEqual(
+    onceEach('239.1.2.3', container(1).address, 'unlimited', count),
+  )
 })
 
 test('a lease that is written without it stays a reservation, and is announced anew', async () => {

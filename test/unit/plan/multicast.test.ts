@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { type Prefix, parseIp } from '../../../src/model/address'
-import { type Condition, EVERY_GROUP, type FrameRule } from '../../../src/model/multicast'
+import { type Condition, EVERY_GROUP, type FrameChain, type FrameRule } from '../../../src/model/multicast'
 import { multicastLinkName } from '../../../src/plan/desired'
 import { bridgesOf, diffDestinations, flood, multicastLink, participants } from '../../../src/plan/multicast'
-import { frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
+import { bridgesInChains, frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
 import { hw, ip, ip6, net, net6 } from './support'
 
 const bytesOf = (text: string): number[] =>
@@ -119,6 +119,27 @@ test('frames from bridges go on, and those from other hosts go to each bridge on
   ])
   const idle = frameTable({ name: 'fl-mc.1', index: 7 }, networks, [])
   expect(idle.chains).toEqual([{ name: 'in', link: 'fl-mc.1', otherwise: 'drop', rules: [] }])
+})
+
+test('with a limit all bridges share one chain that has it, and what is over it is counted and goes on here', () => {
+  const limited = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges, 50)
+  const [limit, ...others] = limited.chains
+  expect(limit).toEqual({
+    name: 'limit',
+    otherwise: 'return',
+    rules: [
+      { conditions: [], limit: 50, copyTo: [7], goTo: 'back' },
+      { conditions: [], counted: true, copyTo: [] },
+    ],
+  })
+  const toLimit = (chain: FrameChain): FrameChain => ({
+    ...chain,
+    rules: chain.rules.map((rule) => ({ ...rule, copyTo: [], goTo: { chain: 'limit' } })),
+  })
+  expect(others).toEqual(
+    table.chains.map((chain) => (chain.name.startsWith('out-') ? toLimit(chain) : chain)),
+  )
+  expect(bridgesInChains(limited.chains.map(({ name }) => name))).toHaveLength(2)
 })
 
 test("a chain's name tells its bridge and what was there before", () => {
