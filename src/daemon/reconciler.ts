@@ -134,7 +134,9 @@ export class Reconciler {
   /** Whether routes of ours that are not on the device may be there. */
   #looksElsewhere = true
   #memory: ObjectMemory = { neighbours: new Map(), fdb: new Map(), nexthops: new Map(), routes: new Map() }
+  /** What of peers changed since the last pass began, and what the pass that is under way, or failed, took of it. */
   #scope: Scope = emptyScope()
+  #underWay: Scope = emptyScope()
   /** When the next pass over everything is due. */
   #fullDue = 0
   #fullEarliest = 0
@@ -303,7 +305,8 @@ export class Reconciler {
         this.#contests.waiting === 0 &&
         this.#failedPasses === 0 &&
         this.#change === undefined &&
-        isEmptyScope(this.#scope),
+        isEmptyScope(this.#scope) &&
+        isEmptyScope(this.#underWay),
       revision: this.#revision,
       failing: this.#retries.size + this.#contests.waiting,
       contests: this.#contests.contests(),
@@ -328,7 +331,9 @@ export class Reconciler {
     const { peers } = this.target
     const refused = emptyScope()
     for (const { operation } of this.#retries.failures()) addOperation(refused, operation)
-    const suspects = new Set([...peersIn(refused, peers), ...peersIn(this.#scope, peers)])
+    const suspects = new Set(
+      [refused, this.#scope, this.#underWay].flatMap((scope) => [...peersIn(scope, peers)]),
+    )
     const isAnyPending = this.#revision === undefined || this.#contests.waiting > 0
     let [pending, failing] = [0, 0]
     for (const peer of isAnyPending ? peers.peers() : suspects) {
@@ -350,7 +355,10 @@ export class Reconciler {
     }
     const contest = this.#contests.waitingFor(`the route to ${formatPrefix(peer.subnet)}`)
     if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
-    const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
+    const { address } = peer.subnet
+    const pending =
+      this.#revision === undefined ||
+      [this.#scope, this.#underWay].some(({ neighbours }) => neighbours.has(address))
     return { state: pending ? 'pending' : 'ok' }
   }
 
@@ -358,6 +366,7 @@ export class Reconciler {
   #takeScope(): Scope {
     const scope = this.#scope
     this.#scope = emptyScope()
+    this.#underWay = scope
     // What a pass that failed has left undone is older.
     this.#syncsSince ??= this.#heardAt
     this.#heardAt = undefined
@@ -737,7 +746,9 @@ export class Reconciler {
   }
 
   #settled(revision: Revision | undefined): void {
-    this.#revision = revision
+    // What came meanwhile may have changed no peer.
+    this.#revision = isEmptyScope(this.#scope) ? this.#wantedRevision : revision
+    this.#underWay = emptyScope()
     this.#lastSync = performance.now()
     if (this.#syncsSince !== undefined) this.#meters.convergence.observe(this.#lastSync - this.#syncsSince)
     this.#syncsSince = undefined
