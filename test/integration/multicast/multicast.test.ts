@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { doctor, doctorFlags } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
 import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey } from '../../support/leases'
+import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 import { Listener, onceEach, sendTo } from '../../support/multicast'
 import { execOk, inNamespace, ipBatch } from '../../support/namespace'
 import { run } from '../../support/process'
@@ -354,6 +354,28 @@ test('with a limit no more than that leaves, and the containers of the host itse
   expect(remote?.countOf('unlimited')).toEqual(
     onceEach('239.1.2.3', container(1).address, 'unlimited', count),
   )
+})
+
+test('a peer gets nothing for as long as its subnet covers an address of this host', async () => {
+  const host = lab.host(1)
+  const peer = fakePeer(1)
+  const key = leaseKey(ETCD_PREFIX, peer.subnet)
+  await lab.client.put(key).value(leaseValue(peer).replace('"VNI":1', `"VNI":1,"MulticastVNI":${VNI}`))
+  await waitForHosts(3)
+  const covered = `address ${peer.subnet.replace('.0-24', '.77/32')} dev eth0`
+  const route = fakePeer(0).subnet.replace('-', '/')
+  const count = async () => (await destinations(host)).length
+  for (let round = 0; round < 5; round += 1) {
+    // After a repair the next pass waits, and so does what it finds of addresses.
+    await ipBatch(host.namespace, [`route del ${route}`])
+    await host.waitUntil('a repair', async () => (await host.exec('ip', 'route', 'show', route)) !== '')
+    await ipBatch(host.namespace, [covered.replace('address', 'address add')])
+    await host.waitUntil('it is sent nothing', async () => (await count()) === 2)
+    await ipBatch(host.namespace, [covered.replace('address', 'address del')])
+    await host.waitUntil('it is sent copies', async () => (await count()) === 3)
+  }
+  await lab.client.delete().key(key)
+  await waitForHosts(2)
 })
 
 test('a lease that is written without it stays a reservation, and is announced anew', async () => {
