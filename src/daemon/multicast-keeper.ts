@@ -100,8 +100,8 @@ export class MulticastKeeper {
   #made: string | undefined
   #link: ObservedLink | undefined
   #written: Written | undefined
-  /** The table as it was wanted last. */
-  #wanted: string | undefined
+  /** The table as it was wanted, and there, at the end of the last pass. */
+  #there: string | undefined
   #hosts = 0
   #due = 0
   #earliest = 0
@@ -263,12 +263,16 @@ export class MulticastKeeper {
     const all = (objects: readonly TableObject[]): string => objects.map(({ words }) => words).join('\n')
     const wanted = all(wantedObjects(table))
     const now = all(shown)
-    const before = this.#wanted
-    this.#wanted = wanted
-    if (now === wanted || (this.#written?.wanted === wanted && this.#written.shown === now)) return false
-    await multicast.writeTable(table, signal)
-    this.#written = { wanted, shown: all(await multicast.readTable(table.name, signal)) }
-    return before === wanted
+    const wasThere = this.#there === wanted
+    if (now !== wanted && (this.#written?.wanted !== wanted || this.#written.shown !== now)) {
+      this.#there = undefined
+      await multicast.writeTable(table, signal)
+      this.#there = wanted
+      this.#written = { wanted, shown: all(await multicast.readTable(table.name, signal)) }
+      return wasThere
+    }
+    this.#there = wanted
+    return false
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -324,7 +328,7 @@ export class MulticastKeeper {
     this.#made = undefined
     this.#link = undefined
     this.#written = undefined
-    this.#wanted = undefined
+    this.#there = undefined
     this.#hosts = 0
     this.#complaint = undefined
   }

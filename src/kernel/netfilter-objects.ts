@@ -109,20 +109,20 @@ export const listTableObjects = (table: string, kind: Kind, chain?: string): Que
 
 /** What the kernel tells of a table that is as wanted. */
 export function wantedObjects(table: FrameTable): readonly TableObject[] {
-  const steps = replaceTable(table)
+  // The first two clear the place.
+  const [, , ...steps] = replaceTable(table)
   return TABLE_KINDS.flatMap((kind) =>
-    steps.filter((step, index) => index > 1 && kindOf(step) === kind).map((step) => encoded(kind, step)),
+    steps.filter((step) => KINDS[step.kind] === kind).map((step) => encoded(kind, step)),
   )
 }
 
-const kindOf = ({ kind }: TableStep): Kind | undefined =>
-  kind === 'add-rule'
-    ? 'rules'
-    : kind === 'add-chain'
-      ? 'chains'
-      : kind === 'make-table'
-        ? 'tables'
-        : undefined
+/** What each step makes. */
+const KINDS: Readonly<Record<TableStep['kind'], Kind | undefined>> = {
+  'make-table': 'tables',
+  'delete-table': undefined,
+  'add-chain': 'chains',
+  'add-rule': 'rules',
+}
 
 function encoded(kind: Kind, step: TableStep): TableObject {
   const writer = new MessageWriter()

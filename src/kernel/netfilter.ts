@@ -96,22 +96,10 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
       break
     case 'add-chain': {
       const { name, link, otherwise } = step.chain
-      const hook: readonly Attribute[] = [
-        [k.NFTA_CHAIN_TYPE, 'filter'],
-        [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
-        [
-          k.NFTA_CHAIN_HOOK,
-          [
-            [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
-            [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
-            [k.NFTA_HOOK_DEV, link ?? ''],
-          ],
-        ],
-      ]
       writeMessage(writer, k.NFT_MSG_NEWCHAIN, k.NLM_F_CREATE, [
         [k.NFTA_CHAIN_TABLE, step.table],
         [k.NFTA_CHAIN_NAME, name],
-        ...(link === undefined ? [] : hook),
+        ...(link === undefined ? [] : hookAttributes(link, otherwise)),
       ])
       break
     }
@@ -127,6 +115,19 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
       break
   }
 }
+
+const hookAttributes = (link: string, otherwise: FrameChain['otherwise']): readonly Attribute[] => [
+  [k.NFTA_CHAIN_TYPE, 'filter'],
+  [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
+  [
+    k.NFTA_CHAIN_HOOK,
+    [
+      [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
+      [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
+      [k.NFTA_HOOK_DEV, link],
+    ],
+  ],
+]
 
 function describeStep(step: TableStep): string {
   const table = `the nftables table netdev ${step.table}`
