@@ -267,8 +267,8 @@ export class Reconciler {
       !isPlanned && !device.isNew && !inScope(changed, operation) && !inScope(this.#scope, operation)
     const repairs: ObjectOperation[] = []
     let changes = 0
-    for (const { peers, scope } of this.#slices(this.target.peers.peers(), this.#memory)) {
-      const wanted = this.#retries.filter(this.#compare(peers, scope), scope, started)
+    for (const slice of this.#slices(this.target.peers.peers(), this.#memory)) {
+      const wanted = this.#retries.filter(this.#compare(slice), slice.scope, started)
       const allowed = wanted.filter(
         (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
       )
@@ -453,7 +453,7 @@ export class Reconciler {
     const peers = peersIn(scope, this.target.peers)
     const isSmall = scope.routes.size <= SLICE
     for (const part of isSmall ? [{ peers, scope }] : this.#slices(peers, restrict(this.#memory, scope))) {
-      const changes = this.#compare(part.peers, part.scope)
+      const changes = this.#compare(part)
       await this.#apply(link, this.#retries.filter(changes, part.scope, now), signal)
       if (!isSmall) await giveWay(signal)
     }
@@ -474,22 +474,25 @@ export class Reconciler {
     for (const scope of orphansOf(objects, table, LOOK)) yield { peers: [], scope }
   }
 
-  /** What has to change of the objects in the scope, which may be those peers'. */
-  #compare(peers: Iterable<Peer>, scope: Scope): ObjectOperation[] {
-    const desired = restrict(this.#desired(peers), scope)
+  /** What has to change of the objects in the scope. */
+  #compare({ peers, scope, isWhole }: Slice): ObjectOperation[] {
+    const wanted = this.#desired(peers, scope)
+    const desired = isWhole ? wanted : restrict(wanted, scope)
     const observed = restrict(this.#memory, scope)
     return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
-  #desired(peers: Iterable<Peer>): KernelObjects {
+  /** Of those peers, and the object that is the host's own if the scope has it. */
+  #desired(peers: Iterable<Peer>, scope: Scope): KernelObjects {
     const objects = desiredObjects(peers, {
       style: this.#style,
       directLink: this.#directLink,
       taken: this.#takenNexthops,
     })
     const { subnet, blackhole } = this.target
-    if (!blackhole) return objects
-    const own = [routeKey(subnet), [blackholeRoute(subnet)]] as const
+    const key = routeKey(subnet)
+    if (!blackhole || !scope.routes.has(key)) return objects
+    const own = [key, [blackholeRoute(subnet)]] as const
     return { ...objects, routes: new Map<RouteKey, readonly Route[]>([...objects.routes, own]) }
   }
 
@@ -753,9 +756,9 @@ export class Reconciler {
     const started = performance.now()
     const failures = await this.kernel.apply(link.index, operations, signal)
     this.#meters.wrote(operations, failures, performance.now() - started)
-    const failed = new Set(failures.map(({ operation }) => operation))
+    const failed = failures.length === 0 ? undefined : new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
-      if (!failed.has(operation)) applyOperation(this.#memory, operation)
+      if (!failed?.has(operation)) applyOperation(this.#memory, operation)
     }
     return failures
   }

@@ -175,7 +175,7 @@ export class PeerTable {
 
   /** A peer with that MAC; all of them have one PublicIP. */
   peerWithMac(mac: MacAddress): Peer | undefined {
-    const [key] = this.#byMac.at(mac)
+    const key = this.#byMac.first(mac)
     return key === undefined ? undefined : this.#peers.get(key)
   }
 
@@ -347,12 +347,12 @@ export class PeerTable {
         seenSubnets.add(address)
         const waiting = this.#waitingForSubnet.at(address)
         const holder = this.#bySubnet.get(address)
-        if (waiting.size > 0) take([...waiting, ...(holder === undefined ? [] : [holder])])
+        if (waiting.length > 0) take([...waiting, ...(holder === undefined ? [] : [holder])])
       }
       if (!seenMacs.has(mac)) {
         seenMacs.add(mac)
         const waiting = this.#waitingForMac.at(mac)
-        if (waiting.size > 0) take([...waiting, ...this.#byMac.at(mac)])
+        if (waiting.length > 0) take([...waiting, ...this.#byMac.at(mac)])
       }
     }
     return claims
@@ -441,8 +441,8 @@ export class PeerTable {
     const holder = this.peerAt(peer.subnet.address)
     const keys = this.#byMac.at(peer.mac)
     // As with nearly every claim: then there is nothing to compare.
-    if (holder === undefined && keys.size === 0) return NOBODY
-    const namesakes = [...keys].flatMap((key) => this.#peers.get(key) ?? [])
+    if (holder === undefined && keys.length === 0) return NOBODY
+    const namesakes = keys.flatMap((key) => this.#peers.get(key) ?? [])
     const rivals = namesakes.filter(({ publicIp }) => publicIp !== peer.publicIp)
     return [...(holder === undefined ? [] : [holder]), ...rivals].filter(({ key }) => key !== peer.key)
   }
@@ -456,16 +456,21 @@ function claimOf(peer: Peer, revision: Revision, before: Claim | undefined): Cla
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
 
 const NOBODY: readonly Peer[] = []
-const NO_KEYS: ReadonlySet<string> = new Set()
+const NO_KEYS: readonly string[] = []
 
 /** Lease keys by something of theirs. Nearly always it is one key, which is then kept as it is: a set for each would be a third of the table. */
 class KeyIndex<At> {
   readonly #keys = new Map<At, string | Set<string>>()
 
-  at(at: At): ReadonlySet<string> {
+  at(at: At): readonly string[] {
     const keys = this.#keys.get(at)
     if (keys === undefined) return NO_KEYS
-    return typeof keys === 'string' ? new Set([keys]) : keys
+    return typeof keys === 'string' ? [keys] : [...keys]
+  }
+
+  first(at: At): string | undefined {
+    const keys = this.#keys.get(at)
+    return keys === undefined || typeof keys === 'string' ? keys : keys.values().next().value
   }
 
   add(at: At, key: string): void {
