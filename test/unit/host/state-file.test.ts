@@ -99,9 +99,13 @@ describe('refused, with the file and the reason named:', () => {
     }
   })
 
-  test('a state with a field that is not right', async () => {
-    await writeStateFile(directory, { ...STATE, revision: 'seven' })
-    expect((await readStateFile(directory)).refusal).toMatch(/revision/)
+  test.each<[string, Partial<SavedState>, RegExp]>([
+    ['a field that is not right', { revision: 'seven' }, /revision/],
+    ['a peer without a value', { peers: [['/key'] as unknown as [string, string]] }, /peers: .*pairs/],
+    ['a peer with a number', { peers: [['/key', 7] as unknown as [string, string]] }, /peers: .*pairs/],
+  ])('a state with %s', async (_, change, reason) => {
+    await writeStateFile(directory, { ...STATE, ...change })
+    expect((await readStateFile(directory)).refusal).toMatch(reason)
   })
 
   test('open to others', async () => {
