@@ -12,20 +12,24 @@ import type { Kernel, KernelChange } from '../kernel/kernel'
 import { MulticastKernel } from '../kernel/multicast'
 import type { TableObject } from '../kernel/netfilter'
 import { disableIpv6 } from '../kernel/sysctl'
-import { familyOf, type IpAddress, type Prefix } from '../model/address'
+import { FAMILIES, familyOf, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import type { InterfaceAddress, LinkSpec, ObservedLink } from '../model/kernel'
 import {
+  type AddressSet,
   type FrameTable,
+  type HostGroups,
   type LinkCounters,
   type MulticastOperation,
   type ObservedBridge,
   ROUTER_PORT_ALWAYS,
 } from '../model/multicast'
-import { bridgesOf, diffDestinations, flood } from '../plan/multicast'
+import { bridgesOf, diffDestinations } from '../plan/multicast'
+import { type GroupPlan, isSelective, planGroups } from '../plan/multicast-groups'
 import {
   bridgesInChains,
+  diffSets,
   frameTable,
   isSameBridge,
   type OutBridge,
@@ -43,8 +47,8 @@ export interface MulticastTarget {
   readonly networks: readonly Prefix[]
   /** Ours: a bridge with an address in one of them has our containers. */
   readonly subnets: readonly Prefix[]
-  /** The hosts that get copies. */
-  readonly hosts: readonly IpAddress[]
+  /** The hosts that get copies, and what they want. */
+  readonly hosts: ReadonlyMap<IpAddress, HostGroups>
 }
 
 /** What the keeper asks for again and again. */
@@ -53,8 +57,12 @@ export interface MulticastView {
   target(): MulticastTarget | undefined
   /** Whether that is what an earlier run remembers: on the word of that nothing is taken away. */
   isRemembered(): boolean
+  /** Why what hosts say that they want is not to be believed, and when that changes by itself; monotonic milliseconds. */
+  distrust(now: number): { readonly why: string | undefined; readonly until: number }
   /** The name that the device has or had. */
   readonly name: string
+  /** Told when other bridges take part. */
+  bridgesChanged(): void
 }
 
 /** How it stands, for the status. */
@@ -64,6 +72,8 @@ export interface MulticastSummary {
   /** Names of the bridges that take part. */
   readonly bridges: readonly string[]
   readonly hosts: number
+  /** What goes where; `undefined` before it is in the kernel. */
+  readonly plan: GroupPlan | undefined
   readonly counters: LinkCounters | undefined
 }
 
@@ -81,7 +91,8 @@ const MOST_FAILURES = 3
 
 /** The table as it was written, and as the kernel showed it then. */
 interface Written {
-  readonly table: string
+  readonly chains: string
+  readonly sets: readonly AddressSet[]
   readonly shown: string
 }
 
@@ -95,6 +106,8 @@ export class MulticastKeeper {
   #link: ObservedLink | undefined
   #written: Written | undefined
   #hosts = 0
+  /** What goes where in the kernel. */
+  #plan: GroupPlan | undefined
   #due = 0
   #earliest = 0
   #failures = 0
@@ -122,6 +135,16 @@ export class MulticastKeeper {
     return this.#problem ?? this.#complaint
   }
 
+  /** Indexes of the bridges that take part. */
+  get bridges(): readonly number[] {
+    return this.#joined.map(({ index }) => index)
+  }
+
+  /** What goes where in the kernel; `undefined` before anything does. */
+  get plan(): GroupPlan | undefined {
+    return this.#plan
+  }
+
   /** `undefined` when nothing is wanted. */
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
@@ -133,6 +156,7 @@ export class MulticastKeeper {
       vni: target.link.vni,
       bridges: this.#joined.map(({ name }) => name),
       hosts: this.#hosts,
+      plan: this.#plan,
       counters,
     }
   }
@@ -162,7 +186,8 @@ export class MulticastKeeper {
   }
 
   async #pass(signal: AbortSignal): Promise<void> {
-    this.#due = performance.now() + PERIOD
+    const now = performance.now()
+    this.#due = Math.min(now + PERIOD, this.view.distrust(now).until)
     const target = this.view.target()
     const name = target?.link.name ?? this.view.name
     if (target === undefined && this.view.isRemembered()) return
@@ -213,20 +238,26 @@ export class MulticastKeeper {
       ...restoreRouters(left, bridges),
     ]
     const there = await multicast.destinations(link.index, signal)
-    const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
-    // The table first: it remembers what bridges were before us.
-    const table = frameTable(link, target.networks, joined)
-    const written = await this.#writeTable(multicast, table, shown, signal)
-    await this.#apply(multicast, [...routers, ...sends], signal)
+    const { why } = this.view.distrust(performance.now())
+    const plan = planGroups(target.hosts, why)
+    const sends = diffDestinations(link.index, plan.destinations, there, this.view.isRemembered())
+    await this.#apply(multicast, sends.additions, signal)
+    // The table before mcast_router is set: it remembers what bridges were before us.
+    const table = frameTable(link, target.networks, joined, plan.families)
+    const repaired = await this.#writeTable(multicast, table, shown, signal)
+    await this.#apply(multicast, [...routers, ...sends.removals], signal)
+    this.#notePlan(plan)
     const isSame = this.#noteJoined(joined)
     // Hosts come and go; what else changes while the bridges are the same was done by someone.
-    if (!isNew && isSame && !changed && (written || routers.length > 0)) this.#noteRepair()
-    if (target.hosts.length !== this.#hosts || isNew) {
+    if (!isNew && isSame && !changed && (repaired || routers.length > 0)) this.#noteRepair()
+    const { size } = target.hosts
+    if (isNew || size !== this.#hosts) {
       this.log.info(
-        `multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} other ${target.hosts.length === 1 ? 'host' : 'hosts'}`,
+        `multicast: ${name} (VNI ${vni}) sends to ${size} other ${size === 1 ? 'host' : 'hosts'}`,
+        isNew ? { kind: 'multicast-on', about: [name] } : undefined,
       )
     }
-    this.#hosts = target.hosts.length
+    this.#hosts = size
     this.#complaint = this.#contested
       ? `another program changes the nftables table netdev ${name} or mcast_router of a bridge again and again; find it with \`nft monitor\` and \`ip monitor\``
       : undefined
@@ -235,7 +266,7 @@ export class MulticastKeeper {
   /**
    * Has the rules be those, without a moment in which there are others or none.
    * @param shown the table as it is now
-   * @returns whether they were others
+   * @returns whether someone else had changed them
    */
   async #writeTable(
     multicast: MulticastKernel,
@@ -244,11 +275,19 @@ export class MulticastKeeper {
     signal: AbortSignal,
   ): Promise<boolean> {
     const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
-    const table = JSON.stringify(wanted)
-    if (this.#written?.table === table && this.#written.shown === words(shown)) return false
+    const before = this.#written
+    const chains = JSON.stringify(wanted.chains)
+    const isAsWritten = before?.shown === words(shown)
+    const sets = isAsWritten ? await multicast.readSets(wanted.name, wanted.sets, signal) : undefined
+    if (before?.chains === chains && sets !== undefined) {
+      await multicast.changeSets(wanted.name, diffSets(wanted.sets, sets), signal)
+      this.#written = { ...before, sets: wanted.sets }
+      return diffSets(before.sets, sets).length > 0
+    }
     await multicast.writeTable(wanted, signal)
-    this.#written = { table, shown: words(await multicast.readTable(wanted.name, signal)) }
-    return true
+    const now = words(await multicast.readTable(wanted.name, signal))
+    this.#written = { chains, sets: wanted.sets, shown: now }
+    return before !== undefined && sets === undefined
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -299,12 +338,15 @@ export class MulticastKeeper {
       this.kernel.unwatchLink(index)
       await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
     }
-    if (shown.length > 0 || link !== undefined) this.log.info(`multicast: ${name} and its rules are removed`)
+    if (shown.length > 0 || link !== undefined)
+      this.log.info(`multicast: ${name} and its rules are removed`, { kind: 'multicast-off', about: [name] })
     this.#joined = []
+    this.view.bridgesChanged()
     this.#made = undefined
     this.#link = undefined
     this.#written = undefined
     this.#hosts = 0
+    this.#plan = undefined
     this.#complaint = undefined
   }
 
@@ -322,6 +364,22 @@ export class MulticastKeeper {
     throw new OverlayError('multicast-refused', `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}`)
   }
 
+  #notePlan(plan: GroupPlan): void {
+    const before = this.#plan
+    this.#plan = plan
+    if (before === undefined || isSelective(before) === isSelective(plan)) return
+    if (isSelective(plan)) {
+      this.log.info('multicast: groups are sent only to hosts that want them', {
+        kind: 'multicast-selective',
+      })
+      return
+    }
+    const why = FAMILIES.flatMap((family) => plan.families[family].why ?? [])
+    this.log.info(`multicast: hosts get groups that they may not want: ${[...new Set(why)].join('; ')}`, {
+      kind: 'multicast-flooding',
+    })
+  }
+
   /** @returns whether they are those that took part already */
   #noteJoined(joined: readonly OutBridge[]): boolean {
     const before = this.#joined
@@ -331,7 +389,9 @@ export class MulticastKeeper {
     const [came, went] = [without(joined, before), without(before, joined)]
     for (const { name } of came) this.log.info(`multicast: the bridge ${name} takes part`)
     for (const { name } of went) this.log.info(`multicast: the bridge ${name} takes no part any more`)
-    return came.length === 0 && went.length === 0
+    const isSame = came.length === 0 && went.length === 0
+    if (!isSame) this.view.bridgesChanged()
+    return isSame
   }
 
   #noteRepair(): void {

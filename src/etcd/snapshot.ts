@@ -1,7 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
+import type { GroupsEntry } from '../model/multicast'
 import type { EtcdClient } from './client'
 import { EtcdError, toEtcdError } from './errors'
+import { decodeGroups } from './groups-codec'
 import type { Keys } from './keys'
 import { decodeLease, isReadable } from './lease-codec'
 import { rangeBytes } from './raw-calls'
@@ -18,6 +20,8 @@ export interface Snapshot {
   /** In key order. */
   readonly leases: readonly Lease[]
   readonly unreadable: readonly UnreadableLease[]
+  /** What hosts say of multicast groups; absent where that was not read. */
+  readonly groups?: readonly GroupsEntry[]
 }
 
 /** The snapshot and the cluster it is of. */
@@ -118,6 +122,7 @@ class SnapshotBuilder {
   #config: KeyValue | undefined
   readonly #leases: Lease[] = []
   readonly #unreadable: UnreadableLease[] = []
+  readonly #groups: GroupsEntry[] = []
 
   constructor(private readonly keys: Keys) {}
 
@@ -129,6 +134,8 @@ class SnapshotBuilder {
       const lease = decodeLease(this.keys, kv)
       if (isReadable(lease)) this.#leases.push(lease)
       else this.#unreadable.push(lease)
+    } else if (key.startsWith(this.keys.groups)) {
+      this.#groups.push(decodeGroups(this.keys, kv))
     }
   }
 
@@ -140,6 +147,7 @@ class SnapshotBuilder {
       configRevision: this.#config?.modRevision,
       leases: this.#leases,
       unreadable: this.#unreadable,
+      groups: this.#groups,
     }
   }
 }

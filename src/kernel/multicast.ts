@@ -1,19 +1,21 @@
 /** The kernel's half of multicast between hosts. Loaded only where that is wanted. */
 import { constants } from 'node:os'
 import { OverlayError } from '../model/errors'
+import { ODD_DESTINATION } from '../model/kernel'
 import {
   type Destination,
   describeMulticastOperation,
   type FrameTable,
   type LinkCounters,
   type MulticastOperation,
+  type AddressSet,
   type ObservedBridge,
 } from '../model/multicast'
 import { encodeMulticastRouter, listBridges, readCounters } from './bridges'
 import { encodeAddDestination, encodeDeleteForwarding, listForwarding } from './fdb'
 import type { Kernel } from './kernel'
-import type { LinkClients } from './link-operations'
-import { listTableObjects, replaceTable, STEP_FORMAT, TABLE_TRANSACTION, type TableObject } from './netfilter'
+import { askLink, type LinkClients } from './link-operations'
+import { changeSets, listAddresses, listTableObjects, replaceTable, STEP_FORMAT, TABLE_TRANSACTION, type TableObject } from './netfilter'
 import type { MessageWriter } from './netlink/bytes'
 import { NetlinkClient, type RequestFormat } from './netlink/client'
 import { NETLINK_NETFILTER, NFNLGRP_NFTABLES } from './netlink/constants'
@@ -112,6 +114,35 @@ export class MulticastKernel {
     }
   }
 
+  /** What is in sets of a table; `undefined` when one of them, or the table, is not there. */
+  async readSets(
+    table: string,
+    sets: readonly Omit<AddressSet, 'addresses'>[],
+    signal?: AbortSignal,
+  ): Promise<readonly AddressSet[] | undefined> {
+    const found: AddressSet[] = []
+    try {
+      for (const set of sets) {
+        const addresses = (await this.tables.dump(listAddresses(table, set.name), signal)).flat()
+        found.push({ name: set.name, family: set.family, addresses })
+      }
+    } catch (error) {
+      if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return undefined
+      throw error
+    }
+    return found
+  }
+
+  /** Changes sets of a table that are there, all in one transaction. */
+  async changeSets(
+    table: string,
+    changes: Parameters<typeof changeSets>[1],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const steps = changeSets(table, changes)
+    if (steps.length > 0) await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
+  }
+
   /** Deletes a table; that there is none is no failure. */
   async deleteTable(table: string, signal?: AbortSignal): Promise<void> {
     const steps = [{ kind: 'make-table', table } as const, { kind: 'delete-table', table } as const]
@@ -126,12 +157,7 @@ export class MulticastKernel {
 
   /** What went through a link; `undefined` when there is none. */
   async counters(index: number, signal?: AbortSignal): Promise<LinkCounters | undefined> {
-    try {
-      return await this.#links.requests.get(readCounters(index), signal)
-    } catch (error) {
-      if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return undefined
-      throw error
-    }
+    return askLink(this.#links, readCounters(index), signal)
   }
 
   /**
@@ -154,10 +180,14 @@ function encode(writer: MessageWriter, operation: MulticastOperation): void {
     encodeMulticastRouter(writer, operation.link, operation.value)
     return
   }
+  if (operation.kind === 'delete-destinations') {
+    encodeDeleteForwarding(writer, operation.link, { mac: operation.mac, destination: ODD_DESTINATION })
+    return
+  }
   const { mac, address } = operation.destination
   const encodeEntry = operation.kind === 'add-destination' ? encodeAddDestination : encodeDeleteForwarding
   encodeEntry(writer, operation.link, { mac, destination: address })
 }
 
 const isSoAlready = ({ kind }: MulticastOperation, { errno }: NetlinkError): boolean =>
-  kind === 'delete-destination' && errno === constants.errno.ENOENT
+  ['delete-destination', 'delete-destinations'].includes(kind) && errno === constants.errno.ENOENT

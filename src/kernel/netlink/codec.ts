@@ -170,6 +170,25 @@ export function findAttribute(view: DataView, start: number, end: number, type: 
 }
 
 /**
+ * All attributes of a type between two offsets of a view, as the offsets of their payloads: for lists, whose entries all have one type.
+ * @throws {MalformedMessageError} as {@link findAttribute}
+ */
+export function* eachPayload(
+  view: DataView,
+  start: number,
+  end: number,
+  type: number,
+): Generator<readonly [start: number, end: number]> {
+  for (let from = start; ; ) {
+    const at = findAttribute(view, from, end, type)
+    if (at === -1) return
+    const length = attributeLength(view, at, end)
+    yield [at + ATTRIBUTE_HEADER_SIZE, at + length]
+    from = at + align(length)
+  }
+}
+
+/**
  * Reads one attribute of 32 bits alone, for a decision that spares decoding thousands of messages; undefined when it is not there.
  * @throws {MalformedMessageError} as {@link findAttribute}
  */
