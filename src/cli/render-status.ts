@@ -37,6 +37,7 @@ export function renderStatus(status: Status, { screen, peers, wide = false }: St
     ...fact('device', deviceLine(device ?? ipv6Device)),
     ...(device !== undefined && ipv6Device !== undefined ? fact('', deviceLine(ipv6Device)) : []),
     ...(status.multicast === undefined ? [] : fact('mcast', multicastLine(status.multicast))),
+    ...groupLines(status.multicast).flatMap((line) => fact('', line)),
     ...fact('etcd', etcdLine(status)),
     ...fact('kernel', kernelLine(status)),
     ...fact('peers', countPeers(status.peers)),
@@ -113,6 +114,18 @@ function multicastLine({
       : `; ${received.packets} packets in, ${sent.packets} copies out${sent.dropped === 0 ? '' : `, ${sent.dropped} dropped`}`
   const from = bridges.length === 0 ? 'no bridge has our subnet yet' : bridges.join(', ')
   return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${traffic}`
+}
+
+/** Who gets which groups. */
+function groupLines({ families = [], groups }: Partial<NonNullable<Status['multicast']>> = {}): string[] {
+  const ways = families.map(({ family, mode, why = '', told, untoldWhy = 'others are not told yet' }) => {
+    const out = mode === 'selective' ? 'sent only where it is wanted' : `sent to all (${why})`
+    const known = mode === 'partly' ? `${out}, but for what is told` : out
+    return `${family}: ${known}; ${told ? 'only what is wanted comes in' : `all comes in (${untoldWhy})`}`
+  })
+  return groups === undefined
+    ? ways
+    : [...ways, `groups: ${groups.here} wanted here, ${groups.elsewhere} elsewhere`]
 }
 
 function etcdLine({ etcd }: Status): string {

@@ -155,10 +155,12 @@ export class Daemon {
   }
 
   /** In Prometheus's text format. The first time loads what makes it. */
-  metrics(): Promise<MetricsText> {
+  async metrics(): Promise<MetricsText> {
     const { events, meters } = this.tools
     meters.watchLoop()
-    return writeMetrics({ ...this.#view(), isReady: this.#notReady() === undefined, events, meters })
+    const multicastSummary = await this.#multicast?.keeper?.summary()
+    const isReady = this.#notReady() === undefined
+    return writeMetrics({ ...this.#view(), isReady, events, meters, multicastSummary })
   }
 
   #view(): DaemonView {
@@ -167,7 +169,7 @@ export class Daemon {
       version: this.version,
       phase: this.#phase,
       member: this.#member?.parts,
-      multicast: this.#multicast?.keeper,
+      multicast: this.#multicast,
       configProblem: this.#configProblem ?? this.#member?.configProblem,
       following: this.#following,
       revision: this.#revision,
@@ -451,12 +453,7 @@ export class Daemon {
     }
     keeper.run(signal).catch(fail)
     await this.#ready(member)
-    const multicast = new Multicast(
-      this.tools,
-      member,
-      this.#groups,
-      () => this.#fromState !== undefined,
-    )
+    const multicast = new Multicast(this.tools, member, this.#groups, () => this.#fromState !== undefined)
     this.#multicast = multicast
     member.onPeersChange(() => multicast.wake())
     multicast.follow(signal).catch(fail)

@@ -89,6 +89,16 @@ export class GroupsPublisher {
     this.#waker.wake()
   }
 
+  /** Takes in that etcd may have something else of this host. */
+  heard(): void {
+    const own = this.view.own()
+    const isKnown =
+      own !== undefined &&
+      this.#learnt !== undefined &&
+      this.view.heard(own.lease)?.modRevision === this.#written?.revision
+    if (!isKnown) this.wake()
+  }
+
   /** Why this host gets groups that it may not want, where that is not as it should be; `undefined` when all is well. */
   get problem(): string | undefined {
     return this.#problem ?? this.#complaint
@@ -185,10 +195,7 @@ export class GroupsPublisher {
         this.#etcdLease = await this.registry.grantGroupsLease(signal)
         this.#renewAt = performance.now() + RENEW
       }
-      const revision = await this.registry.putGroups(own, value, this.#etcdLease, signal)
-      if (revision === undefined) {
-        throw new OverlayError('groups-not-said', 'the lease of this host has just changed in etcd')
-      }
+      const revision = ifOurs(await this.registry.putGroups(own, value, this.#etcdLease, signal))
       this.#written = { value, revision, at: performance.now(), isHeard: false }
     } catch (error) {
       // It may have ended.
@@ -203,9 +210,7 @@ export class GroupsPublisher {
 
   /** Has etcd say nothing of this host, whoever wrote it. */
   async #takeBack(own: Lease, signal: AbortSignal): Promise<void> {
-    const known = [this.view.heard(own)?.modRevision, this.#written?.revision, this.#takenBackAt]
-    await this.registry.deleteGroups(own, signal)
-    this.#takenBackAt = known.reduce<Revision>((a, b = a) => (b > a ? b : a), this.#takenBackAt)
+    this.#takenBackAt = ifOurs(await this.registry.deleteGroups(own, signal))
     await this.#giveLeaseBack(signal)
     this.log.debug('multicast: this host tells no groups')
   }
@@ -245,4 +250,10 @@ export class GroupsPublisher {
         this.view.bridges().includes(change.linkIndex))
     if (isOurs) this.wake()
   }
+}
+
+/** @throws {OverlayError} where our lease has changed, of which the watch is about to tell */
+function ifOurs(revision: Revision | undefined): Revision {
+  if (revision !== undefined) return revision
+  throw new OverlayError('groups-not-said', 'the lease of this host has just changed in etcd')
 }

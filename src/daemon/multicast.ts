@@ -36,12 +36,16 @@ export class Multicast {
   /** Takes in that other hosts may take part now, or want something else. */
   wake(): void {
     this.#keeper?.wake()
-    this.#publisher?.wake()
+    this.#publisher?.heard()
   }
 
   /** Takes in that the config is, or may be, another. Once started it runs until the signal fires, and rejects with a defect of ours only. */
   async follow(signal: AbortSignal): Promise<void> {
-    if (this.#keeper !== undefined) return this.wake()
+    if (this.#keeper !== undefined) {
+      this.wake()
+      this.#publisher?.wake()
+      return
+    }
     if (this.#starting || !(await this.#isConcerned(signal))) return
     this.#starting = true
     const [{ MulticastKeeper }, { multicastTarget }, { GroupsPublisher }] = await Promise.all([

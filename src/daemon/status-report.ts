@@ -1,6 +1,6 @@
 /** Makes the status document from what the daemon knows. */
 import type { Registry } from '../etcd/registry'
-import { type Family, formatIp, formatMac, formatPrefix } from '../model/address'
+import { FAMILIES, type Family, formatIp, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
 import {
@@ -11,15 +11,25 @@ import {
   type UnreadableLease,
 } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
+import type { GroupTable } from '../plan/group-table'
 import type { HoldBack } from '../plan/hold-back'
 import type { IdentityConflict } from '../plan/identity'
+import type { GroupsPublisher } from './groups-publisher'
 import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
 import type { MulticastKeeper } from './multicast-keeper'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
+import { printable } from './printable'
 import { describeContest } from './reconciler'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
+
+/** The parts of multicast that there are. */
+export interface MulticastView {
+  readonly keeper: MulticastKeeper | undefined
+  readonly publisher: GroupsPublisher | undefined
+  readonly groups: GroupTable
+}
 
 /** What the daemon shows of itself. */
 export interface DaemonView {
@@ -27,7 +37,7 @@ export interface DaemonView {
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
   readonly member: MemberView | undefined
-  readonly multicast: MulticastKeeper | undefined
+  readonly multicast: MulticastView | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
@@ -233,11 +243,56 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
-async function reportMulticast(keeper: MulticastKeeper | undefined): Promise<Pick<Status, 'multicast'>> {
-  const summary = await keeper?.summary()
-  if (summary === undefined) return {}
-  const { counters, ...rest } = summary
-  return { multicast: { ...rest, bridges: [...rest.bridges], ...counters } }
+/** Keys that cannot be read and are named; more of them are only counted. */
+const MOST_UNREADABLE = 20
+
+async function reportMulticast(view: MulticastView | undefined): Promise<Pick<Status, 'multicast'>> {
+  const summary = await view?.keeper?.summary()
+  if (view === undefined || summary === undefined) return {}
+  const { counters, plan, ...rest } = summary
+  const { said, why: untold } = view.publisher?.summary ?? { said: undefined, why: {} }
+  const families = FAMILIES.flatMap((family) => {
+    if (plan === undefined) return []
+    const { mode, why } = plan.families[family]
+    const told = said?.tells.includes(family) ?? false
+    const untoldWhy = told ? undefined : untold[family]
+    return [
+      {
+        family,
+        mode,
+        ...(why !== undefined && { why }),
+        told,
+        ...(untoldWhy !== undefined && { untoldWhy }),
+      },
+    ]
+  })
+  const unreadable = view.groups.unreadable().slice(0, MOST_UNREADABLE)
+  return {
+    multicast: {
+      ...rest,
+      bridges: [...rest.bridges],
+      ...counters,
+      families,
+      groups: { here: said?.groups.length ?? 0, elsewhere: plan?.groups ?? 0 },
+      ...(unreadable.length > 0 && {
+        unreadable: unreadable.map(({ name, reason = '' }) => ({ key: printable(name), reason })),
+      }),
+    },
+  }
+}
+
+/** What is wrong with multicast. */
+function multicastProblems(view: MulticastView | undefined, isConnected: boolean): string[] {
+  const unreadable = view?.groups.unreadable() ?? []
+  const [first] = unreadable
+  const more = unreadable.length > 1 ? `, and ${unreadable.length - 1} more` : ''
+  return [
+    view?.keeper?.problem,
+    // Without etcd it is no news.
+    isConnected ? view?.publisher?.problem : undefined,
+    first &&
+      `its key overlay/groups/${printable(first.name)} cannot be read, and its host gets all groups: ${first.reason}${more}`,
+  ].flatMap((problem) => (problem === undefined ? [] : `multicast: ${problem}`))
 }
 
 function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
@@ -301,8 +356,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
       `peers: ${heldBack.peers} are gone from etcd and kept for ${heldBack.secondsLeft} s more, in case etcd is wrong: ${heldBack.reason}; to let them go now, restart overlayd`,
     )
   }
-  const { problem: multicastProblem } = view.multicast ?? {}
-  if (multicastProblem !== undefined) problems.push(`multicast: ${multicastProblem}`)
+  problems.push(...multicastProblems(view.multicast, etcd.connected))
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

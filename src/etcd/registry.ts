@@ -337,14 +337,17 @@ export class Registry {
       value: Buffer.from(encodeGroups(groups)),
       lease: etcdLease,
     }
-    const response = await this.#guarded('say which groups are wanted', own, { request_put }, signal)
-    return response.succeeded ? toRevision(response.header.revision) : undefined
+    return revisionOf(await this.#guarded('say which groups are wanted', own, { request_put }, signal))
   }
 
-  /** Takes back what was said of multicast groups under our lease, be it by an earlier run; not when our lease has changed. */
-  async deleteGroups(own: Lease, signal: AbortSignal): Promise<void> {
+  /**
+   * Takes back what was said of multicast groups under our lease, be it by an earlier run.
+   * @returns as {@link putGroups}
+   */
+  async deleteGroups(own: Lease, signal: AbortSignal): Promise<Revision | undefined> {
     const request_delete_range = { key: this.#groupsKey(own) }
-    await this.#guarded('take back which groups are wanted', own, { request_delete_range }, signal)
+    const doing = 'take back which groups are wanted'
+    return revisionOf(await this.#guarded(doing, own, { request_delete_range }, signal))
   }
 
   #groupsKey({ subnet }: Lease): Buffer {
@@ -478,6 +481,10 @@ function foundIn({ responses }: ITxnResponse): KeyValue | undefined {
     }
   )
 }
+
+/** The revision at which a transaction did what it was for; undefined when it did not. */
+const revisionOf = ({ succeeded, header }: ITxnResponse): Revision | undefined =>
+  succeeded ? toRevision(header.revision) : undefined
 
 /** A random positive 63-bit number: etcd's ids are signed, and zero means "choose one". */
 const newEtcdLeaseId = () => String(randomBytes(8).readBigUInt64BE() >> 1n || 1n) as EtcdLeaseId

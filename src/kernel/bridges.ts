@@ -113,13 +113,13 @@ const MS_PER_TICK = 10
 
 type BridgeInfo = NonNullable<MessageOf<typeof bridgeMessage>['info']>['bridge']
 
-/** Known only where all of it is: kernels before 5.15 do not tell of queriers. */
+/** Where nobody asks the kernel leaves out who does, as it always did before 5.15. */
 function snoopingOf(bridge: BridgeInfo): BridgeSnooping | undefined {
   const { snooping, queriers, startupQueries, startupInterval, responseInterval } = bridge ?? {}
-  if (snooping !== true || queriers === undefined || startupQueries === undefined) return undefined
+  if (snooping !== true || startupQueries === undefined) return undefined
   if (startupInterval === undefined || responseInterval === undefined) return undefined
   return {
-    queriers: FAMILIES.filter((family) => queriers[family] === true),
+    queriers: FAMILIES.filter((family) => queriers?.[family] === true),
     answeredWithin: (startupQueries * startupInterval + responseInterval) * MS_PER_TICK,
   }
 }

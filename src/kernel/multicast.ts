@@ -3,19 +3,27 @@ import { constants } from 'node:os'
 import { OverlayError } from '../model/errors'
 import { ODD_DESTINATION } from '../model/kernel'
 import {
+  type AddressSet,
   type Destination,
   describeMulticastOperation,
   type FrameTable,
   type LinkCounters,
   type MulticastOperation,
-  type AddressSet,
   type ObservedBridge,
 } from '../model/multicast'
 import { encodeMulticastRouter, listBridges, readCounters } from './bridges'
 import { encodeAddDestination, encodeDeleteForwarding, listForwarding } from './fdb'
 import type { Kernel } from './kernel'
 import { askLink, type LinkClients } from './link-operations'
-import { changeSets, listAddresses, listTableObjects, replaceTable, STEP_FORMAT, TABLE_TRANSACTION, type TableObject } from './netfilter'
+import {
+  changeSets,
+  listAddresses,
+  listTableObjects,
+  replaceTable,
+  STEP_FORMAT,
+  TABLE_TRANSACTION,
+  type TableObject,
+} from './netfilter'
 import type { MessageWriter } from './netlink/bytes'
 import { NetlinkClient, type RequestFormat } from './netlink/client'
 import { NETLINK_NETFILTER, NFNLGRP_NFTABLES } from './netlink/constants'

@@ -267,7 +267,9 @@ export type SetStep = {
 }
 
 /** A set's type of key, as `nft` numbers them (nftables: include/datatype.h), and where in the IP header the destination is. */
-const KEYS: Readonly<Record<Family, { type: number; payload: typeof ipv4Address | typeof ipv6Address; at: number }>> = {
+const KEYS: Readonly<
+  Record<Family, { type: number; payload: typeof ipv4Address | typeof ipv6Address; at: number }>
+> = {
   IPv4: { type: 7, payload: ipv4Address, at: 16 },
   IPv6: { type: 8, payload: ipv6Address, at: 24 },
 }

@@ -64,13 +64,13 @@ export interface ObservedBridge {
    * `undefined` where the kernel snoops on nothing.
    */
   readonly multicastRouter: number | undefined
-  /** What it learns of groups; absent where it does not snoop, or the kernel does not say who asks (before 5.15). */
+  /** How it learns of groups; absent where it does not snoop. */
   readonly snooping?: BridgeSnooping
 }
 
 /** How a bridge learns who is in which group. */
 export interface BridgeSnooping {
-  /** The families in which someone asks for members: without that none is known for long. */
+  /** The families in which someone is known to ask for members (Linux 5.15): without that none is known for long. */
   readonly queriers: readonly Family[]
   /** Milliseconds within which all members have answered one who begins to ask: all first queries, and the time for an answer. */
   readonly answeredWithin: number

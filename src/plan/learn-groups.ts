@@ -59,8 +59,7 @@ export class GroupLearner {
     now: number,
   ): { readonly known: number; readonly reason?: string } {
     const never = Number.POSITIVE_INFINITY
-    if (snooping === undefined)
-      return { known: never, reason: `${name} does not snoop, or the kernel does not say who asks there` }
+    if (snooping === undefined) return { known: never, reason: `${name} does not snoop` }
     const since = this.#since.get(`${index} ${family}`)
     if (since === undefined) return { known: never, reason: `${name} has no ${family} querier` }
     if (members.some(({ hasRouter }) => hasRouter))

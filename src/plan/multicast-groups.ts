@@ -66,12 +66,15 @@ export const GROUP_BOUNDS = { macs: 1024, entries: 16_384, groups: 4096 }
 /** A host that tells nothing wants everything. */
 const SILENT: Omit<HostGroups, 'vni'> = { tells: [], groups: [] }
 
+/** What of a peer tells whether it takes part. */
+export type HostLease = Pick<Peer, 'key' | 'multicast' | 'publicIp'>
+
 /**
  * The hosts that take part, by the address that they are sent to, and what they want.
  * @param told what a host says, by the key of its lease
  */
 export function hostsOf(
-  peers: Iterable<Peer>,
+  peers: Iterable<HostLease>,
   vni: number,
   told: (leaseKey: string) => HostGroups | undefined,
 ): ReadonlyMap<IpAddress, HostGroups> {
@@ -120,8 +123,11 @@ export function planGroups(
     lists.push(...destinations)
     const silent = [...hosts.values()].filter(({ tells }) => !tells.includes(family)).length
     if (silent === 0) return { mode: 'selective', why: undefined, wanted: groups }
-    const some = silent === hosts.size ? 'no other host tells' : `${silent} of ${hosts.size} hosts do not tell`
-    return { mode: 'partly', why: `${some} which ${family} groups they want`, wanted: 'all' }
+    const why =
+      silent === hosts.size
+        ? `no other host tells which ${family} groups it wants`
+        : `${silent} of ${hosts.size} hosts do not tell which ${family} groups they want`
+    return { mode: 'partly', why, wanted: 'all' }
   }
   const families = { IPv4: planFamily('IPv4'), IPv6: planFamily('IPv6') }
   const all = new Set([...hosts.values()].flatMap(({ groups }) => groups))
@@ -155,10 +161,6 @@ function listsOf(family: Family, hosts: ReadonlyMap<IpAddress, HostGroups>) {
   const groups = [...wanted].sort((a, b) => (a < b ? -1 : 1))
   return { groups, destinations, macs: members.size }
 }
-
-/** The plan of a host on which nothing is told apart. */
-export const floodPlan = (hosts: ReadonlyMap<IpAddress, HostGroups>, why: string): GroupPlan =>
-  planGroups(hosts, why)
 
 export const isSelective = ({ families }: GroupPlan): boolean =>
   FAMILIES.every((family) => families[family].mode === 'selective')

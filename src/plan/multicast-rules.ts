@@ -63,7 +63,10 @@ const TO_LINK_LOCAL: Readonly<Record<Family, Condition>> = {
 const SETS: Readonly<Record<Family, string>> = { IPv4: 'wanted4', IPv6: 'wanted6' }
 
 /** Which groups may leave: any, or those of the link and those that are wanted. A frame meets one of these at the most. */
-const passes = (family: Family, { wanted }: Pick<FamilyPlan, 'wanted'>): Pick<FrameRule, 'conditions' | 'to'>[] =>
+const passes = (
+  family: Family,
+  { wanted }: Pick<FamilyPlan, 'wanted'>,
+): Pick<FrameRule, 'conditions' | 'to'>[] =>
   wanted === 'all'
     ? [{ conditions: NOT_ON_INTERFACE[family] }]
     : [{ conditions: [TO_LINK_LOCAL[family]] }, { conditions: [], to: SETS[family] }]
@@ -142,6 +145,13 @@ export interface OutBridge extends Pick<ObservedBridge, 'name' | 'index'> {
   readonly routerBefore: number | undefined
 }
 
+/** The sets of groups that other hosts want; empty for a family of which any may leave. */
+export const wantedSets = (plans: Plans = ANY_GROUP): AddressSet[] =>
+  FAMILIES.map((family) => {
+    const { wanted } = plans[family]
+    return { name: SETS[family], family, addresses: wanted === 'all' ? [] : wanted }
+  })
+
 type Plans = Readonly<Record<Family, Pick<FamilyPlan, 'wanted'>>>
 
 /** Every group of both families may leave. */
@@ -159,10 +169,7 @@ export const frameTable = (
   plans: Plans = ANY_GROUP,
 ): FrameTable => ({
   name: device.name,
-  sets: FAMILIES.map((family): AddressSet => {
-    const { wanted } = plans[family]
-    return { name: SETS[family], family, addresses: wanted === 'all' ? [] : wanted }
-  }),
+  sets: wantedSets(plans),
   chains: [
     ...bridges.map((bridge) => outChain(bridge, device.index, plans)),
     inChain(

@@ -59,7 +59,9 @@ export function diffDestinations(
   const added = desired.filter((each) => !there.has(word(each)))
   const removed = observed.filter((each) => !wanted.has(word(each)))
   // One after another would have what is left of the list miss some, until the last makes it everyone's.
-  const unlisted = new Set(removed.map(({ mac }) => mac).filter((mac) => !lists.has(mac) && mac !== EVERY_GROUP))
+  const unlisted = new Set(
+    removed.map(({ mac }) => mac).filter((mac) => !lists.has(mac) && mac !== EVERY_GROUP),
+  )
   const single = keep ? [] : removed.filter(({ mac }) => !unlisted.has(mac))
   return {
     additions: [...added.filter(isForAll), ...added.filter((each) => !isForAll(each))].map(
