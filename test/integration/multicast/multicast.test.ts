@@ -2,22 +2,24 @@
 import { isDeepStrictEqual } from 'node:util'
 import { doctor, doctorFlags } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
-import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
+import { type Container, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey } from '../../support/leases'
-import { Listener, onceEach, sendTo } from '../../support/multicast'
-import { execOk, inNamespace, ipBatch } from '../../support/namespace'
+import {
+  DEVICE,
+  Listener,
+  multicastConfig,
+  onceEach,
+  residue,
+  sendTo,
+  sourceOf,
+  VNI,
+} from '../../support/multicast'
+import { inNamespace, ipBatch } from '../../support/namespace'
 import { run } from '../../support/process'
 
 jest.setTimeout(60_000)
 
-const VNI = 1 ^ 0x800000
-const DEVICE = 'fl-mc.1'
 const GROUPS = ['239.1.2.3', '224.0.0.251', 'ff02::fb', 'ff05::77']
-
-const config = (backend: object = {}): string => {
-  const { Backend, ...rest } = JSON.parse(DUAL_STACK_CONFIG)
-  return JSON.stringify({ ...rest, Backend: { ...Backend, ...backend } })
-}
 
 let lab: Lab
 let listeners: Listener[] = []
@@ -31,7 +33,7 @@ const container = (host: number, number = 1): Container => {
 }
 
 beforeAll(async () => {
-  lab = await Lab.create({ hosts: 4, config: config() })
+  lab = await Lab.create({ hosts: 4, config: multicastConfig() })
   for (const host of members()) host.start()
   lab.host(4).start({ flags: { multicast: 'off' } })
   await lab.waitConverged()
@@ -44,17 +46,6 @@ afterAll(async () => {
   await lab.close()
 })
 
-/** What there is of it on a host. */
-async function residue(host: Host) {
-  return {
-    device: (await run(inNamespace(host.namespace, ['ip', 'link', 'show', 'dev', DEVICE]))).code === 0,
-    table: (await host.exec('nft', 'list', 'tables', 'netdev')).includes(`netdev ${DEVICE}`),
-    router: Number(
-      /mcast_router (\d)/.exec(await host.exec('ip', '-d', 'link', 'show', 'dev', 'docker0'))?.[1],
-    ),
-    qdisc: (await host.exec('tc', 'qdisc', 'show', 'dev', 'docker0')).includes('clsact'),
-  }
-}
 const NOTHING = { device: false, table: false, router: 1, qdisc: false }
 const ALL = { device: true, table: true, router: 2, qdisc: false }
 
@@ -92,17 +83,10 @@ async function expectExactlyOnce(group: string, text: string): Promise<void> {
   }
 }
 
-async function sourceOf({ namespace, address, address6 = '' }: Container, group: string): Promise<string> {
-  if (!group.includes(':')) return address
-  if (!group.startsWith('ff02')) return address6
-  const shown = await execOk(namespace, ['ip', '-6', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'link'])
-  return /inet6 (fe80[^/]+)/.exec(shown)?.[1] ?? ''
-}
-
 test('it is off by default, and switched on while hosts run without a lost packet', async () => {
   for (const host of lab.hosts) expect(await residue(host)).toEqual(NOTHING)
   const ping = await lab.startPing(container(1), container(2), 5)
-  await lab.putConfig(config({ Multicast: true }))
+  await lab.putConfig(multicastConfig({ Multicast: true }))
   await waitForHosts(2)
   expect(await ping.stop()).toMatchObject({ lost: 0 })
   const [, two, three] = lab.hosts.map(({ address }) => address)
@@ -228,7 +212,7 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
   await lab
     .host(3)
     .exec(...(['ip', 'link', 'add', 'other', 'type', 'vxlan', 'id', '99'] as const), 'dstport', '8472')
-  await lab.putConfig(config({ Multicast: true, MulticastVNI: 99 }))
+  await lab.putConfig(multicastConfig({ Multicast: true, MulticastVNI: 99 }))
   await lab.host(3).waitForStatus('the problem', ({ problems }) => {
     return problems.some((each) => /multicast: .*other already uses VNI 99/.test(each))
   })
@@ -236,7 +220,7 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
   await lab.host(3).exec('ip', 'link', 'delete', 'other')
   await waitForHosts(2)
   await expectExactlyOnce('239.1.2.3', 'other')
-  await lab.putConfig(config({ Multicast: true }))
+  await lab.putConfig(multicastConfig({ Multicast: true }))
   for (const host of members()) {
     await host.waitForStatus(
       'the first VNI',
@@ -274,7 +258,7 @@ test('switched off it leaves nothing behind, and what others have on the bridge 
   // One that is switched off while the daemon does not run.
   await lab.host(3).stop()
   const ping = await lab.startPing(container(1), container(2), 5)
-  await lab.putConfig(config())
+  await lab.putConfig(multicastConfig())
   lab.host(3).start()
   for (const host of [one, lab.host(3)]) {
     await host.waitUntil('nothing is left', async () => {
