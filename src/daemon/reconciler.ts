@@ -109,8 +109,13 @@ const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 const OVERRUN_CHECK = 5_000
 /** Peers compared in one turn of the event loop, a millisecond or two, and programmed together. */
 const SLICE = 256
+/** Of what is no object, in one pass, while it does not come to rest. */
+const MOST_LOOKS = 3
 /** Objects looked at in one turn for whether a peer owns them. */
 const LOOK = 4096
+
+/** Changes of what a pass over everything reads anew. */
+const OBJECT_CHANGES: ReadonlySet<KernelChange['kind']> = new Set(['neighbour', 'route', 'nexthop'])
 
 export class Reconciler {
   readonly #waker = new Waker()
@@ -134,12 +139,17 @@ export class Reconciler {
   /** Whether routes of ours that are not on the device may be there. */
   #looksElsewhere = true
   #memory: ObjectMemory = { neighbours: new Map(), fdb: new Map(), nexthops: new Map(), routes: new Map() }
+  /** What of peers changed since the last pass began, and what the pass that is under way, or failed, took of it. */
   #scope: Scope = emptyScope()
-  /** When the next pass over everything is due. */
-  #fullDue = 0
+  #underWay: Scope = emptyScope()
+  /** When the next pass over everything is due, unless a hint of the kernel's comes, and when one for that is. */
+  #plannedDue = 0
+  #hintDue = Number.POSITIVE_INFINITY
   #fullEarliest = 0
-  /** Whether the next pass over everything was asked for; else it is one of the slow period. */
-  #hinted = true
+  /** Whether the planned pass was asked for; else it is one of the slow period. */
+  #isAsked = true
+  /** Whether a hint was about more than the objects that a pass over everything reads. */
+  #isDeviceHinted = false
   #failedPasses = 0
   /** Whether there was a pass, or one is under way. */
   #hasBegun = false
@@ -180,8 +190,8 @@ export class Reconciler {
   retarget(change: TargetChange): void {
     const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
     this.#change = { ...this.#change, ...change, stale }
-    this.#hinted = true
-    this.#fullDue = performance.now()
+    this.#isAsked = true
+    this.#plannedDue = performance.now()
     this.#waker.wake()
   }
 
@@ -190,8 +200,8 @@ export class Reconciler {
     if (this.target.unconfirmed !== true) return
     this.target = { ...this.target, unconfirmed: false }
     this.#retargeted = true
-    this.#hinted = true
-    this.#fullDue = performance.now()
+    this.#isAsked = true
+    this.#plannedDue = performance.now()
     this.#waker.wake()
   }
 
@@ -214,7 +224,7 @@ export class Reconciler {
   /** Takes in a hint that the kernel's state changed; the truth comes from a dump. */
   kernelChanged(change: KernelChange): void {
     if (!this.#concerns(change)) return
-    this.#hinted = true
+    if (!OBJECT_CHANGES.has(change.kind)) this.#isDeviceHinted = true
     if (change.kind === 'overrun')
       this.log.info('kernel: notifications were lost; everything is compared', { kind: 'kernel-overrun' })
     if (change.kind === 'overrun' || change.inOurPlace) {
@@ -222,7 +232,7 @@ export class Reconciler {
       this.#looksElsewhere = true
       this.#retries.hasten(performance.now())
     }
-    this.#fullDue = Math.min(this.#fullDue, Math.max(performance.now() + SETTLE, this.#fullEarliest))
+    this.#hintDue = Math.min(this.#hintDue, Math.max(performance.now() + SETTLE, this.#fullEarliest))
     this.#waker.wake()
   }
 
@@ -232,18 +242,16 @@ export class Reconciler {
    */
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
-    this.#fullDue = started + this.#period * (0.9 + 0.2 * this.#random())
-    if (!this.#hinted) this.#looksElsewhere = true
-    this.#hinted = false
+    if (!this.#isAsked && this.#hintDue === Number.POSITIVE_INFINITY) this.#looksElsewhere = true
+    this.#plannedDue = started + this.#period * (0.9 + 0.2 * this.#random())
+    this.#isAsked = false
     this.#hasBegun = true
     this.#contests.begin()
     this.#takeChange()
     // What we set ourselves to change nobody else has.
     const isPlanned = this.#revision === undefined || this.#retargeted
-    const device = await this.#ensureDevice(isPlanned, signal)
+    const device = await this.#ensureBasis(isPlanned, signal)
     const { link } = device
-    await this.#keepForwarding(link)
-    await this.#protectAddresses(link, signal)
     const changed = this.#takeScope()
     const revision = this.#wantedRevision
     await this.#findDirectLinks(link, signal)
@@ -271,7 +279,8 @@ export class Reconciler {
     const { factor, least, most } = this.#contests.contests().length === 0 ? SPACING : CONTEST_SPACING
     this.#fullEarliest = performance.now() + Math.min(most, Math.max(least, factor * took))
     // What was notified meanwhile, our own work on the device among it, may wait that long too.
-    this.#fullDue = Math.max(Math.min(this.#fullDue, this.#contests.nextSettle), this.#fullEarliest)
+    this.#hintDue = Math.max(this.#hintDue, this.#fullEarliest)
+    this.#plannedDue = Math.max(Math.min(this.#plannedDue, this.#contests.nextSettle), this.#fullEarliest)
     this.log.debug(
       `kernel: compared everything of ${formatPrefix(this.target.network)}: ${this.target.peers.size} peers, ${changes} changes, ${took.toFixed(0)} ms`,
     )
@@ -303,7 +312,8 @@ export class Reconciler {
         this.#contests.waiting === 0 &&
         this.#failedPasses === 0 &&
         this.#change === undefined &&
-        isEmptyScope(this.#scope),
+        isEmptyScope(this.#scope) &&
+        isEmptyScope(this.#underWay),
       revision: this.#revision,
       failing: this.#retries.size + this.#contests.waiting,
       contests: this.#contests.contests(),
@@ -328,7 +338,9 @@ export class Reconciler {
     const { peers } = this.target
     const refused = emptyScope()
     for (const { operation } of this.#retries.failures()) addOperation(refused, operation)
-    const suspects = new Set([...peersIn(refused, peers), ...peersIn(this.#scope, peers)])
+    const suspects = new Set(
+      [refused, this.#scope, this.#underWay].flatMap((scope) => [...peersIn(scope, peers)]),
+    )
     const isAnyPending = this.#revision === undefined || this.#contests.waiting > 0
     let [pending, failing] = [0, 0]
     for (const peer of isAnyPending ? peers.peers() : suspects) {
@@ -350,7 +362,10 @@ export class Reconciler {
     }
     const contest = this.#contests.waitingFor(`the route to ${formatPrefix(peer.subnet)}`)
     if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
-    const pending = this.#revision === undefined || this.#scope.neighbours.has(peer.subnet.address)
+    const { address } = peer.subnet
+    const pending =
+      this.#revision === undefined ||
+      [this.#scope, this.#underWay].some(({ neighbours }) => neighbours.has(address))
     return { state: pending ? 'pending' : 'ok' }
   }
 
@@ -358,6 +373,7 @@ export class Reconciler {
   #takeScope(): Scope {
     const scope = this.#scope
     this.#scope = emptyScope()
+    this.#underWay = scope
     // What a pass that failed has left undone is older.
     this.#syncsSince ??= this.#heardAt
     this.#heardAt = undefined
@@ -383,6 +399,10 @@ export class Reconciler {
       this.log.warn(`kernel: ${describeError(error)}`)
       this.kernelChanged({ kind: 'overrun' })
     }
+  }
+
+  get #fullDue(): number {
+    return Math.min(this.#plannedDue, this.#hintDue)
   }
 
   #nextWork(): number {
@@ -411,8 +431,10 @@ export class Reconciler {
       this.#failedPasses++
       this.#lastError = describeError(error)
       // The device itself is in doubt: only a pass over everything can tell.
-      this.#fullDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.#random)
-      this.#fullEarliest = this.#fullDue
+      this.#plannedDue = performance.now() + backoffDelay(this.#failedPasses, RETRY, this.#random)
+      this.#hintDue = Number.POSITIVE_INFINITY
+      this.#fullEarliest = this.#plannedDue
+      this.#isAsked = true
       this.#link = undefined
       if (this.#failedPasses === 1)
         this.log.error(`kernel: ${this.#lastError}; trying again`, {
@@ -512,6 +534,29 @@ export class Reconciler {
       await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
     }
     this.#stale = []
+  }
+
+  /**
+   * Makes all that objects need: the device, forwarding, addresses that no peer covers. It is looked at again when something of it changed
+   * meanwhile, as our own changes do: so all that was heard of until now is in what is read after it, and needs no other pass.
+   */
+  async #ensureBasis(
+    isPlanned: boolean,
+    signal: AbortSignal,
+  ): Promise<{ readonly link: ObservedLink; readonly isNew: boolean }> {
+    let isNew = false
+    for (let look = 1; ; look += 1) {
+      this.#hintDue = Number.POSITIVE_INFINITY
+      this.#isDeviceHinted = false
+      const device = await this.#ensureDevice(isPlanned, signal)
+      isNew ||= device.isNew
+      await this.#keepForwarding(device.link)
+      await this.#protectAddresses(device.link, signal)
+      // Has what the kernel told meanwhile be heard.
+      await giveWay(signal)
+      if (!this.#isDeviceHinted) this.#hintDue = Number.POSITIVE_INFINITY
+      if (!this.#isDeviceHinted || look === MOST_LOOKS) return { link: device.link, isNew }
+    }
   }
 
   /**
@@ -737,7 +782,9 @@ export class Reconciler {
   }
 
   #settled(revision: Revision | undefined): void {
-    this.#revision = revision
+    // What came meanwhile may have changed no peer.
+    this.#revision = isEmptyScope(this.#scope) ? this.#wantedRevision : revision
+    this.#underWay = emptyScope()
     this.#lastSync = performance.now()
     if (this.#syncsSince !== undefined) this.#meters.convergence.observe(this.#lastSync - this.#syncsSince)
     this.#syncsSince = undefined
@@ -745,6 +792,7 @@ export class Reconciler {
 
   #concerns(change: KernelChange): boolean {
     if (change.kind === 'overrun') return true
+    if (change.family !== undefined && change.family !== this.#family) return false
     if (change.linkIndex === undefined || this.#link === undefined) return true
     if (change.inOurPlace) return true
     if (change.kind === 'route' && this.target.directRouting) return true

@@ -3,13 +3,22 @@
  * many thousands; the truth is in a dump. Messages that our own requests caused are dropped, by their header
  * alone where the kernel says in it whose they are.
  */
-import { type IpAddress, type Ipv6, ipv4, type Prefix, prefixContains, samePrefix } from '../model/address'
+import {
+  type Family,
+  type IpAddress,
+  type Ipv6,
+  ipv4,
+  type Prefix,
+  prefixContains,
+  samePrefix,
+} from '../model/address'
 import type { ObjectOperation } from '../model/kernel'
 import { Echoes } from './echoes'
 import { ATTRIBUTE_HEADER_SIZE, HOST_LITTLE_ENDIAN, MessageCursor } from './netlink/bytes'
 import { findAttribute } from './netlink/codec'
 import {
   AF_INET,
+  AF_INET6,
   IFA_ADDRESS,
   NETCONFA_IFINDEX,
   NETCONFA_IFINDEX_ALL,
@@ -48,6 +57,8 @@ export type KernelChange =
       /** `undefined` when the message does not tell one link: a route over several or to nowhere, a setting of the host. */
       readonly linkIndex: number | undefined
       readonly deleted: boolean
+      /** Of addresses, routes, nexthops and neighbours; `undefined` for what is about both, such as forwarding entries. */
+      readonly family?: Family
       /** It is on a link that is not ours, and may be in the way of an object of ours. */
       readonly inOurPlace?: true
     }
@@ -130,8 +141,17 @@ export function readChanges(datagram: Uint8Array, filter: ChangeFilter, tell: Ch
     if (!inOurPlace && !matters(message.kind, linkIndex, filter, cursor)) continue
     if (message.kind === 'neighbour' && isEcho(filter, cursor, message)) continue
     const { kind, deleted } = message
-    tell({ kind, linkIndex, deleted, ...(inOurPlace && { inOurPlace }) })
+    const family = familyIn(kind, cursor)
+    tell({ kind, linkIndex, deleted, ...(family && { family }), ...(inOurPlace && { inOurPlace }) })
   }
+}
+
+/** The headers of all kinds but two begin with the family (linux/rtnetlink.h, linux/neighbour.h, linux/nexthop.h). */
+function familyIn(kind: ChangeKind, { view, start, end }: MessageCursor): Family | undefined {
+  if (kind === 'link' || kind === 'settings' || end <= start) return undefined
+  const family = view.getUint8(start)
+  if (family === AF_INET) return 'IPv4'
+  return family === AF_INET6 ? 'IPv6' : undefined
 }
 
 /** Whether it is a stranger's route or nexthop where one of ours may want to be, or no longer there; or an address that no peer may cover. */

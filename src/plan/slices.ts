@@ -4,7 +4,14 @@
  * reconciler has them looked at once more.
  */
 import { type IpAddress, ipv4, type MacAddress } from '../model/address'
-import { type KernelObjects, type NexthopId, type RouteKey, routeAddress, routeKey } from '../model/kernel'
+import {
+  type KernelObjects,
+  type NexthopId,
+  type Route,
+  type RouteKey,
+  routeAddress,
+  routeKey,
+} from '../model/kernel'
 import type { Peer } from '../model/lease'
 import { addPeer, emptyScope, type PeerLookup, type Scope } from './scope'
 
@@ -42,9 +49,23 @@ export function* orphansOf(objects: KernelObjects, peers: PeerLookup, size: numb
   }
   for (const keys of without(routes, isRoute, size)) yield { ...none(), routes: keys }
   const isNexthop = (id: NexthopId): boolean => isPeer(ipv4(id))
-  for (const keys of without(nexthops, isNexthop, size)) yield { ...none(), nexthops: keys }
+  for (const keys of without(nexthops, isNexthop, size)) {
+    // A peer may have left since its route was looked at: the kernel would remove that with the nexthop, and say that it knows neither.
+    yield { ...none(), nexthops: keys, routes: routesThrough(routes, keys, isRoute) }
+  }
   for (const keys of without(fdb, owned, size)) yield { ...none(), fdb: keys }
   for (const keys of without(neighbours, isPeer, size)) yield { ...none(), neighbours: keys }
+}
+
+/** The routes through those nexthops that no peer may own. */
+function routesThrough(
+  routes: KernelObjects['routes'],
+  ids: ReadonlySet<NexthopId>,
+  isOwned: (key: RouteKey) => boolean,
+): Set<RouteKey> {
+  if (ids.size === 0) return new Set()
+  const isThrough = ({ target }: Route): boolean => target.kind === 'nexthop' && ids.has(target.id)
+  return new Set([...routes].flatMap(([key, all]) => (all.some(isThrough) && !isOwned(key) ? [key] : [])))
 }
 
 function* without<Key>(

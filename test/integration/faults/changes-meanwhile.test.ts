@@ -1,5 +1,4 @@
 /** Peers come, go and change, and all of them are listed again, while a pass over everything is under way: nothing is lost, and who stays is left alone. */
-import { isDeepStrictEqual } from 'node:util'
 import winston from 'winston'
 import { Reconciler, type Target } from '../../../src/daemon/reconciler'
 import type { Kernel } from '../../../src/kernel/kernel'
@@ -132,17 +131,20 @@ test('what comes during a pass is seen in it or after it', async () => {
   wanted.sort()
   const running = reconciler.run(end.signal, { every: 1000, tell: () => undefined })
   try {
-    // Of the kernel itself, for a pass may be under way when nothing waits for one.
     await waitFor(
-      'the kernel to have what is wanted',
-      () => isDeepStrictEqual(shown(), wanted) || new Pending(`${reconciler.convergence.revision}`),
-      { timeoutMs: 20_000, intervalMs: 50 },
+      'the last change to be in the kernel',
+      () => {
+        const { converged, revision: reached } = reconciler.convergence
+        return (converged && reached === BigInt(revision)) || new Pending(`${reached} of ${revision}`)
+      },
+      { timeoutMs: 20_000, intervalMs: 1 },
     )
+    // What it says is so.
+    expect(shown()).toEqual(wanted)
   } finally {
     end.abort()
     await running
   }
-  expect(shown()).toEqual(wanted)
 
   // The blackhole, which is on no device, and the peers that never changed were set once; the route that was taken away twice.
   const of = (address: string) =>

@@ -35,12 +35,14 @@ describe('a notification', () => {
   test('is told as what kind of thing changed, and where', () => {
     expect(changesIn(message(LINK))).toEqual([{ kind: 'link', linkIndex: OURS, deleted: false }])
     expect(changesIn(message(NEIGHBOUR, { type: DELETED }))).toEqual([
-      { kind: 'neighbour', linkIndex: OURS, deleted: true },
+      { kind: 'neighbour', linkIndex: OURS, deleted: true, family: 'IPv4' },
     ])
     expect(changesIn(message(FORWARDING))).toEqual([{ kind: 'neighbour', linkIndex: OURS, deleted: false }])
-    expect(changesIn(message(NEXTHOP))).toEqual([{ kind: 'nexthop', linkIndex: OURS, deleted: false }])
+    expect(changesIn(message(NEXTHOP))).toEqual([
+      { kind: 'nexthop', linkIndex: OURS, deleted: false, family: 'IPv4' },
+    ])
     expect(changesIn(message(NEXTHOP_ROUTE, { type: DELETED }))).toEqual([
-      { kind: 'route', linkIndex: OURS, deleted: true },
+      { kind: 'route', linkIndex: OURS, deleted: true, family: 'IPv4' },
     ])
   })
 

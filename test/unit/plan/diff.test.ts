@@ -34,6 +34,11 @@ const peer = (n: number, fields: Partial<Peer> = {}): Peer => ({
   ...fields,
 })
 
+const lookupIn = (peers: () => readonly Peer[]) => ({
+  peerAt: (subnet: IpAddress) => peers().find((each) => each.subnet.address === subnet),
+  peerWithMac: (mac: MacAddress) => peers().find((each) => each.mac === mac),
+})
+
 const indirect = () => undefined
 const wants = (peers: Iterable<Peer>, style: RouteStyle): KernelObjects =>
   desiredObjects(peers, { style, directLink: indirect })
@@ -282,10 +287,7 @@ test('the diff of a scope is that part of the whole diff', () => {
         })
         const scope = emptyScope()
         addPeer(scope, concerned)
-        const lookup = {
-          peerAt: (subnet: IpAddress) => peers.find((each) => each.subnet.address === subnet),
-          peerWithMac: (mac: MacAddress) => peers.find((each) => each.mac === mac),
-        }
+        const lookup = lookupIn(() => peers)
         const part = diffObjects(
           restrict(wants(peersIn(scope, lookup), style), scope),
           restrict(observed, scope),
@@ -315,10 +317,7 @@ test('a pass in parts does what the whole diff does, and touches nothing twice',
       someState,
       fc.integer({ min: 1, max: 3 }),
       (peers, style, observed, size) => {
-        const lookup = {
-          peerAt: (subnet: IpAddress) => peers.find((each) => each.subnet.address === subnet),
-          peerWithMac: (mac: MacAddress) => peers.find((each) => each.mac === mac),
-        }
+        const lookup = lookupIn(() => peers)
         const state = remember(observed)
         const done: string[] = []
         const take = ({ peers: some, scope }: Slice): void => {
@@ -337,6 +336,21 @@ test('a pass in parts does what the whole diff does, and touches nothing twice',
     ),
     { numRuns: 500 },
   )
+})
+
+test('the route of a peer that leaves after its route was looked at goes before its nexthop, which would take it along', () => {
+  const state = wants([peer(2), peer(3)], 'nexthop')
+  let peers = [peer(2), peer(3)]
+  const lookup = lookupIn(() => peers)
+  const size = state.routes.size
+  const scopes = orphansOf(state, lookup, size)
+  expect(scopes.next().value).toEqual(emptyScope())
+  peers = [peer(3)]
+  const { value: scope = emptyScope() } = scopes.next()
+  expect(diffObjects(nothing, restrict(state, scope)).map(describeOperation)).toEqual([
+    'delete the route to 10.5.2.0/24 through nexthop 168100352 proto 79',
+    'delete nexthop 168100352',
+  ])
 })
 
 describe('the device', () => {
