@@ -49,15 +49,23 @@ export async function readSnapshot(
   signal: AbortSignal,
   pageKeys = PAGE_KEYS,
 ): Promise<ReadSnapshot> {
+  let page = pageKeys
   for (let attempt = 1; ; attempt++) {
     try {
-      return await readPages(client, keys, signal, pageKeys)
+      return await readPages(client, keys, signal, page)
     } catch (error) {
-      const compacted = error instanceof EtcdError && error.code === 'etcd-compacted'
-      if (!compacted || attempt === ATTEMPTS) throw error
+      if (!(error instanceof EtcdError)) throw error
+      // A page of hosts that want hundreds of multicast groups each.
+      const isTooLarge = error.message.includes(TOO_LARGE) && page > 1
+      if (isTooLarge) page = Math.ceil(page / SHRINK)
+      else if (error.code !== 'etcd-compacted' || attempt === ATTEMPTS) throw error
     }
   }
 }
+
+/** grpc-js's words for an answer above the limit that we set. */
+const TOO_LARGE = 'Received message larger than max'
+const SHRINK = 8
 
 async function readPages(
   client: EtcdClient,
