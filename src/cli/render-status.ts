@@ -117,15 +117,16 @@ function multicastLine({
 }
 
 /** Who gets which groups. */
-function groupLines({ families = [], groups }: Partial<NonNullable<Status['multicast']>> = {}): string[] {
+function groupLines(multicast: Partial<NonNullable<Status['multicast']>> = {}): string[] {
+  const { families = [], groups, unreadable = [] } = multicast
   const ways = families.map(({ family, mode, why = '', told, untoldWhy = 'others are not told yet' }) => {
     const out = mode === 'selective' ? 'sent only where it is wanted' : `sent to all (${why})`
     const known = mode === 'partly' ? `${out}, but for what is told` : out
     return `${family}: ${known}; ${told ? 'only what is wanted comes in' : `all comes in (${untoldWhy})`}`
   })
-  return groups === undefined
-    ? ways
-    : [...ways, `groups: ${groups.here} wanted here, ${groups.elsewhere} elsewhere`]
+  const bad = unreadable.map(({ key, reason }) => `overlay/groups/${key} cannot be read: ${reason}`)
+  const counts = groups && `groups: ${groups.here} wanted here, ${groups.elsewhere} elsewhere`
+  return [...ways, ...(counts === undefined ? [] : [counts]), ...bad]
 }
 
 function etcdLine({ etcd }: Status): string {

@@ -20,7 +20,6 @@ import type { MemberParts, MemberView } from './member'
 import type { MulticastKeeper } from './multicast-keeper'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
-import { printable } from './printable'
 import { describeContest } from './reconciler'
 import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
@@ -275,25 +274,17 @@ async function reportMulticast(view: MulticastView | undefined): Promise<Pick<St
       families,
       groups: { here: said?.groups.length ?? 0, elsewhere: plan?.groups ?? 0 },
       ...(unreadable.length > 0 && {
-        unreadable: unreadable.map(({ name, reason = '' }) => ({ key: printable(name), reason })),
+        unreadable: unreadable.map(({ name, reason = '' }) => ({ key: name, reason })),
       }),
     },
   }
 }
 
-/** What is wrong with multicast. */
-function multicastProblems(view: MulticastView | undefined, isConnected: boolean): string[] {
-  const unreadable = view?.groups.unreadable() ?? []
-  const [first] = unreadable
-  const more = unreadable.length > 1 ? `, and ${unreadable.length - 1} more` : ''
-  return [
-    view?.keeper?.problem,
-    // Without etcd it is no news.
-    isConnected ? view?.publisher?.problem : undefined,
-    first &&
-      `its key overlay/groups/${printable(first.name)} cannot be read, and its host gets all groups: ${first.reason}${more}`,
-  ].flatMap((problem) => (problem === undefined ? [] : `multicast: ${problem}`))
-}
+/** What is wrong with multicast; without etcd it is no news that nothing can be told. */
+const multicastProblems = (view: MulticastView | undefined, isConnected: boolean): string[] =>
+  [view?.keeper?.problem, isConnected ? view?.publisher?.problem : undefined].flatMap((problem) =>
+    problem === undefined ? [] : `multicast: ${problem}`,
+  )
 
 function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
   if (holdBack === undefined || holdBack.size === 0) return {}

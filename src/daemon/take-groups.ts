@@ -14,6 +14,7 @@ export function takeGroups(table: GroupTable, update: RegistryUpdate, now: numbe
   const wasLost = table.heard(now)
   if (update.kind === 'snapshot') {
     table.reset(update.snapshot.groups ?? [])
+    if (update.replaced) table.doubt(now)
     return true
   }
   let isNews = wasLost

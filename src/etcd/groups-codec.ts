@@ -49,9 +49,13 @@ export function decodeGroupsValue(text: string): Decoded<HostGroups> {
   return { value: { vni, tells, groups: [...new Set(groups)] } }
 }
 
+/** The last part of a key under `overlay/groups/`; what a terminal must not get is not in it, and in no name of a subnet. */
+export const groupsName = (keys: Keys, key: string): string =>
+  key.slice(keys.groups.length).replace(/\p{C}/gu, '?')
+
 /** Reads a key under `overlay/groups/` with its value; what cannot be read costs no other. Never throws. */
 export function decodeGroups(keys: Keys, { key, value, modRevision }: KeyValue): GroupsEntry {
-  const name = key.slice(keys.groups.length)
+  const name = groupsName(keys, key)
   const subnet = parseSubnetName(name)
   if (subnet.reason !== undefined) return { name, modRevision, reason: subnet.reason }
   const groups = decodeGroupsValue(value)

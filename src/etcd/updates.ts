@@ -1,7 +1,7 @@
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
 import type { GroupsEntry } from '../model/multicast'
 import type { EtcdError } from './errors'
-import { decodeGroups } from './groups-codec'
+import { decodeGroups, groupsName } from './groups-codec'
 import type { Keys } from './keys'
 import { decodeLease, isReadable } from './lease-codec'
 import type { Snapshot } from './snapshot'
@@ -43,7 +43,7 @@ export function decodeEvent(keys: Keys, { type, keyValue }: WatchEvent): Registr
   if (key.startsWith(keys.groups)) {
     return type === 'Put'
       ? { kind: 'groups', groups: decodeGroups(keys, keyValue) }
-      : { kind: 'groups-removed', name: key.slice(keys.groups.length), modRevision }
+      : { kind: 'groups-removed', name: groupsName(keys, key), modRevision }
   }
   if (!key.startsWith(keys.subnets)) return undefined
   if (type === 'Delete') return { kind: 'removed', key, modRevision }

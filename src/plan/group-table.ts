@@ -3,7 +3,7 @@ import { GROUPS_TTL_SECONDS, type GroupsEntry, type HostGroups } from '../model/
 
 /** All times in milliseconds. Others' words may be out of date when they are not heard for longer than these live. */
 const BELIEVED = GROUPS_TTL_SECONDS * 1000
-/** Once heard again: for history to arrive, and for hosts that etcd was away from too to say what has changed with them. */
+/** Once heard again, or of a store that is another one: for history to arrive, and for hosts that etcd was away from too to say what has changed with them. */
 const CATCHING_UP = 10_000
 
 export class GroupTable {
@@ -37,9 +37,14 @@ export class GroupTable {
    */
   heard(now: number): boolean {
     const since = this.#lostAt
-    if (since !== undefined && now - since > BELIEVED) this.#believedFrom = now + CATCHING_UP
+    if (since !== undefined && now - since > BELIEVED) this.doubt(now)
     this.#lostAt = undefined
     return since !== undefined
+  }
+
+  /** Takes in that what is heard may be of an earlier time. */
+  doubt(now: number): void {
+    this.#believedFrom = now + CATCHING_UP
   }
 
   /** What etcd has of a host, by the key of its lease. */
@@ -61,7 +66,7 @@ export class GroupTable {
   distrust(now: number): string | undefined {
     if (this.#lostAt !== undefined && now - this.#lostAt > BELIEVED)
       return `etcd has not been heard for ${GROUPS_TTL_SECONDS} s`
-    return now < this.#believedFrom ? 'etcd is heard again since a moment ago' : undefined
+    return now < this.#believedFrom ? 'etcd has only just been heard again' : undefined
   }
 
   /** When that changes without a word; Infinity when it does not. */

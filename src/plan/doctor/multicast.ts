@@ -1,7 +1,7 @@
 /** Containers' multicast between hosts, where the network config asks for it. */
 import { FAMILIES, type Family, formatIp, formatMac, type IpAddress } from '../../model/address'
 import { type Lease, leaseHalf } from '../../model/lease'
-import { ROUTER_PORT_ALWAYS } from '../../model/multicast'
+import { type GroupsEntry, ROUTER_PORT_ALWAYS } from '../../model/multicast'
 import { multicastLinkName } from '../desired'
 import { bridgesOf } from '../multicast'
 import { type HostLease, hostsOf, planGroups } from '../multicast-groups'
@@ -49,6 +49,7 @@ function checkMulticast(facts: Facts) {
     wrongHosts(name, multicast, hosts),
     missingGroups(facts, name, multicast, wanted, vni, family),
     noQuerier(bridges, familiesOf(facts)),
+    unreadableGroups(facts),
     takeNoPart(apart, others.length),
   ])
 }
@@ -194,6 +195,22 @@ function noQuerier(bridges: MulticastFacts['bridges'], families: readonly Family
     breaks: 'nothing is lost, but other hosts send this one every group, wanted or not',
     fix: 'have the bridge ask; a bridge keeps that until it is deleted. Before Linux 5.15 the kernel does not say who asks, and there is no cure',
     commands: bridges.map(({ name }) => `ip link set ${name} type bridge mcast_snooping 1 mcast_querier 1`),
+  }
+}
+
+function unreadableGroups({ etcd, etcdPrefix }: Facts): Finding | undefined {
+  const bad = (etcd.value?.groups ?? []).filter(({ reason }) => reason !== undefined)
+  const [first] = bad
+  if (first === undefined) return undefined
+  const keyOf = ({ name }: GroupsEntry): string => `${etcdPrefix}/overlay/groups/${name}`
+  return {
+    code: 'multicast-keys',
+    severity: 'warn',
+    what: `${count(bad.length, 'key')} under overlay/groups/ cannot be read`,
+    evidence: few(bad.map((each) => `${keyOf(each)}: ${each.reason}`)),
+    breaks: 'nothing is lost, but the host of such a key is sent every group, wanted or not',
+    fix: 'delete what no overlayd wrote; a host that runs writes its own again',
+    commands: [`etcdctl del '${keyOf(first)}'`],
   }
 }
 

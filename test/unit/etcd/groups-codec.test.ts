@@ -50,6 +50,7 @@ test('a key is that of a subnet, and a bad one costs no other', () => {
     value: VALUE,
   })
   expect(read('a/b').reason).toBeDefined()
+  expect(read('\x1b[2J').name).toBe('?[2J')
   expect(read('10.5.1.0-24', '{').reason).toMatch(/^the value is not JSON/)
 })
 

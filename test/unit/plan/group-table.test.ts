@@ -33,7 +33,7 @@ test('what hosts say is believed for as long as their keys live, and again a whi
   expect(table.distrust(31_001)).toBe('etcd has not been heard for 30 s')
   expect(table.changesAt(31_001)).toBe(Number.POSITIVE_INFINITY)
   expect(table.heard(40_000)).toBe(true)
-  expect(table.distrust(40_000)).toBe('etcd is heard again since a moment ago')
+  expect(table.distrust(40_000)).toBe('etcd has only just been heard again')
   expect(table.changesAt(40_000)).toBe(50_000)
   expect([table.distrust(50_000), table.heard(50_000)]).toEqual([undefined, false])
 })
