@@ -7,13 +7,16 @@ import { askDaemon, parseAnswer, readDaemon, readText } from './daemon-socket'
 const WAIT = 30
 const GRACE = 5000
 
+const pathOf = (brief: boolean): string => (brief ? '/status?brief' : '/status')
+
 /**
  * Asks the daemon over its control socket.
+ * @param brief whether few of the peers will do
  * @returns `undefined` when none runs
  * @throws {OverlayError} `control-socket` when one runs and does not answer as it should
  */
-export async function readDaemonStatus(runDirectory: string): Promise<Status | undefined> {
-  const text = await readDaemon(runDirectory, '/status')
+export async function readDaemonStatus(runDirectory: string, brief: boolean): Promise<Status | undefined> {
+  const text = await readDaemon(runDirectory, pathOf(brief))
   return text === undefined ? undefined : parseAnswer(runDirectory, text, statusSchema)
 }
 
@@ -32,11 +35,12 @@ export interface Seen {
  */
 export async function awaitChange(
   runDirectory: string,
+  brief: boolean,
   seen: Seen | undefined,
   signal: AbortSignal,
 ): Promise<Seen | undefined> {
   for (;;) {
-    const response = await askDaemon(runDirectory, '/status', {
+    const response = await askDaemon(runDirectory, pathOf(brief), {
       headers: { prefer: `wait=${WAIT}`, ...(seen !== undefined && { 'if-none-match': seen.etag }) },
       deadline: WAIT * 1000 + GRACE,
       signal,

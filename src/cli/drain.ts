@@ -33,7 +33,7 @@ const UNDO_DEADLINE = 10_000
  */
 export async function runDrain(options: Options, { undo, dryRun, yes }: DrainFlags): Promise<number> {
   const runDirectory = options['run-dir']
-  const status = await readDaemonStatus(runDirectory)
+  const status = await readDaemonStatus(runDirectory, true)
   if (status === undefined) throw daemonDown(runDirectory)
   if (undo) return takeAgain(runDirectory, status)
   const { lease } = status
@@ -85,7 +85,7 @@ async function awaitLease(runDirectory: string): Promise<Status['lease']> {
   const signal = AbortSignal.timeout(UNDO_DEADLINE)
   let seen: Seen | undefined
   try {
-    do seen = await awaitChange(runDirectory, seen, signal)
+    do seen = await awaitChange(runDirectory, true, seen, signal)
     while (seen?.status.lease?.state === 'lost' || seen?.status.lease?.state === 'drained')
   } catch (error) {
     if (!signal.aborted) throw error

@@ -1,5 +1,5 @@
 /** Peers as a table. */
-import type { PeerState, PeerStatus } from '../daemon/status'
+import { PEER_STATES, type PeerState, type PeerStatus, type Status } from '../daemon/status'
 import { type Column, renderTable, type Screen, type Style } from './screen'
 
 const STYLES: Readonly<Record<PeerState, Style>> = {
@@ -24,9 +24,21 @@ export function renderPeerTable(peers: readonly PeerStatus[], screen: Screen, wi
 }
 
 /** `5 ok, 1 rejected` */
-export function countPeers(peers: readonly PeerStatus[]): string {
-  if (peers.length === 0) return 'none'
-  const counts = new Map<string, number>()
-  for (const { state } of peers) counts.set(state, (counts.get(state) ?? 0) + 1)
-  return [...counts].map(([state, count]) => `${count} ${state}`).join(', ')
+export function countPeers({ peers, peerCounts = countStates(peers) }: CountedPeers): string {
+  const counts = PEER_STATES.flatMap((state) => (peerCounts[state] ? `${peerCounts[state]} ${state}` : []))
+  return counts.length === 0 ? 'none' : counts.join(', ')
+}
+
+/** How many there are, shown or not. */
+export const totalOf = ({ peers, peerCounts }: CountedPeers): number =>
+  peerCounts === undefined
+    ? peers.length
+    : Object.values(peerCounts).reduce((total, count) => total + count, 0)
+
+type CountedPeers = Pick<Status, 'peers' | 'peerCounts'>
+
+function countStates(peers: readonly PeerStatus[]): Partial<Record<PeerState, number>> {
+  const counts: Partial<Record<PeerState, number>> = {}
+  for (const { state } of peers) counts[state] = (counts[state] ?? 0) + 1
+  return counts
 }

@@ -1,7 +1,7 @@
 /** The status as text for a tired person: the verdict first, then what it rests on. */
-import type { DeviceStatus, PeerStatus, Status } from '../daemon/status'
+import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, type Status } from '../daemon/status'
 import { ALL_PEERS, queryPeers } from './peer-query'
-import { countPeers, renderPeerTable } from './render-peers'
+import { countPeers, renderPeerTable, totalOf } from './render-peers'
 import { duration, hang, type Paint, painter, type Screen } from './screen'
 
 /** How it is shown. */
@@ -13,8 +13,6 @@ export interface StatusView {
   readonly wide?: boolean
 }
 
-/** Peers that are shown unasked: all of it stays on one screen. */
-const MOST_PEERS = 8
 const INDENT = 9
 
 /** Renders the document. */
@@ -40,8 +38,8 @@ export function renderStatus(status: Status, { screen, peers, wide = false }: St
     ...groupLines(status.multicast).flatMap((line) => fact('', line)),
     ...fact('etcd', etcdLine(status)),
     ...fact('kernel', kernelLine(status)),
-    ...fact('peers', countPeers(status.peers)),
-    ...peerLines(status.peers, { screen, wide, ...(peers !== undefined && { peers }) }),
+    ...fact('peers', countPeers(status)),
+    ...peerLines(status, { screen, wide, ...(peers !== undefined && { peers }) }),
   ]
   return `${lines.join('\n')}\n`
 }
@@ -51,10 +49,11 @@ function verdict({ state, daemon }: Status, paint: Paint): string {
   return daemon.running ? paint('yellow', 'DEGRADED') : paint('red', 'DAEMON DOWN')
 }
 
-function peerLines(all: readonly PeerStatus[], { screen, peers, wide = false }: StatusView): string[] {
-  if (all.length === 0) return []
-  const shown = peers ?? queryPeers(all, ALL_PEERS).slice(0, MOST_PEERS)
-  const more = peers === undefined ? all.length - shown.length : 0
+function peerLines(status: Status, { screen, peers, wide = false }: StatusView): string[] {
+  const total = totalOf(status)
+  if (total === 0) return []
+  const shown = peers ?? queryPeers(status.peers, ALL_PEERS).slice(0, BRIEF_PEERS)
+  const more = peers === undefined ? total - shown.length : 0
   return [
     '',
     ...(shown.length === 0 ? ['no peer is like that'] : renderPeerTable(shown, screen, wide)),

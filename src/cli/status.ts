@@ -13,6 +13,8 @@ export interface View<Document> {
   /** For people. */
   readonly render: (status: Status, screen: Screen, wide: boolean) => string
   readonly exitCode: (status: Status) => number
+  /** Whether it shows few peers at the most: with thousands of them most of the time goes into those that nobody sees. */
+  readonly isBrief: (output: Output) => boolean
 }
 
 export interface ViewFlags {
@@ -31,14 +33,17 @@ export async function showStatus<Document>(
     const { watchStatus } = await import('./watch-status.js')
     return watchStatus(options, output, view)
   }
-  const status = await readStatus(options)
+  const status = await readStatus(options, view.isBrief(output))
   printDocument(view.document(status), output, (wide) => view.render(status, screenOf(), wide))
   return view.exitCode(status)
 }
 
-/** The status as the daemon tells it, else as this host and etcd show it. */
-export async function readStatus(options: Options): Promise<Status> {
-  const told = await readDaemonStatus(options['run-dir'])
+/**
+ * The status as the daemon tells it, else as this host and etcd show it.
+ * @param brief whether few of the peers will do
+ */
+export async function readStatus(options: Options, brief = false): Promise<Status> {
+  const told = await readDaemonStatus(options['run-dir'], brief)
   if (told !== undefined) return told
   const { readLocalStatus } = await import('./local-status.js')
   return readLocalStatus(options)

@@ -40,6 +40,7 @@ const answered = ({ daemon, etcd }: Status): number =>
 
 /** @param query which peers are listed; none: a few, the worst first */
 export const statusView = (query: PeerQuery | undefined): View<Status> => ({
+  isBrief: (output) => query === undefined && (output === 'text' || output === 'wide'),
   document: (status) =>
     query === undefined ? status : { ...status, peers: [...queryPeers(status.peers, query)] },
   render: (status, screen, wide) =>
@@ -56,6 +57,7 @@ export const statusView = (query: PeerQuery | undefined): View<Status> => ({
 })
 
 export const peersView = (query: PeerQuery): View<z.infer<typeof peersDocumentSchema>> => ({
+  isBrief: () => false,
   document: ({ peers }) => ({
     schema: SCHEMA,
     total: peers.length,
@@ -64,13 +66,14 @@ export const peersView = (query: PeerQuery): View<z.infer<typeof peersDocumentSc
   render: (status, screen, wide) => {
     const peers = queryPeers(status.peers, query)
     const all = peers.length === status.peers.length ? '' : ` of ${status.peers.length} peers`
-    return `${[...renderPeerTable(peers, screen, wide), '', `${countPeers(peers)}${all}`].join('\n')}\n`
+    return `${[...renderPeerTable(peers, screen, wide), '', `${countPeers({ peers: [...peers] })}${all}`].join('\n')}\n`
   },
   exitCode: answered,
 })
 
 /** @param now for what is told in how long ago */
 export const leaseView = (now: () => Date = () => new Date()): View<LeaseDocument> => ({
+  isBrief: () => true,
   document: leaseDocument,
   render: (status, screen) => renderLease(leaseDocument(status), screen, now()),
   exitCode: (status) => {

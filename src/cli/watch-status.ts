@@ -38,7 +38,7 @@ export async function watchStatus<Document>(
   }
   process.on('SIGWINCH', draw)
   try {
-    for await (const status of statuses(options, stop.signal)) {
+    for await (const status of statuses(options, view.isBrief(output), stop.signal)) {
       shown = status
       code = view.exitCode(status)
       draw()
@@ -52,11 +52,15 @@ export async function watchStatus<Document>(
 }
 
 /** One whenever it is another than before. */
-async function* statuses(options: Options, signal: AbortSignal): AsyncGenerator<Status, void, void> {
+async function* statuses(
+  options: Options,
+  brief: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<Status, void, void> {
   let seen: Seen | undefined
   let last: string | undefined
   for (let looks = 0; !signal.aborted; looks++) {
-    seen = await awaitChange(options['run-dir'], seen, signal)
+    seen = await awaitChange(options['run-dir'], brief, seen, signal)
     if (seen !== undefined) {
       // Where it is gone next, the first look is one at all there is.
       looks = -1

@@ -2,7 +2,8 @@
  * The control socket: HTTP over a unix socket in the run directory, for `overlayctl` of this user and of root.
  *
  * - `GET /status`: the status document, with an `etag` that changes when the document does, clocks and latencies apart. With `if-none-match`
- *   and `prefer: wait=SECONDS` (RFC 7240) the answer comes when it is another one, or is 304 after that time.
+ *   and `prefer: wait=SECONDS` (RFC 7240) the answer comes when it is another one, or is 304 after that time. `GET /status?brief`: the same
+ *   with few of the peers, and how many there are.
  * - `GET /metrics`: in Prometheus's text format. `GET /events`: what happened of late, a line of JSON each; `GET /events?follow` goes on.
  * - `POST /drain` with {@link drainRequestSchema}: gives this host's lease back, or takes it again.
  */
@@ -35,8 +36,9 @@ export interface ControlSources {
   /**
    * Makes the document.
    * @param probe whether etcd is asked for its latency
+   * @param brief whether few peers will do
    */
-  status(probe: boolean): Promise<Status>
+  status(probe: boolean, brief: boolean): Promise<Status>
   /** Rings when the document may be another one, without an event that says so. */
   readonly changes: ChangeBell
   metrics(): Promise<MetricsText>
@@ -123,7 +125,8 @@ function routesOf(sources: ControlSources, log: Logger): ReadonlyMap<string, Rou
   const watchers = { count: 0 }
   const followers = new Set<ServerResponse>()
   return new Map<string, Route>([
-    ['GET /status', (request, response) => answerStatus(sources, watchers, request, response)],
+    ['GET /status', statusRoute(sources, watchers, false)],
+    ['GET /status?brief', statusRoute(sources, watchers, true)],
     ['POST /drain', (request, response) => answerDrain(sources, log, request, response)],
     [
       'GET /metrics',
@@ -152,14 +155,28 @@ function answer(response: ServerResponse, status: number, document: unknown, hea
   response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(document))
 }
 
+/** What the status of one kind is made from. */
+interface StatusSource extends Pick<ControlSources, 'changes' | 'events'> {
+  status(probe: boolean): Promise<Status>
+}
+
+function statusRoute(
+  { changes, events, ...sources }: ControlSources,
+  watchers: { count: number },
+  brief: boolean,
+): Route {
+  const source = { changes, events, status: (probe: boolean) => sources.status(probe, brief) }
+  return (request, response) => answerStatus(source, watchers, request, response)
+}
+
 async function answerStatus(
-  sources: ControlSources,
+  source: StatusSource,
   watchers: { count: number },
   { headers }: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const wait = /(?:^|[ ,;])wait=(\d{1,3})\b/.exec([headers['prefer'] ?? ''].flat().join())?.[1]
-  if (wait === undefined) return answer(response, 200, await sources.status(true))
+  if (wait === undefined) return answer(response, 200, await source.status(true))
   if (watchers.count >= MOST_WATCHERS) {
     response.writeHead(503).end()
     return
@@ -167,9 +184,9 @@ async function answerStatus(
   watchers.count++
   try {
     const seconds = Math.min(LONGEST_WAIT, Number(wait))
-    const etag = await nextTag(sources, headers['if-none-match'], seconds * 1000, response)
+    const etag = await nextTag(source, headers['if-none-match'], seconds * 1000, response)
     if (etag === undefined) response.writeHead(304).end()
-    else answer(response, 200, await sources.status(true), { etag })
+    else answer(response, 200, await source.status(true), { etag })
   } finally {
     watchers.count--
   }
@@ -177,7 +194,7 @@ async function answerStatus(
 
 /** @returns the tag of another document than the one that is known; `undefined` when there is none in time, or nobody waits any more */
 async function nextTag(
-  { status, changes, events }: ControlSources,
+  { status, changes, events }: StatusSource,
   known: string | undefined,
   milliseconds: number,
   response: ServerResponse,

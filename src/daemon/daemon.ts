@@ -106,7 +106,7 @@ export class Daemon {
     const fail = (error: unknown): void => failure.abort(error)
     try {
       const sources = {
-        status: (probe: boolean) => this.status(probe),
+        status: (probe: boolean, brief: boolean) => this.status(probe, brief),
         changes: this.#changes,
         drain: (drained: boolean) => this.#drain(drained, signal),
         metrics: () => this.metrics(),
@@ -149,9 +149,12 @@ export class Daemon {
       : (this.#rival?.message ?? this.#configProblem ?? this.#subnetProblem ?? '')
   }
 
-  /** @param probe whether etcd is asked for its latency */
-  status(probe: boolean): Promise<Status> {
-    return reportStatus(this.#view(), probe ? this.tools.registry : undefined)
+  /**
+   * @param probe whether etcd is asked for its latency
+   * @param brief whether few peers will do
+   */
+  status(probe: boolean, brief: boolean): Promise<Status> {
+    return reportStatus(this.#view(), probe ? this.tools.registry : undefined, brief)
   }
 
   /** In Prometheus's text format. The first time loads what makes it. */

@@ -20,6 +20,7 @@ import { ensureLink } from './ensure-link'
 import type { EventLog } from './events'
 import { FirewallKeeper } from './firewall-keeper'
 import { firewallRequest } from './firewall-request'
+import { giveWay, inTurns } from './give-way'
 import type { HostMemory } from './host-memory'
 import { type HostIdentification, identify } from './identify'
 import { LeaseKeeper, renewInterval } from './lease-keeper'
@@ -76,6 +77,7 @@ export async function joinNetwork(
     origin === 'state'
       ? rememberedLease(start.memory, host)
       : await settleClaims(registry, config, snapshot.leases, host, log, signal)
+  await giveWay(signal)
   const halves = planHalves(config, underlay, snapshot.leases, claims.known, host)
   for (const { link } of halves) await locks.take(link.name)
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
@@ -105,7 +107,8 @@ export async function joinNetwork(
   for (const { peers, reconciler } of overlays) {
     // Before the first dump, so that what changes after it is not missed.
     kernel.onChange((change) => reconciler.kernelChanged(change))
-    reconciler.peersChanged(peers.reset(snapshot.leases, snapshot.unreadable), snapshot.revision)
+    const changes = await inTurns(peers.resetting(snapshot.leases, snapshot.unreadable), signal)
+    reconciler.peersChanged(changes, snapshot.revision)
   }
   // Before Docker starts: it drops what is forwarded if it has to switch forwarding on itself.
   if (options['ip-forward']) await enableForwarding(overlays, log)

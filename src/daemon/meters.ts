@@ -98,7 +98,9 @@ export class Meters {
     milliseconds: number,
   ): void {
     this.netlinkWrites.observe(milliseconds)
-    for (const { kind } of operations) this.operations.add(1, kind)
+    const counts = new Map<string, number>()
+    for (const { kind } of operations) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+    for (const [kind, count] of counts) this.operations.add(count, kind)
     for (const { operation, error } of failures) {
       this.operations.add(-1, operation.kind)
       this.refusals.add(1, operation.kind, errnoOf(error) ?? 'none')

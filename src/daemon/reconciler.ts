@@ -4,7 +4,6 @@
  */
 import { constants } from 'node:os'
 import { performance } from 'node:perf_hooks'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isNativeError } from 'node:util/types'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { NetlinkError } from '../kernel/netlink/errors'
@@ -45,6 +44,7 @@ import {
 import { orphansOf, type Slice, slicesOf } from '../plan/slices'
 import { type Contest, Contests } from './contests'
 import { applyLinkOperations, ensureLink } from './ensure-link'
+import { giveWay } from './give-way'
 import type { Logger } from './logger'
 import { errnoOf, Meters } from './meters'
 import { Retries } from './retries'
@@ -94,6 +94,12 @@ export interface Convergence {
   /** Monotonic milliseconds. */
   readonly lastSync: number | undefined
   readonly lastError: string | undefined
+}
+
+/** How a peer stands that is not in the kernel as it should be. */
+export interface PeerTrouble {
+  readonly state: 'pending' | 'failing'
+  readonly reason?: string
 }
 
 /** All times in milliseconds. */
@@ -261,8 +267,8 @@ export class Reconciler {
       !isPlanned && !device.isNew && !inScope(changed, operation) && !inScope(this.#scope, operation)
     const repairs: ObjectOperation[] = []
     let changes = 0
-    for (const { peers, scope } of this.#slices(this.target.peers.peers(), this.#memory)) {
-      const wanted = this.#retries.filter(this.#compare(peers, scope), scope, started)
+    for (const slice of this.#slices(this.target.peers.peers(), this.#memory)) {
+      const wanted = this.#retries.filter(this.#compare(slice), slice.scope, started)
       const allowed = wanted.filter(
         (operation) => !isRepair(operation) || !this.#contests.holds(describeObject(operation), started),
       )
@@ -333,40 +339,35 @@ export class Reconciler {
     return this.#link
   }
 
-  /** How many peers are not as they should be, by {@link peerState} of each; costs nothing while there are none. */
-  get peersAmiss(): { readonly pending: number; readonly failing: number } {
+  /** The peers that are not as they should be, and why; costs nothing while there are none. */
+  peersAmiss(): ReadonlyMap<Peer, PeerTrouble> {
     const { peers } = this.target
-    const refused = emptyScope()
-    for (const { operation } of this.#retries.failures()) addOperation(refused, operation)
-    const suspects = new Set(
-      [refused, this.#scope, this.#underWay].flatMap((scope) => [...peersIn(scope, peers)]),
-    )
-    const isAnyPending = this.#revision === undefined || this.#contests.waiting > 0
-    let [pending, failing] = [0, 0]
-    for (const peer of isAnyPending ? peers.peers() : suspects) {
-      const { state } = this.peerState(peer)
-      if (state === 'pending') pending += 1
-      if (state === 'failing') failing += 1
+    const amiss = new Map<Peer, PeerTrouble>()
+    const note = (peer: Peer, trouble: PeerTrouble): void => {
+      if (!amiss.has(peer)) amiss.set(peer, trouble)
     }
-    return { pending, failing }
-  }
-
-  /** How a peer stands, and why if it does not. */
-  peerState(peer: Peer): { readonly state: 'ok' | 'pending' | 'failing'; readonly reason?: string } {
-    const scope = emptyScope()
-    addPeer(scope, peer)
     for (const { operation, error } of this.#retries.failures()) {
-      if (inScope(scope, operation)) {
-        return { state: 'failing', reason: describeError(error) }
+      const changed = emptyScope()
+      addOperation(changed, operation)
+      for (const peer of peersIn(changed, peers)) {
+        const owned = emptyScope()
+        addPeer(owned, peer)
+        if (inScope(owned, operation)) note(peer, { state: 'failing', reason: describeError(error) })
       }
     }
-    const contest = this.#contests.waitingFor(`the route to ${formatPrefix(peer.subnet)}`)
-    if (contest !== undefined) return { state: 'failing', reason: describeContest(contest) }
-    const { address } = peer.subnet
+    // A contest has the words for its object, and no more.
+    for (const peer of this.#contests.waiting > 0 ? peers.peers() : []) {
+      const contest = this.#contests.waitingFor(`the route to ${formatPrefix(peer.subnet)}`)
+      if (contest !== undefined) note(peer, { state: 'failing', reason: describeContest(contest) })
+    }
     const pending =
-      this.#revision === undefined ||
-      [this.#scope, this.#underWay].some(({ neighbours }) => neighbours.has(address))
-    return { state: pending ? 'pending' : 'ok' }
+      this.#revision === undefined
+        ? peers.peers()
+        : [this.#scope, this.#underWay].flatMap(({ neighbours }) => [
+            ...peersIn({ ...emptyScope(), neighbours }, peers),
+          ])
+    for (const peer of pending) note(peer, { state: 'pending' })
+    return amiss
   }
 
   /** @returns what changed since the last time that it was taken */
@@ -452,7 +453,7 @@ export class Reconciler {
     const peers = peersIn(scope, this.target.peers)
     const isSmall = scope.routes.size <= SLICE
     for (const part of isSmall ? [{ peers, scope }] : this.#slices(peers, restrict(this.#memory, scope))) {
-      const changes = this.#compare(part.peers, part.scope)
+      const changes = this.#compare(part)
       await this.#apply(link, this.#retries.filter(changes, part.scope, now), signal)
       if (!isSmall) await giveWay(signal)
     }
@@ -473,22 +474,25 @@ export class Reconciler {
     for (const scope of orphansOf(objects, table, LOOK)) yield { peers: [], scope }
   }
 
-  /** What has to change of the objects in the scope, which may be those peers'. */
-  #compare(peers: Iterable<Peer>, scope: Scope): ObjectOperation[] {
-    const desired = restrict(this.#desired(peers), scope)
+  /** What has to change of the objects in the scope. */
+  #compare({ peers, scope, isWhole }: Slice): ObjectOperation[] {
+    const wanted = this.#desired(peers, scope)
+    const desired = isWhole ? wanted : restrict(wanted, scope)
     const observed = restrict(this.#memory, scope)
     return diffObjects(this.target.unconfirmed === true ? keepObserved(desired, observed) : desired, observed)
   }
 
-  #desired(peers: Iterable<Peer>): KernelObjects {
+  /** Of those peers, and the object that is the host's own if the scope has it. */
+  #desired(peers: Iterable<Peer>, scope: Scope): KernelObjects {
     const objects = desiredObjects(peers, {
       style: this.#style,
       directLink: this.#directLink,
       taken: this.#takenNexthops,
     })
     const { subnet, blackhole } = this.target
-    if (!blackhole) return objects
-    const own = [routeKey(subnet), [blackholeRoute(subnet)]] as const
+    const key = routeKey(subnet)
+    if (!blackhole || !scope.routes.has(key)) return objects
+    const own = [key, [blackholeRoute(subnet)]] as const
     return { ...objects, routes: new Map<RouteKey, readonly Route[]>([...objects.routes, own]) }
   }
 
@@ -752,9 +756,9 @@ export class Reconciler {
     const started = performance.now()
     const failures = await this.kernel.apply(link.index, operations, signal)
     this.#meters.wrote(operations, failures, performance.now() - started)
-    const failed = new Set(failures.map(({ operation }) => operation))
+    const failed = failures.length === 0 ? undefined : new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
-      if (!failed.has(operation)) applyOperation(this.#memory, operation)
+      if (!failed?.has(operation)) applyOperation(this.#memory, operation)
     }
     return failures
   }
@@ -798,12 +802,6 @@ export class Reconciler {
     if (change.kind === 'route' && this.target.directRouting) return true
     return change.linkIndex === this.#link.index || this.#directLinks.has(change.linkIndex)
   }
-}
-
-/** Has timers, sockets and requests take their turn. */
-async function giveWay(signal: AbortSignal): Promise<void> {
-  await nextTurn()
-  signal.throwIfAborted()
 }
 
 /** Lines about refused changes of one pass: a log that is flooded says nothing. */

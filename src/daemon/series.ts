@@ -69,10 +69,13 @@ function* partsInOrder(view: MetricsView): Generator<Sample> {
 /** Peers by the states that `overlayctl status` shows. */
 function* peersByState(view: MetricsView): Generator<Sample> {
   for (const { family, peers, reconciler } of overlaysOf(view)) {
-    const { pending, failing } = reconciler.peersAmiss
+    const amiss = reconciler.peersAmiss()
+    let failing = 0
+    for (const { state } of amiss.values()) if (state === 'failing') failing += 1
+    const pending = amiss.size - failing
     const held = view.member?.holdBack.keys().filter((key) => {
       const peer = peers.peer(key)
-      return peer !== undefined && reconciler.peerState(peer).state === 'ok'
+      return peer !== undefined && !amiss.has(peer)
     })
     const heldCount = held?.length ?? 0
     let rejected = 0

@@ -6,6 +6,7 @@ import type { ObservedLink } from '../model/kernel'
 import {
   isReservation,
   type Lease,
+  type Peer,
   type RejectedLease,
   type Revision,
   type UnreadableLease,
@@ -20,8 +21,9 @@ import type { MemberParts, MemberView } from './member'
 import type { MulticastKeeper } from './multicast-keeper'
 import { etcdEndpointNames, type Options } from './options'
 import { convergenceOf, type Overlay } from './overlay'
+import { WORST_FIRST } from './peer-order'
 import { describeContest } from './reconciler'
-import { type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
+import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
 /** The parts of multicast that there are. */
 export interface MulticastView {
@@ -56,8 +58,13 @@ const MOST_CONTESTS = 5
 /**
  * Makes the document.
  * @param registry asked for etcd's latency; nothing is asked without one
+ * @param brief of the peers only the first {@link BRIEF_PEERS}, the worst first, and how many there are
  */
-export async function reportStatus(view: DaemonView, registry: Registry | undefined): Promise<Status> {
+export async function reportStatus(
+  view: DaemonView,
+  registry: Registry | undefined,
+  brief: boolean,
+): Promise<Status> {
   const { member } = view
   const etcd = await reportEtcd(view, registry)
   const problems = findProblems(view, etcd)
@@ -87,8 +94,7 @@ export async function reportStatus(view: DaemonView, registry: Registry | undefi
     convergence: reportConvergence(member),
     ...(await reportMulticast(view.multicast)),
     ...reportHeldBack(member?.holdBack),
-    peers:
-      member === undefined ? [] : member.overlays.flatMap((overlay) => reportPeers(overlay, member.holdBack)),
+    ...(member === undefined ? { peers: [] } : reportPeers(member, brief ? BRIEF_PEERS : undefined)),
   }
 }
 
@@ -293,25 +299,69 @@ function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'
   return { heldBack: { peers: size, secondsLeft, reason } }
 }
 
-function reportPeers({ peers, reconciler }: Overlay, holdBack: HoldBack): PeerStatus[] {
+/** @param most so many of the worst, and then of the others, the first by their subnets; `undefined` for all */
+function reportPeers(
+  { overlays, holdBack }: MemberView,
+  most: number | undefined,
+): Pick<Status, 'peers' | 'peerCounts'> {
+  const shown: PeerStatus[] = []
+  let others = 0
+  for (const overlay of overlays) {
+    const report = peerReporter(overlay, holdBack)
+    const fine: Peer[] = []
+    for (const peer of overlay.peers.peers()) {
+      if (most === undefined || !report.isFine(peer)) shown.push(report.of(peer))
+      else fine.push(peer)
+    }
+    const first = most === undefined ? fine : firstBySubnet(fine, most)
+    others += fine.length - first.length
+    shown.push(...first.map((peer) => report.of(peer)), ...report.rejected)
+  }
+  if (most === undefined) return { peers: shown }
+  const peerCounts: NonNullable<Status['peerCounts']> = { ok: others }
+  for (const { state } of shown) peerCounts[state] = (peerCounts[state] ?? 0) + 1
+  // Not sorted further: of thousands that are amiss a few are as good as others.
+  const urgency = ({ state }: PeerStatus): number => WORST_FIRST.indexOf(state)
+  return { peers: shown.sort((a, b) => urgency(a) - urgency(b)).slice(0, most), peerCounts }
+}
+
+function peerReporter({ peers, reconciler }: Overlay, holdBack: HoldBack) {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
-  const good = [...peers.peers()].map((peer): PeerStatus => {
-    const held = holdBack.has(peer.key)
-    const newer = newerRejected.get(peer.key)
-    const reason =
-      newer === undefined || held ? newer : `kept as it was last good; its newer lease is not: ${newer}`
-    const kernel = reconciler.peerState(peer)
-    return {
-      subnet: formatPrefix(peer.subnet),
-      publicIp: formatIp(peer.publicIp),
-      mac: formatMac(peer.mac),
-      ...(reason !== undefined && { reason }),
-      ...kernel,
-      ...(held && kernel.state === 'ok' && { state: 'held' }),
-    }
-  })
-  return [...good, ...rejected.filter(({ keepsLastGood }) => !keepsLastGood).map(reportRejected)]
+  const amiss = reconciler.peersAmiss()
+  return {
+    rejected: rejected.filter(({ keepsLastGood }) => !keepsLastGood).map(reportRejected),
+    /** Whether there is nothing to be said of it. */
+    isFine: (peer: Peer): boolean =>
+      !amiss.has(peer) && !newerRejected.has(peer.key) && !holdBack.has(peer.key),
+    of(peer: Peer): PeerStatus {
+      const held = holdBack.has(peer.key)
+      const newer = newerRejected.get(peer.key)
+      const reason =
+        newer === undefined || held ? newer : `kept as it was last good; its newer lease is not: ${newer}`
+      return {
+        subnet: formatPrefix(peer.subnet),
+        publicIp: formatIp(peer.publicIp),
+        mac: formatMac(peer.mac),
+        ...(reason !== undefined && { reason }),
+        ...(amiss.get(peer) ?? { state: held ? 'held' : 'ok' }),
+      }
+    },
+  }
+}
+
+/** The first so many, without sorting them all. */
+function firstBySubnet(peers: readonly Peer[], most: number): Peer[] {
+  const first: Peer[] = []
+  for (const peer of peers) {
+    const { address } = peer.subnet
+    const last = first.at(-1)
+    if (first.length === most && last !== undefined && last.subnet.address <= address) continue
+    const at = first.findIndex((other) => other.subnet.address > address)
+    first.splice(at === -1 ? first.length : at, 0, peer)
+    first.length = Math.min(first.length, most)
+  }
+  return first
 }
 
 function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {

@@ -7,6 +7,9 @@ import { FAMILIES } from '../model/address'
 
 export const STATUS_SCHEMA = 1
 
+/** Peers in a brief document: as many as a person is shown unasked, so that all of it stays on one screen. */
+export const BRIEF_PEERS = 8
+
 export const PEER_STATES = ['ok', 'held', 'pending', 'failing', 'rejected'] as const
 export type PeerState = (typeof PEER_STATES)[number]
 
@@ -163,7 +166,10 @@ export const statusSchema = z.object({
     .optional(),
   /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */
   heldBack: z.object({ peers: z.number(), secondsLeft: z.number(), reason: z.string() }).optional(),
+  /** All of them; or the few that a person is shown first, the worst of all, where `peerCounts` is there. */
   peers: z.array(peerSchema),
+  /** How many there are in each state. */
+  peerCounts: z.partialRecord(z.enum(PEER_STATES), z.number()).optional(),
 })
 
 export type Status = z.infer<typeof statusSchema>

@@ -7,7 +7,7 @@ import { decodeGroups } from './groups-codec'
 import type { Keys } from './keys'
 import { decodeLease, isReadable } from './lease-codec'
 import { rangeBytes } from './raw-calls'
-import { type KeyValue, type RangeAnswer, readRangeAnswer } from './wire'
+import { type KeyValue, RangeAnswer } from './wire'
 
 /** All that etcd holds of one network, at one revision. */
 export interface Snapshot {
@@ -78,19 +78,19 @@ async function readPages(
     const request = { key, range_end: end, limit: pageKeys, revision: String(revision) }
     return client.call(
       DOING,
-      async (etcd, options) => readRangeAnswer(await rangeBytes(etcd, request, options)),
+      async (etcd, options) => new RangeAnswer(await rangeBytes(etcd, request, options)),
       signal,
       PAGE_DEADLINE_MS,
     )
   }
   const builder = new SnapshotBuilder(keys)
-  let page = await readPage(Buffer.from(keys.range.start), NEWEST)
-  const { revision, clusterId } = page.header
-  for (;;) {
-    const last = await addAll(builder, page, client.endpoint, signal)
-    if (!page.more || last === undefined) break
+  const first = await readPage(Buffer.from(keys.range.start), NEWEST)
+  let last = await addAll(builder, first, client.endpoint, signal)
+  const { revision, clusterId } = first.header
+  for (let page = first; page.more && last !== undefined; ) {
     // The next possible key: the last one with a null byte appended.
     page = await readPage(Buffer.from(`${last}\0`), revision)
+    last = await addAll(builder, page, client.endpoint, signal)
   }
   return { snapshot: builder.build(revision, clusterId), clusterId }
 }
@@ -104,14 +104,14 @@ const NEWEST = 0n as Revision
  */
 async function addAll(
   builder: SnapshotBuilder,
-  { keyValues }: RangeAnswer,
+  page: RangeAnswer,
   endpoint: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   let last: string | undefined
   let count = 0
   try {
-    for (const keyValue of keyValues) {
+    for (const keyValue of page.keyValues()) {
       builder.add(keyValue)
       last = keyValue.key
       count += 1

@@ -111,15 +111,20 @@ const SLICE = 1000
 async function formatState(state: SavedState): Promise<readonly Buffer[]> {
   // The peers come last.
   const { peers, ...rest } = state
-  const pieces = [Buffer.from(`${JSON.stringify(rest).slice(0, -1)},"peers":[`)]
+  const hash = createHash('sha256')
+  const pieces: Buffer[] = []
+  const add = (text: string): void => {
+    const piece = Buffer.from(text)
+    hash.update(piece)
+    pieces.push(piece)
+  }
+  add(`${JSON.stringify(rest).slice(0, -1)},"peers":[`)
   for (let from = 0; from < peers.length; from += SLICE) {
     const some = JSON.stringify(peers.slice(from, from + SLICE)).slice(1, -1)
-    pieces.push(Buffer.from(from === 0 ? some : `,${some}`))
+    add(from === 0 ? some : `,${some}`)
     await nextTurn()
   }
-  pieces.push(Buffer.from(']}'))
-  const hash = createHash('sha256')
-  for (const piece of pieces) hash.update(piece)
+  add(']}')
   const head = Buffer.from(`{"version":${VERSION},"sha256":"${hash.digest('hex')}","state":`)
   return [head, ...pieces, Buffer.from('}\n')]
 }

@@ -215,10 +215,7 @@ export function applyOperation(memory: ObjectMemory, operation: ObjectOperation)
       memory.neighbours.delete(operation.address)
       break
     case 'set-fdb':
-      memory.fdb.set(operation.mac, [
-        operation.destination,
-        ...(memory.fdb.get(operation.mac) ?? []).slice(1),
-      ])
+      memory.fdb.set(operation.mac, withFirst(operation.destination, memory.fdb.get(operation.mac)))
       break
     case 'delete-fdb':
       put(
@@ -238,7 +235,11 @@ export function applyOperation(memory: ObjectMemory, operation: ObjectOperation)
       break
     case 'set-route': {
       const key = routeKey(operation.route.destination)
-      const routes = memory.routes.get(key) ?? []
+      const routes = memory.routes.get(key)
+      if (routes === undefined) {
+        memory.routes.set(key, [operation.route])
+        break
+      }
       const slot = routes.findIndex((other) => sameSlot(other, operation.route))
       put(memory.routes, key, slot < 0 ? [...routes, operation.route] : routes.with(slot, operation.route))
       break
@@ -253,6 +254,9 @@ export function applyOperation(memory: ObjectMemory, operation: ObjectOperation)
     }
   }
 }
+
+const withFirst = <T>(first: T, before: readonly T[] | undefined): readonly T[] =>
+  before === undefined ? [first] : [first, ...before.slice(1)]
 
 function put<Key, Value>(
   map: Map<Key, readonly Value[]>,

@@ -175,12 +175,20 @@ export class PeerTable {
 
   /** A peer with that MAC; all of them have one PublicIP. */
   peerWithMac(mac: MacAddress): Peer | undefined {
-    const [key] = this.#byMac.at(mac)
+    const key = this.#byMac.first(mac)
     return key === undefined ? undefined : this.#peers.get(key)
   }
 
   /** Takes over a complete listing: what is not in it is gone. */
   reset(leases: readonly Lease[], unreadable: readonly UnreadableLease[]): PeerChange[] {
+    return toTheEnd(this.resetting(leases, unreadable))
+  }
+
+  /** The same in pieces of a few milliseconds. Until its end the table is neither what it was nor what it will be. */
+  *resetting(
+    leases: readonly Lease[],
+    unreadable: readonly UnreadableLease[],
+  ): Generator<void, PeerChange[]> {
     const rejected = new Map<string, Rejection>()
     const claims: Claim[] = []
     const reject = (key: string, rejection: Rejection): void => {
@@ -188,7 +196,8 @@ export class PeerTable {
       const lastGood = this.#held.get(key)
       if (lastGood !== undefined) claims.push(lastGood)
     }
-    for (const lease of leases) {
+    for (const [i, lease] of leases.entries()) {
+      if (i % PIECE === PIECE - 1) yield
       const { key } = lease
       if (key === this.own.key) continue
       const peer = this.#judge(lease)
@@ -196,7 +205,7 @@ export class PeerTable {
       else claims.push(claimOf(peer, lease.modRevision, this.#held.get(key) ?? this.#waiting.get(key)))
     }
     for (const { key, reason } of unreadable) if (key !== this.own.key) reject(key, { reason })
-    return this.#rebuild(claims, rejected)
+    return yield* this.#rebuild(claims, rejected)
   }
 
   /** Takes in a new or changed lease. */
@@ -262,19 +271,22 @@ export class PeerTable {
       else if (typeof peer === 'string') rejected.set(key, { reason: peer, lease })
       else if (peer !== undefined) claims.set(key, claimOf(peer, lease.modRevision, undefined))
     }
-    return this.#rebuild([...claims.values()], rejected)
+    return toTheEnd(this.#rebuild([...claims.values()], rejected))
   }
 
   /** Hears all claims anew. */
-  #rebuild(claims: readonly Claim[], rejected: Map<string, Rejection>): PeerChange[] {
+  *#rebuild(claims: readonly Claim[], rejected: Map<string, Rejection>): Generator<void, PeerChange[]> {
     const before = new Map(this.#peers)
     this.#touched = undefined
     for (const key of before.keys()) this.#forget(key)
     for (const key of [...this.#waiting.keys()]) this.#stopWaiting(key)
     this.#rejected = rejected
-    for (const claim of oldestFirst(claims)) {
+    yield
+    for (const [i, claim] of oldestFirst(claims).entries()) {
+      if (i % PIECE === 0) yield
       if (this.#danger(claim.peer) === undefined) this.#hear(claim)
     }
+    yield
     for (const key of this.#rejected.keys()) this.#keepLastGood(key, before.get(key))
     this.#touched = new Map()
     const changes = differences(before, this.#peers)
@@ -335,12 +347,12 @@ export class PeerTable {
         seenSubnets.add(address)
         const waiting = this.#waitingForSubnet.at(address)
         const holder = this.#bySubnet.get(address)
-        if (waiting.size > 0) take([...waiting, ...(holder === undefined ? [] : [holder])])
+        if (waiting.length > 0) take([...waiting, ...(holder === undefined ? [] : [holder])])
       }
       if (!seenMacs.has(mac)) {
         seenMacs.add(mac)
         const waiting = this.#waitingForMac.at(mac)
-        if (waiting.size > 0) take([...waiting, ...this.#byMac.at(mac)])
+        if (waiting.length > 0) take([...waiting, ...this.#byMac.at(mac)])
       }
     }
     return claims
@@ -429,8 +441,8 @@ export class PeerTable {
     const holder = this.peerAt(peer.subnet.address)
     const keys = this.#byMac.at(peer.mac)
     // As with nearly every claim: then there is nothing to compare.
-    if (holder === undefined && keys.size === 0) return NOBODY
-    const namesakes = [...keys].flatMap((key) => this.#peers.get(key) ?? [])
+    if (holder === undefined && keys.length === 0) return NOBODY
+    const namesakes = keys.flatMap((key) => this.#peers.get(key) ?? [])
     const rivals = namesakes.filter(({ publicIp }) => publicIp !== peer.publicIp)
     return [...(holder === undefined ? [] : [holder]), ...rivals].filter(({ key }) => key !== peer.key)
   }
@@ -444,16 +456,21 @@ function claimOf(peer: Peer, revision: Revision, before: Claim | undefined): Cla
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
 
 const NOBODY: readonly Peer[] = []
-const NO_KEYS: ReadonlySet<string> = new Set()
+const NO_KEYS: readonly string[] = []
 
 /** Lease keys by something of theirs. Nearly always it is one key, which is then kept as it is: a set for each would be a third of the table. */
 class KeyIndex<At> {
   readonly #keys = new Map<At, string | Set<string>>()
 
-  at(at: At): ReadonlySet<string> {
+  at(at: At): readonly string[] {
     const keys = this.#keys.get(at)
     if (keys === undefined) return NO_KEYS
-    return typeof keys === 'string' ? new Set([keys]) : keys
+    return typeof keys === 'string' ? [keys] : [...keys]
+  }
+
+  first(at: At): string | undefined {
+    const keys = this.#keys.get(at)
+    return keys === undefined || typeof keys === 'string' ? keys : keys.values().next().value
   }
 
   add(at: At, key: string): void {
@@ -484,6 +501,16 @@ function differences(
 
 const ownAddress = (publicIp: IpAddress): string =>
   `${FIELDS[familyOf(publicIp)].ip} ${formatIp(publicIp)} is our own`
+
+/** Leases that are looked at in a piece of a long work. */
+const PIECE = 1000
+
+function toTheEnd<T>(pieces: Generator<void, T>): T {
+  for (;;) {
+    const { done, value } = pieces.next()
+    if (done) return value
+  }
+}
 
 /** How the fields of a lease's halves are called. */
 const FIELDS: Readonly<Record<Family, { readonly ip: string; readonly data: string }>> = {

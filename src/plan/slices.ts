@@ -19,17 +19,20 @@ import { addPeer, emptyScope, type PeerLookup, type Scope } from './scope'
 export interface Slice {
   readonly peers: Iterable<Peer>
   readonly scope: Scope
+  /** Whether the scope is all that those peers may own. */
+  readonly isWhole?: true
 }
 
 /** All peers, so many at a time. */
 export function* slicesOf(peers: Iterable<Peer>, size: number): Generator<Slice> {
-  let slice: { readonly peers: Peer[]; readonly scope: Scope } = { peers: [], scope: emptyScope() }
+  const next = () => ({ peers: [] as Peer[], scope: emptyScope(), isWhole: true }) as const
+  let slice = next()
   for (const peer of peers) {
     slice.peers.push(peer)
     addPeer(slice.scope, peer)
     if (slice.peers.length < size) continue
     yield slice
-    slice = { peers: [], scope: emptyScope() }
+    slice = next()
   }
   if (slice.peers.length > 0) yield slice
 }

@@ -151,9 +151,12 @@ export class Host {
     this.start(this.#startOptions)
   }
 
-  /** The status document, straight from the control socket, or why there is none. */
-  async status(): Promise<Status | Pending> {
-    const text = await httpGet(join(this.runDirectory, 'overlayd.sock'), '/status')
+  /**
+   * The status document, straight from the control socket, or why there is none.
+   * @param query `?brief` for one with few peers
+   */
+  async status(query: '' | '?brief' = ''): Promise<Status | Pending> {
+    const text = await httpGet(join(this.runDirectory, 'overlayd.sock'), `/status${query}`)
     return text instanceof Pending ? text : statusSchema.parse(JSON.parse(text))
   }
 

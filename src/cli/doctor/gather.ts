@@ -138,7 +138,7 @@ const chain = async <A, B>(fact: Fact<A>, use: (value: A) => Promise<B>): Promis
   fact.missing === undefined ? attempt(() => use(fact.value)) : fact
 
 async function readDaemon(runDirectory: string) {
-  const status = await readDaemonStatus(runDirectory)
+  const status = await readDaemonStatus(runDirectory, false)
   if (status !== undefined) return status
   throw new OverlayError('daemon-down', `nobody answers at ${runDirectory}/overlayd.sock`)
 }

@@ -1,5 +1,6 @@
 /** Leases that lie: each is rejected with a reason and never gets into the kernel, nothing else is touched, and when it is put right it is accepted. */
 import { readFileSync } from 'node:fs'
+import { BRIEF_PEERS } from '../../../src/daemon/status'
 import { holdsPeer } from '../../support/kernel-view'
 import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
 import { dualPeer, type FakePeer, fakePeer, leaseKey, leaseValue } from '../../support/leases'
@@ -162,12 +163,19 @@ describe('a lease', () => {
     }
     await host().waitForStatus('all are rejected', ({ peers }) => peers.length >= names.length, 30_000)
     const asked = performance.now()
-    await host().status()
+    const brief = await host().status('?brief')
     const took = performance.now() - asked
+    const shown = (await host().overlayctl('status')).stdout
     const lines = host().daemon.output.slice(written).split('\n').length
     process.stdout.write(
       `20,000 garbage keys: status in ${took.toFixed(0)} ms, ${((memory() - rss) / 1024).toFixed(0)} MiB more, ${lines} log lines\n`,
     )
+    expect(brief).toMatchObject({ peerCounts: { rejected: names.length } })
+    expect('peers' in brief && brief.peers.map(({ state }) => state)).toEqual(
+      Array.from({ length: BRIEF_PEERS }, () => 'rejected'),
+    )
+    expect(shown).toMatch(/^peers +\d+ ok, 20000 rejected$/m)
+    expect(shown).toMatch(/^and 199\d\d more: overlayctl peers$/m)
     expect(lines).toBeLessThan(200)
     expect(memory() - rss).toBeLessThan(200 * 1024)
     expect(await kernel()).toBe(intact)

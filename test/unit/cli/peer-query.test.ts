@@ -1,5 +1,6 @@
 import fc from 'fast-check'
-import { PEER_SORTS, queryPeers, readPeerQuery } from '../../../src/cli/peer-query'
+import { queryPeers, readPeerQuery } from '../../../src/cli/peer-query'
+import { PEER_SORTS } from '../../../src/daemon/peer-order'
 import { PEER_STATES, type PeerStatus } from '../../../src/daemon/status'
 import { STATUS } from './fixtures'
 

@@ -1,5 +1,7 @@
 import { queryPeers } from '../../../src/cli/peer-query'
 import { renderStatus } from '../../../src/cli/render-status'
+import { sortPeers } from '../../../src/daemon/peer-order'
+import { BRIEF_PEERS } from '../../../src/daemon/status'
 import { DOWN, DRAINED, DUAL_STACK, MULTICAST, plain, STATUS, WIDTHS } from './fixtures'
 
 describe.each(WIDTHS)('in %i columns', (width) => {
@@ -38,21 +40,32 @@ test('problems come right after the verdict, and what does not fit goes on below
   ])
 })
 
+const more = Array.from({ length: 50 }, (_, i) => ({
+  subnet: `10.5.${i + 100}.0/24`,
+  publicIp: `192.168.78.${i}`,
+  mac: '02:00:00:00:00:ff',
+  state: 'ok' as const,
+}))
+const many = { ...STATUS, peers: [...more, ...STATUS.peers] }
+
 test('of many peers the worst are shown, and how to see all; a query shows what it asks for', () => {
-  const peers = Array.from({ length: 50 }, (_, i) => ({
-    subnet: `10.5.${i + 100}.0/24`,
-    publicIp: `192.168.78.${i}`,
-    mac: '02:00:00:00:00:ff',
-    state: 'ok' as const,
-  }))
-  const many = { ...STATUS, peers: [...peers, ...STATUS.peers] }
   const text = renderStatus(many, { screen: plain(120) })
   expect(text.split('\n').length).toBeLessThan(24)
-  expect(text).toContain('peers    52 ok, 1 rejected, 1 failing')
+  expect(text).toContain('peers    52 ok, 1 failing, 1 rejected')
   expect(text).toMatch(/and 46 more: overlayctl peers\n$/)
   expect(text.indexOf('failing ')).toBeLessThan(text.indexOf('rejected '))
   const asked = queryPeers(many.peers, { states: ['pending'], match: '', sort: 'state' })
   expect(renderStatus(many, { screen: plain(120), peers: asked })).toMatch(/\nno peer is like that\n$/)
+})
+
+test('a brief document is shown as the whole one is', () => {
+  const brief = {
+    ...many,
+    peers: sortPeers(many.peers, 'state').slice(0, BRIEF_PEERS),
+    peerCounts: { ok: 52, failing: 1, rejected: 1 },
+  }
+  const screen = plain(120)
+  expect(renderStatus(brief, { screen })).toBe(renderStatus(many, { screen }))
 })
 
 test('colour is only where it is asked for', () => {

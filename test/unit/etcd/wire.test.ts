@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { MalformedAnswerError, readRangeAnswer, readWatchAnswer } from '../../../src/etcd/wire'
+import { MalformedAnswerError, RangeAnswer, readWatchAnswer } from '../../../src/etcd/wire'
 
 /** The library's own parser, and its own copy of the protocol. */
 const etcd3 = require.resolve('etcd3')
@@ -96,8 +96,10 @@ const expectedKeyValue = (kv: PlainKeyValue) => ({
 })
 
 function readRange(bytes: Buffer) {
-  const { header, more, keyValues } = readRangeAnswer(bytes)
-  return { header, more, keyValues: [...keyValues] }
+  const answer = new RangeAnswer(bytes)
+  const keyValues = [...answer.keyValues()]
+  const { header, more } = answer
+  return { header, more, keyValues }
 }
 
 function expectedRange(bytes: Buffer) {
