@@ -17,7 +17,6 @@ import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import type { InterfaceAddress, LinkSpec, ObservedLink } from '../model/kernel'
 import {
-  type AddressSet,
   type FrameTable,
   type HostGroups,
   type LinkCounters,
@@ -91,8 +90,7 @@ const MOST_FAILURES = 3
 
 /** The table as it was written, and as the kernel showed it then. */
 interface Written {
-  readonly chains: string
-  readonly sets: readonly AddressSet[]
+  readonly table: FrameTable
   readonly shown: string
 }
 
@@ -275,19 +273,26 @@ export class MulticastKeeper {
     signal: AbortSignal,
   ): Promise<boolean> {
     const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
+    const { name } = wanted
     const before = this.#written
-    const chains = JSON.stringify(wanted.chains)
     const isAsWritten = before?.shown === words(shown)
-    const sets = isAsWritten ? await multicast.readSets(wanted.name, wanted.sets, signal) : undefined
-    if (before?.chains === chains && sets !== undefined) {
-      await multicast.changeSets(wanted.name, diffSets(wanted.sets, sets), signal)
-      this.#written = { ...before, sets: wanted.sets }
-      return diffSets(before.sets, sets).length > 0
+    const sets = isAsWritten ? await multicast.readSets(name, wanted.sets, signal) : undefined
+    if (before === undefined || sets === undefined || !haveSameChains(before.table, wanted)) {
+      await multicast.writeTable(wanted, signal)
+      const now = words(await multicast.readTable(name, signal))
+      this.#written = { table: wanted, shown: now }
+      return before !== undefined && sets === undefined
     }
-    await multicast.writeTable(wanted, signal)
-    const now = words(await multicast.readTable(wanted.name, signal))
-    this.#written = { chains, sets: wanted.sets, shown: now }
-    return before !== undefined && sets === undefined
+    // What is let out is let out before anything is kept in.
+    const changes = diffSets(wanted.sets, sets)
+    const [added, removed] = [changes.map((each) => each.added), changes.map((each) => each.removed)]
+    await multicast.changeSets(name, 'add-addresses', added, signal)
+    const chains = wanted.chains.filter((chain, i) => !isSame(chain, before.table.chains[i]))
+    await multicast.replaceRules(name, chains, signal)
+    await multicast.changeSets(name, 'delete-addresses', removed, signal)
+    const now = chains.length === 0 ? before.shown : words(await multicast.readTable(name, signal))
+    this.#written = { table: wanted, shown: now }
+    return diffSets(before.table.sets, sets).length > 0
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -415,4 +420,12 @@ export class MulticastKeeper {
     const { linkIndex } = change
     return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
   }
+}
+
+const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+
+/** Whether the one becomes the other by its rules and sets alone. */
+const haveSameChains = (a: FrameTable, b: FrameTable): boolean => {
+  const heads = ({ chains }: FrameTable) => chains.map(({ rules, ...head }) => head)
+  return isSame(heads(a), heads(b))
 }

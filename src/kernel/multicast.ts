@@ -6,6 +6,7 @@ import {
   type AddressSet,
   type Destination,
   describeMulticastOperation,
+  type FrameChain,
   type FrameTable,
   type LinkCounters,
   type MulticastOperation,
@@ -19,6 +20,7 @@ import {
   changeSets,
   listAddresses,
   listTableObjects,
+  replaceRules,
   replaceTable,
   STEP_FORMAT,
   TABLE_TRANSACTION,
@@ -122,6 +124,12 @@ export class MulticastKernel {
     }
   }
 
+  /** Gives chains that are there other rules, in one transaction. */
+  async replaceRules(table: string, chains: readonly FrameChain[], signal?: AbortSignal): Promise<void> {
+    const steps = replaceRules(table, chains)
+    if (steps.length > 0) await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
+  }
+
   /** What is in sets of a table; `undefined` when one of them, or the table, is not there. */
   async readSets(
     table: string,
@@ -141,13 +149,14 @@ export class MulticastKernel {
     return found
   }
 
-  /** Changes sets of a table that are there, all in one transaction. */
+  /** Adds addresses to sets of a table, or takes them away, in one transaction. */
   async changeSets(
     table: string,
-    changes: Parameters<typeof changeSets>[1],
+    kind: 'add-addresses' | 'delete-addresses',
+    sets: readonly AddressSet[],
     signal?: AbortSignal,
   ): Promise<void> {
-    const steps = changeSets(table, changes)
+    const steps = changeSets(kind, table, sets)
     if (steps.length > 0) await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
   }
 

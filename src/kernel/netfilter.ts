@@ -67,6 +67,8 @@ export type TableStep =
   | { readonly kind: 'delete-table'; readonly table: string }
   | { readonly kind: 'add-chain'; readonly table: string; readonly chain: FrameChain }
   | { readonly kind: 'add-rule'; readonly table: string; readonly chain: string; readonly rule: FrameRule }
+  /** All rules of a chain, which stays. */
+  | { readonly kind: 'flush-chain'; readonly table: string; readonly chain: string }
   | SetStep
 
 /** The steps that put a table in place of what is there under its name: at no moment is there a part of it, or both. */
@@ -82,6 +84,16 @@ export function replaceTable({ name: table, sets, chains }: FrameTable): TableSt
     ]),
   ]
 }
+
+/**
+ * The steps that give chains that are there other rules. A frame meets those of before or those of after, and not both as while one chain takes
+ * another's place.
+ */
+export const replaceRules = (table: string, chains: readonly FrameChain[]): TableStep[] =>
+  chains.flatMap(({ name: chain, rules }): TableStep[] => [
+    { kind: 'flush-chain', table, chain },
+    ...rules.map((rule) => ({ kind: 'add-rule', table, chain, rule }) as const),
+  ])
 
 export const STEP_FORMAT: RequestFormat<TableStep> = { encode: encodeStep, describe: describeStep }
 
@@ -124,6 +136,12 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
         ],
       ])
       break
+    case 'flush-chain':
+      writeMessage(writer, k.NFT_MSG_DELRULE, 0, [
+        [k.NFTA_RULE_TABLE, step.table],
+        [k.NFTA_RULE_CHAIN, step.chain],
+      ])
+      break
     default:
       encodeSetStep(writer, step)
   }
@@ -140,6 +158,8 @@ function describeStep(step: TableStep): string {
       return `add a chain on ${step.chain.link} to ${table}`
     case 'add-rule':
       return `add a rule to the chain ${step.chain} of ${table}`
+    case 'flush-chain':
+      return `remove the rules of the chain ${step.chain} of ${table}`
     default:
       return `change the set ${step.set.name} of ${table}`
   }
@@ -277,16 +297,12 @@ const KEYS: Readonly<
 /** Elements to a message: an attribute has at most 64 KiB, and one of these at most 28 bytes. */
 const ELEMENTS = 1024
 
-/** The steps that change the addresses of sets that are there: one is added before another is taken away. */
-export function changeSets(
+/** The steps that add addresses to sets that are there, or take them away. */
+export const changeSets = (
+  kind: 'add-addresses' | 'delete-addresses',
   table: string,
-  changes: readonly { readonly added: AddressSet; readonly removed: AddressSet }[],
-): TableStep[] {
-  return [
-    ...changes.flatMap(({ added }) => elementSteps('add-addresses', table, added)),
-    ...changes.flatMap(({ removed }) => elementSteps('delete-addresses', table, removed)),
-  ]
-}
+  sets: readonly AddressSet[],
+): TableStep[] => sets.flatMap((set) => elementSteps(kind, table, set))
 
 const makeSets = (table: string, sets: readonly AddressSet[]): TableStep[] =>
   sets.flatMap((set) => [{ kind: 'add-set', table, set }, ...elementSteps('add-addresses', table, set)])

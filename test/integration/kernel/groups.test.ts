@@ -170,10 +170,11 @@ describe('sets', () => {
       addresses: groups.map(address),
     })
     const rules = await multicast.readTable(TABLE)
-    await multicast.changeSets(TABLE, [
-      { added: set(four, '239.1.2.4'), removed: set(four, '239.1.2.3') },
-      { added: set(six, 'ff05::78', 'ff05::79'), removed: set(six) },
+    await multicast.changeSets(TABLE, 'add-addresses', [
+      set(four, '239.1.2.4'),
+      set(six, 'ff05::78', 'ff05::79'),
     ])
+    await multicast.changeSets(TABLE, 'delete-addresses', [set(four, '239.1.2.3'), set(six)])
     expect(await read()).toEqual([['239.1.2.4'], ['ff05::77', 'ff05::78', 'ff05::79']])
     expect(await multicast.readTable(TABLE)).toEqual(rules)
     await write([], [])
@@ -182,13 +183,29 @@ describe('sets', () => {
     expect(await read()).toBeUndefined()
   })
 
+  test('rules change in chains that stay', async () => {
+    await write([], [])
+    const chainsOf = () => run(`nft -a list table netdev ${TABLE}`).match(/chain .*handle \d+/g)
+    const before = chainsOf()
+    expect(before).toHaveLength(2)
+    const { chains } = frameTable(
+      { name: 'port0', index: 1 },
+      [],
+      [{ name: BRIDGE, index: bridge, routerBefore: 1 }],
+    )
+    await multicast.replaceRules(TABLE, chains)
+    expect(chainsOf()).toEqual(before)
+    expect(shown()).not.toContain('@wanted')
+    expect(shown().match(/dup to/g)).toHaveLength(3)
+  })
+
   test('as many as there may be fit into one transaction', async () => {
     const many = Array.from({ length: 4096 }, (_, n) => address(`ff05::1:${n.toString(16)}`))
     await write([], many)
     expect((await read())?.[1]).toEqual(many.map(formatIp).sort())
     const { name, family } = wantedSets()[1] ?? { name: '', family: 'IPv6' }
     const half = { name, family, addresses: many.slice(0, 2048) }
-    await multicast.changeSets(TABLE, [{ added: { ...half, addresses: [] }, removed: half }])
+    await multicast.changeSets(TABLE, 'delete-addresses', [half])
     expect((await read())?.[1]).toHaveLength(2048)
   })
 })
