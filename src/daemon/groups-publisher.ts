@@ -71,6 +71,7 @@ export class GroupsPublisher {
   #renewAt = Number.POSITIVE_INFINITY
   #failures = 0
   #problem: string | undefined
+  /** Why less is told than is known. */
   #complaint: string | undefined
 
   constructor(
@@ -99,13 +100,13 @@ export class GroupsPublisher {
     if (!isKnown) this.wake()
   }
 
-  /** Why this host gets groups that it may not want, where that is not as it should be; `undefined` when all is well. */
+  /** Why nothing can be told, so that this host gets all groups; `undefined` when all is well. */
   get problem(): string | undefined {
-    return this.#problem ?? this.#complaint
+    return this.#problem
   }
 
   get summary(): PublisherSummary {
-    return { said: this.#written?.value, why: this.#learnt?.why ?? {} }
+    return { said: this.#written?.value, why: { ...fromAll(this.#complaint), ...this.#learnt?.why } }
   }
 
   /** Runs until the signal fires. Ending takes nothing back: that is what the etcd lease is for. */
@@ -251,6 +252,9 @@ export class GroupsPublisher {
     if (isOurs) this.wake()
   }
 }
+
+const fromAll = (why: string | undefined): PublisherSummary['why'] =>
+  why === undefined ? {} : { IPv4: why, IPv6: why }
 
 /** @throws {OverlayError} where our lease has changed, of which the watch is about to tell */
 function ifOurs(revision: Revision | undefined): Revision {

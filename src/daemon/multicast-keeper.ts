@@ -372,7 +372,7 @@ export class MulticastKeeper {
   #notePlan(plan: GroupPlan): void {
     const before = this.#plan
     this.#plan = plan
-    if (before === undefined || isSelective(before) === isSelective(plan)) return
+    if (before === undefined || modesOf(before) === modesOf(plan)) return
     if (isSelective(plan)) {
       this.log.info('multicast: groups are sent only to hosts that want them', {
         kind: 'multicast-selective',
@@ -421,6 +421,8 @@ export class MulticastKeeper {
     return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
   }
 }
+
+const modesOf = ({ families }: GroupPlan): string => FAMILIES.map((family) => families[family].mode).join()
 
 const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 

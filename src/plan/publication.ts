@@ -46,14 +46,11 @@ export class Publication {
 
   /** Why less is said than is known; `undefined` when all is. */
   problem(now: number): string | undefined {
-    if (now < this.#pausedUntil)
-      return `groups change more than ${MOST_WRITES} times a minute, so this host gets all of them for a while`
+    if (now < this.#pausedUntil) return `groups change more than ${MOST_WRITES} times a minute`
     const over = FAMILIES.filter((family) => !this.#bounded(now).tells.includes(family)).filter((family) =>
       this.#wanted.tells.includes(family),
     )
-    return over.length === 0
-      ? undefined
-      : `containers have joined more than ${MOST_GROUPS} groups, so this host gets all of ${over.join(' and ')}`
+    return over.length === 0 ? undefined : `containers have joined more than ${MOST_GROUPS} groups`
   }
 
   /**
