@@ -1,5 +1,5 @@
 /** The cases of the data plane: what containers of two hosts get of the network between them. */
-import type { Case, Metric, Sample } from './case'
+import type { Case, Sample } from './case'
 import {
   addDirect,
   addHandMade,
@@ -13,6 +13,7 @@ import {
 } from './dataplane-lab'
 import {
   type Load,
+  type Measure,
   request,
   roundTrip,
   shuffled,
@@ -20,14 +21,17 @@ import {
   tcp8,
   udp,
   withServers,
-  worseBy,
 } from './dataplane-load'
+import { type Pairing, ratiosOf, waysMetrics } from './ways'
 
 /** The ways by the heads of their columns. */
 type Way = (typeof WAYS)[number]
 
 const WAYS = ['underlay', 'routed', 'by hand', 'overlay', 'direct'] as const
-const REFERENCES: readonly Way[] = ['routed', 'by hand']
+const PAIRINGS: readonly Pairing[] = [
+  ['overlay', 'routed'],
+  ['overlay', 'by hand'],
+]
 
 const LOADS = [tcp, tcp8, udp(64), udp(1400), roundTrip, request]
 const PLAIN_LOADS = [tcp, tcp8]
@@ -40,7 +44,7 @@ export const dataplane: Case = {
   about:
     'Between containers of two hosts; under each load all ways in turn, in another order each time. Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay is, better where below 1. CPU is that of the programs that make the load, in whose system calls the kernel does nearly all its work here. The underlay is a veth, which takes 64 kB at once, as a card does that segments VXLAN.',
   skips: few,
-  metrics: metricsOf(LOADS),
+  metrics: waysMetrics(measuresOf(LOADS), WAYS, PAIRINGS),
   measure: (stage) => onPair(stage, (pair) => measureWays(pair, LOADS)),
 }
 
@@ -49,7 +53,7 @@ export const plainNic: Case = {
   about:
     'The same over cards that offload nothing (ethtool -K eth0 tx off gso off gro on): the kernel segments, sums and puts together again, packet by packet, as it does for a card that knows nothing of VXLAN.',
   skips: few,
-  metrics: metricsOf(PLAIN_LOADS),
+  metrics: waysMetrics(measuresOf(PLAIN_LOADS), WAYS, PAIRINGS),
   measure: (stage) =>
     onPair(stage, async (pair) => {
       await offloadNothing(pair)
@@ -87,26 +91,9 @@ async function measureWays(pair: Pair, loads: readonly Load[]): Promise<Sample> 
   } finally {
     await direct?.stop()
   }
-  for (const measure of loads.flatMap(({ measures }) => measures)) {
-    const of = (way: Way) => sample[`${way}/${measure.key}`] ?? Number.NaN
-    for (const way of REFERENCES) {
-      sample[`overlay:${way}/${measure.key}`] = worseBy(measure, of('overlay'), of(way))
-    }
-  }
-  return sample
+  return { ...sample, ...ratiosOf(sample, measuresOf(loads), PAIRINGS) }
 }
 
-function metricsOf(loads: readonly Load[]): Metric[] {
-  return loads
-    .flatMap(({ measures }) => measures)
-    .flatMap(({ key, label, digits, better }) => [
-      ...WAYS.map((way) => ({ key: `${way}/${key}`, label, digits, column: way })),
-      ...(better === undefined ? [] : REFERENCES).map((way) => ({
-        key: `overlay:${way}/${key}`,
-        label,
-        digits: 2,
-        column: `overlay worse than ${way}, times`,
-        comparable: true as const,
-      })),
-    ])
+function measuresOf(loads: readonly Load[]): Measure[] {
+  return loads.flatMap(({ measures }) => [...measures])
 }

@@ -14,6 +14,7 @@ import { dataplane, plainNic } from './dataplane'
 import { dataplaneOptions, OPTION_NAMES } from './dataplane-options'
 import { etcdCosts } from './etcd-costs'
 import { manyHosts, manyHostsByProxy } from './many-hosts'
+import { multicast } from './multicast'
 import { renderPlots } from './plot'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
@@ -38,6 +39,7 @@ const CASES: readonly Case[] = [
   dataplane,
   plainNic,
   dataplaneOptions,
+  multicast,
 ]
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]

@@ -106,13 +106,19 @@ function multicastLine({
   hosts,
   received,
   sent,
+  limit,
+  overLimit,
 }: NonNullable<Status['multicast']>): string {
   const traffic =
     received === undefined || sent === undefined
       ? ''
       : `; ${received.packets} packets in, ${sent.packets} copies out${sent.dropped === 0 ? '' : `, ${sent.dropped} dropped`}`
+  const bound =
+    limit === undefined
+      ? ''
+      : `, at most ${limit} packets/s${overLimit === undefined ? '' : ` (${overLimit} were over it)`}`
   const from = bridges.length === 0 ? 'no bridge has our subnet yet' : bridges.join(', ')
-  return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${traffic}`
+  return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${bound}${traffic}`
 }
 
 /** Who gets which groups. */

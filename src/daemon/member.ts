@@ -84,6 +84,8 @@ export class Member {
     this.#parts = parts
     this.#revision = revision
     this.#configText = parts.configText
+    for (const { reconciler } of parts.overlays)
+      reconciler.onPeersChange((changes) => this.#notePeersChange(changes))
     this.#reviewRejected()
   }
 
@@ -345,10 +347,15 @@ export class Member {
         about,
       })
     }
-    this.#peersGeneration += changes.length
     if (changes.length > 0) this.#log.info(summarize(changes))
     overlay.reconciler.peersChanged(changes, this.#revision, this.#heardAt)
-    if (changes.length > 0) this.#peersTold()
+    this.#notePeersChange(changes)
+  }
+
+  #notePeersChange(changes: readonly PeerChange[]): void {
+    if (changes.length === 0) return
+    this.#peersGeneration += changes.length
+    this.#peersTold()
   }
 
   #noteConfig(text: string | undefined): void {

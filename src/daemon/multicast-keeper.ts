@@ -10,7 +10,7 @@
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../kernel/kernel'
 import { MulticastKernel } from '../kernel/multicast'
-import type { TableObject } from '../kernel/netfilter'
+import { type TableObject, wantedObjects } from '../kernel/netfilter-objects'
 import { disableIpv6 } from '../kernel/sysctl'
 import { FAMILIES, familyOf, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
@@ -31,6 +31,7 @@ import {
   diffSets,
   frameTable,
   isSameBridge,
+  LIMIT_CHAIN,
   type OutBridge,
   restoreRouters,
 } from '../plan/multicast-rules'
@@ -48,6 +49,8 @@ export interface MulticastTarget {
   readonly subnets: readonly Prefix[]
   /** The hosts that get copies, and what they want. */
   readonly hosts: ReadonlyMap<IpAddress, HostGroups>
+  /** Packets in a second that go to them; `undefined` for any number. */
+  readonly limit: number | undefined
 }
 
 /** What the keeper asks for again and again. */
@@ -74,6 +77,9 @@ export interface MulticastSummary {
   /** What goes where; `undefined` before it is in the kernel. */
   readonly plan: GroupPlan | undefined
   readonly counters: LinkCounters | undefined
+  /** Packets in a second, and those that were over it since the rules were written. */
+  readonly limit: number | undefined
+  readonly overLimit: number | undefined
 }
 
 /** All times in milliseconds. */
@@ -88,9 +94,10 @@ const RETRY: BackoffBounds = { first: 200, most: 10_000 }
 /** Failures of one pass that are worth a line. */
 const MOST_FAILURES = 3
 
-/** The table as it was written, and as the kernel showed it then. */
+/** The table as it was wanted when it was written, and as the kernel showed it then: not the same on a kernel that tells more than we know. */
 interface Written {
   readonly table: FrameTable
+  readonly wanted: string
   readonly shown: string
 }
 
@@ -102,7 +109,8 @@ export class MulticastKeeper {
   /** The name of what was made last. */
   #made: string | undefined
   #link: ObservedLink | undefined
-  #written: Written | undefined
+  /** The table at the end of the last pass. */
+  #there: Written | undefined
   #hosts = 0
   /** What goes where in the kernel. */
   #plan: GroupPlan | undefined
@@ -147,15 +155,24 @@ export class MulticastKeeper {
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
     if (target === undefined) return undefined
+    const {
+      limit,
+      link: { name },
+    } = target
     // A status without counters is better than none.
-    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(() => undefined))
+    const nothing = (): undefined => undefined
+    const counters = this.#link && (await this.#opened?.counters(this.#link.index).catch(nothing))
+    const overLimit =
+      limit === undefined ? undefined : await this.#opened?.counted(name, LIMIT_CHAIN).catch(nothing)
     return {
-      device: target.link.name,
+      device: name,
       vni: target.link.vni,
       bridges: this.#joined.map(({ name }) => name),
       hosts: this.#hosts,
       plan: this.#plan,
       counters,
+      limit,
+      overLimit,
     }
   }
 
@@ -241,7 +258,7 @@ export class MulticastKeeper {
     const sends = diffDestinations(link.index, plan.destinations, there, this.view.isRemembered())
     await this.#apply(multicast, sends.additions, signal)
     // The table before mcast_router is set: it remembers what bridges were before us.
-    const table = frameTable(link, target.networks, joined, plan.families)
+    const table = frameTable(link, target.networks, joined, target.limit, plan.families)
     const repaired = await this.#writeTable(multicast, table, shown, signal)
     await this.#apply(multicast, [...routers, ...sends.removals], signal)
     this.#notePlan(plan)
@@ -264,35 +281,37 @@ export class MulticastKeeper {
   /**
    * Has the rules be those, without a moment in which there are others or none.
    * @param shown the table as it is now
-   * @returns whether someone else had changed them
+   * @returns whether they were the same before, and someone has changed them
    */
   async #writeTable(
     multicast: MulticastKernel,
-    wanted: FrameTable,
+    table: FrameTable,
     shown: readonly TableObject[],
     signal: AbortSignal,
   ): Promise<boolean> {
-    const words = (objects: readonly TableObject[]): string => objects.map(({ bytes }) => bytes).join('\n')
-    const { name } = wanted
-    const before = this.#written
-    const isAsWritten = before?.shown === words(shown)
-    const sets = isAsWritten ? await multicast.readSets(name, wanted.sets, signal) : undefined
-    if (before === undefined || sets === undefined || !haveSameChains(before.table, wanted)) {
-      await multicast.writeTable(wanted, signal)
-      const now = words(await multicast.readTable(name, signal))
-      this.#written = { table: wanted, shown: now }
-      return before !== undefined && sets === undefined
+    const all = (objects: readonly TableObject[]): string => objects.map(({ words }) => words).join('\n')
+    const wanted = all(wantedObjects(table))
+    const now = all(shown)
+    const { name, sets: wantedSets = [] } = table
+    const before = this.#there
+    const isThere = now === wanted || (before?.wanted === wanted && before.shown === now)
+    const isOurs = before?.shown === now && haveSameChains(before.table, table)
+    const sets = isThere || isOurs ? await multicast.readSets(name, wantedSets, signal) : undefined
+    if (sets === undefined) {
+      this.#there = undefined
+      await multicast.writeTable(table, signal)
+      this.#there = { table, wanted, shown: all(await multicast.readTable(name, signal)) }
+      return before?.wanted === wanted
     }
     // What is let out is let out before anything is kept in.
-    const changes = diffSets(wanted.sets, sets)
+    const changes = diffSets(wantedSets, sets)
     const [added, removed] = [changes.map((each) => each.added), changes.map((each) => each.removed)]
     await multicast.changeSets(name, 'add-addresses', added, signal)
-    const chains = wanted.chains.filter((chain, i) => !isSame(chain, before.table.chains[i]))
+    const chains = isThere ? [] : table.chains.filter((chain, i) => !isSame(chain, before?.table.chains[i]))
     await multicast.replaceRules(name, chains, signal)
     await multicast.changeSets(name, 'delete-addresses', removed, signal)
-    const now = chains.length === 0 ? before.shown : words(await multicast.readTable(name, signal))
-    this.#written = { table: wanted, shown: now }
-    return diffSets(before.table.sets, sets).length > 0
+    this.#there = { table, wanted, shown: isThere ? now : all(await multicast.readTable(name, signal)) }
+    return before !== undefined && diffSets(before.table.sets ?? [], sets).length > 0
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -349,7 +368,7 @@ export class MulticastKeeper {
     this.view.bridgesChanged()
     this.#made = undefined
     this.#link = undefined
-    this.#written = undefined
+    this.#there = undefined
     this.#hosts = 0
     this.#plan = undefined
     this.#complaint = undefined

@@ -19,5 +19,6 @@ export function multicastTarget(
     networks: overlays.map(({ network }) => network),
     subnets: overlays.map(({ subnet }) => subnet),
     hosts: hostsOf(carrier.peers.peers(), vni, (key) => groups.toldBy(key)),
+    limit: config.backend.multicastLimit,
   }
 }

@@ -169,6 +169,7 @@ export class Reconciler {
   #operations = 0
   #lastSync: number | undefined
   #lastError: string | undefined
+  #peersTold = (_changes: readonly PeerChange[]): void => undefined
 
   constructor(
     private readonly kernel: Kernel,
@@ -185,6 +186,11 @@ export class Reconciler {
     this.#stale = target.stale
     kernel.watchNetwork(target.network)
     if (target.directRouting) kernel.watchAllRoutes()
+  }
+
+  /** Has it told of peers that are others because of addresses that this host has now. */
+  onPeersChange(told: (changes: readonly PeerChange[]) => void): void {
+    this.#peersTold = told
   }
 
   /** The device as it should be. */
@@ -615,7 +621,8 @@ export class Reconciler {
     const own = addresses
       .filter(({ linkIndex }) => !ours.includes(linkIndex))
       .map(({ address }) => ({ address: address.address, what: 'an address of this host' }))
-    for (const { before, after } of peers.protect([...surroundings, ...own])) {
+    const changes = peers.protect([...surroundings, ...own])
+    for (const { before, after } of changes) {
       for (const peer of [before, after]) if (peer !== undefined) addPeer(this.#scope, peer)
       const key = before?.key ?? after?.key ?? ''
       const reason = peers.reasonAgainst(key)
@@ -623,6 +630,7 @@ export class Reconciler {
       if (reason !== undefined)
         this.log.warn(`peer rejected: ${key}: ${reason}`, { kind: 'peer-rejected', about })
     }
+    this.#peersTold(changes)
   }
 
   /** Says what was put right, and what someone else does not leave alone. */

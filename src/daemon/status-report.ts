@@ -254,7 +254,7 @@ const MOST_UNREADABLE = 20
 async function reportMulticast(view: MulticastView | undefined): Promise<Pick<Status, 'multicast'>> {
   const summary = await view?.keeper?.summary()
   if (view === undefined || summary === undefined) return {}
-  const { counters, plan, ...rest } = summary
+  const { counters, plan, limit, overLimit, ...rest } = summary
   const { said, why: untold } = view.publisher?.summary ?? { said: undefined, why: {} }
   const families = FAMILIES.flatMap((family) => {
     if (plan === undefined) return []
@@ -282,6 +282,8 @@ async function reportMulticast(view: MulticastView | undefined): Promise<Pick<St
       ...(unreadable.length > 0 && {
         unreadable: unreadable.map(({ name, reason = '' }) => ({ key: name, reason })),
       }),
+      ...(limit !== undefined && { limit }),
+      ...(overLimit !== undefined && { overLimit }),
     },
   }
 }

@@ -162,6 +162,10 @@ export const statusSchema = z.object({
       groups: z.object({ here: z.number(), elsewhere: z.number() }).optional(),
       /** Keys under overlay/groups/ that cannot be read: their hosts get all groups. */
       unreadable: z.array(z.object({ key: z.string(), reason: z.string() })).optional(),
+      /** Packets that containers of this host may send to others in a second; absent without a limit. */
+      limit: z.number().optional(),
+      /** Packets that were over it, and stayed here, since the rules were written. */
+      overLimit: z.number().optional(),
     })
     .optional(),
   /** Peers that are gone from etcd and kept for a while, in case etcd is wrong; absent when there are none. */

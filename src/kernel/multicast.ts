@@ -19,13 +19,12 @@ import { askLink, type LinkClients } from './link-operations'
 import {
   changeSets,
   listAddresses,
-  listTableObjects,
   replaceRules,
   replaceTable,
   STEP_FORMAT,
   TABLE_TRANSACTION,
-  type TableObject,
 } from './netfilter'
+import { listTableObjects, TABLE_KINDS, type TableObject } from './netfilter-objects'
 import type { MessageWriter } from './netlink/bytes'
 import { NetlinkClient, type RequestFormat } from './netlink/client'
 import { NETLINK_NETFILTER, NFNLGRP_NFTABLES } from './netlink/constants'
@@ -94,11 +93,30 @@ export class MulticastKernel {
     return this.#links.dumps.dump(listBridges, signal)
   }
 
-  /** What a table has in it; nothing when there is none. Two that are equal byte for byte are the same. */
+  /** A table and what it has in it; nothing when there is none. */
   async readTable(name: string, signal?: AbortSignal): Promise<readonly TableObject[]> {
+    const objects: TableObject[] = []
+    for (const kind of TABLE_KINDS) objects.push(...(await this.#list(name, kind, undefined, signal)))
+    return objects
+  }
+
+  /** Packets that the rules of a chain have counted since they were written; `undefined` when none counts. */
+  async counted(table: string, chain: string, signal?: AbortSignal): Promise<number | undefined> {
+    const rules = await this.#list(table, 'rules', chain, signal)
+    return rules.reduce<number | undefined>(
+      (sum, { counted }) => (counted === undefined ? sum : (sum ?? 0) + counted),
+      undefined,
+    )
+  }
+
+  async #list(
+    table: string,
+    kind: (typeof TABLE_KINDS)[number],
+    chain: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly TableObject[]> {
     try {
-      const chains = await this.tables.dump(listTableObjects(name, 'chains'), signal)
-      return [...chains, ...(await this.tables.dump(listTableObjects(name, 'rules'), signal))]
+      return await this.tables.dump(listTableObjects(table, kind, chain), signal)
     } catch (error) {
       if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return []
       throw error
@@ -118,7 +136,7 @@ export class MulticastKernel {
       throw new OverlayError(
         'no-frame-rules',
         error.message,
-        'if the interface is there, this kernel lacks something: load nf_tables, nft_dup_netdev and nft_fwd_netdev (modprobe), or keep this host out by --multicast=off',
+        'if the interface is there, this kernel lacks something: load nf_tables, nft_dup_netdev, nft_fwd_netdev and nft_limit (modprobe), or keep this host out by --multicast=off',
         { cause: error },
       )
     }

@@ -7,7 +7,7 @@ import type { Family, IpAddress } from '../model/address'
 import type { AddressSet, Condition, FrameChain, FrameRule, FrameTable } from '../model/multicast'
 import { HOST_LITTLE_ENDIAN, type MessageWriter, viewOf } from './netlink/bytes'
 import type { Question, RequestFormat } from './netlink/client'
-import { eachPayload, findAttribute } from './netlink/codec'
+import { eachPayload } from './netlink/codec'
 import * as k from './netlink/constants'
 import { ipAddress, ipv4Address, ipv6Address, text } from './netlink/layout'
 
@@ -31,9 +31,10 @@ function writeAttribute(writer: MessageWriter, [type, value]: Attribute): void {
 }
 
 /** sizeof(struct nfgenmsg): family, version, and 16 bits in network order */
-const NFGENMSG_SIZE = 4
+export const NFGENMSG_SIZE = 4
 
-function writeMessage(
+/** Appends a message about a table of ours. */
+export function writeMessage(
   writer: MessageWriter,
   type: number,
   flags: number,
@@ -72,7 +73,7 @@ export type TableStep =
   | SetStep
 
 /** The steps that put a table in place of what is there under its name: at no moment is there a part of it, or both. */
-export function replaceTable({ name: table, sets, chains }: FrameTable): TableStep[] {
+export function replaceTable({ name: table, sets = [], chains }: FrameTable): TableStep[] {
   return [
     { kind: 'make-table', table },
     { kind: 'delete-table', table },
@@ -113,16 +114,7 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
       writeMessage(writer, k.NFT_MSG_NEWCHAIN, k.NLM_F_CREATE, [
         [k.NFTA_CHAIN_TABLE, step.table],
         [k.NFTA_CHAIN_NAME, name],
-        [k.NFTA_CHAIN_TYPE, 'filter'],
-        [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
-        [
-          k.NFTA_CHAIN_HOOK,
-          [
-            [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
-            [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
-            [k.NFTA_HOOK_DEV, link],
-          ],
-        ],
+        ...(link === undefined ? [] : hookAttributes(link, otherwise)),
       ])
       break
     }
@@ -147,6 +139,19 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
   }
 }
 
+const hookAttributes = (link: string, otherwise: FrameChain['otherwise']): readonly Attribute[] => [
+  [k.NFTA_CHAIN_TYPE, 'filter'],
+  [k.NFTA_CHAIN_POLICY, otherwise === 'drop' ? k.NF_DROP : k.NF_ACCEPT],
+  [
+    k.NFTA_CHAIN_HOOK,
+    [
+      [k.NFTA_HOOK_HOOKNUM, k.NF_NETDEV_INGRESS],
+      [k.NFTA_HOOK_PRIORITY, HOOK_PRIORITY],
+      [k.NFTA_HOOK_DEV, link],
+    ],
+  ],
+]
+
 function describeStep(step: TableStep): string {
   const table = `the nftables table netdev ${step.table}`
   switch (step.kind) {
@@ -155,7 +160,9 @@ function describeStep(step: TableStep): string {
     case 'delete-table':
       return `delete ${table}`
     case 'add-chain':
-      return `add a chain on ${step.chain.link} to ${table}`
+      return step.chain.link === undefined
+        ? `add the chain ${step.chain.name} to ${table}`
+        : `add a chain on ${step.chain.link} to ${table}`
     case 'add-rule':
       return `add a rule to the chain ${step.chain} of ${table}`
     case 'flush-chain':
@@ -185,16 +192,14 @@ const HEADERS: Readonly<Record<Condition['header'], number>> = {
   network: k.NFT_PAYLOAD_NETWORK_HEADER,
 }
 
-function expressionsOf({ family, conditions, to, copyTo, moveTo }: FrameRule): (readonly Attribute[])[] {
-  const protocol = ETHER_TYPES[family]
+function expressionsOf(rule: FrameRule): (readonly Attribute[])[] {
+  const { family, conditions, to, limit, counted, copyTo, moveTo, goTo } = rule
   return [
-    expression('meta', [
-      [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
-      [k.NFTA_META_DREG, k.NFT_REG_1],
-    ]),
-    compare([protocol >> 8, protocol & 0xff]),
+    ...(family === undefined ? [] : familyExpressions(family)),
     ...conditions.flatMap(conditionExpressions),
-    ...(to === undefined ? [] : isInSet(family, to)),
+    ...(to === undefined || family === undefined ? [] : isInSet(family, to)),
+    ...(limit === undefined ? [] : [limitExpression(limit)]),
+    ...(counted === undefined ? [] : [expression('counter', [])]),
     ...copyTo.flatMap((link) => [
       intoRegister(link),
       expression('dup', [[k.NFTA_DUP_SREG_DEV, k.NFT_REG_1]]),
@@ -202,8 +207,56 @@ function expressionsOf({ family, conditions, to, copyTo, moveTo }: FrameRule): (
     ...(moveTo === undefined
       ? []
       : [intoRegister(moveTo), expression('fwd', [[k.NFTA_FWD_SREG_DEV, k.NFT_REG_1]])]),
+    ...(goTo === undefined ? [] : [verdict(goTo)]),
   ]
 }
+
+function familyExpressions(family: Family): (readonly Attribute[])[] {
+  const protocol = ETHER_TYPES[family]
+  return [
+    expression('meta', [
+      [k.NFTA_META_KEY, k.NFT_META_PROTOCOL],
+      [k.NFTA_META_DREG, k.NFT_REG_1],
+    ]),
+    compare([protocol >> 8, protocol & 0xff]),
+  ]
+}
+
+/** A bucket that holds a second's worth. */
+const limitExpression = (perSecond: number): readonly Attribute[] =>
+  expression('limit', [
+    [k.NFTA_LIMIT_RATE, wide(perSecond)],
+    [k.NFTA_LIMIT_UNIT, wide(1)],
+    [k.NFTA_LIMIT_BURST, perSecond],
+    [k.NFTA_LIMIT_TYPE, k.NFT_LIMIT_PKTS],
+    [k.NFTA_LIMIT_FLAGS, 0],
+  ])
+
+/** 64 bits in network order. */
+function wide(value: number): Uint8Array {
+  const bytes = new Uint8Array(8)
+  viewOf(bytes).setBigUint64(0, BigInt(value))
+  return bytes
+}
+
+const verdict = (goTo: NonNullable<FrameRule['goTo']>): readonly Attribute[] =>
+  expression('immediate', [
+    [k.NFTA_IMMEDIATE_DREG, k.NFT_REG_VERDICT],
+    [
+      k.NFTA_IMMEDIATE_DATA,
+      [
+        [
+          k.NFTA_DATA_VERDICT,
+          goTo === 'back'
+            ? [[k.NFTA_VERDICT_CODE, k.NFT_RETURN]]
+            : [
+                [k.NFTA_VERDICT_CODE, k.NFT_JUMP],
+                [k.NFTA_VERDICT_CHAIN, goTo.chain],
+              ],
+        ],
+      ],
+    ],
+  ])
 
 /** Loads bytes of a frame. */
 const load = (header: Condition['header'], at: number, length: number): readonly Attribute[] =>
@@ -240,43 +293,6 @@ function intoRegister(link: number): readonly Attribute[] {
     [k.NFTA_IMMEDIATE_DREG, k.NFT_REG_1],
     [k.NFTA_IMMEDIATE_DATA, data([...bytes])],
   ])
-}
-
-/** One object of a table as the kernel tells it. */
-export interface TableObject {
-  /** What it is, byte for byte: the same for as long as nobody changes it. */
-  readonly bytes: string
-  /** The name of a chain; `undefined` for a rule. */
-  readonly chain: string | undefined
-}
-
-/** The chains of a table, or its rules; as a dump. */
-export const listTableObjects = (table: string, what: 'chains' | 'rules'): Question<TableObject> => ({
-  attempted: `list the ${what} of the nftables table netdev ${table}`,
-  encode: (writer) =>
-    writeMessage(
-      writer,
-      what === 'chains' ? k.NFT_MSG_GETCHAIN : k.NFT_MSG_GETRULE,
-      0,
-      what === 'chains' ? [] : [[k.NFTA_RULE_TABLE, table]],
-    ),
-  decode(view, start, end) {
-    // The header has the number of the last transaction of anyone.
-    const body = start + NFGENMSG_SIZE
-    if (readText(view, body, end, k.NFTA_CHAIN_TABLE) !== table) return undefined
-    return {
-      bytes: Buffer.from(view.buffer, view.byteOffset + body, end - body).toString('latin1'),
-      chain: what === 'chains' ? readText(view, body, end, k.NFTA_CHAIN_NAME) : undefined,
-    }
-  },
-})
-
-/** @throws {MalformedMessageError} */
-function readText(view: DataView, start: number, end: number, type: number): string | undefined {
-  const at = findAttribute(view, start, end, type)
-  if (at === -1) return undefined
-  const length = view.getUint16(at, HOST_LITTLE_ENDIAN) - 4
-  return text.read(view, at + 4, length, 'name')
 }
 
 /** A change of a set of addresses. */

@@ -16,25 +16,31 @@ export interface Condition {
   readonly not?: true
 }
 
-/** What happens to frames that meet all conditions. */
+/** What happens to frames that meet all conditions, in the order of these fields. */
 export interface FrameRule {
-  readonly family: Family
+  /** That of the frames; without it they may be of any. */
+  readonly family?: Family
   readonly conditions: readonly Condition[]
   /** The set of the table that has to have the destination address in it. */
   readonly to?: string
+  /** Not more frames than that in a second; a second's worth may come at once. */
+  readonly limit?: number
+  readonly counted?: true
   /** Indexes of links: each sends a copy. */
   readonly copyTo: readonly number[]
   /** The link that gets the frame itself, which ends here; without it the frame goes on as if there were no rule. */
   readonly moveTo?: number
+  /** The chain that goes on with it, and gives it back; or back from such a chain. */
+  readonly goTo?: { readonly chain: string } | 'back'
 }
 
-/** Rules for what comes in on one link. */
+/** Rules for what comes in on one link, or, without a link, for what chains behind it jump to. */
 export interface FrameChain {
   readonly name: string
   /** The link's name. */
-  readonly link: string
-  /** What becomes of frames that no rule moved. */
-  readonly otherwise: 'accept' | 'drop'
+  readonly link?: string
+  /** What becomes of frames that no rule moved; without a link they go back. */
+  readonly otherwise: 'accept' | 'drop' | 'return'
   readonly rules: readonly FrameRule[]
 }
 
@@ -48,7 +54,7 @@ export interface AddressSet {
 /** A table of nftables, family netdev. Whatever is in it is ours. */
 export interface FrameTable {
   readonly name: string
-  readonly sets: readonly AddressSet[]
+  readonly sets?: readonly AddressSet[]
   readonly chains: readonly FrameChain[]
 }
 

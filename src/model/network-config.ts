@@ -37,6 +37,8 @@ export interface VxlanBackend {
   readonly directRouting: boolean
   /** VNI by which hosts exchange their containers' multicast; `undefined` when they do not. */
   readonly multicast: number | undefined
+  /** Packets that the containers of one host may send to others so in a second; `undefined` without a limit. */
+  readonly multicastLimit: number | undefined
 }
 
 /** What one family's subnets are taken from. */
@@ -90,7 +92,7 @@ const CONFIG_FIELDS = [
   'Backend',
 ] as const
 
-/** The last two are ours: flannel passes over what it does not know. */
+/** The last three are ours: flannel passes over what it does not know. */
 const BACKEND_FIELDS = [
   'Type',
   'VNI',
@@ -101,6 +103,7 @@ const BACKEND_FIELDS = [
   'DirectRouting',
   'Multicast',
   'MulticastVNI',
+  'MulticastLimit',
 ] as const
 
 /** Text that a parser must accept. */
@@ -135,6 +138,9 @@ const configSchema = z.object({
   Backend: z.unknown().optional(),
 })
 
+/** Packets in a second: one for each microsecond, which is more than a processor copies. */
+const HIGHEST_MULTICAST_LIMIT = 1_000_000
+
 /** Smallest outer packet: 68 bytes of IPv4 (RFC 791) and 50 of encapsulation. */
 const SMALLEST_OUTER_MTU = 118
 
@@ -148,6 +154,7 @@ const backendSchema = z.object({
   DirectRouting: goField(z.boolean()),
   Multicast: goField(z.boolean()),
   MulticastVNI: goField(z.int().min(1).max(0xffffff)),
+  MulticastLimit: goField(z.int().min(1).max(HIGHEST_MULTICAST_LIMIT)),
 })
 
 const EXAMPLE = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
@@ -210,6 +217,7 @@ function parseBackend(raw: unknown): VxlanBackend {
     learning: backend.Learning ?? false,
     directRouting: backend.DirectRouting ?? false,
     multicast: backend.Multicast ? multicastVni(vni, backend.MulticastVNI) : undefined,
+    multicastLimit: backend.Multicast ? backend.MulticastLimit : undefined,
   }
 }
 

@@ -1,7 +1,12 @@
 /** What a change of the network config means for a host that runs. */
 import { formatIp, formatPrefix, type Prefix } from '../model/address'
 import type { LeaseSubnet } from '../model/lease'
-import { formatNetworks, type NetworkConfig, type SubnetRange } from '../model/network-config'
+import {
+  formatNetworks,
+  type NetworkConfig,
+  type SubnetRange,
+  type VxlanBackend,
+} from '../model/network-config'
 import { isLeasable } from './allocate'
 
 export type ConfigPlan =
@@ -52,7 +57,7 @@ export function describeConfigChanges(before: NetworkConfig, after: NetworkConfi
     ['GBP', onOff(old.gbp), onOff(next.gbp)],
     ['learning', onOff(old.learning), onOff(next.learning)],
     ['direct routing', onOff(old.directRouting), onOff(next.directRouting)],
-    ['multicast', describeMulticast(old.multicast), describeMulticast(next.multicast)],
+    ['multicast', describeMulticast(old), describeMulticast(next)],
     ['firewall', firewallMode(before), firewallMode(after)],
   ]
   return facts.filter(([, a, b]) => a !== b).map(([what, a, b]) => `${what} ${b} instead of ${a}`)
@@ -68,6 +73,7 @@ const describeBounds = ({ ipv4, ipv6 }: NetworkConfig): string =>
 
 const describePort = (port: number | undefined): string => (port === undefined ? "the kernel's" : `${port}`)
 const describeMtu = (mtu: number | undefined): string => (mtu === undefined ? "the underlay's" : `${mtu}`)
-const describeMulticast = (vni: number | undefined): string => (vni === undefined ? 'off' : `with VNI ${vni}`)
+const describeMulticast = ({ multicast: vni, multicastLimit: limit }: VxlanBackend): string =>
+  vni === undefined ? 'off' : `with VNI ${vni}${limit === undefined ? '' : ` and up to ${limit} packets/s`}`
 const onOff = (value: boolean): string => (value ? 'on' : 'off')
 const firewallMode = ({ nftables }: NetworkConfig): string => (nftables ? 'nftables' : 'iptables')

@@ -100,16 +100,36 @@ function isFrom({ address, length }: Prefix): Condition[] {
   return [{ header: 'network', at, value: value.map((byte, i) => byte & (mask[i] ?? 0)), mask }]
 }
 
-/** A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone. */
-const outChain = ({ name, routerBefore }: OutBridge, device: number, plans: Plans): FrameChain => ({
+/** The chain that all bridges share where there is a limit, and with it the limit. */
+export const LIMIT_CHAIN = 'limit'
+
+/** Hands the device copies of what is within the limit, and counts the rest, which stays on this host. */
+const limitChain = (limit: number, device: number): FrameChain => ({
+  name: LIMIT_CHAIN,
+  otherwise: 'return',
+  rules: [
+    { conditions: [], limit, copyTo: [device], goTo: 'back' },
+    { conditions: [], counted: true, copyTo: [] },
+  ],
+})
+
+/**
+ * A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone.
+ * @param what what is done with each
+ * @param plans which groups may leave
+ */
+const outChain = (
+  { name, routerBefore }: OutBridge,
+  what: Pick<FrameRule, 'copyTo' | 'goTo'>,
+  plans: Plans,
+): FrameChain => ({
   name: outChainName(name, routerBefore),
   link: name,
   otherwise: 'accept',
   rules: FAMILIES.flatMap((family) =>
     KINDS[family].flatMap((kind) =>
       passes(family, plans[family]).map(({ conditions, ...to }): FrameRule => {
-        const all = [TO_GROUP[family], ...conditions, ...kind, GROUP_BIT]
-        return { family, conditions: all, ...to, copyTo: [device] }
+        return { family, conditions: [TO_GROUP[family], ...conditions, ...kind, GROUP_BIT], ...to, ...what }
       }),
     ),
   ),
@@ -160,25 +180,32 @@ export const ANY_GROUP: Plans = { IPv4: { wanted: 'all' }, IPv6: { wanted: 'all'
 /**
  * All rules.
  * @param networks what senders' addresses must be in, besides link-local ones
+ * @param limit packets that containers of this host may send to others in a second; without it any number
  * @param plans which groups may leave
  */
-export const frameTable = (
+export function frameTable(
   device: { readonly name: string; readonly index: number },
   networks: readonly Prefix[],
   bridges: readonly OutBridge[],
+  limit?: number,
   plans: Plans = ANY_GROUP,
-): FrameTable => ({
-  name: device.name,
-  sets: wantedSets(plans),
-  chains: [
-    ...bridges.map((bridge) => outChain(bridge, device.index, plans)),
-    inChain(
-      device.name,
-      networks,
-      bridges.map(({ index }) => index),
-    ),
-  ],
-})
+): FrameTable {
+  const { name, index } = device
+  const what = limit === undefined ? { copyTo: [index] } : { copyTo: [], goTo: { chain: LIMIT_CHAIN } }
+  return {
+    name,
+    sets: wantedSets(plans),
+    chains: [
+      ...(limit === undefined ? [] : [limitChain(limit, index)]),
+      ...bridges.map((bridge) => outChain(bridge, what, plans)),
+      inChain(
+        name,
+        networks,
+        bridges.map((bridge) => bridge.index),
+      ),
+    ],
+  }
+}
 
 /** A chain's name remembers what mcast_router of its bridge was, for the time when there is no multicast any more. */
 const outChainName = (bridge: string, routerBefore: number | undefined): string =>

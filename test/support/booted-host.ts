@@ -182,14 +182,56 @@ export class BootedHost {
 
   /** Starts a container that Docker restarts with itself. */
   async startContainer(name: string): Promise<BootedContainer> {
+    await this.#runContainer(['--detach', '--restart=always', `--name=${name}`], ['sleep', '1000000'])
+    return this.container(name)
+  }
+
+  /**
+   * Starts a container that runs a shell's commands on the host's own file system, which it cannot write to.
+   * @param writable directories that it has for itself, empty, besides /run
+   */
+  async startProgram(
+    name: string,
+    script: string,
+    writable: readonly string[] = [],
+  ): Promise<BootedContainer> {
+    await this.#runProgram(['--detach', `--name=${name}`], script, writable)
+    return this.container(name)
+  }
+
+  /** Runs such a container to its end, which has to be a good one, and answers what it printed. */
+  runProgram(script: string): Promise<string> {
+    return this.#runProgram(['--rm'], script, [])
+  }
+
+  #runProgram(options: readonly string[], script: string, writable: readonly string[]): Promise<string> {
+    const own = ['/run', ...writable].map((path) => `--tmpfs=/host${path}`)
+    // Nobody here answers questions for names, and programs that ask would wait for seconds.
+    const files = ['/:/host:ro', '/dev/null:/host/etc/resolv.conf:ro'].map((volume) => `--volume=${volume}`)
+    return this.#runContainer([...options, ...files, ...own], ['chroot', '/host', '/bin/sh', '-c', script])
+  }
+
+  /** @param command of busybox */
+  async #runContainer(options: readonly string[], command: readonly string[]): Promise<string> {
     const image = await this.run('docker', 'image', 'inspect', IMAGE)
     if (image.code !== 0) {
       const build = `mkdir -p /run/image/bin && cp /bin/busybox /run/image/bin && tar -C /run/image -c . | docker import - ${IMAGE}`
       await this.exec('sh', '-c', build)
     }
-    const options = ['--detach', '--init', '--restart=always', `--name=${name}`]
-    await this.exec('docker', 'run', ...options, IMAGE, '/bin/busybox', 'sleep', '1000000')
-    return this.container(name)
+    return this.exec('docker', 'run', '--init', ...options, IMAGE, '/bin/busybox', ...command)
+  }
+
+  /** Waits until a container has printed something. */
+  async waitForOutput(container: string, wanted: RegExp, timeoutMs?: number): Promise<void> {
+    const probe = async (): Promise<true | Pending> => {
+      const { stdout, stderr } = await this.run('docker', 'logs', '--tail=100', container)
+      return wanted.test(stdout + stderr) || new Pending(stdout + stderr)
+    }
+    await this.waitFor(
+      `to have ${container} print ${wanted}`,
+      probe,
+      timeoutMs === undefined ? {} : { timeoutMs },
+    )
   }
 
   /** Waits for a container to run, and gives its present network namespace its name in the sandbox. */
@@ -198,7 +240,9 @@ export class BootedHost {
     const [key, address] = await this.waitFor(`to run container ${name}`, async () => {
       const { stdout, stderr } = await this.run('docker', 'inspect', '--format', format, name)
       const [running, key = '', address = ''] = stdout.trim().split(' ')
-      return running === 'true' && address !== '' ? ([key, address] as const) : new Pending(stdout + stderr)
+      if (running === 'true' && address !== '') return [key, address] as const
+      const said = await this.run('docker', 'logs', '--tail=10', name)
+      return new Pending(stdout + stderr + said.stdout + said.stderr)
     })
     const namespace = `${this.name}-${name}`
     await this.#forgetNamespace(namespace)

@@ -159,9 +159,9 @@ export class Lab {
     return running
   }
 
-  /** Listens to all changes in a host's kernel, at the latest until `close()`. */
-  async monitor(host: Host): Promise<KernelMonitor> {
-    const monitor = await KernelMonitor.start(host.namespace)
+  /** Listens to all changes in a host's kernel, of the network's objects or of nftables, at the latest until `close()`. */
+  async monitor(host: Host, subject?: Parameters<typeof KernelMonitor.start>[1]): Promise<KernelMonitor> {
+    const monitor = await KernelMonitor.start(host.namespace, subject)
     this.#cleanup.push(() => monitor.stop())
     return monitor
   }

@@ -170,22 +170,30 @@ export function findAttribute(view: DataView, start: number, end: number, type: 
 }
 
 /**
- * All attributes of a type between two offsets of a view, as the offsets of their payloads: for lists, whose entries all have one type.
+ * The attributes between two offsets of a view, in their order: type, and where the payload begins and ends.
  * @throws {MalformedMessageError} as {@link findAttribute}
  */
+export function* attributesIn(
+  view: DataView,
+  start: number,
+  end: number,
+): Generator<readonly [type: number, start: number, end: number]> {
+  for (let at = start; at < end; ) {
+    const length = attributeLength(view, at, end)
+    const type = view.getUint16(at + 2, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK
+    yield [type, at + ATTRIBUTE_HEADER_SIZE, at + length]
+    at += align(length)
+  }
+}
+
+/** The same of one type, as where their payloads begin and end: for lists, whose entries all have one. */
 export function* eachPayload(
   view: DataView,
   start: number,
   end: number,
   type: number,
 ): Generator<readonly [start: number, end: number]> {
-  for (let from = start; ; ) {
-    const at = findAttribute(view, from, end, type)
-    if (at === -1) return
-    const length = attributeLength(view, at, end)
-    yield [at + ATTRIBUTE_HEADER_SIZE, at + length]
-    from = at + align(length)
-  }
+  for (const [found, first, last] of attributesIn(view, start, end)) if (found === type) yield [first, last]
 }
 
 /**

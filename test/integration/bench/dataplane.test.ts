@@ -23,7 +23,7 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'overlayd-bench-'))
   file = join(directory, 'results.jsonl')
   const options = '--options=DF set,RPS on the device'
-  const cases = ['dataplane', 'dataplane-plain-nic', 'dataplane-options']
+  const cases = ['dataplane', 'dataplane-plain-nic', 'dataplane-options', 'multicast']
   outcome = await bench(...LITTLE, options, `--output=${file}`, ...cases)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -52,6 +52,18 @@ test('dataplane-options: those that are named are compared, by every load', () =
   const wanted = ['DF set', 'RPS on the device'].flatMap((name) => keys.map((key) => `${name}/${key}`))
   expect(Object.keys(sample('dataplane-options')).sort()).toEqual([...wanted].sort())
   expect(outcome.stdout).toMatch(/^\| DF set( \| \d+\.\d\d){7} \|$/m)
+})
+
+test('multicast: each receiver hears each packet once, and export is compared with none', () => {
+  const ways = ['no export', 'to 1 host', 'to 2 hosts']
+  const figures = sample('multicast')
+  for (const way of ways) expect([way, figures[`${way}/received`]]).toEqual([way, 1])
+  const keys = ['sent', 'cpu'].flatMap((key) =>
+    [...ways, ...ways.slice(1).map((way) => `${way}:no export`)].map((way) => `${way}/${key}`),
+  )
+  expect(keys.filter((key) => !((figures[key] ?? 0) > 0))).toEqual([])
+  const heads = [...ways, ...ways.slice(1).map((way) => `${way} worse than no export, times`)]
+  expect(outcome.stdout).toContain(`| multicast, dist, N=${PEERS} | ${heads.join(' | ')} |\n`)
 })
 
 test('an option that does not exist is refused by name', async () => {

@@ -143,10 +143,16 @@ describe('sets', () => {
   })
 
   const table = (groups4: readonly IpAddress[], groups6: readonly IpAddress[]): FrameTable =>
-    frameTable({ name: 'port0', index: 1 }, [], [{ name: BRIDGE, index: bridge, routerBefore: 1 }], {
-      IPv4: { wanted: groups4 },
-      IPv6: { wanted: groups6 },
-    })
+    frameTable(
+      { name: 'port0', index: 1 },
+      [],
+      [{ name: BRIDGE, index: bridge, routerBefore: 1 }],
+      undefined,
+      {
+        IPv4: { wanted: groups4 },
+        IPv6: { wanted: groups6 },
+      },
+    )
   const write = (groups4: readonly IpAddress[], groups6: readonly IpAddress[]) =>
     multicast.writeTable({ ...table(groups4, groups6), name: TABLE })
   const shown = () => run(`nft list table netdev ${TABLE}`)

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { doctor, doctorFlags } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
 import { type Container, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey } from '../../support/leases'
+import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 import {
   DEVICE,
   Listener,
@@ -14,8 +14,9 @@ import {
   sourceOf,
   VNI,
 } from '../../support/multicast'
-import { inNamespace, ipBatch } from '../../support/namespace'
+import { execOk, inNamespace, ipBatch } from '../../support/namespace'
 import { run } from '../../support/process'
+import { Pending, waitFor } from '../../support/wait'
 
 jest.setTimeout(60_000)
 
@@ -40,7 +41,18 @@ beforeAll(async () => {
   await lab.putPeers(fakePeer(0))
   for (const host of lab.hosts) await host.addContainer()
   for (const host of [lab.host(1), lab.host(2)]) await host.addContainer()
+  // Until then a link-local address is no source.
+  for (const { containers } of lab.hosts)
+    for (const { namespace } of containers) await settleAddresses(namespace)
 })
+
+const settleAddresses = (namespace: string): Promise<unknown> =>
+  waitFor(`addresses in ${namespace} that nobody else has`, async () => {
+    return (
+      (await execOk(namespace, ['ip', '-6', 'address', 'show', 'tentative'])) === '' ||
+      new Pending('tentative')
+    )
+  })
 afterAll(async () => {
   for (const listener of listeners) await listener.stop()
   await lab.close()
@@ -56,6 +68,8 @@ async function waitForHosts(count: number): Promise<void> {
     })
   }
 }
+
+const rules = (host: Host): Promise<string> => host.exec('nft', '-s', 'list', 'table', 'netdev', DEVICE)
 
 const destinations = async (host: Host): Promise<string[]> =>
   (await host.exec('bridge', 'fdb', 'show', 'dev', DEVICE)).trim().split('\n').sort()
@@ -168,17 +182,16 @@ test('a bridge that is deleted, made again or renamed is followed, and what stra
   await ipBatch(host.namespace, ['link set cni0 name docker0', 'link set docker0 up'])
   await host.waitForStatus('its new name', ({ multicast }) => multicast?.bridges.join() === 'docker0')
   await host.waitUntil('all of it', async () => isDeepStrictEqual(await residue(host), ALL))
-  const rules = () => host.exec('nft', '-s', 'list', 'table', 'netdev', DEVICE)
-  const whole = await rules()
+  const whole = await rules(host)
   await host.exec('nft', 'flush', 'ruleset')
   await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
   await host.exec('bridge', 'fdb', 'delete', '00:00:00:00:00:00', 'dev', DEVICE, 'dst', lab.host(2).address)
   await host.waitUntil('it is put right', async () => {
     return isDeepStrictEqual(await residue(host), ALL) && (await destinations(host)).length === 2
   })
-  expect(await rules()).toBe(whole)
+  expect(await rules(host)).toBe(whole)
   await host.exec('nft', 'flush', 'chain', 'netdev', DEVICE, 'in')
-  await host.waitUntil('it is put right again', async () => (await rules()) === whole)
+  await host.waitUntil('it is put right again', async () => (await rules(host)) === whole)
   await host.exec('ip', 'link', 'delete', DEVICE)
   await host.waitUntil('the device is there again', async () => (await residue(host)).device)
   await host.waitUntil('it sends', async () => (await destinations(host)).length === 2)
@@ -208,6 +221,55 @@ test('daemons that end and start again lose and double nothing, be it without et
   for (const host of members()) expect(await residue(host)).toEqual(ALL)
 })
 
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'ended by %s and started again, it writes nothing',
+  async (signal) => {
+    const host = lab.host(1)
+    const before = await rules(host)
+    const monitors = await Promise.all([lab.monitor(host), lab.monitor(host, 'nftables')])
+    await host.restart(signal)
+    await host.waitForStatus('all of it', ({ multicast, convergence, problems }) => {
+      return multicast?.hosts === 2 && convergence.converged && problems.length === 0
+    })
+    for (const monitor of monitors) expect(await monitor.changes()).toEqual([])
+    expect(await rules(host)).toBe(before)
+    // The witness that it would have been seen.
+    await host.exec('nft', 'add', 'rule', 'netdev', DEVICE, 'in', 'counter')
+    const [, tables] = monitors
+    await host.waitUntil('it is put right', async () => (await rules(host)) === before)
+    expect((await tables?.changes())?.join('\n')).toMatch(
+      /^add rule .*counter[\s\S]*^delete table netdev fl-mc\.1$/m,
+    )
+  },
+)
+
+test.each([
+  'add rule netdev TABLE in drop',
+  'insert rule netdev TABLE out-1-docker0 accept',
+  'delete rule netdev TABLE in handle FIRST',
+  'replace rule netdev TABLE in handle FIRST accept',
+  'flush chain netdev TABLE in',
+  'delete table netdev TABLE',
+  'add table netdev TABLE { flags dormant; }',
+  'add chain netdev TABLE in { policy accept; }',
+  'add chain netdev TABLE another',
+])('what strangers changed while it was down is put right at its start: %s', async (change) => {
+  const host = lab.host(1)
+  const before = await rules(host)
+  await host.stop()
+  const chain = await host.exec('nft', '-a', 'list', 'chain', 'netdev', DEVICE, 'in')
+  const first = /(?<=fwd to .*handle )\d+/.exec(chain)?.[0] ?? ''
+  await host.exec('nft', change.replace('TABLE', DEVICE).replace('FIRST', first))
+  // What it was before us is only remembered by the table.
+  await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
+  const now = (): Promise<string> => rules(host).catch(() => '')
+  expect(await now()).not.toBe(before)
+  host.start()
+  await host.waitUntil('it is put right', async () => (await now()) === before)
+  await host.waitUntil('all of it', async () => isDeepStrictEqual(await residue(host), ALL))
+  await waitForHosts(2)
+})
+
 test('with another VNI too; one that is taken on a host keeps only that one out, and says so', async () => {
   await lab
     .host(3)
@@ -227,6 +289,82 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
       ({ multicast }) => multicast?.vni === VNI && multicast.hosts === 2,
     )
   }
+})
+
+test('with a limit no more than that leaves, and the containers of the host itself hear all', async () => {
+  const host = lab.host(1)
+  const endpoint = `--etcd-endpoints=${lab.etcd.endpoint}`
+  const limit = 50
+  const set = (backend: object) =>
+    host.overlayctl('config', 'set', '--yes', endpoint, multicastConfig(backend))
+  expect(await set({ Multicast: true, MulticastLimit: 0 })).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('MulticastLimit: Too small'),
+  })
+  expect(await set({ Multicast: true, MulticastLimit: limit })).toMatchObject({ code: 0 })
+  for (const member of members()) {
+    await member.waitForStatus(
+      'the limit',
+      ({ multicast }) => multicast?.limit === limit && multicast.hosts === 2,
+    )
+  }
+  const before = await sent(host)
+  const count = 1000
+  const since = performance.now()
+  await sendTo('239.1.2.3', container(1), 'limited', { count, intervalMs: 1 })
+  const seconds = (performance.now() - since) / 1000
+  let passed = 0
+  await host.waitForStatus('every packet to be counted', ({ multicast }) => {
+    passed = ((multicast?.sent?.packets ?? 0) - before) / 2
+    return passed + (multicast?.overLimit ?? 0) === count + 1
+  })
+  expect(passed).toBeGreaterThanOrEqual(limit)
+  // A second's worth at once, and what comes in the meantime; both ends count.
+  expect(passed).toBeLessThanOrEqual(limit + limit * seconds + 1)
+  const [local, remote] = [container(1, 2), container(3)].map((each) => {
+    return listeners.find((listener) => listener.container === each)
+  })
+  await local?.waitForEnd('limited')
+  expect(local?.countOf('limited')).toEqual(onceEach('239.1.2.3', container(1).address, 'limited', count))
+  const heard = () => Object.values(remote?.countOf('limited') ?? {})
+  await host.waitUntil('what passed to be heard elsewhere', async () => heard().length === passed)
+  expect(new Set(heard())).toEqual(new Set([1]))
+  const shown = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  expect(shown.stdout).toContain(`, to 2 hosts, at most 50 packets/s (${count + 1 - passed} were over it); `)
+  expect(await set({ Multicast: true })).toMatchObject({ code: 0 })
+  for (const member of members()) {
+    await member.waitForStatus(
+      'no limit',
+      ({ multicast }) => multicast?.hosts === 2 && multicast.limit === undefined,
+    )
+  }
+  await sendTo('239.1.2.3', container(1), 'unlimited', { count, intervalMs: 1 })
+  await remote?.waitForEnd('unlimited')
+  expect(remote?.countOf('unlimited')).toEqual(
+    onceEach('239.1.2.3', container(1).address, 'unlimited', count),
+  )
+})
+
+test('a peer gets nothing for as long as its subnet covers an address of this host', async () => {
+  const host = lab.host(1)
+  const peer = fakePeer(1)
+  const key = leaseKey(ETCD_PREFIX, peer.subnet)
+  await lab.client.put(key).value(leaseValue(peer).replace('"VNI":1', `"VNI":1,"MulticastVNI":${VNI}`))
+  await waitForHosts(3)
+  const covered = `address ${peer.subnet.replace('.0-24', '.77/32')} dev eth0`
+  const route = fakePeer(0).subnet.replace('-', '/')
+  const count = async () => (await destinations(host)).length
+  for (let round = 0; round < 5; round += 1) {
+    // After a repair the next pass waits, and so does what it finds of addresses.
+    await ipBatch(host.namespace, [`route del ${route}`])
+    await host.waitUntil('a repair', async () => (await host.exec('ip', 'route', 'show', route)) !== '')
+    await ipBatch(host.namespace, [covered.replace('address', 'address add')])
+    await host.waitUntil('it is sent nothing', async () => (await count()) === 2)
+    await ipBatch(host.namespace, [covered.replace('address', 'address del')])
+    await host.waitUntil('it is sent copies', async () => (await count()) === 3)
+  }
+  await lab.client.delete().key(key)
+  await waitForHosts(2)
 })
 
 test('a lease that is written without it stays a reservation, and is announced anew', async () => {

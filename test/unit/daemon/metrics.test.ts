@@ -134,6 +134,8 @@ test('multicast is shown where it is exchanged, and is nothing elsewhere', async
     bridges: ['docker0'],
     hosts: 1,
     plan,
+    limit: undefined,
+    overLimit: undefined,
     counters: { received: { packets: 1, bytes: 2 }, sent: { packets: 3, bytes: 4, dropped: 5 } },
   }
   expect(await lines(view({ multicastSummary }))).toEqual(

@@ -19,8 +19,9 @@ import { listBridges } from '../../../src/kernel/bridges'
 import { Echoes } from '../../../src/kernel/echoes'
 import { readChanges } from '../../../src/kernel/events'
 import { decodeMembers, readMemberChanges } from '../../../src/kernel/mdb'
-import { listAddresses } from '../../../src/kernel/netfilter'
-import { MessageCursor } from '../../../src/kernel/netlink/bytes'
+import { listAddresses, replaceTable, STEP_FORMAT } from '../../../src/kernel/netfilter'
+import { listTableObjects, TABLE_KINDS } from '../../../src/kernel/netfilter-objects'
+import { MessageCursor, MessageWriter, viewOf } from '../../../src/kernel/netlink/bytes'
 import * as messages from '../../../src/kernel/netlink/messages'
 import { readDone, readError } from '../../../src/kernel/netlink/replies'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, parseMac } from '../../../src/model/address'
@@ -245,6 +246,49 @@ test('any key with any value is a lease or unreadable with a reason, and any lea
 
 test('any datagram of the kernel is read or refused', () => {
   fc.assert(fc.property(datagram, readDatagram), { numRuns })
+})
+
+test('any answer of nftables is an object, of another table, or refused', () => {
+  const attribute = fc
+    .record({
+      type: fc.nat(14),
+      nested: fc.boolean(),
+      lie: fc.constantFrom(0, 0, 0, 1, 9),
+      bytes: fc.uint8Array({ maxLength: 24 }),
+    })
+    .map(({ type, nested, lie, bytes }) => {
+      const words = Buffer.alloc((4 + bytes.length + 3) & ~3)
+      words.writeUInt16LE(4 + bytes.length + lie)
+      words.writeUInt16LE(type | (nested ? 0x8000 : 0), 2)
+      words.set(bytes, 4)
+      return words
+    })
+  const table = { name: 't', chains: [{ name: 'c', link: 'l', otherwise: 'drop', rules: [] }] } as const
+  const steps = replaceTable(table).map((step) => {
+    const writer = new MessageWriter()
+    STEP_FORMAT.encode(writer, step)
+    return Buffer.from(writer.take().subarray(16))
+  })
+  const answer = fc.oneof(
+    fc.uint8Array({ maxLength: 80 }),
+    fc
+      .array(attribute, { maxLength: 6 })
+      .map((all) =>
+        Buffer.concat([Buffer.alloc(4), Buffer.from('06000100740000', 'hex'), Buffer.alloc(1), ...all]),
+      ),
+    // One that is right but for a byte, or ends early.
+    fc
+      .record({ step: fc.constantFrom(...steps), at: fc.nat(200), byte: fc.nat(255), end: fc.nat(200) })
+      .map(({ step, at, byte, end }) => {
+        const bytes = Buffer.from(step)
+        bytes[at % bytes.length] = byte
+        return bytes.subarray(0, end)
+      }),
+  )
+  const property = fc.property(answer, fc.constantFrom(...TABLE_KINDS), (bytes, kind) => {
+    oursOrNothing(() => listTableObjects('t', kind).decode(viewOf(bytes), 0, bytes.length))
+  })
+  fc.assert(property, { numRuns })
 })
 
 test('any subnet.env is read, and a subnet in it is one', async () => {

@@ -134,10 +134,23 @@ test.each([
     { Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, VNI: 8388608 } },
     'leaves no VNI for multicast',
   ],
+  ...[0, -1, 1.5, 1_000_001, '50'].map((MulticastLimit): [object, string] => [
+    { Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Multicast: true, MulticastLimit } },
+    'Backend is not valid: MulticastLimit: ',
+  ]),
 ])('%j is refused: %s', (fields, message) => {
   const error = thrownBy(() => parse(fields))
   expect(error.message).toContain(message)
   expect(error.fix).not.toBe('')
+})
+
+test('multicast has no limit, or one of choice, where there is multicast', () => {
+  const limit = (fields: object) =>
+    parse({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', ...fields } }).backend.multicastLimit
+  expect(limit({ Multicast: true })).toBeUndefined()
+  expect(limit({ Multicast: true, MulticastLimit: 50 })).toBe(50)
+  expect(limit({ Multicast: true, multicastlimit: 1_000_000 })).toBe(1_000_000)
+  expect(limit({ MulticastLimit: 50 })).toBeUndefined()
 })
 
 test('multicast is off, has a VNI that follows from the other, or one of choice; to flannel none of it says anything', () => {

@@ -26,6 +26,11 @@ test.each<[string, ReturnType<typeof config>, string[]]>([
   ['learning', backend({ Learning: true }), ['learning on instead of off']],
   ['GBP', backend({ GBP: true }), ['GBP on instead of off']],
   ['multicast', backend({ Multicast: true }), ['multicast with VNI 8388609 instead of off']],
+  [
+    'limited multicast',
+    backend({ Multicast: true, MulticastLimit: 50 }),
+    ['multicast with VNI 8388609 and up to 50 packets/s instead of off'],
+  ],
   ['direct routing', backend({ DirectRouting: true }), ['direct routing on instead of off']],
   [
     'the firewall',

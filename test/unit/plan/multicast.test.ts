@@ -1,9 +1,15 @@
 import fc from 'fast-check'
 import { type IpAddress, type Prefix, parseIp } from '../../../src/model/address'
-import { type AddressSet, type Condition, EVERY_GROUP, type FrameRule } from '../../../src/model/multicast'
+import {
+  type AddressSet,
+  type Condition,
+  EVERY_GROUP,
+  type FrameChain,
+  type FrameRule,
+} from '../../../src/model/multicast'
 import { multicastLinkName } from '../../../src/plan/desired'
 import { bridgesOf, diffDestinations, multicastLink } from '../../../src/plan/multicast'
-import { diffSets, frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
+import { bridgesInChains, diffSets, frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
 import { hw, ip, ip6, net, net6 } from './support'
 
 const bytesOf = (text: string): number[] =>
@@ -127,6 +133,27 @@ test('frames from bridges go on, and those from other hosts go to each bridge on
   expect(idle.chains).toEqual([{ name: 'in', link: 'fl-mc.1', otherwise: 'drop', rules: [] }])
 })
 
+test('with a limit all bridges share one chain that has it, and what is over it is counted and goes on here', () => {
+  const limited = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges, 50)
+  const [limit, ...others] = limited.chains
+  expect(limit).toEqual({
+    name: 'limit',
+    otherwise: 'return',
+    rules: [
+      { conditions: [], limit: 50, copyTo: [7], goTo: 'back' },
+      { conditions: [], counted: true, copyTo: [] },
+    ],
+  })
+  const toLimit = (chain: FrameChain): FrameChain => ({
+    ...chain,
+    rules: chain.rules.map((rule) => ({ ...rule, copyTo: [], goTo: { chain: 'limit' } })),
+  })
+  expect(others).toEqual(
+    table.chains.map((chain) => (chain.name.startsWith('out-') ? toLimit(chain) : chain)),
+  )
+  expect(bridgesInChains(limited.chains.map(({ name }) => name))).toHaveLength(2)
+})
+
 test("a chain's name tells its bridge and what was there before", () => {
   const names = table.chains.map(({ name }) => readOutChainName(name))
   expect(names).toEqual([
@@ -215,7 +242,7 @@ test('a MAC that is to go to all loses its list at once, and not host by host', 
 
 describe('where all hosts tell what they want', () => {
   const plans = { IPv4: { wanted: [ip('239.1.2.3')] }, IPv6: { wanted: [ip6('ff05::77')] } }
-  const selective = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges, plans)
+  const selective = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges, undefined, plans)
   const out = selective.chains.find(({ link }) => link === 'docker0')?.rules ?? []
 
   test.each(passing)('%j is sent by one rule if it is wanted or of the link, and else by none', (frame) => {
