@@ -35,6 +35,7 @@ export function renderStatus(status: Status, { screen, peers, wide = false }: St
     ...fact('device', deviceLine(device ?? ipv6Device)),
     ...(device !== undefined && ipv6Device !== undefined ? fact('', deviceLine(ipv6Device)) : []),
     ...(status.multicast === undefined ? [] : fact('mcast', multicastLine(status.multicast))),
+    ...groupLines(status.multicast).flatMap((line) => fact('', line)),
     ...fact('etcd', etcdLine(status)),
     ...fact('kernel', kernelLine(status)),
     ...fact('peers', countPeers(status)),
@@ -118,6 +119,19 @@ function multicastLine({
       : `, at most ${limit} packets/s${overLimit === undefined ? '' : ` (${overLimit} were over it)`}`
   const from = bridges.length === 0 ? 'no bridge has our subnet yet' : bridges.join(', ')
   return `${device}, VNI ${vni}, ${from}, to ${hosts} ${hosts === 1 ? 'host' : 'hosts'}${bound}${traffic}`
+}
+
+/** Who gets which groups. */
+function groupLines(multicast: Partial<NonNullable<Status['multicast']>> = {}): string[] {
+  const { families = [], groups, unreadable = [] } = multicast
+  const ways = families.map(({ family, mode, why = '', told, untoldWhy = 'others are not told yet' }) => {
+    const out = mode === 'selective' ? 'sent only where it is wanted' : `sent to all (${why})`
+    const known = mode === 'partly' ? `${out}, but for what is told` : out
+    return `${family}: ${known}; ${told ? 'only what is wanted comes in' : `all comes in (${untoldWhy})`}`
+  })
+  const bad = unreadable.map(({ key, reason }) => `overlay/groups/${key} cannot be read: ${reason}`)
+  const counts = groups && `groups: ${groups.here} wanted here, ${groups.elsewhere} elsewhere`
+  return [...ways, ...(counts === undefined ? [] : [counts]), ...bad]
 }
 
 function etcdLine({ etcd }: Status): string {

@@ -15,6 +15,7 @@ import { describeError, OverlayError } from '../model/errors'
 import { type Revision, sameLeaseValue } from '../model/lease'
 import { ConfigError, type NetworkConfig } from '../model/network-config'
 import { overlayMtu } from '../plan/desired'
+import { GroupTable } from '../plan/group-table'
 import { IdentityConflict } from '../plan/identity'
 import { sameAddresses, type Underlay } from '../plan/underlay'
 import { ChangeBell } from './change-bell'
@@ -33,6 +34,7 @@ import { settlesBefore } from './settles-before'
 import { StateKeeper } from './state-keeper'
 import type { Status } from './status'
 import { type DaemonView, reportStatus } from './status-report'
+import { takeGroups } from './take-groups'
 
 /** Signs of life in the time after which systemd gives us up: one may be late. */
 const WATCHDOG_BEATS = 3
@@ -53,6 +55,8 @@ export class Daemon {
   #phase: DaemonView['phase'] = 'starting'
   #member: Member | undefined
   #multicast: Multicast | undefined
+  /** What hosts say that they want of multicast. */
+  readonly #groups = new GroupTable()
   /** Why the config in etcd is not in use; `undefined` when it is. */
   #configProblem: string | undefined
   #following: { readonly connected: boolean; readonly error?: string } = { connected: false }
@@ -154,10 +158,12 @@ export class Daemon {
   }
 
   /** In Prometheus's text format. The first time loads what makes it. */
-  metrics(): Promise<MetricsText> {
+  async metrics(): Promise<MetricsText> {
     const { events, meters } = this.tools
     meters.watchLoop()
-    return writeMetrics({ ...this.#view(), isReady: this.#notReady() === undefined, events, meters })
+    const multicastSummary = await this.#multicast?.keeper?.summary()
+    const isReady = this.#notReady() === undefined
+    return writeMetrics({ ...this.#view(), isReady, events, meters, multicastSummary })
   }
 
   #view(): DaemonView {
@@ -166,7 +172,7 @@ export class Daemon {
       version: this.version,
       phase: this.#phase,
       member: this.#member?.parts,
-      multicast: this.#multicast?.keeper,
+      multicast: this.#multicast,
       configProblem: this.#configProblem ?? this.#member?.configProblem,
       following: this.#following,
       revision: this.#revision,
@@ -258,9 +264,11 @@ export class Daemon {
     fail: (error: unknown) => void,
   ): Promise<boolean> {
     this.#noteConnection(update)
+    const areGroupsNews = takeGroups(this.#groups, update, performance.now())
     if (this.#member !== undefined) {
       this.#member.take(this.#fromState === undefined ? update : this.#comparedWithMemory(update))
       if (update.kind !== 'lost') this.#confirm(this.#member)
+      if (areGroupsNews) this.#multicast?.wake()
     } else if (update.kind === 'snapshot') {
       await this.#startFromEtcd(update.snapshot, signal, fail)
       if (this.#rival !== undefined) setTimeout(() => listing.abort(), RIVAL_RETRY).unref()
@@ -448,7 +456,7 @@ export class Daemon {
     }
     keeper.run(signal).catch(fail)
     await this.#ready(member)
-    const multicast = new Multicast(this.tools, member, () => this.#fromState !== undefined)
+    const multicast = new Multicast(this.tools, member, this.#groups, () => this.#fromState !== undefined)
     this.#multicast = multicast
     member.onPeersChange(() => multicast.wake())
     multicast.follow(signal).catch(fail)
@@ -456,6 +464,7 @@ export class Daemon {
     firewall.run(signal).catch(fail)
     keeper.onChange(() => {
       this.#state.changed(true)
+      multicast.publisher?.wake()
       this.#changes.ring()
     })
     this.#state.changed(true)

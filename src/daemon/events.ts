@@ -47,6 +47,11 @@ export const EVENT_KINDS = [
   'firewall-repair',
   'firewall-problem',
   'forwarding-repair',
+  'multicast-on',
+  'multicast-off',
+  'multicast-flooding',
+  'multicast-selective',
+  'multicast-problem',
   'state-in-use',
   'state-problem',
 ] as const

@@ -294,7 +294,8 @@ export class Member {
       case 'removed':
         if (event.key === keeper.own.key) keeper.observe(undefined)
         break
-      default:
+      case 'lease':
+      case 'unreadable':
         if (event.lease.key === keeper.own.key) keeper.observe(event.lease)
     }
   }
@@ -472,13 +473,13 @@ const subnetsOfKey = (key: string): string[] =>
 const OWN_IS_GONE = 'our own lease went with them'
 const STORE_REPLACED = 'etcd holds an older or another state than before'
 
-type PeerEvent = Exclude<RegistryEvent, { kind: 'config' }>
+type PeerEvent = Extract<RegistryEvent, { kind: 'lease' | 'unreadable' | 'removed' }>
 
 /** What became of each key in the end, in etcd's order. */
 function lastOfEachKey(events: readonly RegistryEvent[]): Map<string, PeerEvent> {
   const last = new Map<string, PeerEvent>()
   for (const event of events) {
-    if (event.kind === 'config') continue
+    if (event.kind === 'config' || event.kind === 'groups' || event.kind === 'groups-removed') continue
     const key = event.kind === 'removed' ? event.key : event.lease.key
     last.delete(key)
     last.set(key, event)

@@ -12,20 +12,23 @@ import type { Kernel, KernelChange } from '../kernel/kernel'
 import { MulticastKernel } from '../kernel/multicast'
 import { type TableObject, wantedObjects } from '../kernel/netfilter-objects'
 import { disableIpv6 } from '../kernel/sysctl'
-import { familyOf, type IpAddress, type Prefix } from '../model/address'
+import { FAMILIES, familyOf, type IpAddress, type Prefix } from '../model/address'
 import { type BackoffBounds, backoffDelay } from '../model/backoff'
 import { describeError, OverlayError } from '../model/errors'
 import type { InterfaceAddress, LinkSpec, ObservedLink } from '../model/kernel'
 import {
   type FrameTable,
+  type HostGroups,
   type LinkCounters,
   type MulticastOperation,
   type ObservedBridge,
   ROUTER_PORT_ALWAYS,
 } from '../model/multicast'
-import { bridgesOf, diffDestinations, flood } from '../plan/multicast'
+import { bridgesOf, diffDestinations } from '../plan/multicast'
+import { type GroupPlan, isSelective, planGroups } from '../plan/multicast-groups'
 import {
   bridgesInChains,
+  diffSets,
   frameTable,
   isSameBridge,
   LIMIT_CHAIN,
@@ -44,8 +47,8 @@ export interface MulticastTarget {
   readonly networks: readonly Prefix[]
   /** Ours: a bridge with an address in one of them has our containers. */
   readonly subnets: readonly Prefix[]
-  /** The hosts that get copies. */
-  readonly hosts: readonly IpAddress[]
+  /** The hosts that get copies, and what they want. */
+  readonly hosts: ReadonlyMap<IpAddress, HostGroups>
   /** Packets in a second that go to them; `undefined` for any number. */
   readonly limit: number | undefined
 }
@@ -56,8 +59,12 @@ export interface MulticastView {
   target(): MulticastTarget | undefined
   /** Whether that is what an earlier run remembers: on the word of that nothing is taken away. */
   isRemembered(): boolean
+  /** Why what hosts say that they want is not to be believed, and when that changes by itself; monotonic milliseconds. */
+  distrust(now: number): { readonly why: string | undefined; readonly until: number }
   /** The name that the device has or had. */
   readonly name: string
+  /** Told when other bridges take part. */
+  bridgesChanged(): void
 }
 
 /** How it stands, for the status. */
@@ -67,6 +74,8 @@ export interface MulticastSummary {
   /** Names of the bridges that take part. */
   readonly bridges: readonly string[]
   readonly hosts: number
+  /** What goes where; `undefined` before it is in the kernel. */
+  readonly plan: GroupPlan | undefined
   readonly counters: LinkCounters | undefined
   /** Packets in a second, and those that were over it since the rules were written. */
   readonly limit: number | undefined
@@ -87,6 +96,7 @@ const MOST_FAILURES = 3
 
 /** The table as it was wanted when it was written, and as the kernel showed it then: not the same on a kernel that tells more than we know. */
 interface Written {
+  readonly table: FrameTable
   readonly wanted: string
   readonly shown: string
 }
@@ -99,10 +109,11 @@ export class MulticastKeeper {
   /** The name of what was made last. */
   #made: string | undefined
   #link: ObservedLink | undefined
-  #written: Written | undefined
-  /** The table as it was wanted, and there, at the end of the last pass. */
-  #there: string | undefined
+  /** The table at the end of the last pass. */
+  #there: Written | undefined
   #hosts = 0
+  /** What goes where in the kernel. */
+  #plan: GroupPlan | undefined
   #due = 0
   #earliest = 0
   #failures = 0
@@ -130,6 +141,16 @@ export class MulticastKeeper {
     return this.#problem ?? this.#complaint
   }
 
+  /** Indexes of the bridges that take part. */
+  get bridges(): readonly number[] {
+    return this.#joined.map(({ index }) => index)
+  }
+
+  /** What goes where in the kernel; `undefined` before anything does. */
+  get plan(): GroupPlan | undefined {
+    return this.#plan
+  }
+
   /** `undefined` when nothing is wanted. */
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
@@ -148,6 +169,7 @@ export class MulticastKeeper {
       vni: target.link.vni,
       bridges: this.#joined.map(({ name }) => name),
       hosts: this.#hosts,
+      plan: this.#plan,
       counters,
       limit,
       overLimit,
@@ -179,7 +201,8 @@ export class MulticastKeeper {
   }
 
   async #pass(signal: AbortSignal): Promise<void> {
-    this.#due = performance.now() + PERIOD
+    const now = performance.now()
+    this.#due = Math.min(now + PERIOD, this.view.distrust(now).until)
     const target = this.view.target()
     const name = target?.link.name ?? this.view.name
     if (target === undefined && this.view.isRemembered()) return
@@ -230,20 +253,26 @@ export class MulticastKeeper {
       ...restoreRouters(left, bridges),
     ]
     const there = await multicast.destinations(link.index, signal)
-    const sends = diffDestinations(link.index, flood(target.hosts), there, this.view.isRemembered())
-    // The table first: it remembers what bridges were before us.
-    const table = frameTable(link, target.networks, joined, target.limit)
-    const rewritten = await this.#writeTable(multicast, table, shown, signal)
-    await this.#apply(multicast, [...routers, ...sends], signal)
+    const { why } = this.view.distrust(performance.now())
+    const plan = planGroups(target.hosts, why)
+    const sends = diffDestinations(link.index, plan.destinations, there, this.view.isRemembered())
+    await this.#apply(multicast, sends.additions, signal)
+    // The table before mcast_router is set: it remembers what bridges were before us.
+    const table = frameTable(link, target.networks, joined, target.limit, plan.families)
+    const repaired = await this.#writeTable(multicast, table, shown, signal)
+    await this.#apply(multicast, [...routers, ...sends.removals], signal)
+    this.#notePlan(plan)
     const isSame = this.#noteJoined(joined)
-    // Hosts come and go, and the config changes; what else does while the bridges are the same was done by someone.
-    if (!isNew && isSame && !changed && (rewritten || routers.length > 0)) this.#noteRepair()
-    if (target.hosts.length !== this.#hosts || isNew) {
+    // Hosts come and go; what else changes while the bridges are the same was done by someone.
+    if (!isNew && isSame && !changed && (repaired || routers.length > 0)) this.#noteRepair()
+    const { size } = target.hosts
+    if (isNew || size !== this.#hosts) {
       this.log.info(
-        `multicast: ${name} (VNI ${vni}) sends to ${target.hosts.length} other ${target.hosts.length === 1 ? 'host' : 'hosts'}`,
+        `multicast: ${name} (VNI ${vni}) sends to ${size} other ${size === 1 ? 'host' : 'hosts'}`,
+        isNew ? { kind: 'multicast-on', about: [name] } : undefined,
       )
     }
-    this.#hosts = target.hosts.length
+    this.#hosts = size
     this.#complaint = this.#contested
       ? `another program changes the nftables table netdev ${name} or mcast_router of a bridge again and again; find it with \`nft monitor\` and \`ip monitor\``
       : undefined
@@ -263,16 +292,26 @@ export class MulticastKeeper {
     const all = (objects: readonly TableObject[]): string => objects.map(({ words }) => words).join('\n')
     const wanted = all(wantedObjects(table))
     const now = all(shown)
-    const wasThere = this.#there === wanted
-    if (now !== wanted && (this.#written?.wanted !== wanted || this.#written.shown !== now)) {
+    const { name, sets: wantedSets = [] } = table
+    const before = this.#there
+    const isThere = now === wanted || (before?.wanted === wanted && before.shown === now)
+    const isOurs = before?.shown === now && haveSameChains(before.table, table)
+    const sets = isThere || isOurs ? await multicast.readSets(name, wantedSets, signal) : undefined
+    if (sets === undefined) {
       this.#there = undefined
       await multicast.writeTable(table, signal)
-      this.#there = wanted
-      this.#written = { wanted, shown: all(await multicast.readTable(table.name, signal)) }
-      return wasThere
+      this.#there = { table, wanted, shown: all(await multicast.readTable(name, signal)) }
+      return before?.wanted === wanted
     }
-    this.#there = wanted
-    return false
+    // What is let out is let out before anything is kept in.
+    const changes = diffSets(wantedSets, sets)
+    const [added, removed] = [changes.map((each) => each.added), changes.map((each) => each.removed)]
+    await multicast.changeSets(name, 'add-addresses', added, signal)
+    const chains = isThere ? [] : table.chains.filter((chain, i) => !isSame(chain, before?.table.chains[i]))
+    await multicast.replaceRules(name, chains, signal)
+    await multicast.changeSets(name, 'delete-addresses', removed, signal)
+    this.#there = { table, wanted, shown: isThere ? now : all(await multicast.readTable(name, signal)) }
+    return before !== undefined && diffSets(before.table.sets ?? [], sets).length > 0
   }
 
   /** @returns `changed` when it is new, or was put right */
@@ -323,13 +362,15 @@ export class MulticastKeeper {
       this.kernel.unwatchLink(index)
       await applyLinkOperations(this.kernel, [{ kind: 'delete-link', index, name }], this.log, signal)
     }
-    if (shown.length > 0 || link !== undefined) this.log.info(`multicast: ${name} and its rules are removed`)
+    if (shown.length > 0 || link !== undefined)
+      this.log.info(`multicast: ${name} and its rules are removed`, { kind: 'multicast-off', about: [name] })
     this.#joined = []
+    this.view.bridgesChanged()
     this.#made = undefined
     this.#link = undefined
-    this.#written = undefined
     this.#there = undefined
     this.#hosts = 0
+    this.#plan = undefined
     this.#complaint = undefined
   }
 
@@ -347,6 +388,22 @@ export class MulticastKeeper {
     throw new OverlayError('multicast-refused', `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}`)
   }
 
+  #notePlan(plan: GroupPlan): void {
+    const before = this.#plan
+    this.#plan = plan
+    if (before === undefined || modesOf(before) === modesOf(plan)) return
+    if (isSelective(plan)) {
+      this.log.info('multicast: groups are sent only to hosts that want them', {
+        kind: 'multicast-selective',
+      })
+      return
+    }
+    const why = FAMILIES.flatMap((family) => plan.families[family].why ?? [])
+    this.log.info(`multicast: hosts get groups that they may not want: ${[...new Set(why)].join('; ')}`, {
+      kind: 'multicast-flooding',
+    })
+  }
+
   /** @returns whether they are those that took part already */
   #noteJoined(joined: readonly OutBridge[]): boolean {
     const before = this.#joined
@@ -356,7 +413,9 @@ export class MulticastKeeper {
     const [came, went] = [without(joined, before), without(before, joined)]
     for (const { name } of came) this.log.info(`multicast: the bridge ${name} takes part`)
     for (const { name } of went) this.log.info(`multicast: the bridge ${name} takes no part any more`)
-    return came.length === 0 && went.length === 0
+    const isSame = came.length === 0 && went.length === 0
+    if (!isSame) this.view.bridgesChanged()
+    return isSame
   }
 
   #noteRepair(): void {
@@ -380,4 +439,14 @@ export class MulticastKeeper {
     const { linkIndex } = change
     return linkIndex === this.#link?.index || this.#joined.some(({ index }) => index === linkIndex)
   }
+}
+
+const modesOf = ({ families }: GroupPlan): string => FAMILIES.map((family) => families[family].mode).join()
+
+const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+
+/** Whether the one becomes the other by its rules and sets alone. */
+const haveSameChains = (a: FrameTable, b: FrameTable): boolean => {
+  const heads = ({ chains }: FrameTable) => chains.map(({ rules, ...head }) => head)
+  return isSame(heads(a), heads(b))
 }

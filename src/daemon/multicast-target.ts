@@ -1,10 +1,15 @@
 /** What multicast needs of this host as it is now. */
-import { multicastLink, participants } from '../plan/multicast'
+import type { GroupTable } from '../plan/group-table'
+import { multicastLink } from '../plan/multicast'
+import { hostsOf } from '../plan/multicast-groups'
 import type { MemberParts } from './member'
 import type { MulticastTarget } from './multicast-keeper'
 
 /** @returns undefined for a host that takes no part */
-export function multicastTarget({ config, overlays }: MemberParts): MulticastTarget | undefined {
+export function multicastTarget(
+  { config, overlays }: MemberParts,
+  groups: GroupTable,
+): MulticastTarget | undefined {
   const vni = config.backend.multicast
   // The half that comes first in the lease carries the multicast of both.
   const [carrier] = overlays
@@ -13,7 +18,7 @@ export function multicastTarget({ config, overlays }: MemberParts): MulticastTar
     link: multicastLink(carrier.reconciler.desiredLink, vni),
     networks: overlays.map(({ network }) => network),
     subnets: overlays.map(({ subnet }) => subnet),
-    hosts: participants(carrier.peers.peers(), vni),
+    hosts: hostsOf(carrier.peers.peers(), vni, (key) => groups.toldBy(key)),
     limit: config.backend.multicastLimit,
   }
 }

@@ -3,10 +3,12 @@
  * `_total` for what only grows); one that has been released is not renamed.
  */
 import { performance } from 'node:perf_hooks'
+import { FAMILIES } from '../model/address'
 import { OBJECT_KINDS } from '../model/describe-operation'
 import { VXLAN_OVERHEAD } from '../model/kernel'
 import { EVENT_KINDS, type EventLog } from './events'
 import type { Distribution, Meters, Tally } from './meters'
+import type { MulticastSummary } from './multicast-keeper'
 import { convergenceOf, type Overlay } from './overlay'
 import type { DaemonView } from './status-report'
 
@@ -15,6 +17,8 @@ export interface MetricsView extends DaemonView {
   readonly isReady: boolean
   readonly events: EventLog
   readonly meters: Meters
+  /** How multicast stands; `undefined` where it stays on its host. */
+  readonly multicastSummary?: MulticastSummary | undefined
 }
 
 export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number]
@@ -95,6 +99,20 @@ function* repairs({ events }: MetricsView): Generator<Sample> {
   for (const object of ['firewall', 'forwarding'] as const) {
     yield [{ object }, events.count(`${object}-repair`)]
   }
+}
+
+/** Families in which hosts may get groups that they do not want. */
+function* flooding({ multicastSummary }: MetricsView): Generator<Sample> {
+  const families = multicastSummary?.plan?.families
+  if (families === undefined) return
+  for (const family of FAMILIES) yield [{ family }, truth(families[family].mode !== 'selective')]
+}
+
+/** What went through the device of multicast, by direction. */
+function* traffic({ multicastSummary }: MetricsView, unit: 'packets' | 'bytes'): Generator<Sample> {
+  const { counters } = multicastSummary ?? {}
+  if (counters === undefined) return
+  for (const direction of ['received', 'sent'] as const) yield [{ direction }, counters[direction][unit]]
 }
 
 const LEASE_STATES = ['held', 'lost', 'conflict'] as const
@@ -244,6 +262,48 @@ export const SERIES: readonly Series[] = [
           ? []
           : [[{ family }, view.member.underlay.current.link.mtu - VXLAN_OVERHEAD[family]]],
       ),
+  },
+  {
+    name: 'overlayd_multicast_hosts',
+    type: 'gauge',
+    help: "Other hosts with which containers' multicast is exchanged.",
+    read: ({ multicastSummary }) => one(multicastSummary?.hosts),
+  },
+  {
+    name: 'overlayd_multicast_groups',
+    type: 'gauge',
+    help: 'Groups that this host tells that it wants, and groups that others do.',
+    read: ({ multicast, multicastSummary }) =>
+      multicastSummary === undefined
+        ? []
+        : [
+            [{ where: 'here' }, multicast?.publisher?.summary.said?.groups.length ?? 0],
+            [{ where: 'elsewhere' }, multicastSummary.plan?.groups ?? 0],
+          ],
+  },
+  {
+    name: 'overlayd_multicast_flooding',
+    type: 'gauge',
+    help: 'Whether other hosts may get groups that they do not want: 0 where all tell which they do.',
+    read: flooding,
+  },
+  {
+    name: 'overlayd_multicast_packets_total',
+    type: 'counter',
+    help: "Packets of other hosts' containers, and copies for other hosts, since the device was made.",
+    read: (view) => traffic(view, 'packets'),
+  },
+  {
+    name: 'overlayd_multicast_bytes_total',
+    type: 'counter',
+    help: 'The same in bytes.',
+    read: (view) => traffic(view, 'bytes'),
+  },
+  {
+    name: 'overlayd_multicast_dropped_total',
+    type: 'counter',
+    help: 'Copies that the device did not send.',
+    read: ({ multicastSummary }) => one(multicastSummary?.counters?.sent.dropped),
   },
   {
     name: 'overlayd_event_loop_lag_seconds',

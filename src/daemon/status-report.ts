@@ -1,6 +1,6 @@
 /** Makes the status document from what the daemon knows. */
 import type { Registry } from '../etcd/registry'
-import { type Family, formatIp, formatMac, formatPrefix } from '../model/address'
+import { FAMILIES, type Family, formatIp, formatMac, formatPrefix } from '../model/address'
 import { describeError } from '../model/errors'
 import type { ObservedLink } from '../model/kernel'
 import {
@@ -12,8 +12,10 @@ import {
   type UnreadableLease,
 } from '../model/lease'
 import type { NetworkConfig } from '../model/network-config'
+import type { GroupTable } from '../plan/group-table'
 import type { HoldBack } from '../plan/hold-back'
 import type { IdentityConflict } from '../plan/identity'
+import type { GroupsPublisher } from './groups-publisher'
 import type { LeaseKeeper } from './lease-keeper'
 import type { MemberParts, MemberView } from './member'
 import type { MulticastKeeper } from './multicast-keeper'
@@ -23,13 +25,20 @@ import { WORST_FIRST } from './peer-order'
 import { describeContest } from './reconciler'
 import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from './status'
 
+/** The parts of multicast that there are. */
+export interface MulticastView {
+  readonly keeper: MulticastKeeper | undefined
+  readonly publisher: GroupsPublisher | undefined
+  readonly groups: GroupTable
+}
+
 /** What the daemon shows of itself. */
 export interface DaemonView {
   readonly options: Options
   readonly version: string
   readonly phase: Exclude<Status['daemon']['phase'], 'down'>
   readonly member: MemberView | undefined
-  readonly multicast: MulticastKeeper | undefined
+  readonly multicast: MulticastView | undefined
   readonly configProblem: string | undefined
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
@@ -239,20 +248,51 @@ function reportConvergence(member: MemberParts | undefined): Status['convergence
   }
 }
 
-async function reportMulticast(keeper: MulticastKeeper | undefined): Promise<Pick<Status, 'multicast'>> {
-  const summary = await keeper?.summary()
-  if (summary === undefined) return {}
-  const { counters, limit, overLimit, ...rest } = summary
+/** Keys that cannot be read and are named; more of them are only counted. */
+const MOST_UNREADABLE = 20
+
+async function reportMulticast(view: MulticastView | undefined): Promise<Pick<Status, 'multicast'>> {
+  const summary = await view?.keeper?.summary()
+  if (view === undefined || summary === undefined) return {}
+  const { counters, plan, limit, overLimit, ...rest } = summary
+  const { said, why: untold } = view.publisher?.summary ?? { said: undefined, why: {} }
+  const families = FAMILIES.flatMap((family) => {
+    if (plan === undefined) return []
+    const { mode, why } = plan.families[family]
+    const told = said?.tells.includes(family) ?? false
+    const untoldWhy = told ? undefined : untold[family]
+    return [
+      {
+        family,
+        mode,
+        ...(why !== undefined && { why }),
+        told,
+        ...(untoldWhy !== undefined && { untoldWhy }),
+      },
+    ]
+  })
+  const unreadable = view.groups.unreadable().slice(0, MOST_UNREADABLE)
   return {
     multicast: {
       ...rest,
       bridges: [...rest.bridges],
       ...counters,
+      families,
+      groups: { here: said?.groups.length ?? 0, elsewhere: plan?.groups ?? 0 },
+      ...(unreadable.length > 0 && {
+        unreadable: unreadable.map(({ name, reason = '' }) => ({ key: name, reason })),
+      }),
       ...(limit !== undefined && { limit }),
       ...(overLimit !== undefined && { overLimit }),
     },
   }
 }
+
+/** What is wrong with multicast; without etcd it is no news that nothing can be told. */
+const multicastProblems = (view: MulticastView | undefined, isConnected: boolean): string[] =>
+  [view?.keeper?.problem, isConnected ? view?.publisher?.problem : undefined].flatMap((problem) =>
+    problem === undefined ? [] : `multicast: ${problem}`,
+  )
 
 function reportHeldBack(holdBack: HoldBack | undefined): Pick<Status, 'heldBack'> {
   if (holdBack === undefined || holdBack.size === 0) return {}
@@ -359,8 +399,7 @@ function findProblems(view: DaemonView, etcd: Status['etcd']): string[] {
       `peers: ${heldBack.peers} are gone from etcd and kept for ${heldBack.secondsLeft} s more, in case etcd is wrong: ${heldBack.reason}; to let them go now, restart overlayd`,
     )
   }
-  const { problem: multicastProblem } = view.multicast ?? {}
-  if (multicastProblem !== undefined) problems.push(`multicast: ${multicastProblem}`)
+  problems.push(...multicastProblems(view.multicast, etcd.connected))
   if (member.firewall.problem !== undefined) problems.push(`firewall: ${member.firewall.problem}`)
   if (view.phase !== 'running') problems.push('not ready yet')
   return problems

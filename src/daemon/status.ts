@@ -3,6 +3,7 @@
  * within one `schema` number. Times are in seconds, addresses in their usual text.
  */
 import { z } from 'zod'
+import { FAMILIES } from '../model/address'
 
 export const STATUS_SCHEMA = 1
 
@@ -139,6 +140,28 @@ export const statusSchema = z.object({
       /** Frames of other hosts' containers, and copies sent to other hosts, since the device was made. */
       received: z.object({ packets: z.number(), bytes: z.number() }).optional(),
       sent: z.object({ packets: z.number(), bytes: z.number(), dropped: z.number() }).optional(),
+      /** How groups are sent, and which of them come in. */
+      families: z
+        .array(
+          z.object({
+            family: z.enum(FAMILIES),
+            /**
+             * `selective`: only to hosts that want them. `partly`: those that no host has told of go to all. `flooding`: all go to all.
+             */
+            mode: z.enum(['selective', 'partly', 'flooding']),
+            /** Why it is not `selective`. */
+            why: z.string().optional(),
+            /** Whether this host tells the others which groups it wants. */
+            told: z.boolean(),
+            /** Why it does not, and so gets all. */
+            untoldWhy: z.string().optional(),
+          }),
+        )
+        .optional(),
+      /** Groups that this host tells that it wants, and that others do. */
+      groups: z.object({ here: z.number(), elsewhere: z.number() }).optional(),
+      /** Keys under overlay/groups/ that cannot be read: their hosts get all groups. */
+      unreadable: z.array(z.object({ key: z.string(), reason: z.string() })).optional(),
       /** Packets that containers of this host may send to others in a second; absent without a limit. */
       limit: z.number().optional(),
       /** Packets that were over it, and stayed here, since the rules were written. */

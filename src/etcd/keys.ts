@@ -5,6 +5,10 @@
  *     <prefix>/subnets/10.5.12.0-24
  *     <prefix>/subnets/10.5.62.0-24&fd00:5:0:3e::-64
  *     <prefix>/subnets/0.0.0.0-0&fd00:5:0:3e::-64       in a network without IPv4
+ *
+ * and one that flannel does not know:
+ *
+ *     <prefix>/overlay/groups/10.5.12.0-24              the multicast groups that this host wants of others
  */
 import { posix } from 'node:path'
 import {
@@ -34,6 +38,8 @@ export interface Keys {
   readonly config: string
   /** `<prefix>/subnets/`, with the slash: flannel goes without and so takes `subnets2/...` for leases too. */
   readonly subnets: string
+  /** `<prefix>/overlay/groups/`. */
+  readonly groups: string
 }
 
 /**
@@ -58,6 +64,7 @@ export function keysUnder(prefix: string): Keys {
     range: { start: `${prefix}/`, end: `${prefix}0` },
     config: `${prefix}/config`,
     subnets: `${prefix}/subnets/`,
+    groups: `${prefix}/overlay/groups/`,
   }
 }
 

@@ -39,7 +39,8 @@ const encodeVtep = (vtep: Vtep | undefined) =>
 const LEASE_FIELDS = ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'] as const
 const VTEP_FIELDS = ['VNI', 'VtepMAC', 'MulticastVNI'] as const
 
-const parsedBy = <T>(parse: (text: string) => T | undefined, what: string) =>
+/** Text of which an address is made. */
+export const parsedBy = <T>(parse: (text: string) => T | undefined, what: string) =>
   z.string().transform((text, context) => {
     const value = parse(text)
     if (value !== undefined) return value
@@ -57,7 +58,7 @@ const leaseSchema = z.object({
 })
 
 /** 24 bits (RFC 7348). */
-const MOST_VNI = 0xffffff
+export const MOST_VNI = 0xffffff
 
 const vtepSchema = z.object({
   VNI: goField(z.int().min(0).max(0xffffffff)),
@@ -169,4 +170,4 @@ export const toRevision = (text: string): Revision => BigInt(text) as Revision
 const quote = (text: string) => JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text)
 
 /** Reasons are shown on terminals, and anyone who may write to etcd chooses the text. */
-const refuse = (reason: string) => ({ reason: reason.replace(/\p{C}/gu, '?').slice(0, 300) })
+export const refuse = (reason: string) => ({ reason: reason.replace(/\p{C}/gu, '?').slice(0, 300) })

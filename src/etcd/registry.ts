@@ -12,9 +12,11 @@ import {
   type Revision,
   type UnreadableLease,
 } from '../model/lease'
+import { GROUPS_TTL_SECONDS, type HostGroups } from '../model/multicast'
 import { CALL_DEADLINE_MS, type EtcdClient } from './client'
 import { EtcdError } from './errors'
 import { Follower } from './follow'
+import { encodeGroups } from './groups-codec'
 import { etcdPrefix, formatSubnetName, type Keys, keysUnder } from './keys'
 import { decodeLease, encodeLeaseValue, toRevision } from './lease-codec'
 import { readSnapshot, type Snapshot } from './snapshot'
@@ -308,6 +310,50 @@ export class Registry {
     }
   }
 
+  /**
+   * Gets an etcd lease for what this host says of multicast groups.
+   * @throws {EtcdError}; it ends by itself where its id is not known therefore
+   */
+  async grantGroupsLease(signal: AbortSignal): Promise<EtcdLeaseId> {
+    const id = newEtcdLeaseId()
+    await this.#grant(id, signal, GROUPS_TTL_SECONDS)
+    return id
+  }
+
+  /**
+   * Says which multicast groups this host wants, if its subnet is still its own. Whatever is there in that place is of an earlier run, or of
+   * nobody who may say it.
+   * @param own our lease as it was last seen
+   * @returns the revision; `undefined` when our lease has changed, and nothing was written
+   */
+  async putGroups(
+    own: Lease,
+    groups: HostGroups,
+    etcdLease: EtcdLeaseId,
+    signal: AbortSignal,
+  ): Promise<Revision | undefined> {
+    const request_put = {
+      key: this.#groupsKey(own),
+      value: Buffer.from(encodeGroups(groups)),
+      lease: etcdLease,
+    }
+    return revisionOf(await this.#guarded('say which groups are wanted', own, { request_put }, signal))
+  }
+
+  /**
+   * Takes back what was said of multicast groups under our lease, be it by an earlier run.
+   * @returns as {@link putGroups}
+   */
+  async deleteGroups(own: Lease, signal: AbortSignal): Promise<Revision | undefined> {
+    const request_delete_range = { key: this.#groupsKey(own) }
+    const doing = 'take back which groups are wanted'
+    return revisionOf(await this.#guarded(doing, own, { request_delete_range }, signal))
+  }
+
+  #groupsKey({ subnet }: Lease): Buffer {
+    return Buffer.from(this.#keys.groups + formatSubnetName(subnet))
+  }
+
   async #keepAliveOnce(
     etcdLease: EtcdLeaseId,
     signal: AbortSignal,
@@ -337,11 +383,11 @@ export class Registry {
     }
   }
 
-  async #grant(id: EtcdLeaseId, signal: AbortSignal): Promise<void> {
+  async #grant(id: EtcdLeaseId, signal: AbortSignal, seconds = LEASE_TTL_SECONDS): Promise<void> {
     try {
       await this.client.call(
         'get a lease from etcd',
-        (etcd, options) => etcd.leaseClient.leaseGrant({ ID: id, TTL: LEASE_TTL_SECONDS }, options),
+        (etcd, options) => etcd.leaseClient.leaseGrant({ ID: id, TTL: seconds }, options),
         signal,
       )
     } catch (error) {
@@ -435,6 +481,10 @@ function foundIn({ responses }: ITxnResponse): KeyValue | undefined {
     }
   )
 }
+
+/** The revision at which a transaction did what it was for; undefined when it did not. */
+const revisionOf = ({ succeeded, header }: ITxnResponse): Revision | undefined =>
+  succeeded ? toRevision(header.revision) : undefined
 
 /** A random positive 63-bit number: etcd's ids are signed, and zero means "choose one". */
 const newEtcdLeaseId = () => String(randomBytes(8).readBigUInt64BE() >> 1n || 1n) as EtcdLeaseId

@@ -1,7 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
+import type { GroupsEntry } from '../model/multicast'
 import type { EtcdClient } from './client'
 import { EtcdError, toEtcdError } from './errors'
+import { decodeGroups } from './groups-codec'
 import type { Keys } from './keys'
 import { decodeLease, isReadable } from './lease-codec'
 import { rangeBytes } from './raw-calls'
@@ -18,6 +20,8 @@ export interface Snapshot {
   /** In key order. */
   readonly leases: readonly Lease[]
   readonly unreadable: readonly UnreadableLease[]
+  /** What hosts say of multicast groups; absent where that was not read. */
+  readonly groups?: readonly GroupsEntry[]
 }
 
 /** The snapshot and the cluster it is of. */
@@ -45,15 +49,23 @@ export async function readSnapshot(
   signal: AbortSignal,
   pageKeys = PAGE_KEYS,
 ): Promise<ReadSnapshot> {
+  let page = pageKeys
   for (let attempt = 1; ; attempt++) {
     try {
-      return await readPages(client, keys, signal, pageKeys)
+      return await readPages(client, keys, signal, page)
     } catch (error) {
-      const compacted = error instanceof EtcdError && error.code === 'etcd-compacted'
-      if (!compacted || attempt === ATTEMPTS) throw error
+      if (!(error instanceof EtcdError)) throw error
+      // A page of hosts that want hundreds of multicast groups each.
+      const isTooLarge = error.message.includes(TOO_LARGE) && page > 1
+      if (isTooLarge) page = Math.ceil(page / SHRINK)
+      else if (error.code !== 'etcd-compacted' || attempt === ATTEMPTS) throw error
     }
   }
 }
+
+/** grpc-js's words for an answer above the limit that we set. */
+const TOO_LARGE = 'Received message larger than max'
+const SHRINK = 8
 
 async function readPages(
   client: EtcdClient,
@@ -118,6 +130,7 @@ class SnapshotBuilder {
   #config: KeyValue | undefined
   readonly #leases: Lease[] = []
   readonly #unreadable: UnreadableLease[] = []
+  readonly #groups: GroupsEntry[] = []
 
   constructor(private readonly keys: Keys) {}
 
@@ -129,6 +142,8 @@ class SnapshotBuilder {
       const lease = decodeLease(this.keys, kv)
       if (isReadable(lease)) this.#leases.push(lease)
       else this.#unreadable.push(lease)
+    } else if (key.startsWith(this.keys.groups)) {
+      this.#groups.push(decodeGroups(this.keys, kv))
     }
   }
 
@@ -140,6 +155,7 @@ class SnapshotBuilder {
       configRevision: this.#config?.modRevision,
       leases: this.#leases,
       unreadable: this.#unreadable,
+      groups: this.#groups,
     }
   }
 }

@@ -1,5 +1,7 @@
 import type { Lease, Revision, UnreadableLease } from '../model/lease'
+import type { GroupsEntry } from '../model/multicast'
 import type { EtcdError } from './errors'
+import { decodeGroups, groupsName } from './groups-codec'
 import type { Keys } from './keys'
 import { decodeLease, isReadable } from './lease-codec'
 import type { Snapshot } from './snapshot'
@@ -10,6 +12,8 @@ export type RegistryEvent =
   | { readonly kind: 'lease'; readonly lease: Lease }
   | { readonly kind: 'unreadable'; readonly lease: UnreadableLease }
   | { readonly kind: 'removed'; readonly key: string; readonly modRevision: Revision }
+  | { readonly kind: 'groups'; readonly groups: GroupsEntry }
+  | { readonly kind: 'groups-removed'; readonly name: string; readonly modRevision: Revision }
   | { readonly kind: 'config'; readonly text: string | undefined; readonly modRevision: Revision }
 
 /** What a follower is told. */
@@ -35,6 +39,11 @@ export function decodeEvent(keys: Keys, { type, keyValue }: WatchEvent): Registr
   const { key, modRevision } = keyValue
   if (key === keys.config) {
     return { kind: 'config', text: type === 'Put' ? keyValue.value : undefined, modRevision }
+  }
+  if (key.startsWith(keys.groups)) {
+    return type === 'Put'
+      ? { kind: 'groups', groups: decodeGroups(keys, keyValue) }
+      : { kind: 'groups-removed', name: groupsName(keys, key), modRevision }
   }
   if (!key.startsWith(keys.subnets)) return undefined
   if (type === 'Delete') return { kind: 'removed', key, modRevision }

@@ -1,10 +1,18 @@
 /** What of a bridge, and of a device's counters, matters for multicast (linux/if_link.h). Apart from `links.ts`, for few hosts need it. */
-import type { LinkCounters, ObservedBridge } from '../model/multicast'
+import { FAMILIES } from '../model/address'
+import type { BridgeSnooping, LinkCounters, ObservedBridge } from '../model/multicast'
 import { HOST_LITTLE_ENDIAN, type MessageWriter } from './netlink/bytes'
 import type { Question } from './netlink/client'
-import { messageCodec, nested } from './netlink/codec'
+import { type MessageOf, messageCodec, nested } from './netlink/codec'
 import {
+  BRIDGE_QUERIER_IP_ADDRESS,
+  BRIDGE_QUERIER_IPV6_ADDRESS,
+  IFLA_BR_MCAST_QUERIER_STATE,
+  IFLA_BR_MCAST_QUERY_RESPONSE_INTVL,
   IFLA_BR_MCAST_ROUTER,
+  IFLA_BR_MCAST_SNOOPING,
+  IFLA_BR_MCAST_STARTUP_QUERY_CNT,
+  IFLA_BR_MCAST_STARTUP_QUERY_INTVL,
   IFLA_EXT_MASK,
   IFLA_IFNAME,
   IFLA_INFO_DATA,
@@ -16,7 +24,7 @@ import {
   RTM_GETLINK,
   RTM_NEWLINK,
 } from './netlink/constants'
-import { type Payload, s32, text, u8, u32 } from './netlink/layout'
+import { bool, type Payload, present, s32, text, u8, u32, u64 } from './netlink/layout'
 
 /** Offsets in struct rtnl_link_stats64. */
 const RX_PACKETS = 0
@@ -52,7 +60,20 @@ const bridgeMessage = messageCodec(
         kind: [IFLA_INFO_KIND, text],
         bridge: [
           IFLA_INFO_DATA,
-          nested({ multicastRouter: [IFLA_BR_MCAST_ROUTER, u8] }),
+          nested({
+            multicastRouter: [IFLA_BR_MCAST_ROUTER, u8],
+            snooping: [IFLA_BR_MCAST_SNOOPING, bool],
+            startupQueries: [IFLA_BR_MCAST_STARTUP_QUERY_CNT, u32],
+            startupInterval: [IFLA_BR_MCAST_STARTUP_QUERY_INTVL, u64],
+            responseInterval: [IFLA_BR_MCAST_QUERY_RESPONSE_INTVL, u64],
+            queriers: [
+              IFLA_BR_MCAST_QUERIER_STATE,
+              nested({
+                IPv4: [BRIDGE_QUERIER_IP_ADDRESS, present],
+                IPv6: [BRIDGE_QUERIER_IPV6_ADDRESS, present],
+              }),
+            ],
+          }),
           { sibling: 'kind', is: 'bridge' },
         ],
       }),
@@ -65,12 +86,42 @@ export const listBridges: Question<ObservedBridge> = {
   attempted: 'list bridges',
   encode: (writer) =>
     bridgeMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, { extensionMask: RTEXT_FILTER_SKIP_STATS }),
-  decode(view, start, end) {
-    const { index, name = '', info } = bridgeMessage.decode(view, start, end)
-    if (info?.kind !== 'bridge') return undefined
-    // A kernel without IGMP snooping tells nothing: its bridges pass everything on.
-    return { index, name, multicastRouter: info.bridge?.multicastRouter }
-  },
+  decode: decodeBridge,
+}
+
+/** One link, if it is a bridge; ENODEV when there is none. */
+export const readBridge = (index: number): Question<ObservedBridge> => ({
+  attempted: `look at the bridge with index ${index}`,
+  encode: (writer) =>
+    bridgeMessage.encode(writer, RTM_GETLINK, NLM_F_REQUEST, {
+      index,
+      extensionMask: RTEXT_FILTER_SKIP_STATS,
+    }),
+  decode: decodeBridge,
+})
+
+function decodeBridge(view: DataView, start: number, end: number): ObservedBridge | undefined {
+  const { index, name = '', info } = bridgeMessage.decode(view, start, end)
+  if (info?.kind !== 'bridge') return undefined
+  const snooping = snoopingOf(info.bridge)
+  // A kernel without IGMP snooping tells nothing: its bridges pass everything on.
+  return { index, name, multicastRouter: info.bridge?.multicastRouter, ...(snooping && { snooping }) }
+}
+
+/** The bridge's times are in hundredths of a second (USER_HZ). */
+const MS_PER_TICK = 10
+
+type BridgeInfo = NonNullable<MessageOf<typeof bridgeMessage>['info']>['bridge']
+
+/** Where nobody asks the kernel leaves out who does, as it always did before 5.15. */
+function snoopingOf(bridge: BridgeInfo): BridgeSnooping | undefined {
+  const { snooping, queriers, startupQueries, startupInterval, responseInterval } = bridge ?? {}
+  if (snooping !== true || startupQueries === undefined) return undefined
+  if (startupInterval === undefined || responseInterval === undefined) return undefined
+  return {
+    queriers: FAMILIES.filter((family) => queriers?.[family] === true),
+    answeredWithin: (startupQueries * startupInterval + responseInterval) * MS_PER_TICK,
+  }
 }
 
 /** What went through a link; ENODEV when there is none. */

@@ -20,7 +20,7 @@ import {
   listNamespaces,
 } from './links'
 import type { MessageWriter } from './netlink/bytes'
-import type { NetlinkClient, RequestFormat } from './netlink/client'
+import type { NetlinkClient, Question, RequestFormat } from './netlink/client'
 import { NetlinkError } from './netlink/errors'
 import { isAlreadyGone } from './operations'
 
@@ -108,13 +108,23 @@ async function deleteStray(
  * The link of that name.
  * @throws {NetlinkError} for any answer but ENODEV
  */
-export async function readLink(
+export const readLink = (
   requests: NetlinkClient,
   name: string,
   signal?: AbortSignal,
-): Promise<ObservedLink | undefined> {
+): Promise<ObservedLink | undefined> => askLink({ requests }, findLink(name), signal)
+
+/**
+ * Asks something about one link; `undefined` when there is none.
+ * @throws {NetlinkError} for any answer but ENODEV
+ */
+export async function askLink<T>(
+  { requests }: Pick<LinkClients, 'requests'>,
+  question: Question<T>,
+  signal?: AbortSignal,
+): Promise<T | undefined> {
   try {
-    return await requests.get(findLink(name), signal)
+    return await requests.get(question, signal)
   } catch (error) {
     if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return undefined
     throw error

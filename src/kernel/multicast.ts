@@ -1,9 +1,12 @@
 /** The kernel's half of multicast between hosts. Loaded only where that is wanted. */
 import { constants } from 'node:os'
 import { OverlayError } from '../model/errors'
+import { ODD_DESTINATION } from '../model/kernel'
 import {
+  type AddressSet,
   type Destination,
   describeMulticastOperation,
+  type FrameChain,
   type FrameTable,
   type LinkCounters,
   type MulticastOperation,
@@ -12,8 +15,15 @@ import {
 import { encodeMulticastRouter, listBridges, readCounters } from './bridges'
 import { encodeAddDestination, encodeDeleteForwarding, listForwarding } from './fdb'
 import type { Kernel } from './kernel'
-import type { LinkClients } from './link-operations'
-import { replaceTable, STEP_FORMAT, TABLE_TRANSACTION } from './netfilter'
+import { askLink, type LinkClients } from './link-operations'
+import {
+  changeSets,
+  listAddresses,
+  replaceRules,
+  replaceTable,
+  STEP_FORMAT,
+  TABLE_TRANSACTION,
+} from './netfilter'
 import { listTableObjects, TABLE_KINDS, type TableObject } from './netfilter-objects'
 import type { MessageWriter } from './netlink/bytes'
 import { NetlinkClient, type RequestFormat } from './netlink/client'
@@ -132,6 +142,42 @@ export class MulticastKernel {
     }
   }
 
+  /** Gives chains that are there other rules, in one transaction. */
+  async replaceRules(table: string, chains: readonly FrameChain[], signal?: AbortSignal): Promise<void> {
+    const steps = replaceRules(table, chains)
+    if (steps.length > 0) await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
+  }
+
+  /** What is in sets of a table; `undefined` when one of them, or the table, is not there. */
+  async readSets(
+    table: string,
+    sets: readonly Omit<AddressSet, 'addresses'>[],
+    signal?: AbortSignal,
+  ): Promise<readonly AddressSet[] | undefined> {
+    const found: AddressSet[] = []
+    try {
+      for (const set of sets) {
+        const addresses = (await this.tables.dump(listAddresses(table, set.name), signal)).flat()
+        found.push({ name: set.name, family: set.family, addresses })
+      }
+    } catch (error) {
+      if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return undefined
+      throw error
+    }
+    return found
+  }
+
+  /** Adds addresses to sets of a table, or takes them away, in one transaction. */
+  async changeSets(
+    table: string,
+    kind: 'add-addresses' | 'delete-addresses',
+    sets: readonly AddressSet[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const steps = changeSets(kind, table, sets)
+    if (steps.length > 0) await this.tables.transaction(steps, STEP_FORMAT, TABLE_TRANSACTION, signal)
+  }
+
   /** Deletes a table; that there is none is no failure. */
   async deleteTable(table: string, signal?: AbortSignal): Promise<void> {
     const steps = [{ kind: 'make-table', table } as const, { kind: 'delete-table', table } as const]
@@ -146,12 +192,7 @@ export class MulticastKernel {
 
   /** What went through a link; `undefined` when there is none. */
   async counters(index: number, signal?: AbortSignal): Promise<LinkCounters | undefined> {
-    try {
-      return await this.#links.requests.get(readCounters(index), signal)
-    } catch (error) {
-      if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return undefined
-      throw error
-    }
+    return askLink(this.#links, readCounters(index), signal)
   }
 
   /**
@@ -174,10 +215,14 @@ function encode(writer: MessageWriter, operation: MulticastOperation): void {
     encodeMulticastRouter(writer, operation.link, operation.value)
     return
   }
+  if (operation.kind === 'delete-destinations') {
+    encodeDeleteForwarding(writer, operation.link, { mac: operation.mac, destination: ODD_DESTINATION })
+    return
+  }
   const { mac, address } = operation.destination
   const encodeEntry = operation.kind === 'add-destination' ? encodeAddDestination : encodeDeleteForwarding
   encodeEntry(writer, operation.link, { mac, destination: address })
 }
 
 const isSoAlready = ({ kind }: MulticastOperation, { errno }: NetlinkError): boolean =>
-  kind === 'delete-destination' && errno === constants.errno.ENOENT
+  ['delete-destination', 'delete-destinations'].includes(kind) && errno === constants.errno.ENOENT

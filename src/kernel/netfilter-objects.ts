@@ -52,6 +52,8 @@ const EXPRESSIONS: Readonly<Record<string, Shape>> = {
   immediate: { nests: { [k.NFTA_IMMEDIATE_DATA]: { nests: { [k.NFTA_DATA_VERDICT]: {} } } } },
   limit: { passed: [k.NFTA_LIMIT_PAD] },
   counter: { passed: [k.NFTA_COUNTER_BYTES, k.NFTA_COUNTER_PACKETS, k.NFTA_COUNTER_PAD] },
+  // That it is in the set, and not that it is not, is meant without saying.
+  lookup: { usual: { [k.NFTA_LOOKUP_FLAGS]: NO_FLAGS } },
   dup: {},
   fwd: {},
 }
@@ -122,6 +124,11 @@ const KINDS: Readonly<Record<TableStep['kind'], Kind | undefined>> = {
   'delete-table': undefined,
   'add-chain': 'chains',
   'add-rule': 'rules',
+  'flush-chain': undefined,
+  // Sets are read by themselves: what is in them changes without the rest.
+  'add-set': undefined,
+  'add-addresses': undefined,
+  'delete-addresses': undefined,
 }
 
 function encoded(kind: Kind, step: TableStep): TableObject {

@@ -3,12 +3,13 @@
  * a qdisc, whose coming and going stops the link for some milliseconds, these hooks come and go without a lost frame. Numbers are in network
  * order here, but for what is compared with a register.
  */
-import type { Family } from '../model/address'
-import type { Condition, FrameChain, FrameRule, FrameTable } from '../model/multicast'
+import type { Family, IpAddress } from '../model/address'
+import type { AddressSet, Condition, FrameChain, FrameRule, FrameTable } from '../model/multicast'
 import { HOST_LITTLE_ENDIAN, type MessageWriter, viewOf } from './netlink/bytes'
-import type { RequestFormat } from './netlink/client'
+import type { Question, RequestFormat } from './netlink/client'
+import { eachPayload } from './netlink/codec'
 import * as k from './netlink/constants'
-import { text } from './netlink/layout'
+import { ipAddress, ipv4Address, ipv6Address, text } from './netlink/layout'
 
 /** An attribute: its type, and a number of 32 bits in network order, bytes, text, or attributes. */
 type Attribute = readonly [type: number, value: number | Uint8Array | string | readonly Attribute[]]
@@ -67,19 +68,33 @@ export type TableStep =
   | { readonly kind: 'delete-table'; readonly table: string }
   | { readonly kind: 'add-chain'; readonly table: string; readonly chain: FrameChain }
   | { readonly kind: 'add-rule'; readonly table: string; readonly chain: string; readonly rule: FrameRule }
+  /** All rules of a chain, which stays. */
+  | { readonly kind: 'flush-chain'; readonly table: string; readonly chain: string }
+  | SetStep
 
 /** The steps that put a table in place of what is there under its name: at no moment is there a part of it, or both. */
-export function replaceTable({ name: table, chains }: FrameTable): TableStep[] {
+export function replaceTable({ name: table, sets = [], chains }: FrameTable): TableStep[] {
   return [
     { kind: 'make-table', table },
     { kind: 'delete-table', table },
     { kind: 'make-table', table },
+    ...makeSets(table, sets),
     ...chains.flatMap((chain): TableStep[] => [
       { kind: 'add-chain', table, chain },
       ...chain.rules.map((rule) => ({ kind: 'add-rule', table, chain: chain.name, rule }) as const),
     ]),
   ]
 }
+
+/**
+ * The steps that give chains that are there other rules. A frame meets those of before or those of after, and not both as while one chain takes
+ * another's place.
+ */
+export const replaceRules = (table: string, chains: readonly FrameChain[]): TableStep[] =>
+  chains.flatMap(({ name: chain, rules }): TableStep[] => [
+    { kind: 'flush-chain', table, chain },
+    ...rules.map((rule) => ({ kind: 'add-rule', table, chain, rule }) as const),
+  ])
 
 export const STEP_FORMAT: RequestFormat<TableStep> = { encode: encodeStep, describe: describeStep }
 
@@ -113,6 +128,14 @@ function encodeStep(writer: MessageWriter, step: TableStep): void {
         ],
       ])
       break
+    case 'flush-chain':
+      writeMessage(writer, k.NFT_MSG_DELRULE, 0, [
+        [k.NFTA_RULE_TABLE, step.table],
+        [k.NFTA_RULE_CHAIN, step.chain],
+      ])
+      break
+    default:
+      encodeSetStep(writer, step)
   }
 }
 
@@ -142,6 +165,10 @@ function describeStep(step: TableStep): string {
         : `add a chain on ${step.chain.link} to ${table}`
     case 'add-rule':
       return `add a rule to the chain ${step.chain} of ${table}`
+    case 'flush-chain':
+      return `remove the rules of the chain ${step.chain} of ${table}`
+    default:
+      return `change the set ${step.set.name} of ${table}`
   }
 }
 
@@ -166,10 +193,11 @@ const HEADERS: Readonly<Record<Condition['header'], number>> = {
 }
 
 function expressionsOf(rule: FrameRule): (readonly Attribute[])[] {
-  const { family, conditions, limit, counted, copyTo, moveTo, goTo } = rule
+  const { family, conditions, to, limit, counted, copyTo, moveTo, goTo } = rule
   return [
     ...(family === undefined ? [] : familyExpressions(family)),
     ...conditions.flatMap(conditionExpressions),
+    ...(to === undefined || family === undefined ? [] : isInSet(family, to)),
     ...(limit === undefined ? [] : [limitExpression(limit)]),
     ...(counted === undefined ? [] : [expression('counter', [])]),
     ...copyTo.flatMap((link) => [
@@ -230,14 +258,18 @@ const verdict = (goTo: NonNullable<FrameRule['goTo']>): readonly Attribute[] =>
     ],
   ])
 
+/** Loads bytes of a frame. */
+const load = (header: Condition['header'], at: number, length: number): readonly Attribute[] =>
+  expression('payload', [
+    [k.NFTA_PAYLOAD_DREG, k.NFT_REG_1],
+    [k.NFTA_PAYLOAD_BASE, HEADERS[header]],
+    [k.NFTA_PAYLOAD_OFFSET, at],
+    [k.NFTA_PAYLOAD_LEN, length],
+  ])
+
 function conditionExpressions({ header, at, value, mask, not }: Condition): (readonly Attribute[])[] {
   return [
-    expression('payload', [
-      [k.NFTA_PAYLOAD_DREG, k.NFT_REG_1],
-      [k.NFTA_PAYLOAD_BASE, HEADERS[header]],
-      [k.NFTA_PAYLOAD_OFFSET, at],
-      [k.NFTA_PAYLOAD_LEN, value.length],
-    ]),
+    load(header, at, value.length),
     ...(mask === undefined
       ? []
       : [
@@ -262,3 +294,108 @@ function intoRegister(link: number): readonly Attribute[] {
     [k.NFTA_IMMEDIATE_DATA, data([...bytes])],
   ])
 }
+
+/** A change of a set of addresses. */
+export type SetStep = {
+  readonly kind: 'add-set' | 'add-addresses' | 'delete-addresses'
+  readonly table: string
+  readonly set: AddressSet
+}
+
+/** A set's type of key, as `nft` numbers them (nftables: include/datatype.h), and where in the IP header the destination is. */
+const KEYS: Readonly<
+  Record<Family, { type: number; payload: typeof ipv4Address | typeof ipv6Address; at: number }>
+> = {
+  IPv4: { type: 7, payload: ipv4Address, at: 16 },
+  IPv6: { type: 8, payload: ipv6Address, at: 24 },
+}
+
+/** Elements to a message: an attribute has at most 64 KiB, and one of these at most 28 bytes. */
+const ELEMENTS = 1024
+
+/** The steps that add addresses to sets that are there, or take them away. */
+export const changeSets = (
+  kind: 'add-addresses' | 'delete-addresses',
+  table: string,
+  sets: readonly AddressSet[],
+): TableStep[] => sets.flatMap((set) => elementSteps(kind, table, set))
+
+const makeSets = (table: string, sets: readonly AddressSet[]): TableStep[] =>
+  sets.flatMap((set) => [{ kind: 'add-set', table, set }, ...elementSteps('add-addresses', table, set)])
+
+const elementSteps = (
+  kind: 'add-addresses' | 'delete-addresses',
+  table: string,
+  { addresses, ...set }: AddressSet,
+): SetStep[] =>
+  Array.from({ length: Math.ceil(addresses.length / ELEMENTS) }, (_, i) => ({
+    kind,
+    table,
+    set: { ...set, addresses: addresses.slice(i * ELEMENTS, (i + 1) * ELEMENTS) },
+  }))
+
+function encodeSetStep(writer: MessageWriter, { kind, table, set }: SetStep): void {
+  if (kind === 'add-set') {
+    const { type, payload } = KEYS[set.family]
+    writeMessage(writer, k.NFT_MSG_NEWSET, k.NLM_F_CREATE, [
+      [k.NFTA_SET_TABLE, table],
+      [k.NFTA_SET_NAME, set.name],
+      [k.NFTA_SET_KEY_TYPE, type],
+      [k.NFTA_SET_KEY_LEN, payload.size],
+      // By which others of the transaction could speak of it; they use its name.
+      [k.NFTA_SET_ID, type],
+    ])
+    return
+  }
+  const [message, flags] =
+    kind === 'add-addresses' ? [k.NFT_MSG_NEWSETELEM, k.NLM_F_CREATE] : [k.NFT_MSG_DELSETELEM, 0]
+  writeMessage(writer, message, flags, [
+    [k.NFTA_SET_ELEM_LIST_TABLE, table],
+    [k.NFTA_SET_ELEM_LIST_SET, set.name],
+    [
+      k.NFTA_SET_ELEM_LIST_ELEMENTS,
+      set.addresses.map((address): Attribute => {
+        return [k.NFTA_LIST_ELEM, [[k.NFTA_SET_ELEM_KEY, data(bytesOf(set.family, address))]]]
+      }),
+    ],
+  ])
+}
+
+function bytesOf(family: Family, address: IpAddress): number[] {
+  const { size } = KEYS[family].payload
+  const number = BigInt(address)
+  return Array.from({ length: size }, (_, i) => Number((number >> BigInt(8 * (size - 1 - i))) & 255n))
+}
+
+function isInSet(family: Family, set: string): (readonly Attribute[])[] {
+  const { payload, at } = KEYS[family]
+  return [
+    load('network', at, payload.size),
+    expression('lookup', [
+      [k.NFTA_LOOKUP_SET, set],
+      [k.NFTA_LOOKUP_SREG, k.NFT_REG_1],
+    ]),
+  ]
+}
+
+/** The addresses in a set; as a dump, in which they come some at a time. ENOENT when there is no such set. */
+export const listAddresses = (table: string, set: string): Question<readonly IpAddress[]> => ({
+  attempted: `list the set ${set} of the nftables table netdev ${table}`,
+  encode: (writer) =>
+    writeMessage(writer, k.NFT_MSG_GETSETELEM, 0, [
+      [k.NFTA_SET_ELEM_LIST_TABLE, table],
+      [k.NFTA_SET_ELEM_LIST_SET, set],
+    ]),
+  decode(view, start, end) {
+    const addresses: IpAddress[] = []
+    const body = start + NFGENMSG_SIZE
+    for (const [from, to] of eachPayload(view, body, end, k.NFTA_SET_ELEM_LIST_ELEMENTS))
+      for (const element of eachPayload(view, from, to, k.NFTA_LIST_ELEM))
+        for (const key of eachPayload(view, ...element, k.NFTA_SET_ELEM_KEY))
+          for (const [at, after] of eachPayload(view, ...key, k.NFTA_DATA_VALUE)) {
+            const address = ipAddress.read(view, at, after - at, 'element')
+            if (address !== undefined) addresses.push(address)
+          }
+    return addresses
+  },
+})

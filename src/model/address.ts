@@ -170,6 +170,10 @@ export function samePrefix(a: Prefix, b: Prefix): boolean {
   return a.address === b.address && a.length === b.length
 }
 
+/** Whether it is a multicast group's: 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291). */
+export const isGroup = (address: IpAddress): boolean =>
+  typeof address === 'number' ? address >>> 28 === 0xe : address >> 120n === 0xffn
+
 /**
  * An address a host can own and be reached at from others. IPv4: not 0.0.0.0/8 (RFC 1122), 127.0.0.0/8, multicast, reserved or broadcast.
  * IPv6: not unspecified, loopback, multicast (ff00::/8), link-local (fe80::/10) or IPv4-mapped (::ffff:0:0/96, RFC 4291).

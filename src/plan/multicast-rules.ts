@@ -2,8 +2,9 @@
  * Which frames are multicast that other hosts get. What only concerns a link, or who asks for what on it (IGMP, MLD, neighbour discovery),
  * stays there: a query that crossed would have bridges elsewhere forward only what was asked for.
  */
-import { addressBits, type Family, familyOf, type IpAddress, type Prefix } from '../model/address'
+import { addressBits, FAMILIES, type Family, familyOf, type IpAddress, type Prefix } from '../model/address'
 import {
+  type AddressSet,
   type Condition,
   type FrameChain,
   type FrameRule,
@@ -12,6 +13,7 @@ import {
   type ObservedBridge,
   ROUTER_PORT_ALWAYS,
 } from '../model/multicast'
+import type { FamilyPlan } from './multicast-groups'
 
 /** Protocol numbers (IANA, protocol-numbers). */
 const HOP_BY_HOP = 0
@@ -40,6 +42,34 @@ const KINDS: Readonly<Record<Family, readonly (readonly Condition[])[]>> = {
     ],
   ],
 }
+
+/** Offset of the byte that has an IPv6 group's scope in its lower half (RFC 4291). */
+const SCOPE = 25
+const inScope = (scope: number): Condition => ({ header: 'network', at: SCOPE, value: [scope], mask: [15] })
+
+/** What never leaves its host, for a host has nothing to do with another's interfaces: the scope `ff01::/16` is in. */
+const NOT_ON_INTERFACE: Readonly<Record<Family, readonly Condition[]>> = {
+  IPv4: [],
+  IPv6: [{ ...inScope(1), not: true }],
+}
+
+/** To a group of the link, which hosts are not asked about. */
+const TO_LINK_LOCAL: Readonly<Record<Family, Condition>> = {
+  IPv4: { header: 'network', at: 16, value: [224, 0, 0] },
+  IPv6: inScope(2),
+}
+
+/** Names of the sets of groups that other hosts want. */
+const SETS: Readonly<Record<Family, string>> = { IPv4: 'wanted4', IPv6: 'wanted6' }
+
+/** Which groups may leave: any, or those of the link and those that are wanted. A frame meets one of these at the most. */
+const passes = (
+  family: Family,
+  { wanted }: Pick<FamilyPlan, 'wanted'>,
+): Pick<FrameRule, 'conditions' | 'to'>[] =>
+  wanted === 'all'
+    ? [{ conditions: NOT_ON_INTERFACE[family] }]
+    : [{ conditions: [TO_LINK_LOCAL[family]] }, { conditions: [], to: SETS[family] }]
 
 /** The group bit of the destination MAC. */
 const GROUP_BIT: Condition = { header: 'link', at: 0, value: [1], mask: [1] }
@@ -86,18 +116,22 @@ const limitChain = (limit: number, device: number): FrameChain => ({
 /**
  * A chain on a bridge: hands the device copies of what containers send, and leaves the frames alone.
  * @param what what is done with each
+ * @param plans which groups may leave
  */
 const outChain = (
   { name, routerBefore }: OutBridge,
   what: Pick<FrameRule, 'copyTo' | 'goTo'>,
+  plans: Plans,
 ): FrameChain => ({
   name: outChainName(name, routerBefore),
   link: name,
   otherwise: 'accept',
-  rules: (['IPv4', 'IPv6'] as const).flatMap((family) =>
-    KINDS[family].map((kind): FrameRule => {
-      return { family, conditions: [TO_GROUP[family], ...kind, GROUP_BIT], ...what }
-    }),
+  rules: FAMILIES.flatMap((family) =>
+    KINDS[family].flatMap((kind) =>
+      passes(family, plans[family]).map(({ conditions, ...to }): FrameRule => {
+        return { family, conditions: [TO_GROUP[family], ...conditions, ...kind, GROUP_BIT], ...to, ...what }
+      }),
+    ),
   ),
 })
 
@@ -112,7 +146,13 @@ const inChain = (link: string, networks: readonly Prefix[], bridges: readonly nu
     rules: sources.flatMap((network) => {
       const family = familyOf(network.address)
       return KINDS[family].map((kind): FrameRule => {
-        const conditions = [TO_GROUP[family], ...isFrom(network), ...kind, GROUP_BIT]
+        const conditions = [
+          TO_GROUP[family],
+          ...NOT_ON_INTERFACE[family],
+          ...isFrom(network),
+          ...kind,
+          GROUP_BIT,
+        ]
         return { family, conditions, copyTo, ...(moveTo !== undefined && { moveTo }) }
       })
     }),
@@ -125,24 +165,39 @@ export interface OutBridge extends Pick<ObservedBridge, 'name' | 'index'> {
   readonly routerBefore: number | undefined
 }
 
+/** The sets of groups that other hosts want; empty for a family of which any may leave. */
+export const wantedSets = (plans: Plans = ANY_GROUP): AddressSet[] =>
+  FAMILIES.map((family) => {
+    const { wanted } = plans[family]
+    return { name: SETS[family], family, addresses: wanted === 'all' ? [] : wanted }
+  })
+
+type Plans = Readonly<Record<Family, Pick<FamilyPlan, 'wanted'>>>
+
+/** Every group of both families may leave. */
+export const ANY_GROUP: Plans = { IPv4: { wanted: 'all' }, IPv6: { wanted: 'all' } }
+
 /**
  * All rules.
  * @param networks what senders' addresses must be in, besides link-local ones
  * @param limit packets that containers of this host may send to others in a second; without it any number
+ * @param plans which groups may leave
  */
 export function frameTable(
   device: { readonly name: string; readonly index: number },
   networks: readonly Prefix[],
   bridges: readonly OutBridge[],
   limit?: number,
+  plans: Plans = ANY_GROUP,
 ): FrameTable {
   const { name, index } = device
   const what = limit === undefined ? { copyTo: [index] } : { copyTo: [], goTo: { chain: LIMIT_CHAIN } }
   return {
     name,
+    sets: wantedSets(plans),
     chains: [
       ...(limit === undefined ? [] : [limitChain(limit, index)]),
-      ...bridges.map((bridge) => outChain(bridge, what)),
+      ...bridges.map((bridge) => outChain(bridge, what, plans)),
       inChain(
         name,
         networks,
@@ -195,3 +250,17 @@ export const restoreRouters = (
       routerBefore !== ROUTER_PORT_ALWAYS
     return isToRestore ? [{ kind: 'set-multicast-router', link: bridge.index, value: routerBefore }] : []
   })
+
+/** What brings sets from what is there to what is wanted; nothing where they are the same. Both are in the same order. */
+export function diffSets(
+  wanted: readonly AddressSet[],
+  there: readonly AddressSet[],
+): { readonly added: AddressSet; readonly removed: AddressSet }[] {
+  return wanted.flatMap((set, i) => {
+    const found = there[i]?.addresses ?? []
+    const [want, have] = [new Set(set.addresses), new Set(found)]
+    const added = { ...set, addresses: set.addresses.filter((address) => !have.has(address)) }
+    const removed = { ...set, addresses: found.filter((address) => !want.has(address)) }
+    return added.addresses.length + removed.addresses.length === 0 ? [] : [{ added, removed }]
+  })
+}

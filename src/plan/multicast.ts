@@ -1,7 +1,6 @@
 /** What a host needs to exchange its containers' multicast with others: a second VXLAN device, and who gets copies. */
-import { familyOf, type IpAddress, mac, type Prefix, prefixContains } from '../model/address'
+import { familyOf, mac, type Prefix, prefixContains } from '../model/address'
 import type { InterfaceAddress, LinkSpec } from '../model/kernel'
-import type { Peer } from '../model/lease'
 import {
   type Destination,
   EVERY_GROUP,
@@ -38,33 +37,41 @@ export function bridgesOf<B extends Pick<ObservedBridge, 'index'>>(
   return bridges.filter(({ index }) => ours.has(index)).sort((a, b) => a.index - b.index)
 }
 
-/** The addresses of the hosts that take part; two leases of one host are one address. */
-export function participants(peers: Iterable<Peer>, vni: number): IpAddress[] {
-  const addresses = new Set<IpAddress>()
-  for (const { multicast, publicIp } of peers) if (multicast === vni) addresses.add(publicIp)
-  return [...addresses]
+/** Changes of where a device sends, in two steps: nothing is lost when all of the first are made before the second. */
+export interface DestinationChanges {
+  readonly additions: readonly MulticastOperation[]
+  readonly removals: readonly MulticastOperation[]
 }
 
 /**
- * The changes that have the device send to those hosts and to no other. One is added before another is taken away.
- * @param keep whether what is not wanted stays
+ * The changes that have the device send to those hosts and to no other.
+ * @param keep whether hosts that are not wanted stay
  */
 export function diffDestinations(
   link: number,
   desired: readonly Destination[],
   observed: readonly Destination[],
   keep: boolean,
-): MulticastOperation[] {
+): DestinationChanges {
   const word = ({ mac, address }: Destination): string => `${mac} ${address}`
   const [wanted, there] = [new Set(desired.map(word)), new Set(observed.map(word))]
+  const lists = new Set(desired.map(({ mac }) => mac))
   const added = desired.filter((each) => !there.has(word(each)))
-  const removed = keep ? [] : observed.filter((each) => !wanted.has(word(each)))
-  return [
-    ...added.map((destination) => ({ kind: 'add-destination', link, destination }) as const),
-    ...removed.map((destination) => ({ kind: 'delete-destination', link, destination }) as const),
-  ]
+  const removed = observed.filter((each) => !wanted.has(word(each)))
+  // One after another would have what is left of the list miss some, until the last makes it everyone's.
+  const unlisted = new Set(
+    removed.map(({ mac }) => mac).filter((mac) => !lists.has(mac) && mac !== EVERY_GROUP),
+  )
+  const single = keep ? [] : removed.filter(({ mac }) => !unlisted.has(mac))
+  return {
+    additions: [...added.filter(isForAll), ...added.filter((each) => !isForAll(each))].map(
+      (destination) => ({ kind: 'add-destination', link, destination }) as const,
+    ),
+    removals: [
+      ...[...unlisted].map((mac) => ({ kind: 'delete-destinations', link, mac }) as const),
+      ...single.map((destination) => ({ kind: 'delete-destination', link, destination }) as const),
+    ],
+  }
 }
 
-/** One copy of everything for each host. */
-export const flood = (addresses: readonly IpAddress[]): Destination[] =>
-  addresses.map((address) => ({ mac: EVERY_GROUP, address }))
+const isForAll = ({ mac }: Destination): boolean => mac === EVERY_GROUP

@@ -1,11 +1,45 @@
 /** Containers that send to groups and listen to them, and what of them arrives. */
 import { join } from 'node:path'
-import type { Container } from './host'
+import type { Container, Host } from './host'
+import { DUAL_STACK_CONFIG } from './lab'
 import { execOk, inNamespace } from './namespace'
-import { type Command, LongProcess } from './process'
+import { type Command, LongProcess, run } from './process'
 import { Pending, waitFor } from './wait'
 
 const MEMBER: Command = [process.execPath, join(__dirname, 'multicast-member.js')]
+
+/** The VNI of multicast in a network of VNI 1, and its device. */
+export const VNI = 1 ^ 0x800000
+export const DEVICE = 'fl-mc.1'
+
+/** A dual-stack config, with more for its backend. */
+export const multicastConfig = (backend: object = {}): string => {
+  const { Backend, ...rest } = JSON.parse(DUAL_STACK_CONFIG)
+  return JSON.stringify({ ...rest, Backend: { ...Backend, ...backend } })
+}
+
+/** What there is of it on a host. */
+export async function residue(host: Host) {
+  return {
+    device: (await run(inNamespace(host.namespace, ['ip', 'link', 'show', 'dev', DEVICE]))).code === 0,
+    table: (await host.exec('nft', 'list', 'tables', 'netdev')).includes(`netdev ${DEVICE}`),
+    router: Number(
+      /mcast_router (\d)/.exec(await host.exec('ip', '-d', 'link', 'show', 'dev', 'docker0'))?.[1],
+    ),
+    qdisc: (await host.exec('tc', 'qdisc', 'show', 'dev', 'docker0')).includes('clsact'),
+  }
+}
+
+/** The address a container sends from to a group. */
+export async function sourceOf(
+  { namespace, address, address6 = '' }: Container,
+  group: string,
+): Promise<string> {
+  if (!group.includes(':')) return address
+  if (!group.startsWith('ff02')) return address6
+  const shown = await execOk(namespace, ['ip', '-6', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'link'])
+  return /inet6 (fe80[^/]+)/.exec(shown)?.[1] ?? ''
+}
 
 /** Sends packets to a group, numbered, so many milliseconds apart, and a last one that says so. */
 export async function sendTo(

@@ -12,12 +12,14 @@ import { findProcesses, readConntrack, readNumber, readReversePathFilters } from
 import { readPreviousSubnets, readSubnetVariables } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
 import { MulticastKernel } from '../../kernel/multicast'
+import type { TableObject } from '../../kernel/netfilter-objects'
 import { bridgeNetfilter, readIpForward } from '../../kernel/sysctl'
 import { FAMILIES, type Family, type IpAddress } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
 import type { IptablesListing } from '../../model/firewall'
 import type { ObservedLink, RouteLookup } from '../../model/kernel'
 import { isReservation } from '../../model/lease'
+import { type Destination, EVERY_GROUP } from '../../model/multicast'
 import { multicastLinkName } from '../../plan/desired'
 import type {
   CertificateFact,
@@ -42,6 +44,7 @@ import {
   sampleAddress,
   vniOf,
 } from '../../plan/doctor/overlay'
+import { wantedSets } from '../../plan/multicast-rules'
 import { readDaemonStatus } from '../daemon-status'
 import { probePeers } from './probe'
 
@@ -143,12 +146,12 @@ async function readDaemon(runDirectory: string) {
 async function readEtcd(registry: Registry): Promise<EtcdFacts> {
   const signal = AbortSignal.timeout(ETCD_DEADLINE)
   const { endpoint, latencyMs } = await registry.status(signal)
-  const { config, leases, unreadable } = await registry.snapshot(signal)
+  const { config, leases, unreadable, groups } = await registry.snapshot(signal)
   let fastest = latencyMs
   for (let read = 1; read < LATENCY_READS; read++) {
     fastest = Math.min(fastest, (await registry.status(signal)).latencyMs)
   }
-  return { endpoint, latencyMs: fastest, config, leases, unreadable, timeToLive: new Map() }
+  return { endpoint, latencyMs: fastest, config, leases, unreadable, groups, timeToLive: new Map() }
 }
 
 async function readTimeToLive(facts: Facts, registry: Registry | undefined): Promise<Map<string, number>> {
@@ -284,15 +287,29 @@ async function readMulticast(
   try {
     const table = await attempt(() => multicast.readTable(name))
     const destinations = await multicast.destinations(link.index)
+    const isForAll = ({ mac }: Destination): boolean => mac === EVERY_GROUP
     return {
       link,
-      destinations: destinations.map(({ address }) => address),
+      destinations: destinations.filter(isForAll).map(({ address }) => address),
+      lists: destinations.filter((each) => !isForAll(each)),
+      wanted: await readWanted(multicast, name, table.value ?? []),
       chains: table.value?.flatMap(({ chain }) => chain ?? []),
       bridges: await multicast.bridges(),
     }
   } finally {
     multicast.close()
   }
+}
+
+/** The sets that rules look into; one that cannot be read is left out. */
+async function readWanted(multicast: MulticastKernel, table: string, objects: readonly TableObject[]) {
+  const looksInto = (set: string) => {
+    const name = Buffer.from(`${set}\0`).toString('hex')
+    return objects.some(({ words }) => words.includes(name))
+  }
+  const used = wantedSets().filter(({ name }) => looksInto(name))
+  const sets = await attempt(() => multicast.readSets(table, used))
+  return Object.fromEntries((sets.value ?? []).map(({ family, addresses }) => [family, addresses]))
 }
 
 async function readWays(

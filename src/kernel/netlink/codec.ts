@@ -186,6 +186,16 @@ export function* attributesIn(
   }
 }
 
+/** The same of one type, as where their payloads begin and end: for lists, whose entries all have one. */
+export function* eachPayload(
+  view: DataView,
+  start: number,
+  end: number,
+  type: number,
+): Generator<readonly [start: number, end: number]> {
+  for (const [found, first, last] of attributesIn(view, start, end)) if (found === type) yield [first, last]
+}
+
 /**
  * Reads one attribute of 32 bits alone, for a decision that spares decoding thousands of messages; undefined when it is not there.
  * @throws {MalformedMessageError} as {@link findAttribute}

@@ -62,6 +62,9 @@ export const RTM_GETNEXTHOP = 106
 export const RTM_NEWNETCONF = 80
 export const RTM_DELNETCONF = 81
 export const RTM_GETNSID = 90
+export const RTM_NEWMDB = 84
+export const RTM_DELMDB = 85
+export const RTM_GETMDB = 86
 
 // linux/rtnetlink.h: multicast groups
 export const RTNLGRP_LINK = 1
@@ -70,6 +73,7 @@ export const RTNLGRP_IPV4_IFADDR = 5
 export const RTNLGRP_IPV4_ROUTE = 7
 export const RTNLGRP_IPV6_IFADDR = 9
 export const RTNLGRP_IPV6_ROUTE = 11
+export const RTNLGRP_MDB = 26
 export const RTNLGRP_NEXTHOP = 32
 export const RTNLGRP_IPV4_NETCONF = 24
 export const RTNLGRP_IPV6_NETCONF = 25
@@ -120,6 +124,11 @@ export const IFLA_TARGET_NETNSID = 46
 export const IFLA_INFO_KIND = 1
 export const IFLA_INFO_DATA = 2
 export const IFLA_BR_MCAST_ROUTER = 22
+export const IFLA_BR_MCAST_SNOOPING = 23
+export const IFLA_BR_MCAST_STARTUP_QUERY_CNT = 29
+export const IFLA_BR_MCAST_QUERY_RESPONSE_INTVL = 34
+export const IFLA_BR_MCAST_STARTUP_QUERY_INTVL = 35
+export const IFLA_BR_MCAST_QUERIER_STATE = 47
 export const IFLA_VXLAN_ID = 1
 export const IFLA_VXLAN_GROUP = 2
 export const IFLA_VXLAN_LINK = 3
@@ -184,6 +193,11 @@ export const NFT_MSG_NEWCHAIN = 3
 export const NFT_MSG_GETCHAIN = 4
 export const NFT_MSG_NEWRULE = 6
 export const NFT_MSG_GETRULE = 7
+export const NFT_MSG_DELRULE = 8
+export const NFT_MSG_NEWSET = 9
+export const NFT_MSG_NEWSETELEM = 12
+export const NFT_MSG_GETSETELEM = 13
+export const NFT_MSG_DELSETELEM = 14
 
 // linux/netfilter/nf_tables.h: attributes
 export const NFTA_TABLE_NAME = 1
@@ -232,6 +246,18 @@ export const NFTA_BITWISE_OP = 6
 export const NFTA_CMP_SREG = 1
 export const NFTA_CMP_OP = 2
 export const NFTA_CMP_DATA = 3
+export const NFTA_SET_TABLE = 1
+export const NFTA_SET_NAME = 2
+export const NFTA_SET_KEY_TYPE = 4
+export const NFTA_SET_KEY_LEN = 5
+export const NFTA_SET_ID = 10
+export const NFTA_SET_ELEM_LIST_TABLE = 1
+export const NFTA_SET_ELEM_LIST_SET = 2
+export const NFTA_SET_ELEM_LIST_ELEMENTS = 3
+export const NFTA_SET_ELEM_KEY = 1
+export const NFTA_LOOKUP_SET = 1
+export const NFTA_LOOKUP_SREG = 2
+export const NFTA_LOOKUP_FLAGS = 5
 export const NFTA_IMMEDIATE_DREG = 1
 export const NFTA_IMMEDIATE_DATA = 2
 export const NFTA_DUP_SREG_DEV = 2
@@ -262,6 +288,15 @@ export const NFT_CMP_NEQ = 1
 // linux/if_ether.h
 export const ETH_P_IP = 0x0800
 export const ETH_P_IPV6 = 0x86dd
+
+// linux/if_bridge.h
+export const BRIDGE_QUERIER_IP_ADDRESS = 1
+export const BRIDGE_QUERIER_IPV6_ADDRESS = 5
+export const MDBA_MDB = 1
+export const MDBA_ROUTER = 2
+export const MDBA_MDB_ENTRY = 1
+export const MDBA_MDB_ENTRY_INFO = 1
+export const MDBA_ROUTER_PORT = 1
 
 // linux/netconf.h
 export const NETCONFA_IFINDEX = 1

@@ -70,6 +70,13 @@ export const u32 = scalar<number>(
   (view, at, value) => view.setUint32(at, value, HOST_LITTLE_ENDIAN),
 )
 
+/** 64 bits of a count that a double holds exactly. */
+export const u64 = scalar<number>(
+  8,
+  (view, at) => Number(view.getBigUint64(at, HOST_LITTLE_ENDIAN)),
+  (view, at, value) => view.setBigUint64(at, BigInt(value), HOST_LITTLE_ENDIAN),
+)
+
 /** Signed: what the kernel declares as `int`, such as an interface index. */
 export const s32 = scalar<number>(
   4,

@@ -10,7 +10,7 @@ import type {
   UnderlayRoute,
 } from '../../model/kernel'
 import type { Lease, UnreadableLease } from '../../model/lease'
-import type { ObservedBridge } from '../../model/multicast'
+import type { Destination, GroupsEntry, ObservedBridge } from '../../model/multicast'
 
 /** Something that was looked for. */
 export type Fact<T> =
@@ -56,6 +56,8 @@ export interface EtcdFacts {
   readonly config: string | undefined
   readonly leases: readonly Lease[]
   readonly unreadable: readonly UnreadableLease[]
+  /** What hosts say of multicast groups. */
+  readonly groups?: readonly GroupsEntry[] | undefined
   /** etcd lease id -> seconds left, of the leases that may be ours; a lease that etcd does not know is not there */
   readonly timeToLive: ReadonlyMap<string, number>
 }
@@ -78,8 +80,12 @@ export interface DeviceFacts {
 /** What there is for multicast between hosts. */
 export interface MulticastFacts {
   readonly link: ObservedLink
-  /** The hosts that it sends copies to. */
+  /** The hosts that it sends copies to of what has no list of its own. */
   readonly destinations: readonly IpAddress[]
+  /** The lists of MACs that have one. */
+  readonly lists?: readonly Destination[]
+  /** The groups that may leave, of families in which rules ask for that. */
+  readonly wanted?: Readonly<Partial<Record<Family, readonly IpAddress[]>>>
   /** Names of the chains in its table; `undefined` where they may not be read. */
   readonly chains: readonly string[] | undefined
   /** All bridges. */

@@ -1,9 +1,10 @@
 /** Containers' multicast between hosts, where the network config asks for it. */
-import { formatIp, type IpAddress } from '../../model/address'
+import { FAMILIES, type Family, formatIp, formatMac, type IpAddress } from '../../model/address'
 import { type Lease, leaseHalf } from '../../model/lease'
-import { ROUTER_PORT_ALWAYS } from '../../model/multicast'
+import { type GroupsEntry, ROUTER_PORT_ALWAYS } from '../../model/multicast'
 import { multicastLinkName } from '../desired'
 import { bridgesOf } from '../multicast'
+import { type HostLease, hostsOf, planGroups } from '../multicast-groups'
 import { readOutChainName } from '../multicast-rules'
 import type { Facts, MulticastFacts } from './facts'
 import { type Check, count, type Finding, few, outcome } from './finding'
@@ -46,6 +47,9 @@ function checkMulticast(facts: Facts) {
     wrongRules(name, multicast, bridges),
     wrongRouter(bridges),
     wrongHosts(name, multicast, hosts),
+    missingGroups(facts, name, multicast, wanted, vni, family),
+    noQuerier(bridges, familiesOf(facts)),
+    unreadableGroups(facts),
     takeNoPart(apart, others.length),
   ])
 }
@@ -121,6 +125,92 @@ function wrongHosts(
     breaks: 'containers there miss what is sent here',
     fix: LOOK,
     commands: LOG,
+  }
+}
+
+/** Hosts that want a group and are not on its list; and groups that others want and that do not leave. Where neither is asked for all get all. */
+function missingGroups(
+  { etcd, etcdPrefix }: Facts,
+  name: string,
+  { lists = [], wanted = {} }: MulticastFacts,
+  leases: readonly Lease[],
+  vni: number,
+  carrier: Family,
+): Finding | undefined {
+  const told = new Map(
+    (etcd.value?.groups ?? []).flatMap((each) => (each.value ? [[each.name, each.value]] : [])),
+  )
+  const peers = leases.flatMap((lease): HostLease[] => {
+    const publicIp = leaseHalf(lease, carrier)?.publicIp
+    return publicIp === undefined ? [] : [{ key: lease.key, multicast: vni, publicIp }]
+  })
+  const nameOf = (key: string): string => key.slice(key.lastIndexOf('/') + 1)
+  const { destinations, families } = planGroups(
+    hostsOf(peers, vni, (key) => told.get(nameOf(key))),
+    undefined,
+  )
+  const listed = new Set(lists.map(({ mac }) => mac))
+  const missing = destinations.filter(
+    ({ mac, address }) =>
+      listed.has(mac) && !lists.some((each) => each.mac === mac && each.address === address),
+  )
+  const stuck = FAMILIES.flatMap((family) => {
+    const leave = wanted[family]
+    const plan = families[family].wanted
+    if (leave === undefined) return []
+    return plan === 'all'
+      ? [`${families[family].why}, and only some ${family} groups leave`]
+      : plan.filter((group) => !leave.includes(group)).map((group) => `${formatIp(group)} does not leave`)
+  })
+  if (missing.length === 0 && stuck.length === 0) return undefined
+  return {
+    code: 'multicast-groups',
+    severity: 'fail',
+    what: `${name} does not send groups to all hosts that want them`,
+    evidence: few([
+      ...missing.map(
+        ({ mac, address }) => `frames to ${formatMac(mac)} are not sent to ${formatIp(address)}`,
+      ),
+      ...stuck,
+      `what hosts want is in etcd under ${etcdPrefix}/overlay/groups/`,
+    ]),
+    breaks: 'containers there miss what is sent here',
+    fix: LOOK,
+    commands: LOG,
+  }
+}
+
+function noQuerier(bridges: MulticastFacts['bridges'], families: readonly Family[]): Finding | undefined {
+  const evidence = bridges.flatMap(({ name, snooping }) => {
+    if (snooping === undefined) return [`${name} does not snoop`]
+    const without = families.filter((family) => !snooping.queriers.includes(family))
+    return without.length === 0 ? [] : [`${name} has no querier for ${without.join(' and ')}`]
+  })
+  if (evidence.length === 0) return undefined
+  return {
+    code: 'multicast-querier',
+    severity: 'warn',
+    what: 'nobody asks the containers of this host which groups they want',
+    evidence,
+    breaks: 'nothing is lost, but other hosts send this one every group, wanted or not',
+    fix: 'have the bridge ask; a bridge keeps that until it is deleted. Before Linux 5.15 the kernel does not say who asks, and there is no cure',
+    commands: bridges.map(({ name }) => `ip link set ${name} type bridge mcast_snooping 1 mcast_querier 1`),
+  }
+}
+
+function unreadableGroups({ etcd, etcdPrefix }: Facts): Finding | undefined {
+  const bad = (etcd.value?.groups ?? []).filter(({ reason }) => reason !== undefined)
+  const [first] = bad
+  if (first === undefined) return undefined
+  const keyOf = ({ name }: GroupsEntry): string => `${etcdPrefix}/overlay/groups/${name}`
+  return {
+    code: 'multicast-keys',
+    severity: 'warn',
+    what: `${count(bad.length, 'key')} under overlay/groups/ cannot be read`,
+    evidence: few(bad.map((each) => `${keyOf(each)}: ${each.reason}`)),
+    breaks: 'nothing is lost, but the host of such a key is sent every group, wanted or not',
+    fix: 'delete what no overlayd wrote; a host that runs writes its own again',
+    commands: [`etcdctl del '${keyOf(first)}'`],
   }
 }
 

@@ -1,7 +1,7 @@
 /** What a daemon tells while it runs: events, past and live, and metrics, over its socket and over TCP. */
 import { join, resolve } from 'node:path'
 import { type EventKind, eventSchema, type OverlayEvent } from '../../../src/daemon/events'
-import { Host, Lab } from '../../support/lab'
+import { Host, Lab, NETWORK_CONFIG } from '../../support/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 import { inNamespace } from '../../support/namespace'
 import { LongProcess, runOk } from '../../support/process'
@@ -213,6 +213,8 @@ test('the same metrics over TCP, where a flag asks', async () => {
 })
 
 test('all that the dashboard and the alert rules ask for is there', async () => {
+  await lab.putConfig(NETWORK_CONFIG.replace('"vxlan"', '"vxlan","Multicast":true'))
+  await host.waitForStatus('multicast', ({ multicast }) => multicast?.families?.length === 2)
   const text = await metrics()
   expect(await promtool(['check', 'metrics'], text)).toMatchObject({ code: 0, stderr: '' })
   const exposed = readExposition(text)

@@ -1,8 +1,10 @@
 import { keysUnder } from '../../../src/etcd/keys'
 import type { Registry } from '../../../src/etcd/registry'
-import { readSnapshot } from '../../../src/etcd/snapshot'
+import { readSnapshot, type Snapshot } from '../../../src/etcd/snapshot'
+import { ipv4 } from '../../../src/model/address'
 import type { Lease } from '../../../src/model/lease'
 import { type EtcdLeaseId, NO_ETCD_LEASE } from '../../../src/model/lease'
+import type { HostGroups } from '../../../src/model/multicast'
 import { manyPeers } from '../../support/leases'
 import { CONFIG, ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
 import { TcpProxy } from './tcp-proxy'
@@ -359,4 +361,80 @@ test('the status names the member, and is one RPC', async () => {
     expect(latencyMs).toBeLessThan(100)
   })
   expect(rpcs).toEqual({ Range: 1 })
+})
+
+describe('the groups that hosts want', () => {
+  const WANTED: HostGroups = { vni: 7, tells: ['IPv4'], groups: [ipv4(0xef010203)] }
+  const KEY = 'overlay/groups/10.5.1.0-24'
+  const TEXT = '{"vni":7,"families":["IPv4"],"groups":["239.1.2.3"]}'
+
+  test('are a key bound to a lease of its own, which takes it along', async () => {
+    const own = await create('10.5.1.0', 1)
+    const etcdLease = await registry.grantGroupsLease(ever)
+    const revision = await registry.putGroups(own, WANTED, etcdLease, ever)
+    expect(await textOf(KEY)).toBe(TEXT)
+    expect(await registry.timeToLive(etcdLease, ever)).toBeLessThanOrEqual(30)
+    expect((await registry.snapshot(ever)).groups).toEqual([
+      { name: '10.5.1.0-24', modRevision: revision, value: WANTED },
+    ])
+    await registry.revoke(etcdLease, ever)
+    expect(await textOf(KEY)).toBeNull()
+    expect(await textOf('subnets/10.5.1.0-24')).toBe(peerValue(1))
+  })
+
+  test('are said only by who has the subnet, whatever is there', async () => {
+    const own = await create('10.5.1.0', 1)
+    const etcdLease = await registry.grantGroupsLease(ever)
+    await site.put(KEY, 'of an earlier run')
+    expect(await registry.putGroups(own, WANTED, etcdLease, ever)).toBeDefined()
+    await site.put('subnets/10.5.1.0-24', peerValue(2))
+    expect(await registry.putGroups(own, { ...WANTED, groups: [] }, etcdLease, ever)).toBeUndefined()
+    expect(await registry.deleteGroups(own, ever)).toBeUndefined()
+    expect(await textOf(KEY)).toBe(TEXT)
+  })
+
+  test('are taken back, also those of an earlier run', async () => {
+    const own = await create('10.5.1.0', 1)
+    await site.put(KEY, 'of an earlier run')
+    expect(await registry.deleteGroups(own, ever)).toBeDefined()
+    expect(await textOf(KEY)).toBeNull()
+  })
+
+  test('come with the one call that lists leases, and by the same watch; a bad key costs no other', async () => {
+    await site.put('overlay/groups/garbage', TEXT)
+    await site.put('overlay/groups/10.5.2.0-24', '{')
+    await site.put(KEY, TEXT)
+    await site.put('subnets/10.5.1.0-24', peerValue(1))
+    let snapshot: Snapshot | undefined
+    const calls = await site.rpcsOf(async () => {
+      snapshot = await registry.snapshot(ever)
+    })
+    expect(calls).toEqual({ Range: 1 })
+    const { groups = [], leases = [], unreadable = [] } = snapshot ?? {}
+    expect([leases.length, unreadable.length]).toEqual([1, 0])
+    expect(groups.map(({ name, value, reason }) => [name, value ?? typeof reason])).toEqual([
+      ['10.5.1.0-24', WANTED],
+      ['10.5.2.0-24', 'string'],
+      ['garbage', 'string'],
+    ])
+    const follow = site.follow(registry)
+    await follow.waitFor('snapshot')
+    await site.put(KEY, TEXT.replace('239.1.2.3', '239.1.2.4'))
+    await site.remove(KEY)
+    expect(await follow.waitForEvents(2)).toEqual([
+      {
+        kind: 'groups',
+        groups: expect.objectContaining({ value: { ...WANTED, groups: [ipv4(0xef010204)] } }),
+      },
+      { kind: 'groups-removed', name: '10.5.1.0-24', modRevision: expect.anything() },
+    ])
+  })
+
+  test('are read in smaller pages where they are too large for one', async () => {
+    const large = 'x'.repeat(1_400_000)
+    for (let n = 0; n < 50; n++) await site.put(`overlay/groups/10.6.${n}.0-24`, large)
+    await site.put('subnets/10.5.1.0-24', peerValue(1))
+    const { groups = [], leases } = await registry.snapshot(ever)
+    expect([groups.length, leases.length]).toEqual([50, 1])
+  }, 60_000)
 })

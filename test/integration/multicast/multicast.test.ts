@@ -2,23 +2,25 @@
 import { isDeepStrictEqual } from 'node:util'
 import { doctor, doctorFlags } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
-import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
+import { type Container, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
-import { Listener, onceEach, sendTo } from '../../support/multicast'
+import {
+  DEVICE,
+  Listener,
+  multicastConfig,
+  onceEach,
+  residue,
+  sendTo,
+  sourceOf,
+  VNI,
+} from '../../support/multicast'
 import { execOk, inNamespace, ipBatch } from '../../support/namespace'
 import { run } from '../../support/process'
 import { Pending, waitFor } from '../../support/wait'
 
 jest.setTimeout(60_000)
 
-const VNI = 1 ^ 0x800000
-const DEVICE = 'fl-mc.1'
 const GROUPS = ['239.1.2.3', '224.0.0.251', 'ff02::fb', 'ff05::77']
-
-const config = (backend: object = {}): string => {
-  const { Backend, ...rest } = JSON.parse(DUAL_STACK_CONFIG)
-  return JSON.stringify({ ...rest, Backend: { ...Backend, ...backend } })
-}
 
 let lab: Lab
 let listeners: Listener[] = []
@@ -32,7 +34,7 @@ const container = (host: number, number = 1): Container => {
 }
 
 beforeAll(async () => {
-  lab = await Lab.create({ hosts: 4, config: config() })
+  lab = await Lab.create({ hosts: 4, config: multicastConfig() })
   for (const host of members()) host.start()
   lab.host(4).start({ flags: { multicast: 'off' } })
   await lab.waitConverged()
@@ -56,17 +58,6 @@ afterAll(async () => {
   await lab.close()
 })
 
-/** What there is of it on a host. */
-async function residue(host: Host) {
-  return {
-    device: (await run(inNamespace(host.namespace, ['ip', 'link', 'show', 'dev', DEVICE]))).code === 0,
-    table: (await host.exec('nft', 'list', 'tables', 'netdev')).includes(`netdev ${DEVICE}`),
-    router: Number(
-      /mcast_router (\d)/.exec(await host.exec('ip', '-d', 'link', 'show', 'dev', 'docker0'))?.[1],
-    ),
-    qdisc: (await host.exec('tc', 'qdisc', 'show', 'dev', 'docker0')).includes('clsact'),
-  }
-}
 const NOTHING = { device: false, table: false, router: 1, qdisc: false }
 const ALL = { device: true, table: true, router: 2, qdisc: false }
 
@@ -106,17 +97,10 @@ async function expectExactlyOnce(group: string, text: string): Promise<void> {
   }
 }
 
-async function sourceOf({ namespace, address, address6 = '' }: Container, group: string): Promise<string> {
-  if (!group.includes(':')) return address
-  if (!group.startsWith('ff02')) return address6
-  const shown = await execOk(namespace, ['ip', '-6', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'link'])
-  return /inet6 (fe80[^/]+)/.exec(shown)?.[1] ?? ''
-}
-
 test('it is off by default, and switched on while hosts run without a lost packet', async () => {
   for (const host of lab.hosts) expect(await residue(host)).toEqual(NOTHING)
   const ping = await lab.startPing(container(1), container(2), 5)
-  await lab.putConfig(config({ Multicast: true }))
+  await lab.putConfig(multicastConfig({ Multicast: true }))
   await waitForHosts(2)
   expect(await ping.stop()).toMatchObject({ lost: 0 })
   const [, two, three] = lab.hosts.map(({ address }) => address)
@@ -136,10 +120,14 @@ test('the status and the doctor say how it stands', async () => {
   const host = lab.host(1)
   const { checks } = await doctor(lab, host, '--only=multicast')
   expect(checks).toMatchObject([
-    { name: 'multicast', state: 'warn', findings: [{ code: 'multicast-peers' }] },
+    {
+      name: 'multicast',
+      state: 'warn',
+      findings: [{ code: 'multicast-querier' }, { code: 'multicast-peers' }],
+    },
   ])
   // The host that is kept out, and the one that is not there.
-  expect(checks[0]?.findings[0]?.what).toBe('2 of 4 other hosts take no part in multicast')
+  expect(checks[0]?.findings[1]?.what).toBe('2 of 4 other hosts take no part in multicast')
   const status = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
   expect(status.stdout).toMatch(
     /^mcast {4}fl-mc\.1, VNI 8388609, docker0, to 2 hosts; \d+ packets in, \d+ copies out$/m,
@@ -286,7 +274,7 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
   await lab
     .host(3)
     .exec(...(['ip', 'link', 'add', 'other', 'type', 'vxlan', 'id', '99'] as const), 'dstport', '8472')
-  await lab.putConfig(config({ Multicast: true, MulticastVNI: 99 }))
+  await lab.putConfig(multicastConfig({ Multicast: true, MulticastVNI: 99 }))
   await lab.host(3).waitForStatus('the problem', ({ problems }) => {
     return problems.some((each) => /multicast: .*other already uses VNI 99/.test(each))
   })
@@ -294,7 +282,7 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
   await lab.host(3).exec('ip', 'link', 'delete', 'other')
   await waitForHosts(2)
   await expectExactlyOnce('239.1.2.3', 'other')
-  await lab.putConfig(config({ Multicast: true }))
+  await lab.putConfig(multicastConfig({ Multicast: true }))
   for (const host of members()) {
     await host.waitForStatus(
       'the first VNI',
@@ -307,7 +295,8 @@ test('with a limit no more than that leaves, and the containers of the host itse
   const host = lab.host(1)
   const endpoint = `--etcd-endpoints=${lab.etcd.endpoint}`
   const limit = 50
-  const set = (backend: object) => host.overlayctl('config', 'set', '--yes', endpoint, config(backend))
+  const set = (backend: object) =>
+    host.overlayctl('config', 'set', '--yes', endpoint, multicastConfig(backend))
   expect(await set({ Multicast: true, MulticastLimit: 0 })).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('MulticastLimit: Too small'),
@@ -407,7 +396,7 @@ test('switched off it leaves nothing behind, and what others have on the bridge 
   // One that is switched off while the daemon does not run.
   await lab.host(3).stop()
   const ping = await lab.startPing(container(1), container(2), 5)
-  await lab.putConfig(config())
+  await lab.putConfig(multicastConfig())
   lab.host(3).start()
   for (const host of [one, lab.host(3)]) {
     await host.waitUntil('nothing is left', async () => {

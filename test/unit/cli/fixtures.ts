@@ -95,6 +95,31 @@ export const DUAL_STACK: Status = {
   },
 }
 
+/** One that exchanges its containers' multicast with others. */
+export const MULTICAST: Status = {
+  ...STATUS,
+  multicast: {
+    device: 'fl-mc.1',
+    vni: 8388609,
+    bridges: ['docker0'],
+    hosts: 2,
+    received: { packets: 12, bytes: 3456 },
+    sent: { packets: 34, bytes: 5678, dropped: 0 },
+    families: [
+      { family: 'IPv4', mode: 'selective', told: true },
+      {
+        family: 'IPv6',
+        mode: 'partly',
+        why: '1 of 2 hosts do not tell which IPv6 groups they want',
+        told: false,
+        untoldWhy: 'docker0 has no IPv6 querier',
+      },
+    ],
+    groups: { here: 2, elsewhere: 3 },
+    unreadable: [{ key: '10.5.13.0-24', reason: 'the value is not JSON' }],
+  },
+}
+
 export const DRAINED: Status = {
   ...STATUS,
   state: 'degraded',

@@ -2,12 +2,13 @@ import { queryPeers } from '../../../src/cli/peer-query'
 import { renderStatus } from '../../../src/cli/render-status'
 import { sortPeers } from '../../../src/daemon/peer-order'
 import { BRIEF_PEERS } from '../../../src/daemon/status'
-import { DOWN, DRAINED, DUAL_STACK, plain, STATUS, WIDTHS } from './fixtures'
+import { DOWN, DRAINED, DUAL_STACK, MULTICAST, plain, STATUS, WIDTHS } from './fixtures'
 
 describe.each(WIDTHS)('in %i columns', (width) => {
   test.each([
     ['a healthy host', STATUS],
     ['one of both families', DUAL_STACK],
+    ['one with multicast', MULTICAST],
     ['a drained one', DRAINED],
     ['one whose daemon is down', DOWN],
   ])('%s', (_what, status) => {

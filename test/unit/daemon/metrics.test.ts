@@ -8,6 +8,7 @@ import { ipv4, type MacAddress } from '../../../src/model/address'
 import { OverlayError } from '../../../src/model/errors'
 import type { ObjectOperation } from '../../../src/model/kernel'
 import type { Revision } from '../../../src/model/lease'
+import { planGroups } from '../../../src/plan/multicast-groups'
 
 const view = (fields: Partial<MetricsView> = {}): MetricsView => ({
   options: parseOptions({}, {}),
@@ -120,4 +121,34 @@ test('a tally by two labels', () => {
     [['set-route', 'EEXIST'], 2],
     [['set-route', 'EPERM'], 1],
   ])
+})
+
+test('multicast is shown where it is exchanged, and is nothing elsewhere', async () => {
+  const plan = planGroups(
+    new Map([[ipv4(1), { vni: 7, tells: ['IPv4'], groups: [ipv4(0xef010203)] }]]),
+    undefined,
+  )
+  const multicastSummary = {
+    device: 'fl-mc.1',
+    vni: 7,
+    bridges: ['docker0'],
+    hosts: 1,
+    plan,
+    limit: undefined,
+    overLimit: undefined,
+    counters: { received: { packets: 1, bytes: 2 }, sent: { packets: 3, bytes: 4, dropped: 5 } },
+  }
+  expect(await lines(view({ multicastSummary }))).toEqual(
+    expect.arrayContaining([
+      'overlayd_multicast_hosts 1',
+      'overlayd_multicast_groups{where="here"} 0',
+      'overlayd_multicast_groups{where="elsewhere"} 1',
+      'overlayd_multicast_flooding{family="IPv4"} 0',
+      'overlayd_multicast_flooding{family="IPv6"} 1',
+      'overlayd_multicast_packets_total{direction="received"} 1',
+      'overlayd_multicast_bytes_total{direction="sent"} 4',
+      'overlayd_multicast_dropped_total 5',
+    ]),
+  )
+  expect((await lines(view())).filter((line) => line.startsWith('overlayd_multicast'))).toEqual([])
 })

@@ -24,6 +24,7 @@ describe('the prefix', () => {
       range: { start: '/coreos.com/network/', end: '/coreos.com/network0' },
       config: '/coreos.com/network/config',
       subnets: '/coreos.com/network/subnets/',
+      groups: '/coreos.com/network/overlay/groups/',
     })
     expect('/coreos.com/network/~' < keys.range.end).toBe(true)
     expect('/coreos.com/network2/config' < keys.range.end).toBe(false)

@@ -10,13 +10,16 @@ import { z } from 'zod'
 import { parseCommandLine, parseOptions } from '../../../src/daemon/options'
 import { statusSchema } from '../../../src/daemon/status'
 import { parseEndpoints } from '../../../src/etcd/endpoints'
+import { decodeGroupsValue } from '../../../src/etcd/groups-codec'
 import { etcdPrefix, keysUnder, parseSubnetName } from '../../../src/etcd/keys'
 import { decodeLease, decodeLeaseValue, isReadable } from '../../../src/etcd/lease-codec'
 import { parseIptablesSave } from '../../../src/firewall/iptables'
 import { readPreviousSubnets } from '../../../src/host/subnet-env'
+import { listBridges } from '../../../src/kernel/bridges'
 import { Echoes } from '../../../src/kernel/echoes'
 import { readChanges } from '../../../src/kernel/events'
-import { replaceTable, STEP_FORMAT } from '../../../src/kernel/netfilter'
+import { decodeMembers, readMemberChanges } from '../../../src/kernel/mdb'
+import { listAddresses, replaceTable, STEP_FORMAT } from '../../../src/kernel/netfilter'
 import { listTableObjects, TABLE_KINDS } from '../../../src/kernel/netfilter-objects'
 import { MessageCursor, MessageWriter, viewOf } from '../../../src/kernel/netlink/bytes'
 import * as messages from '../../../src/kernel/netlink/messages'
@@ -127,6 +130,13 @@ const leaseText = fc.oneof(
   nearlyJson,
   field(['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data', 'publicip'], someValue),
 )
+const groupsText = fc.oneof(
+  nearlyJson,
+  field(
+    ['vni', 'families', 'groups'],
+    fc.oneof(someValue, fc.array(fc.constantFrom('IPv4', 'IPv6', '239.1.2.3', 'ff05::77', 7))),
+  ),
+)
 const keyName = fc.oneof(
   anyText,
   fc.tuple(fc.ipV4(), fc.nat(40)).map(([address, length]) => `${address}-${length}`),
@@ -163,6 +173,8 @@ function readAll(bytes: Uint8Array): void {
   const cursor = new MessageCursor(bytes)
   while (cursor.next()) {
     for (const codec of codecs) oursOrNothing(() => codec.decode(cursor.view, cursor.start, cursor.end))
+    for (const read of [decodeMembers, listBridges.decode, listAddresses('a', 'b').decode])
+      oursOrNothing(() => read(cursor.view, cursor.start, cursor.end))
     oursOrNothing(() => readError(cursor))
     oursOrNothing(() => readDone(cursor))
   }
@@ -177,6 +189,7 @@ const own = {
 }
 const readDatagram = (bytes: Uint8Array): void => {
   oursOrNothing(() => readAll(bytes))
+  oursOrNothing(() => readMemberChanges(bytes))
   const filter = {
     ownPortId: 1,
     watched: new Set([2]),
@@ -191,6 +204,7 @@ const readDatagram = (bytes: Uint8Array): void => {
 const TEXTS: Readonly<Record<string, readonly [fc.Arbitrary<string>, (text: string) => unknown]>> = {
   'network config': [configText, parseNetworkConfig],
   'lease value': [leaseText, decodeLeaseValue],
+  'word of groups': [groupsText, decodeGroupsValue],
   'lease key': [keyName, parseSubnetName],
   'etcd endpoints': [anyText, parseEndpoints],
   'etcd prefix': [anyText, etcdPrefix],

@@ -73,7 +73,7 @@ test('a rule: ip saddr 10.50.0.0/16 ip daddr 224.0.0.0/4 ip protocol != igmp fwd
 test('a table takes the place of what is there: made, so that it can be deleted, and made again', () => {
   const rule: FrameRule = { family: 'IPv6', conditions: [], copyTo: [7] }
   const chain = { name: 'in', link: 'fl0', otherwise: 'drop', rules: [rule, rule] } as const
-  const steps = replaceTable({ name: 'mcx', chains: [chain] })
+  const steps = replaceTable({ name: 'mcx', sets: [], chains: [chain] })
   expect(steps.map(({ kind }) => kind)).toEqual([
     'make-table',
     'delete-table',

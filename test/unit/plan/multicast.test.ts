@@ -1,9 +1,15 @@
 import fc from 'fast-check'
-import { type Prefix, parseIp } from '../../../src/model/address'
-import { type Condition, EVERY_GROUP, type FrameChain, type FrameRule } from '../../../src/model/multicast'
+import { type IpAddress, type Prefix, parseIp } from '../../../src/model/address'
+import {
+  type AddressSet,
+  type Condition,
+  EVERY_GROUP,
+  type FrameChain,
+  type FrameRule,
+} from '../../../src/model/multicast'
 import { multicastLinkName } from '../../../src/plan/desired'
-import { bridgesOf, diffDestinations, flood, multicastLink, participants } from '../../../src/plan/multicast'
-import { bridgesInChains, frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
+import { bridgesOf, diffDestinations, multicastLink } from '../../../src/plan/multicast'
+import { bridgesInChains, diffSets, frameTable, readOutChainName } from '../../../src/plan/multicast-rules'
 import { hw, ip, ip6, net, net6 } from './support'
 
 const bytesOf = (text: string): number[] =>
@@ -29,14 +35,18 @@ function headers({ mac = '01:00:5e:01:02:03', from, to, protocol, payload = [] }
 }
 
 /** How many rules a frame meets, by nothing but what they say. */
-function meets(rules: readonly FrameRule[], frame: Frame): number {
+function meets(rules: readonly FrameRule[], frame: Frame, sets: readonly AddressSet[] = []): number {
   const bytes = headers(frame)
   const holds = ({ header, at, value, mask, not }: Condition): boolean => {
     const same = value.every((byte, i) => ((bytes[header][at + i] ?? -1) & (mask?.[i] ?? 0xff)) === byte)
     return same !== (not === true)
   }
   const family = frame.to.includes(':') ? 'IPv6' : 'IPv4'
-  return rules.filter((rule) => rule.family === family && rule.conditions.every(holds)).length
+  const to = parseIp(frame.to)
+  const isIn = (name: string | undefined): boolean =>
+    name === undefined || sets.some((set) => set.name === name && set.addresses.some((each) => each === to))
+  return rules.filter((rule) => rule.family === family && rule.conditions.every(holds) && isIn(rule.to))
+    .length
 }
 
 const networks: Prefix[] = [net('10.5.0.0/16'), net6('fd00:5::/48')]
@@ -70,6 +80,8 @@ const local: Frame[] = [
     return { from: 'fe80::1', to: 'ff02::1', protocol: 58, payload: [type] }
   }),
   { from: 'fe80::1', to: 'ff02::1', protocol: 60, payload: [58] },
+  { from: 'fe80::1', to: 'ff01::fb', protocol: UDP },
+  { from: 'fe80::1', to: 'ff11::fb', protocol: UDP },
   { from: 'fe80::1', to: 'ff02::1', protocol: 43, payload: [58] },
 ]
 
@@ -194,25 +206,67 @@ test('a bridge is told by an address in our subnets', () => {
   ])
 })
 
-test('those take part who announce our VNI, each address once', () => {
-  const peer = (publicIp: string, multicast?: number) => ({
-    key: publicIp,
-    subnet: net('10.5.8.0/24'),
-    publicIp: ip(publicIp),
-    mac: hw('02:00:00:00:00:02'),
-    ...(multicast !== undefined && { multicast }),
-  })
-  const peers = [peer('192.0.2.1', 7), peer('192.0.2.2'), peer('192.0.2.3', 8), peer('192.0.2.1', 7)]
-  expect(participants(peers, 7)).toEqual([ip('192.0.2.1')])
-})
-
 test('hosts are added before others are taken away, and none is while what is known may be old', () => {
   const [one, two] = [ip('192.0.2.1'), ip('192.0.2.2')]
-  const change = (keep: boolean) => diffDestinations(7, flood([one]), flood([two]), keep)
-  expect(change(false)).toEqual([
-    { kind: 'add-destination', link: 7, destination: { mac: EVERY_GROUP, address: one } },
-    { kind: 'delete-destination', link: 7, destination: { mac: EVERY_GROUP, address: two } },
+  const toAll = (...addresses: readonly IpAddress[]) =>
+    addresses.map((address) => ({ mac: EVERY_GROUP, address }))
+  const change = (keep: boolean) => diffDestinations(7, toAll(one), toAll(two), keep)
+  const additions = [{ kind: 'add-destination', link: 7, destination: { mac: EVERY_GROUP, address: one } }]
+  expect(change(false)).toEqual({
+    additions,
+    removals: [{ kind: 'delete-destination', link: 7, destination: { mac: EVERY_GROUP, address: two } }],
+  })
+  expect(change(true)).toEqual({ additions, removals: [] })
+  expect(diffDestinations(7, toAll(one, two), toAll(two, one), false)).toEqual({
+    additions: [],
+    removals: [],
+  })
+})
+
+test('a MAC that is to go to all loses its list at once, and not host by host', () => {
+  const group = hw('01:00:5e:01:02:03')
+  const [one, two] = [ip('192.0.2.1'), ip('192.0.2.2')]
+  const observed = [one, two].map((address) => ({ mac: group, address }))
+  const everyone = [one, two].map((address) => ({ mac: EVERY_GROUP, address }))
+  for (const keep of [true, false]) {
+    const { additions, removals } = diffDestinations(7, everyone, observed, keep)
+    expect(additions.map(({ kind }) => kind)).toEqual(['add-destination', 'add-destination'])
+    expect(removals).toEqual([{ kind: 'delete-destinations', link: 7, mac: group }])
+  }
+  // One host less on a list that stays.
+  const fewer = diffDestinations(7, [{ mac: group, address: one }], observed, false)
+  expect(fewer.removals).toEqual([
+    { kind: 'delete-destination', link: 7, destination: { mac: group, address: two } },
   ])
-  expect(change(true)).toHaveLength(1)
-  expect(diffDestinations(7, flood([one, two]), flood([two, one]), false)).toEqual([])
+})
+
+describe('where all hosts tell what they want', () => {
+  const plans = { IPv4: { wanted: [ip('239.1.2.3')] }, IPv6: { wanted: [ip6('ff05::77')] } }
+  const selective = frameTable({ name: 'fl-mc.1', index: 7 }, networks, bridges, undefined, plans)
+  const out = selective.chains.find(({ link }) => link === 'docker0')?.rules ?? []
+
+  test.each(passing)('%j is sent by one rule if it is wanted or of the link, and else by none', (frame) => {
+    const isOfLink = frame.to.startsWith('224.0.0.') || frame.to.startsWith('ff02:')
+    const isWanted = ['239.1.2.3', 'ff05::77'].includes(frame.to)
+    expect(meets(out, frame, selective.sets)).toBe(isOfLink || isWanted ? 1 : 0)
+    expect(
+      meets(out, { ...frame, to: frame.to.includes(':') ? 'ff05::78' : '239.1.2.4' }, selective.sets),
+    ).toBe(0)
+  })
+
+  test.each(local)('%j stays on its host', (frame) => {
+    expect(meets(out, frame, selective.sets)).toBe(0)
+  })
+})
+
+test('sets change by what is new and what is wanted no more', () => {
+  const set = (...addresses: readonly string[]) => ({
+    name: 'wanted4',
+    family: 'IPv4' as const,
+    addresses: addresses.map(ip),
+  })
+  expect(diffSets([set('239.0.1.1', '239.0.1.2')], [set('239.0.1.2', '239.0.1.3')])).toEqual([
+    { added: set('239.0.1.1'), removed: set('239.0.1.3') },
+  ])
+  expect(diffSets([set('239.0.1.1')], [set('239.0.1.1')])).toEqual([])
 })

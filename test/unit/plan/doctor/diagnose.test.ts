@@ -1,7 +1,10 @@
-import { mac } from '../../../../src/model/address'
+import { FAMILIES, mac } from '../../../../src/model/address'
 import type { IptablesListing } from '../../../../src/model/firewall'
+import type { Revision } from '../../../../src/model/lease'
+import type { GroupsEntry } from '../../../../src/model/multicast'
 import { CHECKS, diagnose } from '../../../../src/plan/doctor/diagnose'
 import type { Facts, KernelFacts, MulticastFacts, ProbeFact } from '../../../../src/plan/doctor/facts'
+import { hw } from '../support'
 import {
   address,
   CONFIG,
@@ -36,7 +39,9 @@ const device = (changes: Partial<typeof DEVICE_LINK>): Partial<Facts> => {
     devices: KERNEL.devices.map((each) => ({ ...each, link: changed })),
   })
 }
-const etcd = (changes: Partial<typeof ETCD> & { readonly unreadable?: never[] }): Partial<Facts> => ({
+const etcd = (
+  changes: Partial<typeof ETCD> & { readonly unreadable?: never[]; readonly groups?: readonly GroupsEntry[] },
+): Partial<Facts> => ({
   etcd: { value: { ...ETCD, ...changes } },
 })
 const probe = (changes: Partial<ProbeFact>): Partial<Facts> => ({
@@ -305,18 +310,24 @@ describe('multicast', () => {
   })
   const leases = (...vnis: readonly (number | undefined)[]) =>
     LEASES.map((each, index) => saying(each, vnis[index]))
-  const bridge = { index: 9, name: 'docker0', multicastRouter: 2 }
+  const snooping = { queriers: ['IPv4' as const], answeredWithin: 72_500 }
+  const bridge = { index: 9, name: 'docker0', multicastRouter: 2, snooping }
   const well: MulticastFacts = {
     link: link(8, 'fl-mc.1'),
     destinations: [ip('192.0.2.12')],
     chains: ['out-1-docker0', 'in'],
     bridges: [bridge, { index: 10, name: 'elsewhere', multicastRouter: 1 }],
   }
-  const look = (multicast: MulticastFacts | undefined, announced = leases(VNI, VNI)) => {
+  const look = (
+    multicast: MulticastFacts | undefined,
+    announced = leases(VNI, VNI),
+    groups: readonly GroupsEntry[] = [],
+  ) => {
     const changes = {
       ...etcd({
         config: '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","Multicast":true}}',
         leases: announced,
+        groups,
       }),
       ...kernel({
         addresses: [...KERNEL.addresses, address(9, '10.5.7.1/24')],
@@ -345,6 +356,16 @@ describe('multicast', () => {
       { ...well, bridges: [{ ...bridge, multicastRouter: 1 }] },
       'multicast-router',
     ],
+    [
+      'a bridge that asks nobody',
+      { ...well, bridges: [{ ...bridge, snooping: { ...snooping, queriers: [] } }] },
+      'multicast-querier',
+    ],
+    [
+      'one that does not listen',
+      { ...well, bridges: [{ index: 9, name: 'docker0', multicastRouter: 2 }] },
+      'multicast-querier',
+    ],
     ['a host that is not sent to', { ...well, destinations: [] }, 'multicast-hosts'],
     [
       'a stranger that is',
@@ -353,6 +374,24 @@ describe('multicast', () => {
     ],
   ])('%s is found', (_, multicast, code) => {
     expect(look(multicast).slice(1)).toEqual([code])
+  })
+
+  test('a host that wants a group and is not sent it is found; without a list all are sent it', () => {
+    const other = LEASES[1]?.key.split('/').at(-1) ?? ''
+    const groups = [
+      {
+        name: other,
+        modRevision: 7n as Revision,
+        value: { vni: VNI, tells: FAMILIES, groups: [ip('239.1.2.3')] },
+      },
+    ]
+    const codes = (changed: Partial<MulticastFacts>) =>
+      look({ ...well, ...changed }, leases(VNI, VNI), groups).slice(1)
+    const list = { mac: hw('01:00:5e:01:02:03'), address: ip('192.0.2.12') }
+    expect(codes({})).toEqual([])
+    expect(codes({ lists: [list], wanted: { IPv4: [ip('239.1.2.3')] } })).toEqual([])
+    expect(codes({ lists: [{ ...list, address: ip('192.0.2.13') }] })).toEqual(['multicast-groups'])
+    expect(codes({ wanted: { IPv4: [] } })).toEqual(['multicast-groups'])
   })
 
   test('rules that may not be read are not missed', () => {

@@ -1,0 +1,65 @@
+/**
+ * What a host says of the multicast groups that it wants: a key of ours beside flannel's, whose watches do not see it.
+ *
+ *     {"vni":8388609,"families":["IPv4"],"groups":["239.1.2.3"]}
+ */
+import { z } from 'zod'
+import { FAMILIES, familyOf, formatIp, type IpAddress, isGroup, parseIp } from '../model/address'
+import { firstIssue } from '../model/go-json'
+import type { GroupsEntry, HostGroups } from '../model/multicast'
+import { type Decoded, type Keys, parseSubnetName } from './keys'
+import { MOST_VNI, parsedBy, refuse } from './lease-codec'
+import type { KeyValue } from './wire'
+
+/** Characters of a value: more than any host of ours writes. */
+const LONGEST = 65_536
+/** Groups in a value that are read: more than any host of ours writes. */
+const MOST_READ = 1024
+
+const parseGroup = (text: string): IpAddress | undefined => {
+  const address = parseIp(text)
+  return address !== undefined && isGroup(address) ? address : undefined
+}
+
+const schema = z.object({
+  vni: z.int().min(1).max(MOST_VNI),
+  families: z.array(z.enum(['IPv4', 'IPv6'])).max(FAMILIES.length),
+  groups: z.array(parsedBy(parseGroup, 'the address of a multicast group')).max(MOST_READ),
+})
+
+export const encodeGroups = ({ vni, tells, groups }: HostGroups): string =>
+  JSON.stringify({ vni, families: tells, groups: groups.map(formatIp) })
+
+/** Reads a value. Never throws. */
+export function decodeGroupsValue(text: string): Decoded<HostGroups> {
+  if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (error) {
+    return refuse(`the value is not JSON: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  const result = schema.safeParse(json)
+  if (!result.success) return refuse(`the value is not valid: ${firstIssue(result.error)}`)
+  const { vni, families, groups } = result.data
+  const tells = FAMILIES.filter((family) => families.includes(family))
+  const stray = groups.find((group) => !tells.includes(familyOf(group)))
+  if (stray !== undefined)
+    return refuse(`the value has the group ${formatIp(stray)} of a family that it does not tell`)
+  return { value: { vni, tells, groups: [...new Set(groups)] } }
+}
+
+/** The last part of a key under `overlay/groups/`; what a terminal must not get is not in it, and in no name of a subnet. */
+export const groupsName = (keys: Keys, key: string): string =>
+  key.slice(keys.groups.length).replace(/\p{C}/gu, '?')
+
+/** Reads a key under `overlay/groups/` with its value; what cannot be read costs no other. Never throws. */
+export function decodeGroups(keys: Keys, { key, value, modRevision }: KeyValue): GroupsEntry {
+  const name = groupsName(keys, key)
+  const subnet = parseSubnetName(name)
+  if (subnet.reason !== undefined) return { name, modRevision, reason: subnet.reason }
+  const groups = decodeGroupsValue(value)
+  return groups.reason === undefined
+    ? { name, modRevision, value: groups.value }
+    : { name, modRevision, reason: groups.reason }
+}
