@@ -1,6 +1,6 @@
 /** The registry of one network in etcd: its config, everyone's leases, our own. */
 import { randomBytes } from 'node:crypto'
-import type { IRequestOp, ITxnRequest, ITxnResponse } from 'etcd3'
+import type { IKeyValue, IRequestOp, ITxnRequest, ITxnResponse } from 'etcd3'
 import {
   type EtcdLeaseId,
   isReservation,
@@ -92,15 +92,15 @@ export class Registry {
   }
 
   /**
-   * Takes a subnet if nobody has it: an etcd lease, and the key bound to it under the guard that it does not exist. When the key
+   * Takes a subnet if nobody has it: an etcd lease, and the key bound to it under the guard that it does not exist, nor another with
+   * the same IPv4 half, as that of a host that starts at the same moment and chose another IPv6 half. When the key
    * was not created the etcd lease is given back; where even that fails it ends by itself after a day.
    */
   async createLease(subnet: LeaseSubnet, value: LeaseValue, signal: AbortSignal): Promise<CreateResult> {
-    const key = Buffer.from(this.#keys.subnets + formatSubnetName(subnet))
     // The id is ours to choose. So it is known, and can be given back, even when the answer is lost.
     const etcdLease = newEtcdLeaseId()
     try {
-      const { lease, taken } = await this.#takeKey(key, value, etcdLease, signal)
+      const { lease, taken } = await this.#takeKey(subnet, value, etcdLease, signal)
       if (taken === undefined) return { kind: 'created', lease: { ...lease, subnet } }
       await this.revoke(etcdLease, signal)
       return { kind: 'taken', by: decodeLease(this.#keys, taken) }
@@ -118,18 +118,18 @@ export class Registry {
     value: LeaseValue,
     signal: AbortSignal,
   ): Promise<CreateResult> {
-    const key = Buffer.from(this.#keys.subnets + formatSubnetName(subnet))
+    const { key, range } = this.#placeOf(subnet)
     const wanted = encodeLeaseValue(value)
     const response = await this.#txn(
       'create the reservation',
       {
-        compare: [{ key, target: 'Version', result: 'Equal', version: '0' }],
+        compare: [{ ...range, ...ABSENT }],
         success: [{ request_put: { key, value: Buffer.from(wanted) } }],
-        failure: [{ request_range: { key } }],
+        failure: [{ request_range: range }],
       },
       signal,
     )
-    const found = response.succeeded ? undefined : foundIn(response)
+    const found = response.succeeded ? undefined : foundIn(response, (kv) => key.equals(kv.key))
     if (found !== undefined && !(found.etcdLease === NO_ETCD_LEASE && found.value === wanted)) {
       return { kind: 'taken', by: decodeLease(this.#keys, found) }
     }
@@ -398,26 +398,35 @@ export class Registry {
 
   /** @returns `taken` when the key is someone else's */
   async #takeKey(
-    key: Buffer,
+    subnet: LeaseSubnet,
     value: LeaseValue,
     etcdLease: EtcdLeaseId,
     signal: AbortSignal,
   ): Promise<{ readonly lease: Omit<Lease, 'subnet'>; readonly taken: KeyValue | undefined }> {
     await this.#grant(etcdLease, signal)
+    const { key, range } = this.#placeOf(subnet)
     const response = await this.#txn(
       'create our lease',
       {
-        compare: [{ key, target: 'Version', result: 'Equal', version: '0' }],
+        compare: [{ ...range, ...ABSENT }],
         success: [{ request_put: { key, value: Buffer.from(encodeLeaseValue(value)), lease: etcdLease } }],
-        failure: [{ request_range: { key } }],
+        failure: [{ request_range: range }],
       },
       signal,
     )
-    const found = response.succeeded ? undefined : foundIn(response)
+    const found = response.succeeded ? undefined : foundIn(response, (kv) => kv.lease === etcdLease)
     // A second try of ours finds what the first has put when its answer was lost: nobody else knows the etcd lease.
     const taken = found?.etcdLease === etcdLease ? undefined : found
     const modRevision = found?.modRevision ?? toRevision(response.header.revision)
     return { lease: { key: key.toString(), value, etcdLease, modRevision }, taken }
+  }
+
+  /** The key of a subnet, and all keys that hold the same IPv4 half: `&` and an IPv6 half may follow it in a name. */
+  #placeOf(subnet: LeaseSubnet): { readonly key: Buffer; readonly range: PlaceRange } {
+    const key = Buffer.from(this.#keys.subnets + formatSubnetName(subnet))
+    if (subnet.ipv4 === undefined) return { key, range: { key } }
+    const alone = this.#keys.subnets + formatSubnetName({ ipv4: subnet.ipv4, ipv6: undefined })
+    return { key, range: { key: Buffer.from(alone), range_end: Buffer.from(`${alone}${AFTER_AND}`) } }
   }
 
   /** Tries to leave nothing behind, also after an abort, and throws the error that brought us here. */
@@ -452,6 +461,17 @@ export class Registry {
   }
 }
 
+interface PlaceRange {
+  readonly key: Buffer
+  readonly range_end?: Buffer
+}
+
+/** The character after `&`. */
+const AFTER_AND = "'"
+
+/** Of a key or of all keys of a range: that there is none (etcd: server/etcdserver/apply.go, applyCompare). */
+const ABSENT = { target: 'Version', result: 'Equal', version: '0' } as const
+
 export interface RegistryStatus {
   /** The member that answered. */
   readonly endpoint: string
@@ -470,8 +490,13 @@ function ignoreEtcdError(error: unknown): void {
 }
 
 /** The key as the else branch of a transaction found it; undefined when it does not exist. */
-function foundIn({ responses }: ITxnResponse): KeyValue | undefined {
-  const found = responses[0]?.response_range.kvs[0]
+/** @param best which one, if there are several */
+function foundIn(
+  { responses }: ITxnResponse,
+  best: (kv: IKeyValue) => boolean = () => true,
+): KeyValue | undefined {
+  const kvs = responses[0]?.response_range.kvs ?? []
+  const found = kvs.find(best) ?? kvs[0]
   return (
     found && {
       key: found.key.toString(),

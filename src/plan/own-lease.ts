@@ -5,13 +5,16 @@ import {
   formatIp,
   formatPrefix,
   type IpAddress,
+  type Ipv4,
   type Ipv4Prefix,
+  type Ipv6,
   type Ipv6Prefix,
   ipv4,
   isUnicastMac,
   type MacAddress,
   type Prefix,
   prefixesOverlap,
+  prefixSize,
 } from '../model/address'
 import { OverlayError } from '../model/errors'
 import type { LinkSpec } from '../model/kernel'
@@ -74,14 +77,20 @@ export function planOwnLease(
     ...host.refused,
   ]
   const before = ours.map(({ subnet }) => subnet)
-  const subnet: LeaseSubnet = {
-    ipv4:
-      config.ipv4 &&
-      choose(config.ipv4, present(taken, 'ipv4'), [...present(before, 'ipv4'), host.previous.ipv4], random),
-    ipv6:
-      config.ipv6 &&
-      choose(config.ipv6, present(taken, 'ipv6'), [...present(before, 'ipv6'), host.previous.ipv6], random),
-  }
+  const ipv4 =
+    config.ipv4 &&
+    choose(config.ipv4, present(taken, 'ipv4'), [...present(before, 'ipv4'), host.previous.ipv4], random)
+  // Of hosts that choose at the same moment no two get the same IPv4 half: with the one beside it they get no same IPv6 half either.
+  const beside = ipv4 && config.ipv4 && config.ipv6 && counterpart(config.ipv4, ipv4, config.ipv6)
+  const ipv6 =
+    config.ipv6 &&
+    choose(
+      config.ipv6,
+      present(taken, 'ipv6'),
+      [...present(before, 'ipv6'), host.previous.ipv6, beside],
+      random,
+    )
+  const subnet: LeaseSubnet = { ipv4, ipv6 }
   const inTheWay = ours.filter((lease) => overlaps(lease.subnet, subnet))
   return { kind: 'create', subnet, inTheWay, outgrown: ours.filter((lease) => !inTheWay.includes(lease)) }
 }
@@ -115,6 +124,17 @@ function choose<Address extends IpAddress>(
     `no /${range.subnetLength} is free between ${formatIp(range.subnetMin)} and ${formatIp(range.subnetMax)} of ${formatPrefix(range.network)}: ${taken.length} are leased`,
     'delete leases of hosts that are gone, or enlarge the network',
   )
+}
+
+/** The subnet of the other family at the same place in its range; it may lie behind the end of that. */
+function counterpart(
+  from: SubnetRange<Ipv4>,
+  { address, length }: Ipv4Prefix,
+  to: SubnetRange<Ipv6>,
+): Ipv6Prefix {
+  const place = BigInt(address - from.subnetMin) / prefixSize('IPv4', length)
+  const start = to.subnetMin + place * prefixSize('IPv6', to.subnetLength)
+  return { address: start as Ipv6, length: to.subnetLength }
 }
 
 function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {

@@ -1,7 +1,7 @@
 import { keysUnder } from '../../../src/etcd/keys'
 import type { Registry } from '../../../src/etcd/registry'
 import { readSnapshot, type Snapshot } from '../../../src/etcd/snapshot'
-import { ipv4 } from '../../../src/model/address'
+import { ipv4, parseIpv6Prefix } from '../../../src/model/address'
 import type { Lease } from '../../../src/model/lease'
 import { type EtcdLeaseId, NO_ETCD_LEASE } from '../../../src/model/lease'
 import type { HostGroups } from '../../../src/model/multicast'
@@ -200,6 +200,29 @@ describe('creating a lease', () => {
     )
     expect(await etcdLeases()).toEqual([winner?.lease.etcdLease])
     expect((await site.etcd.etcdctl('lease', 'list')).trim().split('\n')).toHaveLength(2)
+  })
+
+  test('of one IPv4 subnet with other IPv6 ones beside it succeeds once', async () => {
+    const ipv6 = (number: number) => parseIpv6Prefix(`fd00:5:0:${number}::/64`)
+    for (const id of await etcdLeases()) await registry.revoke(id as EtcdLeaseId, ever)
+    const results = await Promise.all(
+      [undefined, 1, 2, 3].map((number, host) => {
+        const subnet = { ...subnetOf('10.5.1.0'), ipv6: number === undefined ? undefined : ipv6(number) }
+        return registry.createLease(subnet, hostValue(host + 1), ever)
+      }),
+    )
+    const [winner, ...more] = results.filter(({ kind }) => kind === 'created')
+    expect(more).toEqual([])
+    const { leases } = await registry.snapshot(ever)
+    expect(leases).toEqual([winner?.kind === 'created' && winner.lease])
+    expect(results.filter((result) => result.kind === 'taken').map(({ by }) => by)).toEqual(
+      Array(3).fill(leases[0]),
+    )
+    expect(await etcdLeases()).toHaveLength(1)
+    // Its neighbours are free, also the one whose name begins alike.
+    expect((await create('10.5.10.0', 7)).key).toMatch('10.5.10.0-24')
+    const wanted = { ...subnetOf('10.5.1.0'), ipv6: ipv6(9) }
+    expect(await registry.createReservation(wanted, hostValue(9), ever)).toMatchObject({ kind: 'taken' })
   })
 
   test('says what is there when it cannot be read', async () => {

@@ -1,4 +1,4 @@
-import { formatLeaseSubnet, NO_ETCD_LEASE } from '../../../src/model/lease'
+import { formatLeaseSubnet, type Lease, NO_ETCD_LEASE } from '../../../src/model/lease'
 import { chooseMac, planOwnLease } from '../../../src/plan/own-lease'
 import { config, dualConfig, dualLease, hw, ip, ip6, lease, net, net6 } from './support'
 
@@ -46,10 +46,23 @@ test('a network that gains or loses IPv6 leaves a host its IPv4 subnet; the old 
     outgrown: [],
   })
   expect(planOwnLease(dualConfig(), [ours('10.5.2.0/24')], us, () => 0)).toMatchObject({
-    subnet: { ipv4: net('10.5.2.0/24'), ipv6: net6('fd00:5:0:1::/64') },
+    subnet: { ipv4: net('10.5.2.0/24'), ipv6: net6('fd00:5:0:2::/64') },
     inTheWay: [{ subnet: only('10.5.2.0/24') }],
   })
   expect(planOwnLease(dualConfig(), [dual], us, () => 0)).toEqual({ kind: 'reuse', lease: dual })
+})
+
+test('the IPv6 half is the one beside the IPv4 half, or another where that is taken or there is none', () => {
+  const chosen = (leases: readonly Lease[], random: number, network = dualConfig()) => {
+    const plan = planOwnLease(network, leases, us, () => random)
+    return plan.kind === 'create' ? formatLeaseSubnet(plan.subnet) : plan.kind
+  }
+  expect(chosen([], 0)).toBe('10.5.1.0/24 and fd00:5:0:1::/64')
+  expect(chosen([], 0.5)).toBe('10.5.128.0/24 and fd00:5:0:80::/64')
+  const inTheWay = dualLease('10.5.250.0/24', 'fd00:5:0:80::/64', { publicIp: '192.168.77.12' })
+  expect(chosen([inTheWay], 0.5)).toMatch(/^10\.5\.128\.0\/24 and fd00:5:0:(?!80:)/)
+  const small = dualConfig({ IPv6Network: 'fd00:5::/60', IPv6SubnetLen: 64 })
+  expect(chosen([], 0.5, small)).toMatch(/^10\.5\.128\.0\/24 and fd00:5:0:[1-9a-f]::\/64$/)
 })
 
 test('in a network without IPv4 hosts are told by PublicIPv6', () => {
