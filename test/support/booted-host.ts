@@ -1,6 +1,6 @@
 /** A host that really boots: Debian with systemd as process 1, cloud-init, etcd and Docker, in a container of systemd-nspawn. */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { type Command, LongProcess, type RunResult, run, runOk } from './process'
 import { Pending, type WaitOptions, waitFor } from './wait'
 
@@ -53,7 +53,9 @@ export class BootedHost {
 
   constructor(readonly settings: BootedHostSettings) {
     this.#root = join(settings.directory, 'root')
-    this.#cgroups = settings.cgroups.map((parent) => join(parent, settings.name))
+    // Those of a host of that name in an earlier lab are there until the sandbox ends.
+    const lab = basename(dirname(settings.directory))
+    this.#cgroups = settings.cgroups.map((parent) => join(parent, `${lab}-${settings.name}`))
   }
 
   get name(): string {
