@@ -10,8 +10,8 @@ const { Script } = require('node:vm')
 // New objects stay within the 1 MB that V8 begins with. It would let them have 16 times as much after a start, and keep it.
 setFlagsFromString('--semi-space-growth-factor=1')
 // Old ones are collected when a fifth more than the living are there, and not twice as many: after 40,000 joins and leaves that is 89 MB instead
-// of 125, for 14 MB that live; with 10,000 peers 98 instead of 109 at the most, and a tenth more CPU for the start.
-setFlagsFromString('--heap-growing-percent=20')
+// of 125, of which 14 MB live. Not while a start fills the heap: with 10,000 peers it would be collected six times on the way.
+setTimeout(() => setFlagsFromString('--heap-growing-percent=20'), 10_000).unref()
 // V8 has several compilers, each a part of node that takes memory when it is first used. What a start runs is worth the baseline compiler
 // nowhere, and the optimizing one only after fifteen times what V8 asks for by itself, as with thousands of peers. From Node.js 22 on that
 // option is gone and Maglev stands between the two, which is enough. The options count for the cache, too.
