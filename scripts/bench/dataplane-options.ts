@@ -60,7 +60,10 @@ const untracked = (match: string) =>
     .map((hook) => `chain ${hook} {\ntype filter hook ${hook} priority raw\n${match} notrack\n}`)
     .join('\n')
 
-/** Without remote checksum offload (remcsumtx, remcsumrx): where a card takes 64 kB at once TCP comes to a standstill (Linux 6.18). */
+/**
+ * Without two that bring TCP to a standstill (Linux 6.18): remote checksum offload (remcsumtx, remcsumrx) where a card takes 64 kB at once, and
+ * threaded NAPI on the device.
+ */
 const OPTIONS: readonly Option[] = [
   table('outer UDP not tracked', untracked(`udp dport ${PORT}`)),
   table('nothing tracked at all', untracked('')),
@@ -83,7 +86,6 @@ const OPTIONS: readonly Option[] = [
   },
   sysfs('RPS on the device', `${DEVICE}/queues/rx-0/rps_cpus`, ALL_CPUS),
   sysfs('RPS on the card', 'eth0/queues/rx-0/rps_cpus', ALL_CPUS),
-  sysfs('threaded NAPI on the device', `${DEVICE}/threaded`, '1'),
   feature('no GRO on the device', DEVICE, 'gro', 'on'),
   feature('GRO lists on the device', DEVICE, 'rx-gro-list', 'off'),
   feature('UDP GRO on the device', DEVICE, 'rx-udp-gro-forwarding', 'off'),
