@@ -556,7 +556,6 @@ export class Reconciler {
   ): Promise<{ readonly link: ObservedLink; readonly isNew: boolean }> {
     let isNew = false
     for (let look = 1; ; look += 1) {
-      this.#hintDue = Number.POSITIVE_INFINITY
       this.#isDeviceHinted = false
       const device = await this.#ensureDevice(isPlanned, signal)
       isNew ||= device.isNew

@@ -43,9 +43,9 @@ export interface DaemonView {
   readonly following: { readonly connected: boolean; readonly error?: string }
   readonly revision: Revision | undefined
   readonly stateFile: NonNullable<Status['stateFile']>
-  /** Another live host has our address, so this one does not start. */
   /** Why there is no subnet for this host; `undefined` when there is. */
   readonly subnetProblem: string | undefined
+  /** Another live host has our address, so this one does not start. */
   readonly rival: IdentityConflict | undefined
 }
 

@@ -23,7 +23,7 @@ const parseGroup = (text: string): IpAddress | undefined => {
 
 const schema = z.object({
   vni: z.int().min(1).max(MOST_VNI),
-  families: z.array(z.enum(['IPv4', 'IPv6'])).max(FAMILIES.length),
+  families: z.array(z.enum(FAMILIES)).max(FAMILIES.length),
   groups: z.array(parsedBy(parseGroup, 'the address of a multicast group')).max(MOST_READ),
 })
 

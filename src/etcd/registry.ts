@@ -489,8 +489,10 @@ function ignoreEtcdError(error: unknown): void {
   if (!(error instanceof EtcdError)) throw error
 }
 
-/** The key as the else branch of a transaction found it; undefined when it does not exist. */
-/** @param best which one, if there are several */
+/**
+ * The key as the else branch of a transaction found it; undefined when it does not exist.
+ * @param best which one, if there are several
+ */
 function foundIn(
   { responses }: ITxnResponse,
   best: (kv: IKeyValue) => boolean = () => true,

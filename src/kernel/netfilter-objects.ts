@@ -118,6 +118,12 @@ export function wantedObjects(table: FrameTable): readonly TableObject[] {
   )
 }
 
+/** Whether a rule among them names that set: in its words a name is bytes, with the null byte at their end. */
+export function looksInto(objects: readonly TableObject[], set: string): boolean {
+  const name = Buffer.from(`${set}\0`).toString('hex')
+  return objects.some(({ words }) => words.includes(name))
+}
+
 /** What each step makes. */
 const KINDS: Readonly<Record<TableStep['kind'], Kind | undefined>> = {
   'make-table': 'tables',

@@ -197,7 +197,7 @@ export class PeerTable {
       if (lastGood !== undefined) claims.push(lastGood)
     }
     for (const [i, lease] of leases.entries()) {
-      if (i % PIECE === PIECE - 1) yield
+      if (i % PIECE === 0) yield
       const { key } = lease
       if (key === this.own.key) continue
       const peer = this.#judge(lease)
@@ -281,7 +281,6 @@ export class PeerTable {
     for (const key of before.keys()) this.#forget(key)
     for (const key of [...this.#waiting.keys()]) this.#stopWaiting(key)
     this.#rejected = rejected
-    yield
     for (const [i, claim] of oldestFirst(claims).entries()) {
       if (i % PIECE === 0) yield
       if (this.#danger(claim.peer) === undefined) this.#hear(claim)

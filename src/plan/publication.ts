@@ -1,5 +1,5 @@
 /** When this host says what it wants: what is joined at once, what is left after a while, and everything where it changes too often. */
-import { FAMILIES, type Family, familyOf, type IpAddress } from '../model/address'
+import { type Family, familyOf, type IpAddress } from '../model/address'
 import type { HostGroups } from '../model/multicast'
 
 /** Groups of one host in etcd: a host with more says nothing of the family that has most. Their text has 12 KB at the most. */
@@ -47,10 +47,8 @@ export class Publication {
   /** Why less is said than is known; `undefined` when all is. */
   problem(now: number): string | undefined {
     if (now < this.#pausedUntil) return `groups change more than ${MOST_WRITES} times a minute`
-    const over = FAMILIES.filter((family) => !this.#bounded(now).tells.includes(family)).filter((family) =>
-      this.#wanted.tells.includes(family),
-    )
-    return over.length === 0 ? undefined : `containers have joined more than ${MOST_GROUPS} groups`
+    const isAllSaid = this.#bounded(now).tells.length === this.#wanted.tells.length
+    return isAllSaid ? undefined : `containers have joined more than ${MOST_GROUPS} groups`
   }
 
   /**

@@ -12,7 +12,7 @@ import { findProcesses, readConntrack, readNumber, readReversePathFilters } from
 import { readPreviousSubnets, readSubnetVariables } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
 import { MulticastKernel } from '../../kernel/multicast'
-import type { TableObject } from '../../kernel/netfilter-objects'
+import { looksInto, type TableObject } from '../../kernel/netfilter-objects'
 import { bridgeNetfilter, readIpForward } from '../../kernel/sysctl'
 import { FAMILIES, type Family, type IpAddress } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
@@ -303,11 +303,7 @@ async function readMulticast(
 
 /** The sets that rules look into; one that cannot be read is left out. */
 async function readWanted(multicast: MulticastKernel, table: string, objects: readonly TableObject[]) {
-  const looksInto = (set: string) => {
-    const name = Buffer.from(`${set}\0`).toString('hex')
-    return objects.some(({ words }) => words.includes(name))
-  }
-  const used = wantedSets().filter(({ name }) => looksInto(name))
+  const used = wantedSets().filter(({ name }) => looksInto(objects, name))
   const sets = await attempt(() => multicast.readSets(table, used))
   return Object.fromEntries((sets.value ?? []).map(({ family, addresses }) => [family, addresses]))
 }
