@@ -1,14 +1,20 @@
-/** What `scripts/demo` runs in the sandbox: hosts, an overlay, containers, pings, a picture. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/support/lab'
-import { runOk } from '../test/support/process'
-import { bold, dim, green, indent, perform, say } from './demo-stage'
+/** The part of `scripts/demo` that runs in the sandbox: hosts, an overlay, containers, pings, a picture. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/lab/lab'
+import { inNamespace } from '../test/lab/namespace'
+import { runOk } from '../test/lab/process'
+import { Pending } from '../test/lab/wait'
+import type { Place } from './demo-server'
+import { bold, dim, green, indent, perform, say, sayTable } from './demo-stage'
 
 const NETWORK_CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
-/** Up to this many hosts, every container pings every other; above, only the next one and back. */
+/**
+ * Up to this many hosts, every container pings every other. With more hosts, each pings the next one and
+ * back.
+ */
 const ALL_PAIRS_UP_TO = 4
-/** So many hosts are drawn. */
+/** Number of hosts that are drawn. */
 const DRAWN = 3
 
 interface Site {
@@ -39,7 +45,7 @@ async function show(lab: Lab): Promise<void> {
   say(`\n${green('ok')}: ${pings} pings between containers on different hosts, none lost`)
 }
 
-/** Pings, with ping's own words. */
+/** Pings, and prints ping's output. */
 async function pingAround(lab: Lab, sites: readonly Site[]): Promise<number> {
   const far = sites.length <= ALL_PAIRS_UP_TO ? sites.length : 2
   const routes = sites.flatMap((from, index) =>
@@ -47,24 +53,31 @@ async function pingAround(lab: Lab, sites: readonly Site[]): Promise<number> {
   )
   const bothWays =
     far === sites.length ? routes : routes.flatMap(([from, to]) => [[from, to] as const, [to, from] as const])
-  let sent = 0
-  for (const [from, to] of bothWays) {
-    if (from === undefined || to === undefined) continue
-    say(`${bold(`${from.container.name} -> ${to.container.name}`)}`)
-    const result = await lab.ping(from.container, to.container, { count: 3, intervalMs: 20 })
-    say(indent(bothWays.length > 2 ? summaryOf(result.output) : result.output))
-    if (result.received !== result.sent) {
-      throw new Error(
-        `${result.sent - result.received} of ${result.sent} pings were lost\n${from.host.daemon.tail()}\n${to.host.daemon.tail()}`,
-      )
-    }
-    sent += result.sent
-  }
+  const sent = await pingAlong(
+    lab,
+    bothWays.flatMap(([from, to]) => (from === undefined || to === undefined ? [] : [[from, to] as const])),
+  )
   say()
   return sent
 }
 
-/** The lines that count. */
+/** Pings along each route. @returns the number of pings */
+async function pingAlong(lab: Lab, routes: readonly (readonly [Site, Site])[]): Promise<number> {
+  let sent = 0
+  for (const [from, to] of routes) {
+    say(`${bold(`${from.container.name} -> ${to.container.name}`)}`)
+    const result = await lab.ping(from.container, to.container, { count: 3, intervalMs: 20 })
+    say(indent(routes.length > 2 ? summaryOf(result.output) : result.output))
+    if (result.received !== result.sent) {
+      const lost = `${result.sent - result.received} of ${result.sent} pings were lost`
+      throw new Error(`${lost}\n${from.host.daemon.tail()}\n${to.host.daemon.tail()}`)
+    }
+    sent += result.sent
+  }
+  return sent
+}
+
+/** The summary lines of ping's output. */
 const summaryOf = (output: string): string =>
   output
     .split('\n')
@@ -99,34 +112,144 @@ async function box({ host, container }: Site): Promise<string[]> {
 }
 
 function sayHowToGoOn(lab: Lab): void {
-  const pid = process.env['OVERLAYD_DEMO_PID'] ?? ''
-  const enter = (namespace: string) => {
-    // Whoever is not root has made the namespaces in a user namespace of his own.
-    const user = ownerOfSandbox() === '0' ? '' : '--user --preserve-credentials '
-    return `nsenter --target ${pid} ${user}--mount --net=/proc/${pid}/root/run/netns/${namespace}`
-  }
   const [first, second] = [lab.host(1), lab.host(2)]
   const [here, there] = [first.containers[0], second.containers[0]]
-  const overlayctl = join(__dirname, '../dist/overlayctl.js')
+  const names = `${first.name} to ${lab.hosts.at(-1)?.name}`
+  furnish(lab)
   say(`
-It goes on. To look around in it from another terminal, as the same user:
+${bold('The demo keeps running')} until it is ended. From any terminal, as the same user:
 
-  on a host, here ${first.name} (there are ${first.name} to ${lab.hosts.at(-1)?.name}):
-    ${enter(first.name)}
-  what overlayctl says there:
-    ${enter(first.name)} \\
-      ${process.execPath} ${overlayctl} status --run-dir=${first.runDirectory}
-  in a container, here ${here?.name}, to ping that of ${second.name}:
-    ${enter(here?.namespace ?? '')} ping ${there?.address}
-
-To end and remove everything:
-
-    kill -9 ${pid}`)
+    ./scripts/demo enter ${first.name}                      a shell on ${first.name}; there are ${names}
+    ./scripts/demo enter ${first.name} overlayctl doctor    a command there
+    ./scripts/demo enter ${here?.name} ping ${there?.address}
+                                                    from ${first.name}'s container to that of ${second.name}
+    ./scripts/demo add                              one more host
+    ./scripts/demo status                           the hosts, and what runs on them
+    ./scripts/demo stop                             end and remove everything`)
 }
 
-/** The user id, outside the sandbox, of whoever runs it: root's sandbox has no user namespace, so it is 0 there. */
-function ownerOfSandbox(): string | undefined {
-  return readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/)[1]
+/** Directory in the sandbox with the programs for users who enter it; in their PATH. */
+const PROGRAMS = '/run/overlayd-demo/bin'
+const SHELL_STARTUP = '/run/overlayd-demo/bashrc'
+
+/** Writes files into the sandbox for users who enter it. */
+function furnish(lab: Lab): void {
+  for (const directory of [PROGRAMS, '/run/flannel']) mkdirSync(directory, { recursive: true })
+  for (const name of ['overlayctl', 'overlayd']) {
+    const words = [process.execPath, join(__dirname, `../dist/${name}.js`)].map(quoted).join(' ')
+    writeFileSync(join(PROGRAMS, name), `#!/bin/sh\nexec ${words} "$@"\n`, { mode: 0o755 })
+  }
+  const setting = `[ -r ~/.bashrc ] && . ~/.bashrc
+PATH=${PROGRAMS}:$PATH
+PS1='[overlayd demo: \${OVERLAYD_DEMO_PLACE}] \\w \\$ '
+unset PROMPT_COMMAND
+`
+  writeFileSync(SHELL_STARTUP, setting)
+  writeFileSync(join(lab.directory, 'enter'), ENTER)
 }
 
-perform({ create: (hosts) => Lab.create({ hosts, config: NETWORK_CONFIG }), show, sayHowToGoOn })
+const quoted = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`
+
+/**
+ * Gives a process on a host the rest of its environment, besides the network: the host's /etc/default, so
+ * that overlayctl knows its daemon and etcd; /run/flannel; the /sys of its network, with the machine's
+ * control groups; a host name. If the machine does not let its users mount a /sys, the machine's own stays;
+ * so does its name if there is no `hostname`.
+ */
+const ENTER = `set -e
+place=$1 defaults=$2 flannel=$3 directory=$4
+shift 4
+if [ -n "$defaults" ]; then
+  mount --bind "$defaults" /etc/default
+  mount --bind "$flannel" /run/flannel
+fi
+new=$(mktemp -d /run/overlayd-demo/sys.XXXXXX)
+if mount -t sysfs sysfs "$new" 2>/dev/null; then
+  mount --rbind /sys/fs/cgroup "$new/fs/cgroup" 2>/dev/null || true
+  mount --move "$new" /sys
+fi
+rmdir "$new" 2>/dev/null || true
+hostname "$place" 2>/dev/null || true
+cd "$directory" 2>/dev/null || cd /
+export OVERLAYD_DEMO_PLACE="$place" PATH="${PROGRAMS}:$PATH" TMPDIR=/run/tmp
+exec "$@"
+`
+
+function enter(lab: Lab, { name, directory, shell }: Place): readonly string[] {
+  const host = lab.hosts.find((each) => each.name === name)
+  const namespaces = lab.hosts.flatMap((each) => [each, ...each.containers].map(({ namespace }) => namespace))
+  if (!namespaces.includes(name)) {
+    throw new Error(`there is no ${name} in the kept demo, but ${listed(namespaces)}`)
+  }
+  const own = host === undefined ? ['', ''] : [host.defaultsDirectory, dirname(host.subnetFile)]
+  return inNamespace(name, [
+    ...['unshare', '--mount', '--uts', 'sh', join(lab.directory, 'enter'), name, ...own, directory],
+    ...(shell ? ['bash', '--rcfile', SHELL_STARTUP, '-i'] : []),
+  ])
+}
+
+const listed = (names: readonly string[]): string =>
+  names.length > 12 ? `${names.slice(0, 12).join(', ')} ...` : names.join(', ')
+
+async function add(lab: Lab): Promise<void> {
+  const others = lab.hosts.filter((host) => host.running && host.containers.length > 0)
+  const [host] = await lab.addHosts(1)
+  if (host === undefined) throw new Error('no host was added')
+  say(`${bold('overlayd')} starts on ${host.name} (${host.address}), beside ${lab.hosts.length - 1} others`)
+  host.start()
+  const { lease } = await host.waitForStatus('it is healthy', ({ state }) => state === 'healthy', 30_000)
+  const subnet = lease?.subnet ?? ''
+  const container = await host.addContainer()
+  say(`${host.name} has ${subnet}, and container ${container.name} there has ${container.address}\n`)
+  const partners = others.slice(0, others.length < ALL_PAIRS_UP_TO ? undefined : 1)
+  for (const partner of partners) {
+    await partner.waitForStatus(
+      `it knows ${host.name}`,
+      ({ peers }) => peers.some((peer) => peer.subnet === subnet && peer.state === 'ok'),
+      30_000,
+    )
+    await host.waitForStatus(
+      `it knows ${partner.name}`,
+      ({ peers }) => peers.some((peer) => peer.publicIp === partner.address && peer.state === 'ok'),
+      30_000,
+    )
+  }
+  const here: Site = { host, container }
+  const routes = partners.flatMap((partner): (readonly [Site, Site])[] => {
+    const [there] = partner.containers.map((each): Site => ({ host: partner, container: each }))
+    return there === undefined
+      ? []
+      : [
+          [here, there],
+          [there, here],
+        ]
+  })
+  const sent = await pingAlong(lab, routes)
+  say(`\n${green('ok')}: ${sent} pings between ${container.name} and containers on other hosts, none lost`)
+}
+
+async function sayStatus(lab: Lab): Promise<void> {
+  const rows = [['HOST', 'ADDRESS', 'SUBNET', 'OVERLAYD', 'CONTAINERS']]
+  for (const host of lab.hosts) {
+    const status = await host.status()
+    const daemon = !host.running
+      ? 'has ended'
+      : status instanceof Pending
+        ? `process ${host.daemon.pid}, does not answer`
+        : `process ${host.daemon.pid}, ${status.state}`
+    const subnet = status instanceof Pending ? '-' : (status.lease?.subnet ?? '-')
+    const containers = host.containers.map(({ name, address }) => `${name} ${address}`)
+    rows.push([host.name, host.address, subnet, daemon, containers.join(', ') || '-'])
+  }
+  sayTable(rows)
+  say(`\netcd is at ${lab.etcd.endpoint}`)
+}
+
+perform({
+  create: (hosts) => Lab.create({ hosts, config: NETWORK_CONFIG }),
+  show,
+  sayHowToGoOn,
+  enter,
+  add,
+  sayStatus,
+})

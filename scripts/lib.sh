@@ -1,22 +1,23 @@
-# Bootstrap shared by scripts/demo, scripts/test and scripts/bench/run: from a fresh checkout to a built tree. Sourced, not run.
-# Does nothing, and says nothing, where everything is in place. Sets `root`; the caller is left in it.
+# Bootstrap shared by scripts/demo, scripts/test and scripts/bench/run: from a fresh checkout to a built tree.
+# Sourced, not run. Does nothing and prints nothing if everything is in place. Sets `root` and changes the
+# caller's directory to it.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-# program:Debian package, of all that the lab of network namespaces runs
-needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping unshare:util-linux nsenter:util-linux
-  setpriv:util-linux mount:mount flock:util-linux openssl:openssl iptables:iptables
-  nft:nftables)
+# program:Debian package, of all programs that the lab of network namespaces runs
+needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute2 ping:iputils-ping
+  unshare:util-linux nsenter:util-linux setpriv:util-linux mount:mount flock:util-linux openssl:openssl
+  iptables:iptables nft:nftables)
 
-# of all that the package is made and checked with; scripts/test adds them
+# programs that make and check the package; scripts/test adds them
 package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)
 
-# of the loads on the data plane; scripts/bench/run adds them, and scripts/test
+# programs for loads on the data plane; scripts/bench/run and scripts/test add them
 bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)
 
-# of the tests alone; scripts/test adds them
-test_programs=(/usr/lib/cni/host-local:containernetworking-plugins)
+# programs for tests only; scripts/test adds them
+test_programs=(/usr/lib/cni/host-local:containernetworking-plugins ps:procps)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }
@@ -25,7 +26,7 @@ die() {
   exit 1
 }
 
-# Runs a command and shows what it printed only when it fails.
+# Runs a command, and shows its output only if it fails.
 quietly() {
   local log
   log=$(mktemp)
@@ -46,20 +47,23 @@ as_root() {
 install_packages() {
   local -A packages=()
   local pair
-  # Programs for administrators may lie outside a user's PATH.
+  # Administration programs may be outside of a user's PATH.
   PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
   for pair in "${needed_programs[@]}"; do
     command -v "${pair%%:*}" >/dev/null || packages[${pair##*:}]=1
   done
   [ ${#packages[@]} -gt 0 ] || return 0
   local list="${!packages[*]}"
-  command -v apt-get >/dev/null || die "these programs are missing, by the names of their Debian packages: $list"
-  if [ "$(id -u)" != 0 ] && ! { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; then
+  command -v apt-get >/dev/null ||
+    die "these programs are missing, by the names of their Debian packages: $list"
+  if [ "$(id -u)" != 0 ] &&
+    ! { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; then
     die "these packages are missing and $(id -un) may not install them: run apt-get install $list as root"
   fi
   say "installing $list"
-  local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${!packages[@]}")
-  # The lists of packages may be absent or old: then once more with fresh ones.
+  local install=(env DEBIAN_FRONTEND=noninteractive
+    apt-get install -y --no-install-recommends "${!packages[@]}")
+  # The package lists may be missing or old: on a failure, update them and try again.
   as_root "${install[@]}" >/dev/null 2>&1 && return
   quietly as_root apt-get update || die 'apt-get update failed'
   quietly as_root "${install[@]}" || die "cannot install $list"
@@ -67,7 +71,8 @@ install_packages() {
 
 check_node() {
   command -v node >/dev/null || die 'node is missing: install Node.js 20.12 or newer'
-  node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 12) ? 0 : 1)' ||
+  node -e 'const [a, b] = process.versions.node.split(".").map(Number)
+    process.exit(a > 20 || (a === 20 && b >= 12) ? 0 : 1)' ||
     die "node is $(node --version): Node.js 20.12 or newer is needed"
 }
 
@@ -80,24 +85,26 @@ install_modules() {
   touch "$done_file"
 }
 
-# The package's own node, for which the sandbox has no network.
+# Fetches the node that the package contains, because the sandbox has no network.
 fetch_node() {
-  quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" || die 'cannot get the node for the package'
+  quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" ||
+    die 'cannot get the node for the package'
 }
 
-# The same for what checks the alert rules.
+# Fetches promtool, which checks the alert rules, for the same reason.
 fetch_promtool() {
   quietly scripts/monitoring/promtool --fetch || die 'cannot get promtool for the tests'
 }
 
 build() {
+  local sources=(src tsconfig.json tsconfig.build.json package-lock.json)
   [ -e dist/overlayd.js ] && [ -e dist/overlayctl.js ] &&
-    [ -z "$(find src tsconfig.json tsconfig.build.json package-lock.json -newer dist/overlayd.js -print -quit)" ] && return
+    [ -z "$(find "${sources[@]}" -newer dist/overlayd.js -print -quit)" ] && return
   say 'building'
   quietly npm run build || die 'the build failed'
 }
 
-# Each step under a lock on the tree, so that two at once do not install over each other.
+# Runs each step under a lock on the tree, so that two runs do not install at the same time.
 bootstrap() {
   local step
   install_packages

@@ -1,88 +1,100 @@
-/** The vocabulary of the benchmarks. */
-import type { Host, Lab } from '../../test/support/lab'
-import type { FakePeer } from '../../test/support/leases'
+/** The types of the benchmarks. */
+import type { Host, Lab } from '../../test/lab/lab'
+import type { FakePeer } from '../../test/lab/leases'
 import type { Subject } from './subject'
 
-/** One measurement: numbers by name. What a table shows is listed in the case's metrics, the rest is only recorded. */
+/**
+ * One measurement: numbers by key. Tables show the keys listed in the case's metrics; other keys are only
+ * recorded.
+ */
 export type Sample = Readonly<Record<string, number>>
 
 export interface Metric {
   readonly key: string
-  /** How a table calls it, with its unit. */
+  /** The name in a table, with the unit. */
   readonly label: string
   readonly digits: number
-  /** Metrics with columns make a table for each number of peers: one row for each label. Either all of a case have one or none. */
+  /**
+   * Column in a table. With columns, each number of peers has a table of its own, with one row per label.
+   * Either all metrics of a case have a column, or none.
+   */
   readonly column?: string
-  /** Set where two runs can be compared, on whatever machines: a ratio to a reference of the same run, or a count. Less is better. */
+  /**
+   * Set if two runs can be compared, even on different machines: a ratio to a reference of the same run, or a
+   * count. Less is better.
+   */
   readonly comparable?: true
-  /** Set where a plot over N is worth its place: the name of its picture. */
+  /** Set if a plot over N is useful: the name of the plot. */
   readonly plot?: string
 }
 
-/** How much is done in a measurement. */
+/** The amount of work in a measurement. */
 export interface Effort {
-  /** Serial joins, leaves and repairs. */
+  /** Number of joins, leaves and repairs that are done one after the other. */
   readonly serial: number
-  /** Joins and leaves, and renewals, that come at once. */
+  /** Number of joins, leaves and renewals that are done at the same time. */
   readonly burst: number
-  /** Joins and leaves for the growth of memory. */
+  /** Number of joins and leaves for the growth of memory. */
   readonly events: number
   readonly idleSeconds: number
-  /** Of each load on the data plane; 0 for as little as shows that it gets through. */
+  /** Seconds of each load on the data plane; 0 for the least load that shows that packets arrive. */
   readonly loadSeconds: number
-  /** What of the case `dataplane-options` is tried, by name; undefined for all. */
+  /** Names of the options that the case `dataplane-options` measures; undefined for all. */
   readonly options: readonly string[] | undefined
-  /** How long after the last peer CPU time and memory are read: what a daemon does late counts too. */
+  /**
+   * Milliseconds from the last peer until CPU time and memory are read, so that late work of the daemon
+   * counts too.
+   */
   readonly settleMs: number
 }
 
-/** What every measurement of one size shares. */
+/** The common part of all measurements with one number of peers. */
 export interface Stage {
-  /** With etcd running and the peers' leases in it; every measurement adds the hosts it needs. */
+  /** etcd runs and has the leases of the peers. Each measurement adds the hosts that it needs. */
   readonly lab: Lab
   readonly peers: readonly FakePeer[]
-  /** Peers that are not in etcd, to join and to leave. */
+  /** Peers that are not in etcd yet: they join and leave. */
   readonly spare: readonly FakePeer[]
   readonly subject: Subject
   readonly effort: Effort
-  /** Waits for other work on the machine to end; complains when it does not. */
+  /** Waits until other work on the machine has ended; prints a complaint if it does not end. */
   readonly quiet: () => Promise<void>
 }
 
-/** A stage on which the daemon runs, with all peers in the kernel. */
+/** A stage on which the daemon runs; all peers are in its kernel. */
 export interface Running extends Stage {
   readonly host: Host
   readonly pid: number
 }
 
-/** A case as tables and plots know it. */
+/** The part of a case that tables and plots use. */
 export interface Described {
   readonly name: string
-  /** What is measured, and how, in a sentence or two: printed under the table. */
+  /** What is measured and how, in a few sentences; printed below the table. */
   readonly about: string
   readonly metrics: readonly Metric[]
-  /** Measured only where it is named. */
+  /** Measured only if it is named on the command line. */
   readonly onlyNamed?: true
-  /** Left out for flanneld, which has no such thing. */
+  /** Left out for flanneld, which lacks the feature. */
   readonly ownOnly?: true
 }
 
 export interface Case extends Described {
-  /** Numbers of peers it is no use to measure with. */
+  /** Whether measuring with this number of peers is useless. */
   readonly skips?: (peers: number) => boolean
-  /** Measures once, from the beginning, and checks that the result is right. */
+  /** Measures once, from an empty state, and verifies the result. */
   measure(stage: Stage): Promise<Sample>
 }
 
-/** What a case with many real hosts has: it makes its own lab. */
+/** The stage of a case with many real hosts, which makes a lab of its own. */
 export interface FleetStage extends Pick<Stage, 'subject' | 'effort' | 'quiet'> {
-  /** How many; what a table calls N. */
+  /** Number of hosts; N in tables. */
   readonly hosts: number
-  /** Tells how far it is. */
+  /** Prints the progress. */
   readonly say: (text: string) => unknown
 }
 
 export interface FleetCase extends Described {
-  /** Measures once, from the beginning, and checks that the result is right. */
+  /** Measures once, from an empty state, and verifies the result. */
   measure(stage: FleetStage): Promise<Sample>
 }

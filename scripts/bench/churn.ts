@@ -1,10 +1,10 @@
-/** The cases in which peers come, go and stay, and in which the kernel or etcd does what it should not. */
+/** The cases in which peers join, leave and renew, and in which the kernel or etcd misbehaves. */
 
-import type { EtcdLoad } from '../../test/support/etcd'
-import { ETCD_PREFIX, Host, type Lab } from '../../test/support/lab'
-import type { FakePeer } from '../../test/support/leases'
-import { leaseKey, leaseValue } from '../../test/support/leases'
-import { sleep } from '../../test/support/wait'
+import type { EtcdLoad } from '../../test/lab/etcd'
+import { ETCD_PREFIX, Host, type Lab } from '../../test/lab/lab'
+import type { FakePeer } from '../../test/lab/leases'
+import { leaseKey, leaseValue } from '../../test/lab/leases'
+import { sleep } from '../../test/lab/wait'
 import type { Case, Running, Sample, Stage } from './case'
 import { onRunning, prefixOf } from './daemon'
 import { loadSince, WATCH_EVENTS } from './etcd-load'
@@ -18,8 +18,9 @@ const TTL_SECONDS = 86_400
 export const joins: Case = {
   name: 'joins',
   about:
-    'One peer after the other, each after the last was seen: from the moment its lease is sent to etcd to the moment at which the kernel tells of its route, the last of its ' +
-    "objects (`ip -ts monitor`). The yardstick is etcd's own answer to the same put.",
+    'Peers join one after the other, each after the route of the previous one. A join takes from sending ' +
+    'the lease to etcd until the kernel reports the route, the last object of the peer (`ip -ts monitor`). ' +
+    "The reference is the time of etcd's own answer to the same put.",
   metrics: [
     { key: 'joinP50', label: 'join, p50, ms', digits: 1, plot: 'join p50' },
     { key: 'joinP99', label: 'join, p99, ms', digits: 1 },
@@ -66,7 +67,8 @@ export const joins: Case = {
 export const bursts: Case = {
   name: 'bursts',
   about:
-    'Many peers come at once, and go at once: from the first put, 64 under way at a time, to the last route that the kernel tells of.',
+    'Many peers join at once, and then leave at once: from the first put, with 64 puts under way at a ' +
+    'time, until the kernel reports the last route.',
   metrics: [
     { key: 'peers', label: 'peers that come and go', digits: 0 },
     { key: 'joinSeconds', label: 'all joined, s', digits: 3, plot: 'burst of joins' },
@@ -113,7 +115,8 @@ export const renewals: Case = {
   name: 'renewals',
   skips: (peers) => peers === 0,
   about:
-    'Peers renew as flannel does once a day: a new etcd lease, and the same value put again with it. What that costs a host that has them as peers; kernel writes by `ip monitor`.',
+    'Peers renew as flannel does once a day: a new etcd lease, and the same value put again, bound to it. ' +
+    'Measures the cost for a host with these peers. Kernel writes are counted by `ip monitor`.',
   metrics: [
     { key: 'renewals', label: 'renewals', digits: 0 },
     { key: 'cpuSeconds', label: 'CPU, s', digits: 2 },
@@ -139,7 +142,8 @@ export const renewals: Case = {
 export const reconnect: Case = {
   name: 'reconnect',
   about:
-    'etcd is killed and started again on its data; a peer joins as soon as etcd answers. From that answer to the route of the peer; RPCs are those of the new etcd.',
+    'etcd is killed and started again on its data, and a peer joins as soon as etcd answers. The time is ' +
+    'from that answer to the route of the peer. RPCs are those of the restarted etcd.',
   metrics: [
     { key: 'seconds', label: 'etcd answers, to the next join in the kernel, s', digits: 2 },
     { key: 'cpuSeconds', label: 'CPU, s', digits: 2 },
@@ -173,8 +177,10 @@ export const resync: Case = {
   name: 'resync',
   skips: (peers) => peers === 0,
   about:
-    'The daemon is stopped (SIGSTOP) while etcd is killed and started again, a peer joins and the history is compacted up to it; then it goes on (SIGCONT). No watch can ' +
-    'tell what it missed, so it lists everything again, with one watch refused and one that stands, and compares it with what it has. From SIGCONT to the route of that peer.',
+    'The daemon is stopped (SIGSTOP). Meanwhile etcd is killed and started again, a peer joins, and the ' +
+    'history is compacted up to it. After SIGCONT no watch can deliver what was missed, so the daemon ' +
+    'lists everything again (one watch is refused, the next one is accepted) and compares the listing with ' +
+    'its state. The time is from SIGCONT to the route of that peer.',
   metrics: [
     { key: 'seconds', label: 'everything listed and compared, s', digits: 3, plot: 'listing again' },
     { key: 'cpuSeconds', label: 'CPU, s', digits: 2 },
@@ -203,9 +209,9 @@ export const resync: Case = {
       } finally {
         process.kill(pid, 'SIGCONT')
       }
-      const goesOn = now()
+      const resumed = now()
       const seconds =
-        (((await monitor.times('added', [prefixOf(peer)], goesOn))[0] ?? Number.NaN) - goesOn) / 1000
+        (((await monitor.times('added', [prefixOf(peer)], resumed))[0] ?? Number.NaN) - resumed) / 1000
       await sleep(effort.settleMs)
       const sample = {
         seconds,
@@ -226,8 +232,9 @@ export const drift: Case = {
   ownOnly: true,
   skips: (peers) => peers === 0,
   about:
-    "Routes are deleted by hand, one after the other, and come back: from the kernel's word of the one to its word of the other. Then the device is taken down and up, which takes all " +
-    'routes away: until the last one is back.',
+    'Routes are deleted by hand, one after the other, and the daemon restores them: the time is between ' +
+    "the kernel's reports of the deletion and of the new route. Then the device is set down and up, which " +
+    'removes all routes: the time is until the last route is back.',
   metrics: [
     { key: 'repairP50', label: 'one route repaired, p50, ms', digits: 0 },
     { key: 'repairMax', label: 'one route repaired, most, ms', digits: 0 },
@@ -261,7 +268,8 @@ export const drift: Case = {
 export const memory: Case = {
   name: 'memory',
   about:
-    'Peers join and leave, in rounds, as many times as --events says. Growth is that of the resident set from the end of the first tenth of the events to the end of the last.',
+    'Peers join and leave in rounds, --events times in all. Growth is the difference of the resident set ' +
+    'between the end of the first tenth of the events and the end of all.',
   metrics: [
     { key: 'events', label: 'joins and leaves', digits: 0 },
     { key: 'rssFirstMb', label: 'RSS after a tenth of them, MB', digits: 0 },
@@ -296,13 +304,13 @@ export const memory: Case = {
     }),
 }
 
-/** With a monitor, and with the RPCs that the daemon sent meanwhile. */
+/** Runs something with a route monitor, and adds the RPCs that the daemon sent meanwhile. */
 async function watching(
   { lab, host }: Running,
   run: (monitor: RouteMonitor) => Promise<Sample>,
 ): Promise<Sample> {
   const monitor = new RouteMonitor(host.namespace)
-  // Until it listens; what it misses would be waited for in vain.
+  // Until the monitor listens: a change that it misses would be waited for in vain.
   await sleep(200)
   const before = await lab.etcd.load()
   try {
@@ -313,7 +321,7 @@ async function watching(
   }
 }
 
-/** RPCs that only the daemon sends while the others are ours. */
+/** RPCs by methods that only the daemon uses here; RPCs by other methods are the benchmark's own. */
 function ownLoad(before: EtcdLoad, after: EtcdLoad): Sample {
   const { rpcRange = 0, rpcLeaseTimeToLive = 0, rpcWatch = 0, watchEvents = 0 } = loadSince(before, after)
   return { rpcs: rpcRange + rpcLeaseTimeToLive + rpcWatch, watchEvents }
@@ -335,7 +343,7 @@ async function atOnce<T>(items: readonly T[], run: (item: T) => Promise<unknown>
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
 }
 
-/** The lab's own client has lost etcd as well. */
+/** Tries up to 1000 times, 10 ms apart: the lab's own client loses its connection to a killed etcd too. */
 export async function persistently(run: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -1,15 +1,19 @@
-/** What has become worse between two runs. */
+/** Finds metrics that got worse between two runs. */
 import type { Described } from './case'
 import { bySize, type Results, valuesOf } from './results'
 import { type Spread, spread } from './statistics'
 
-/** Below this share a difference is none, however quiet the machine was; counts have no noise, and no such grace. */
+/**
+ * A growth of the median below this share is ignored, even on a quiet machine. Counts have no noise, so their
+ * growth always counts.
+ */
 const GRACE = 0.1
 
 /**
- * Compares what can be compared: counts, and ratios to a reference of the same run. Worse is what lies outside the noise of both runs: the
- * least of the new values above the most of the old ones, and the median by a tenth.
- * @returns a sentence for each
+ * Compares the comparable metrics: counts, and ratios to a reference of the same run. A metric is worse if
+ * its least new value is above its largest old value and, for a ratio, its median has grown by more than a
+ * tenth.
+ * @returns a sentence for each worse metric
  */
 export function findWorse(cases: readonly Described[], before: Results, after: Results): string[] {
   const worse: string[] = []
@@ -25,10 +29,11 @@ export function findWorse(cases: readonly Described[], before: Results, after: R
             spread(valuesOf(some, key)),
           ]
           if (!isWorse(old, fresh, digits === 0)) continue
-          const said = (each: Spread) =>
+          const shown = (each: Spread) =>
             `${each.median.toFixed(digits)} (${each.min.toFixed(digits)} - ${each.max.toFixed(digits)})`
+          const name = [label, column].filter(Boolean).join(', ')
           worse.push(
-            `${subject}, ${benchmark.name}, N=${size}: ${[label, column].filter(Boolean).join(', ')}: ${said(old)} was, ${said(fresh)} is`,
+            `${subject}, ${benchmark.name}, N=${size}: ${name}: was ${shown(old)}, is ${shown(fresh)}`,
           )
         }
       }

@@ -1,6 +1,9 @@
-/** The cases that start the daemon: cold, with an empty kernel, and warm, with all of it there already. */
+/**
+ * The cases that start the daemon: a cold start, with an empty kernel, and a warm restart, with all objects
+ * still in the kernel.
+ */
 import { join } from 'node:path'
-import { sleep } from '../../test/support/wait'
+import { sleep } from '../../test/lab/wait'
 import type { Case } from './case'
 import { freshHost, launch, measureStart, readStalls, removeHost, verify } from './daemon'
 import { loadSince, WATCH_EVENTS } from './etcd-load'
@@ -17,10 +20,12 @@ const usageMetrics = [
 export const coldStart: Case = {
   name: 'cold-start',
   about:
-    'From exec of the daemon with an empty kernel and no lease of its own. The routes are counted every 2 ms by the size of the ' +
-    "kernel's routing trie (/proc/PID/net/fib_triestat, then an exact count); neighbours and FDB entries, which come first, " +
-    'are compared with the leases by iproute2 once subnet.env is there. RPCs: difference of grpc_server_started_total. Batches: the same objects by `ip -batch` and ' +
-    '`bridge -batch` on a device made by hand, from files written beforehand, in the same run. Bare node: `node -e 0`.',
+    'From exec of the daemon, with an empty kernel and no lease of its own. Routes are counted every 2 ms ' +
+    "by the size of the kernel's routing trie (/proc/PID/net/fib_triestat), then exactly. Neighbours and " +
+    'FDB entries, which are written before the routes, are compared with the leases by iproute2 once ' +
+    'subnet.env exists. RPCs: difference of grpc_server_started_total. Batches: the same objects, made by ' +
+    '`ip -batch` and `bridge -batch` on a device made by hand, from files written beforehand, in the same ' +
+    'run. Bare node: `node -e 0`.',
   metrics: [
     { key: 'subnetEnvSeconds', label: 'exec to subnet.env, s', digits: 3 },
     { key: 'readySeconds', label: 'exec to READY=1, s', digits: 3, plot: 'ready' },
@@ -73,8 +78,9 @@ export const coldStart: Case = {
 export const warmRestart: Case = {
   name: 'warm-restart',
   about:
-    'The daemon is stopped and started again while its kernel state is there. READY=1 (sd_notify) is sent when all peers are known and the kernel is right. Kernel writes: ' +
-    'lines of `ip monitor` about links, addresses, routes, neighbours, FDB entries and nexthops from before the stop to the end.',
+    'The daemon is stopped and started again while its objects are in the kernel. READY=1 (sd_notify) is ' +
+    'sent when all peers are known and the kernel is right. Kernel writes: lines of `ip monitor` about ' +
+    'links, addresses, routes, neighbours, FDB entries and nexthops, from before the stop to the end.',
   metrics: [
     { key: 'readySeconds', label: 'exec to READY=1, s', digits: 3, plot: 'ready' },
     ...usageMetrics,
@@ -106,8 +112,9 @@ export const stalls: Case = {
   name: 'stalls',
   ownOnly: true,
   about:
-    'A cold start with a histogram of the event loop in the process (perf_hooks, a timer of 1 ms; scripts/bench/stalls.cjs): how late a timer was. ' +
-    'Loading the program, before which nothing can wait, is not counted. It includes what other processes took of the processors.',
+    'A cold start with a histogram of the event loop in the process (perf_hooks, a timer of 1 ms; ' +
+    'scripts/bench/stalls.cjs): how late the timer fired. Loading the program is not counted, because no ' +
+    'event can be waiting yet. Processor time that other processes took is included.',
   metrics: [
     { key: 'stallP99', label: 'event loop late by, p99, ms', digits: 1 },
     { key: 'stallMax', label: 'event loop late by, most, ms', digits: 0, plot: 'longest stall' },

@@ -1,11 +1,11 @@
-/** A host with the daemon under test on it, from its start to its end. */
+/** A host with the daemon under test: start, measurement and end. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { StartOptions } from '../../test/support/host'
-import { Host } from '../../test/support/lab'
-import type { FakePeer } from '../../test/support/leases'
-import { NotifySocket } from '../../test/support/notify-socket'
-import { Pending, sleep, type WaitOptions, waitFor } from '../../test/support/wait'
+import type { StartOptions } from '../../test/lab/host'
+import { Host } from '../../test/lab/lab'
+import type { FakePeer } from '../../test/lab/leases'
+import { NotifySocket } from '../../test/lab/notify-socket'
+import { Pending, sleep, type WaitOptions, waitFor } from '../../test/lab/wait'
 import type { Running, Sample, Stage } from './case'
 import { loadSince } from './etcd-load'
 import { cpuSeconds, peakRssMb, routeCount, trieSize } from './proc'
@@ -23,7 +23,7 @@ export async function freshHost({ lab, quiet }: Stage): Promise<Host> {
   return host
 }
 
-/** Starts the daemon on a host; what it tells systemd comes to the socket. */
+/** Starts the daemon on a host, with a socket that receives its sd_notify messages. */
 export function launch(
   { lab, subject }: Pick<Stage, 'lab' | 'subject'>,
   host: Host,
@@ -60,7 +60,7 @@ export async function measureStart(
   const { pid, exec, ready } = launch(stage, host, more)
   const readiness = ready()
   const routesAt = await waitForRoutes(host, pid, wanted)
-  // Dumps cost the daemon a core, so they wait until it is ready.
+  // Dumps by iproute2 take a core from the daemon, so they wait until it is ready.
   await host.subnetEnv()
   const readySeconds = await readiness
   let allAt = routesAt
@@ -73,7 +73,7 @@ export async function measureStart(
     },
     TIMEOUT_MS,
   )
-  // When it was renamed into place; exact to a tick of the kernel's clock.
+  // The time at which the file was renamed into place; exact to one tick of the kernel's clock.
   const subnetEnvSeconds = (statSync(host.subnetFile).ctimeMs - execTime) / 1000
   await sleep(stage.effort.settleMs)
   const usage = { cpuSeconds: cpuSeconds(pid), peakRssMb: peakRssMb(pid) }
@@ -88,7 +88,7 @@ export async function measureStart(
   }
 }
 
-/** @returns when they were there */
+/** @returns when all wanted routes were present, by performance.now() */
 function waitForRoutes(host: Host, pid: number, wanted: number): Promise<number> {
   const { daemon } = host
   return waitFor(
@@ -103,7 +103,7 @@ function waitForRoutes(host: Host, pid: number, wanted: number): Promise<number>
   )
 }
 
-/** Runs something on a host on which the daemon is at rest with all peers, and cleans up afterwards. */
+/** Runs something on a host whose daemon has all peers and is at rest, and cleans up afterwards. */
 export async function onRunning<T>(stage: Stage, run: (running: Running) => Promise<T>): Promise<T> {
   const host = await freshHost(stage)
   const { pid, ready } = launch(stage, host)
@@ -129,8 +129,9 @@ export async function verify({ peers }: Pick<Stage, 'peers'>, host: Host): Promi
     const missing = new Set(expected[kind])
     const strange = view[kind].filter((line) => !missing.delete(line))
     if (missing.size + strange.length > 0) {
+      const [first] = missing
       throw new Error(
-        `${kind}: ${missing.size} are missing (${[...missing][0]}), ${strange.length} are strange (${strange[0]})`,
+        `${kind}: ${missing.size} are missing (${first}), ${strange.length} are unexpected (${strange[0]})`,
       )
     }
   }
@@ -143,10 +144,10 @@ export async function removeHost({ lab }: Stage, host: Host): Promise<void> {
   await lab.deletePeer({ subnet: subnet.replace(/\d+\/(\d+)$/, '0-$1') })
 }
 
-/** What stalls.cjs measured since its start or since it was asked last. */
+/** The measurements of stalls.cjs since its start or since the last call, in milliseconds. */
 export async function readStalls(pid: number, file: string): Promise<{ p99: number; max: number }> {
   process.kill(pid, 'SIGUSR2')
   return waitFor(file, () =>
-    existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : new Pending('it is not there'),
+    existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : new Pending('no file yet'),
   )
 }

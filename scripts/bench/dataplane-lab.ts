@@ -1,23 +1,23 @@
 /**
- * Two hosts with a container each, and ways from one container to the other: through the overlay as the daemon programs it, by plain routes
- * over the underlay, and through VXLAN devices made by hand. All ways share the containers, their veths, the bridges and the firewall; each
- * has addresses of its own.
+ * Two hosts with a container each, and several paths from one container to the other: through the overlay as
+ * the daemon programs it, by plain routes over the underlay, and through VXLAN devices made by hand. All
+ * paths share the containers, their veths, the bridges and the firewall. Each path has addresses of its own.
  *
  *   container x.y.1.2 ── docker0 ── host1 ── underlay ── host2 ── docker0 ── container x.y.2.2
  */
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { Container, Host } from '../../test/support/lab'
-import { execOk, ipBatch, setSysctl } from '../../test/support/namespace'
-import { Pending, waitFor } from '../../test/support/wait'
+import type { Container, Host } from '../../test/lab/lab'
+import { execOk, ipBatch, setSysctl } from '../../test/lab/namespace'
+import { Pending, waitFor } from '../../test/lab/wait'
 import type { Stage } from './case'
 import { freshHost, launch, removeHost } from './daemon'
 
-/** Where load comes from and where it goes. */
+/** Source and destination of a load, as names of namespaces. */
 export interface Path {
   readonly from: string
   readonly to: string
-  /** In `to`. */
+  /** Address in the namespace `to`. */
   readonly address: string
 }
 
@@ -29,42 +29,48 @@ export interface Pair {
 
 /** A VXLAN device on each host, made by `ip` and `bridge`. */
 export interface HandMade {
-  /** From 0 to 49; its name, VNI, UDP port and addresses come from it. */
+  /** 0 to 49. Determines the name, VNI, UDP port and addresses. */
   readonly number: number
   /** Words for `ip link add`, before and after `type vxlan`. */
   readonly link?: string
   readonly vxlan?: string
-  /** Through nexthop objects, as overlayd has its routes; else with gateways, as flannel has them. */
+  /**
+   * Whether routes use nexthop objects, like those of overlayd; otherwise gateways, like those of flannel.
+   */
   readonly nexthops?: boolean
-  /** The containers use it too. */
+  /** MTU of the device and of the containers' routes. */
   readonly mtu?: number
-  /** Over the underlay's IPv6. */
+  /** Whether it uses the underlay's IPv6. */
   readonly six?: boolean
 }
 
-/** The third numbers of a way's two subnets follow: inside the network, so that the firewall treats all ways alike, and away from leases. */
+/**
+ * First two octets of a path's two subnets; the third is the number of the host. Within the network, so that
+ * the firewall treats all paths alike, and above the leases.
+ */
 const ROUTED = '10.199'
 const handMadeNet = (number: number): string => `10.${200 + number}`
-/** What the daemon's device has when the underlay has 1500. */
+/** MTU of the daemon's device on an underlay of 1500. */
 const OVERLAY_MTU = 1450
 
-/** The network of the daemons that route directly. */
+/** The network of the daemons with DirectRouting. */
 const DIRECT = {
   prefix: '/coreos.com/direct',
   config: '{"Network":"11.0.0.0/16","Backend":{"Type":"vxlan","VNI":2,"DirectRouting":true}}',
 }
 
-/** A daemon's start takes less, on a machine that is busy with other work too. */
+/** More than a daemon's start takes on a machine that is busy with other work too. */
 const START_MS = 60_000
 
-/** The name of a device that was made by hand. */
+/** The name of the hand-made device with this number. */
 export const handMadeDevice = (number: number): string => `hand${number}`
 
-/** The UDP port of such a device. */
+/** The UDP port of the hand-made device with this number. */
 export const handMadePort = (number: number): number => 8500 + number
 
 /**
- * Starts the daemon on two new hosts whose firewall has the rules of a Docker host, waits until both have all peers, runs something and removes them.
+ * Starts the daemon on two new hosts whose firewall has the rules of a Docker host, runs something once both
+ * have all peers, and removes the hosts.
  */
 export async function onPair<T>(stage: Stage, work: (pair: Pair) => Promise<T>): Promise<T> {
   const hosts = [await freshHost(stage), await freshHost(stage)] as const
@@ -80,21 +86,21 @@ export async function onPair<T>(stage: Stage, work: (pair: Pair) => Promise<T>):
   return result
 }
 
-/** From host to host, with no container and no overlay. */
+/** The path from host to host, without containers and overlay. */
 export const underlay = ({ hosts: [one, other] }: Pair): Path => ({
   from: one.namespace,
   to: other.namespace,
   address: other.address,
 })
 
-/** Through what the daemon has programmed. */
+/** The path through the objects that the daemon has programmed. */
 export const overlay = ({ containers: [one, other] }: Pair): Path => ({
   from: one.namespace,
   to: other.namespace,
   address: other.address,
 })
 
-/** By plain routes over the underlay. */
+/** Adds a path by plain routes over the underlay. */
 export async function addRouted(pair: Pair): Promise<Path> {
   const [one, other] = pair.hosts
   await ipBatch(one.namespace, [`route add ${ROUTED}.2.0/24 via ${other.address}`])
@@ -102,7 +108,7 @@ export async function addRouted(pair: Pair): Promise<Path> {
   return addAddresses(pair, [`${ROUTED}.1`, `${ROUTED}.2`])
 }
 
-/** Through VXLAN devices of its own. */
+/** Adds a path through VXLAN devices of its own. */
 export async function addHandMade(pair: Pair, made: HandMade): Promise<Path> {
   const { number, link = '', vxlan = '', nexthops = false, six = false, mtu = OVERLAY_MTU } = made
   const net = handMadeNet(number)
@@ -115,7 +121,8 @@ export async function addHandMade(pair: Pair, made: HandMade): Promise<Path> {
   }))
   for (const { host, subnet, mac, address } of ends) {
     await ipBatch(host.namespace, [
-      `link add ${device} address ${mac} mtu ${mtu} ${link} type vxlan id ${100 + number} local ${address} dev eth0 dstport ${handMadePort(number)} ${vxlan}`,
+      `link add ${device} address ${mac} mtu ${mtu} ${link} ` +
+        `type vxlan id ${100 + number} local ${address} dev eth0 dstport ${handMadePort(number)} ${vxlan}`,
       `address add ${subnet}.0/32 dev ${device}`,
       `link set ${device} up`,
     ])
@@ -135,8 +142,8 @@ export async function addHandMade(pair: Pair, made: HandMade): Promise<Path> {
 }
 
 /**
- * By the plain routes that a second daemon on each host programs, for a network of its own.
- * @returns the path, and how the daemons are ended
+ * Adds a path by the plain routes that a second daemon on each host programs, for a network of its own.
+ * @returns the path, and a function that ends the daemons
  */
 export async function addDirect(pair: Pair): Promise<{ readonly path: Path; stop(): Promise<void> }> {
   const { lab, subject } = pair.stage
@@ -177,18 +184,22 @@ export async function addDirect(pair: Pair): Promise<{ readonly path: Path; stop
   }
 }
 
-/** From now on the cards of both hosts offload nothing: the kernel segments, sums and puts together again, packet by packet. */
+/**
+ * Switches off all offloads of both hosts' cards: from then on the kernel segments, checksums and merges
+ * packet by packet.
+ */
 export async function offloadNothing({ hosts }: Pair): Promise<void> {
   for (const { namespace } of hosts) {
     await execOk(namespace, ['ethtool', '-K', 'eth0', 'tx', 'off', 'gso', 'off', 'gro', 'on'])
-    // A veth puts together only what comes from one that does not segment.
+    // A veth merges only packets from a peer that does not segment.
     await execOk('underlay', ['ethtool', '-K', namespace, 'tso', 'off'])
   }
 }
 
 /**
- * Gives bridges and containers more addresses, and the containers the way between them: replies take the same way back.
- * @param subnets the first three numbers of each host's
+ * Gives bridges and containers further addresses, and the containers routes to each other. Replies take the
+ * same path back.
+ * @param subnets the first three octets of each host's subnet
  */
 async function addAddresses(
   { hosts, containers }: Pair,
@@ -207,7 +218,10 @@ async function addAddresses(
   return { from: containers[0].namespace, to: containers[1].namespace, address: `${other}.2` }
 }
 
-/** What dockerd does to a host, as far as packets between hosts meet it: it forwards, and connection tracking is at work. */
+/**
+ * Does to a host what dockerd does, as far as packets between hosts are concerned: forwarding and connection
+ * tracking.
+ */
 async function actAsDocker(host: Host): Promise<void> {
   await setSysctl(host.namespace, 'net/ipv4/ip_forward', '1')
   const { subnet } = await host.subnetEnv()

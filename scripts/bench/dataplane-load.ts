@@ -1,35 +1,36 @@
-/** Load along a path, by the programs people measure with: iperf3 for throughput, ping and sockperf for round trips. */
+/** Loads along a path, by common programs: iperf3 for throughput, ping and sockperf for round trips. */
 import { z } from 'zod'
-import { execOk, inNamespace } from '../../test/support/namespace'
-import { ping } from '../../test/support/ping'
-import { type Command, LongProcess } from '../../test/support/process'
+import { execOk, inNamespace } from '../../test/lab/namespace'
+import { ping } from '../../test/lab/ping'
+import { type Command, LongProcess } from '../../test/lab/process'
 import type { Path } from './dataplane-lab'
 
 const PING_PORT = 11_111
-/** What a program may take besides its load, on a busy machine. */
+/** Milliseconds that a program may take in addition to its load, on a busy machine. */
 const PATIENCE_MS = 30_000
 
-/** What one kind of load tells of a path; by the keys of its measures. */
+/** The figures of one load on one path, by the keys of its measures. */
 export type Figures = Readonly<Record<string, number>>
 
 export interface Measure {
   readonly key: string
   readonly label: string
   readonly digits: number
-  /** Undefined where a ratio says nothing. */
+  /** Undefined if a ratio of this figure is meaningless. */
   readonly better?: 'more' | 'less'
 }
 
 export interface Load {
   readonly measures: readonly Measure[]
-  /** @param seconds 0 for just enough to see that it gets through */
+  /** @param seconds 0 for the least load that shows that packets arrive */
   run(path: Path, seconds: number): Promise<Figures>
 }
 
 /**
- * CPU time is that of iperf3's processes, by their own account, which the scheduler keeps to the nanosecond. The lab has no card that interrupts: a
- * packet travels from socket to socket within the sender's system call, and what answers it within the receiver's. Left out is what the kernel puts off
- * to ksoftirqd. The whole machine's time in /proc/stat would have that, and all other work too, sampled 250 times a second.
+ * CPU time is that of iperf3's processes by their own account; the scheduler keeps it in nanoseconds. The lab
+ * has no card that raises interrupts: a packet travels from socket to socket within the sender's system call,
+ * and its answer within the receiver's. Work that the kernel defers to ksoftirqd is not counted. The time of
+ * the whole machine in /proc/stat would contain it, but also all other work, sampled 250 times a second.
  */
 export const tcp: Load = {
   measures: [
@@ -50,7 +51,10 @@ export const tcp8: Load = {
   },
 }
 
-/** As fast as the sender can: what is lost is lost in the receiving socket, for both share the machine's CPUs. */
+/**
+ * Sent as fast as the sender can. Losses happen in the receiving socket, because both ends share the
+ * machine's CPUs.
+ */
 export const udp = (bytes: number): Load => {
   const key = `udp${bytes}`
   return {
@@ -113,11 +117,11 @@ export const request: Load = {
   },
 }
 
-/** How many times worse one figure is than another. */
+/** How many times worse a figure is than a reference. */
 export const worseBy = ({ better }: Measure, figure: number, reference: number): number =>
   better === 'more' ? reference / figure : figure / reference
 
-/** The same in any order, so that no place in a round has an advantage. */
+/** The items in random order, so that no place in a round is an advantage. */
 export const shuffled = <T>(items: readonly T[]): T[] =>
   items
     .map((item) => ({ item, place: Math.random() }))
@@ -168,7 +172,7 @@ const cpuSeconds = ({ cpu_utilization_percent: percent }: z.infer<typeof cpuRepo
   receiver: (percent.remote_total * took) / 100,
 })
 
-/** @returns Gbit that arrived, and in how many seconds */
+/** @returns Gbit that arrived, the seconds that took, and the CPU seconds of both ends */
 async function streams(path: Path, seconds: number, count: number) {
   const text = await iperf(path, seconds, [`--parallel=${count}`])
   const { end } = streamReport.parse(JSON.parse(text))
@@ -176,7 +180,7 @@ async function streams(path: Path, seconds: number, count: number) {
   return { gbit: (bytes * 8) / 1e9, took, cpu: cpuSeconds(end, took) }
 }
 
-/** Runs the client; it knows whole seconds, or a number of blocks. */
+/** Runs the iperf3 client, which takes whole seconds or a number of blocks. */
 function iperf({ from, address }: Path, seconds: number, options: readonly string[]): Promise<string> {
   const lasting = seconds === 0 ? '--blockcount=200' : `--time=${seconds}`
   return execOk(from, ['iperf3', `--client=${address}`, '--json', lasting, ...options], {

@@ -1,6 +1,9 @@
-/** What else the kernel offers for a VXLAN overlay, one thing at a time against what overlayd programs. */
+/**
+ * Measures other features of the kernel for a VXLAN overlay, one at a time, against the objects that overlayd
+ * programs.
+ */
 import { cpus } from 'node:os'
-import { run } from '../../test/support/process'
+import { run } from '../../test/lab/process'
 import type { Case, Sample } from './case'
 import {
   addHandMade,
@@ -24,14 +27,16 @@ import {
   worseBy,
 } from './dataplane-load'
 
-/** A way of its own, or something that is switched on and off on the way that all are compared with. */
+/**
+ * A path of its own, or a feature that is switched on and off on the path that all options are compared with.
+ */
 type Option = { readonly name: string } & (
   | { readonly made: Omit<HandMade, 'number'> }
-  /** Commands on each host: what switches it on, and what switches it off. */
+  /** Commands on each host that switch the feature on and off. */
   | { readonly on: readonly string[]; readonly off: readonly string[] }
 )
 
-/** As overlayd makes it. */
+/** Like the device that overlayd makes. */
 const USUAL: HandMade = { number: 0, vxlan: 'nolearning', nexthops: true }
 const DEVICE = handMadeDevice(USUAL.number)
 const PORT = handMadePort(USUAL.number)
@@ -61,8 +66,8 @@ const untracked = (match: string) =>
     .join('\n')
 
 /**
- * Without two that bring TCP to a standstill (Linux 6.18): remote checksum offload (remcsumtx, remcsumrx) where a card takes 64 kB at once, and
- * threaded NAPI on the device.
+ * Two options are missing because TCP comes to a standstill with them (Linux 6.18): remote checksum offload
+ * (remcsumtx, remcsumrx) with a card that takes 64 kB at once, and threaded NAPI on the device.
  */
 const OPTIONS: readonly Option[] = [
   table('outer UDP not tracked', untracked(`udp dport ${PORT}`)),
@@ -93,20 +98,24 @@ const OPTIONS: readonly Option[] = [
   table('1000 rules before ours', forward(...Array.from({ length: 1000 }, () => 'ip saddr 198.18.0.1 drop'))),
   table(
     'flow table',
-    `flowtable fast {\nhook ingress priority filter\ndevices = { ${DEVICE}, docker0 }\n}\n${forward('meta l4proto { tcp, udp } flow add @fast')}`,
+    `flowtable fast {\nhook ingress priority filter\ndevices = { ${DEVICE}, docker0 }\n}\n` +
+      forward('meta l4proto { tcp, udp } flow add @fast'),
   ),
 ]
 
 export const OPTION_NAMES = OPTIONS.map(({ name }) => name)
 
-/** How many options share the measurements of the usual way before and after them. */
+/** Number of options between two measurements of the path that they are compared with. */
 const BETWEEN = 3
-/** What is measured over which card: first over one that takes 64 kB at once, then over one that offloads nothing. */
+/** The loads by card: first a card that takes 64 kB at once, then one that offloads nothing. */
 const STEPS: readonly { readonly card: string; readonly loads: readonly Load[] }[] = [
   { card: '', loads: [tcp, udp(64), request] },
   { card: 'no offloads', loads: [tcp] },
 ]
-/** The rare long waits of a load are left out: they are noise, and so is a ratio of them. */
+/**
+ * The measures with a ratio. The p99 of requests is left out: rare long waits are noise, and so is a ratio of
+ * them.
+ */
 const compared = ({ measures }: Load): Measure[] =>
   measures.filter(({ key, better }) => better !== undefined && key !== 'requestP99')
 const withCard = (text: string, card: string): string => [text, card].filter(Boolean).join(', ')
@@ -114,7 +123,10 @@ const withCard = (text: string, card: string): string => [text, card].filter(Boo
 export const dataplaneOptions: Case = {
   name: 'dataplane-options',
   onlyNamed: true,
-  about: `How many times worse each is than what overlayd programs, better where below 1: ratios to what was measured just before and after it. A dash is what this kernel has not. Without offloads: ethtool -K eth0 tx off gso off gro on.`,
+  about:
+    'How many times worse each option is than the objects that overlayd programs; below 1 it is better. ' +
+    'The ratios are to measurements of those objects just before and after the option. A dash: this kernel ' +
+    'lacks the option. No offloads: ethtool -K eth0 tx off gso off gro on.',
   metrics: OPTION_NAMES.flatMap((name) =>
     STEPS.flatMap(({ card, loads }) =>
       loads.flatMap(compared).map(({ key, label }) => ({
@@ -179,7 +191,10 @@ interface Way {
   off(): Promise<void>
 }
 
-/** Makes the ways of those options that have one, tries the others, and leaves out what this kernel has not. */
+/**
+ * Makes the paths of options with a device of their own, and tries the other options. Options that this
+ * kernel lacks are left out.
+ */
 async function prepare(pair: Pair, usual: Path): Promise<Way[]> {
   const ways: Way[] = []
   const nothing = async () => {}
@@ -209,7 +224,7 @@ async function prepare(pair: Pair, usual: Path): Promise<Way[]> {
   return ways
 }
 
-/** By `ip netns exec`, for /sys shows the devices of the namespace in which it was mounted. */
+/** Uses `ip netns exec`, because /sys shows the devices of the namespace in which it was mounted. */
 async function onBoth({ hosts }: Pair, commands: readonly string[]): Promise<void> {
   for (const { namespace } of hosts) {
     const { code, stderr } = await run(['ip', 'netns', 'exec', namespace, 'sh', '-e'], {

@@ -1,4 +1,4 @@
-/** The cases of the data plane: what containers of two hosts get of the network between them. */
+/** The cases of the data plane: throughput and round trips between containers of two hosts. */
 import type { Case, Sample } from './case'
 import {
   addDirect,
@@ -24,7 +24,7 @@ import {
 } from './dataplane-load'
 import { type Pairing, ratiosOf, waysMetrics } from './ways'
 
-/** The ways by the heads of their columns. */
+/** A way, by the head of its column. */
 type Way = (typeof WAYS)[number]
 
 const WAYS = ['underlay', 'routed', 'by hand', 'overlay', 'direct'] as const
@@ -36,13 +36,20 @@ const PAIRINGS: readonly Pairing[] = [
 const LOADS = [tcp, tcp8, udp(64), udp(1400), roundTrip, request]
 const PLAIN_LOADS = [tcp, tcp8]
 
-/** Without other peers in the kernel's tables it is as with a few. */
+/** With 0 peers the result would be the same as with a few. */
 const few = (peers: number) => peers === 0
 
 export const dataplane: Case = {
   name: 'dataplane',
   about:
-    'Between containers of two hosts; under each load all ways in turn, in another order each time. Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay is, better where below 1. CPU is that of the programs that make the load, in whose system calls the kernel does nearly all its work here. The underlay is a veth, which takes 64 kB at once, as a card does that segments VXLAN.',
+    'Loads between containers of two hosts: each load on all ways in turn, in another order each time. ' +
+    'Underlay: from host to host, without containers and with packets 50 bytes longer. Routed: the same ' +
+    'containers and bridges, by plain routes over the underlay. By hand: through a VXLAN device with the ' +
+    'parameters and routes of flannel, made by ip and bridge. Overlay: as the daemon programs it; direct: ' +
+    'the same with DirectRouting. The last columns are ratios by round: how many times worse the overlay ' +
+    'is; below 1 it is better. CPU is that of the programs that make the load: the kernel does nearly all ' +
+    'its work here in their system calls. The underlay is a veth, which takes 64 kB at once, like a card ' +
+    'that segments VXLAN.',
   skips: few,
   metrics: waysMetrics(measuresOf(LOADS), WAYS, PAIRINGS),
   measure: (stage) => onPair(stage, (pair) => measureWays(pair, LOADS)),
@@ -51,7 +58,8 @@ export const dataplane: Case = {
 export const plainNic: Case = {
   name: 'dataplane-plain-nic',
   about:
-    'The same over cards that offload nothing (ethtool -K eth0 tx off gso off gro on): the kernel segments, sums and puts together again, packet by packet, as it does for a card that knows nothing of VXLAN.',
+    'The same with cards that offload nothing (ethtool -K eth0 tx off gso off gro on): the kernel ' +
+    'segments, checksums and merges packet by packet, as it does for a card that does not know VXLAN.',
   skips: few,
   metrics: waysMetrics(measuresOf(PLAIN_LOADS), WAYS, PAIRINGS),
   measure: (stage) =>
@@ -69,7 +77,7 @@ async function measureWays(pair: Pair, loads: readonly Load[]): Promise<Sample> 
     'by hand': await addHandMade(pair, { number: 0, vxlan: 'nolearning' }),
     overlay: overlay(pair),
   }
-  // Two flannelds on a host fight over the same chains.
+  // Two flannelds on a host would overwrite each other's chains.
   const direct = subject.flannel ? undefined : await addDirect(pair)
   const paths: Readonly<Record<Way, Path | undefined>> = { ...shared, direct: direct?.path }
   const sample: Record<string, number> = {}

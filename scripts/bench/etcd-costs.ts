@@ -1,22 +1,27 @@
-/** The case of what each thing that a host does costs etcd, which is what SCALE.md reckons with. */
+/**
+ * The case that measures what each action of a host costs etcd: the figures that SCALE.md calculates with.
+ */
 import { setMaxListeners } from 'node:events'
-import { type EtcdClient, openEtcd } from '../../src/etcd/client'
-import { keysUnder } from '../../src/etcd/keys'
+import { type EtcdClient, openEtcd } from '../../src/etcd/client/client'
+import { keysUnder } from '../../src/etcd/codec/keys'
+import type { WatchAnswer } from '../../src/etcd/codec/wire'
+import { readSnapshot } from '../../src/etcd/follow/listing'
+import { watch } from '../../src/etcd/follow/watch'
 import { Registry } from '../../src/etcd/registry'
-import { readSnapshot } from '../../src/etcd/snapshot'
-import { watch } from '../../src/etcd/watch'
-import type { WatchAnswer } from '../../src/etcd/wire'
 import { networkOf, parseIpv4, parseMac } from '../../src/model/address'
 import type { EtcdLeaseId, LeaseSubnet, LeaseValue, Revision } from '../../src/model/lease'
-import { ETCD_PREFIX, type Lab } from '../../test/support/lab'
-import { type FakePeer, leaseValue } from '../../test/support/leases'
-import { Pending, waitFor } from '../../test/support/wait'
+import { ETCD_PREFIX, type Lab } from '../../test/lab/lab'
+import { type FakePeer, leaseValue } from '../../test/lab/leases'
+import { Pending, waitFor } from '../../test/lab/wait'
 import type { Case, Stage } from './case'
 import { grant, putPeer } from './churn'
 import { cpuSeconds, rssMb } from './proc'
 
 const KEYS = keysUnder(ETCD_PREFIX)
-/** The CPU time of a process is told in hundredths of a second, so each is done often enough to take some tenths. */
+/**
+ * The CPU time of a process has a resolution of 10 ms, so each action is repeated until it takes some tenths
+ * of a second.
+ */
 const LEASES_LISTED = 200_000
 const CALLS = 500
 const WATCHERS = 100
@@ -28,8 +33,9 @@ export const etcdCosts: Case = {
   ownOnly: true,
   skips: (peers) => peers === 0,
   about:
-    'CPU time of etcd alone, by /proc, and what it sent, by its metrics. N leases are in etcd; listings, renewals and watches are made by the code of the daemon, watches each on a ' +
-    'connection of its own.',
+    'CPU time of etcd alone, by /proc, and the bytes that it sent, by its metrics. N leases are in etcd. ' +
+    'Listings, renewals and watches are made by the code of the daemon; each watch has a connection of its ' +
+    'own.',
   metrics: [
     { key: 'listMs', label: 'CPU for a listing, ms', digits: 2 },
     { key: 'listMicroseconds', label: '... for each lease in it, us', digits: 2 },
@@ -51,12 +57,12 @@ export const etcdCosts: Case = {
       const listings = Math.ceil(Math.max(4, Math.min(CALLS, LEASES_LISTED / peers.length)))
       const list = await costOf(lab, listings, () => readSnapshot(client, KEYS, ever))
       const lease = await grant(lab)
-      const renew = await costOf(lab, CALLS, () => registry.keepAlive(lease as EtcdLeaseId, ever))
+      const renew = await costOf(lab, CALLS, () => registry.etcdLeases.keepAlive(lease as EtcdLeaseId, ever))
       const acquired = spare.slice(0, CALLS)
       const left = acquired.values()
       const acquire = await costOf(lab, acquired.length, async () => {
         const peer = left.next().value
-        if (peer !== undefined) await registry.createLease(subnetOf(peer), leaseValueOf(peer), ever)
+        if (peer !== undefined) await registry.leases.create(subnetOf(peer), leaseValueOf(peer), ever)
       })
       for (const peer of acquired) await lab.deletePeer(peer)
 
@@ -75,13 +81,13 @@ export const etcdCosts: Case = {
         }
         watch(own, KEYS, (snapshot.revision + 1n) as Revision, handlers, stop.signal).catch(() => {})
         const wanted = watchers.length
-        await waitFor('the watch', () => standing === wanted || new Pending(`${standing} stand`))
+        await waitFor('the watch', () => standing === wanted || new Pending(`${standing} are open`))
       })
       const [peer] = spare
       if (peer === undefined) throw new Error('there is no peer to put')
       const elsewhere = { key: Buffer.from('/elsewhere'), value: Buffer.from(leaseValue(peer)), lease }
       const put = await costOf(lab, EVENTS, () => lab.client.kv.put(elsewhere))
-      const tell = await costOf(lab, EVENTS, async () => {
+      const deliver = await costOf(lab, EVENTS, async () => {
         const wanted = seen + WATCHERS
         await putPeer(lab, peer, lease)
         await waitFor('the events', () => seen >= wanted || new Pending(`${seen} of ${wanted}`), {
@@ -96,8 +102,8 @@ export const etcdCosts: Case = {
         acquireMs: acquire.ms,
         keepAliveMs: renew.ms,
         watchMs: open.ms,
-        eventMicroseconds: ((tell.ms - put.ms) * 1000) / WATCHERS,
-        bytesPerEvent: (tell.bytes - put.bytes) / WATCHERS,
+        eventMicroseconds: ((deliver.ms - put.ms) * 1000) / WATCHERS,
+        bytesPerEvent: (deliver.bytes - put.bytes) / WATCHERS,
         etcdRssMb: rssMb(lab.etcd.pid),
       }
     } finally {
@@ -107,7 +113,7 @@ export const etcdCosts: Case = {
   },
 }
 
-/** CPU time of etcd in milliseconds, and what it sent in bytes, for one of many calls, one after the other. */
+/** CPU milliseconds and sent bytes of etcd per call, over many calls one after the other. */
 async function costOf(
   { etcd }: Lab,
   times: number,

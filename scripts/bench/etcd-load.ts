@@ -1,7 +1,7 @@
-/** What etcd had to do, by its own metrics. */
-import type { EtcdLoad } from '../../test/support/etcd'
+/** The work of etcd, by its own metrics. */
+import type { EtcdLoad } from '../../test/lab/etcd'
 
-/** The difference: `rpcs` in all, and `rpc<Method>` of each method that was used. */
+/** The differences: `rpcs` in total, and `rpc<Method>` for each method that was used. */
 export function rpcsSince(before: EtcdLoad['rpcs'], after: EtcdLoad['rpcs']): Record<string, number> {
   const used = Array.from(
     after,
@@ -13,13 +13,13 @@ export function rpcsSince(before: EtcdLoad['rpcs'], after: EtcdLoad['rpcs']): Re
   }
 }
 
-/** The same, and the `watchEvents` that were sent. Only daemons watch. */
+/** The same, and the number of `watchEvents` sent. Only daemons watch. */
 export const loadSince = (before: EtcdLoad, after: EtcdLoad): Record<string, number> => ({
   ...rpcsSince(before.rpcs, after.rpcs),
   watchEvents: after.watchEvents - before.watchEvents,
 })
 
-/** The metric of it that tables show beside the RPCs. */
+/** The metric of watch events, which tables show beside the RPCs. */
 export const WATCH_EVENTS = {
   key: 'watchEvents',
   label: 'watch events to the daemon',

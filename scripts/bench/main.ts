@@ -1,11 +1,14 @@
-/** What `scripts/bench/run` runs in the sandbox: every case at every size, again and again, then tables, plots and the comparison. */
+/**
+ * The program of `scripts/bench/run` in the sandbox: measures each case at each size several times, then
+ * prints tables and the comparison, and writes plots.
+ */
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Lab } from '../../test/support/lab'
-import { manyPeers } from '../../test/support/leases'
-import { run, runOk } from '../../test/support/process'
+import { Lab } from '../../test/lab/lab'
+import { manyPeers } from '../../test/lab/leases'
+import { run, runOk } from '../../test/lab/process'
 import type { Case, Described, Effort, FleetCase, Sample } from './case'
 import { bursts, drift, joins, memory, reconnect, renewals, resync } from './churn'
 import { findWorse } from './compare'
@@ -44,9 +47,12 @@ const CASES: readonly Case[] = [
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]
 
-/** Room for 65536 subnets, away from the underlay. */
+/** Room for 65536 subnets, outside of the underlay's addresses. */
 const CONFIG = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}'
-/** 10.1.0.0: below are more free subnets than a flanneld looks at, which takes one of the first hundred, so no peer wants what the host has. */
+/**
+ * 10.1.0.0. The 256 subnets below stay free for the hosts: flanneld takes one of the first hundred free ones,
+ * so no peer has the subnet of a host.
+ */
 const FIRST_SUBNET = 0x0a01_0000
 
 type Arguments = ReturnType<typeof readArguments>
@@ -69,7 +75,7 @@ async function main(): Promise<void> {
   }
   if (given.compare === undefined) return
   const worse = findWorse(ALL_CASES, readResults(given.compare), results)
-  say(`\nCompared with ${given.compare}: ${worse.length === 0 ? 'nothing is worse' : 'worse are'}`)
+  say(`\nCompared with ${given.compare}: ${worse.length === 0 ? 'nothing is worse' : 'worse:'}`)
   for (const sentence of worse) say(`- ${sentence}`)
   if (worse.length > 0) process.exitCode = 1
 }
@@ -135,7 +141,7 @@ async function measure({
   return collect(lines)
 }
 
-/** @param what is measured, for the message of a failure */
+/** @param what the measurement, for the message of a failure */
 async function attempt(what: string, measureOnce: () => Promise<Sample>): Promise<Sample> {
   try {
     return await measureOnce()

@@ -1,13 +1,16 @@
-/** Many hosts with a daemon each, and what they cost: etcd, its grpc-proxy if there is one, and the daemons. */
+/**
+ * Many hosts with a daemon each, and their costs: for etcd, for its grpc-proxy if there is one, and for the
+ * daemons.
+ */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { type EtcdLoad, rpcCounts } from '../../test/support/etcd'
-import { GrpcProxy } from '../../test/support/etcd-proxy'
-import { keyOf } from '../../test/support/faults'
-import { ETCD_ADDRESS, ETCD_PREFIX, type Host, Lab } from '../../test/support/lab'
-import { type FakePeer, fakePeer } from '../../test/support/leases'
-import type { RunningPing } from '../../test/support/ping'
-import { sleep, type WaitOptions } from '../../test/support/wait'
+import { type EtcdLoad, rpcCounts } from '../../test/lab/etcd'
+import { GrpcProxy } from '../../test/lab/etcd-proxy'
+import { keyOf } from '../../test/lab/faults'
+import { ETCD_ADDRESS, ETCD_PREFIX, type Host, Lab } from '../../test/lab/lab'
+import { type FakePeer, fakePeer } from '../../test/lab/leases'
+import type { RunningPing } from '../../test/lab/ping'
+import { sleep, type WaitOptions } from '../../test/lab/wait'
 import type { Effort, FleetStage, Sample } from './case'
 import { launch, verify } from './daemon'
 import { loadSince } from './etcd-load'
@@ -15,18 +18,18 @@ import { FleetMonitor } from './many-hosts-monitor'
 import { cpuSeconds } from './proc'
 import { quantile } from './statistics'
 
-/** Hosts take subnets up to 10.5.223.0, and {@link Fleet.spare} those above. */
+/** Hosts take subnets up to 10.5.223.0; {@link Fleet.spare} takes those above. */
 const CONFIG = '{"Network":"10.5.0.0/16","SubnetMax":"10.5.223.0","Backend":{"Type":"vxlan"}}'
 const FIRST_SPARE = 80
 const MOST_HOSTS = 200
-/** What a daemon takes at the least and etcd's share, in bytes. */
+/** Least memory of a daemon plus its share of etcd's, in bytes. */
 const MEMORY_PER_HOST = 50e6
-/** Hosts whose kernels are read at once. */
+/** Number of hosts whose kernels are read in parallel. */
 const VERIFIED_AT_ONCE = 8
 
 const leaseSchema = z.object({ PublicIP: z.string(), BackendData: z.object({ VtepMAC: z.string() }) })
 
-/** What was spent until a moment. */
+/** Totals at one moment. */
 interface Spent {
   readonly etcd: { readonly pid: number; readonly counters: Counters; readonly cpu: number }
   readonly proxy: { readonly pid: number; readonly cpu: number } | undefined
@@ -34,9 +37,9 @@ interface Spent {
   readonly daemons: ReadonlyMap<number, number>
 }
 
-/** Of etcd, since its start. */
+/** Counters of etcd since its start. */
 interface Counters extends EtcdLoad {
-  /** To all its clients, bytes. */
+  /** Bytes sent to all clients. */
   readonly sent: number
 }
 
@@ -45,7 +48,7 @@ const NOTHING: Counters = { rpcs: new Map(), watchEvents: 0, sent: 0 }
 export class Fleet {
   readonly effort: Effort
 
-  /** With etcd, and hosts on which nothing runs yet. */
+  /** Makes a lab with etcd, and with hosts on which nothing runs yet. */
   static async create(stage: FleetStage, way: 'direct' | 'proxy'): Promise<Fleet> {
     checkSize(stage.hosts)
     const lab = await Lab.create({ hosts: 0, config: CONFIG })
@@ -85,7 +88,7 @@ export class Fleet {
     await this.proxy?.stop()
   }
 
-  /** Starts the daemon of a host. @returns when, in milliseconds since the epoch */
+  /** Starts the daemon of a host. @returns the time of the exec, in milliseconds since the epoch */
   start(host: Host): number {
     const { flags } = this.stage.subject.start
     const exec = Date.now()
@@ -115,7 +118,7 @@ export class Fleet {
     return { subnet: subnet.replace(/\d+\//, '0/'), etcdLease }
   }
 
-  /** Pings every 5 ms from a container of the first host to one of the second. */
+  /** Starts pings every 5 ms from a container of the first host to one of the second. */
   async startPing(): Promise<RunningPing> {
     const [first, second] = this.hosts
     if (first === undefined || second === undefined) throw new Error('it takes two hosts to ping')
@@ -142,8 +145,8 @@ export class Fleet {
   }
 
   /**
-   * What something costs, beside what it measures itself.
-   * @param name before each key
+   * Runs something, and adds its costs to the sample that it returns.
+   * @param name prefix of each key
    */
   async loadOf(name: string, run: () => Promise<Sample>, settleMs = this.effort.settleMs): Promise<Sample> {
     this.say(name)
@@ -156,15 +159,15 @@ export class Fleet {
     )
   }
 
-  /** Counts an RPC at etcd again and again, also while etcd is away. */
+  /** Reads the count of an RPC at etcd periodically until it is stopped, also while etcd is down. */
   sample(
     method: string,
     everyMs: number,
   ): { readonly stop: () => Promise<readonly (readonly [number, number])[]> } {
     const counts: [number, number][] = []
-    let goesOn = true
+    let stopped = false
     const watching = (async () => {
-      while (goesOn) {
+      while (!stopped) {
         const rpcs = await this.#counters().then(
           (counters) => counters.rpcs,
           () => undefined,
@@ -175,7 +178,7 @@ export class Fleet {
     })()
     return {
       stop: async () => {
-        goesOn = false
+        stopped = true
         await watching
         return counts
       },
@@ -207,7 +210,7 @@ export class Fleet {
     }
   }
 
-  /** A process that was started meanwhile has spent all it has spent since. */
+  /** A process that was started in between counts from its start. */
   #difference(before: Spent, after: Spent): Sample {
     const known = before.etcd.pid === after.etcd.pid ? before.etcd : { counters: NOTHING, cpu: 0 }
     const { counters, cpu } = after.etcd

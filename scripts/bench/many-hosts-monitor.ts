@@ -1,39 +1,42 @@
 /**
- * What happens in the kernels of many hosts, by one `ip monitor` that the kernel lets listen to all of them: the overlay's routes of each
- * host, when they came and went, and how often anything was written.
+ * Watches the kernels of many hosts by a single `ip monitor`, which the kernel lets listen to all of their
+ * namespaces: when the overlay's routes of each host were added and deleted, and all changes.
  */
 
-import { isOwnDoing, OBJECTS } from '../../test/support/kernel-monitor'
-import type { Host } from '../../test/support/lab'
-import { ipBatch } from '../../test/support/namespace'
-import { LongProcess } from '../../test/support/process'
-import { Pending, sleep, waitFor } from '../../test/support/wait'
+import { isOwnDoing, OBJECTS } from '../../test/lab/kernel-monitor'
+import type { Host } from '../../test/lab/lab'
+import { ipBatch } from '../../test/lab/namespace'
+import { LongProcess } from '../../test/lab/process'
+import { Pending, sleep, waitFor } from '../../test/lab/wait'
 
-/** Of a route: when it came and when it went last, in milliseconds since the epoch. */
+/** When a route was last added and last deleted, in milliseconds since the epoch. */
 interface Seen {
   added?: number
   deleted?: number
 }
 
-/** Of a host: destination -> what was seen of the route through the overlay. */
+/** The routes of a host through the overlay, by destination. */
 type Routes = Map<string, Seen>
 
 const DEAD_SHOWN = 3
 
 export class FleetMonitor {
-  /** The kernel itself gives out low ones, and takes a while to forget those of a lab that is gone. */
+  /**
+   * The next namespace id. The kernel itself assigns low ids, and frees those of a closed lab only after a
+   * while.
+   */
   static #nextId = 1000
   readonly #process: LongProcess
-  /** Of each host, at its number. */
+  /** Routes by the number of the host. */
   readonly #routes: Routes[]
   #read = 0
   #marks = 0
   #marked = 0
   #writes: string[] = []
 
-  /** Listens to all these hosts. Everything that happens after the answer is seen. */
+  /** Starts to listen to these hosts. Every change after the promise resolves is seen. */
   static async start(hosts: readonly Host[]): Promise<FleetMonitor> {
-    // The kernel tells of a namespace to others by a number that they have for it.
+    // The kernel labels the notifications of another namespace with a number that was assigned to it.
     const firstId = FleetMonitor.#nextId
     FleetMonitor.#nextId += hosts.length
     await ipBatch(
@@ -60,21 +63,27 @@ export class FleetMonitor {
     await this.#process.stop('SIGKILL')
   }
 
-  /** Waits until each host has so many routes through the overlay. @returns of each host, when the last of them came */
+  /**
+   * Waits until each host has this number of routes through the overlay.
+   * @returns for each host, when its last route was added
+   */
   waitForMesh(routes: number, timeoutMs: number): Promise<number[]> {
     return this.#wait(
       `${routes} routes on each of ${this.hosts.length} hosts`,
       () => {
         const present = this.#routes.map((seen) => [...seen.values()].filter(isThere))
         const short = present.filter(({ length }) => length !== routes).length
-        if (short > 0) return new Pending(`${short} hosts have not`)
+        if (short > 0) return new Pending(`missing on ${short} hosts`)
         return present.map((some) => Math.max(...some.map(({ added = 0 }) => added)))
       },
       { timeoutMs, intervalMs: 20 },
     )
   }
 
-  /** Waits until a route was added, or deleted, on these hosts after a time. @returns when on each, in milliseconds since the epoch */
+  /**
+   * Waits until a route was added, or deleted, on these hosts after a time.
+   * @returns the time on each host, in milliseconds since the epoch
+   */
   times(kind: 'added' | 'deleted', prefix: string, on: readonly Host[], since: number): Promise<number[]> {
     const numbers = on.map((host) => this.hosts.indexOf(host))
     return this.#wait(
@@ -82,13 +91,13 @@ export class FleetMonitor {
       () => {
         const times = numbers.map((number) => this.#routes[number]?.get(prefix)?.[kind] ?? 0)
         const missing = times.filter((time) => time < since).length
-        return missing === 0 ? times : new Pending(`${missing} hosts have not`)
+        return missing === 0 ? times : new Pending(`missing on ${missing} hosts`)
       },
       { timeoutMs: 60_000, intervalMs: 2 },
     )
   }
 
-  /** Everything that was written on any host since the last call; the mark tells that all was seen. */
+  /** All changes on any host since the last call. A mark makes sure that all of them were read. */
   async writes(): Promise<readonly string[]> {
     await this.catchUp()
     const writes = this.#writes
@@ -96,17 +105,17 @@ export class FleetMonitor {
     return writes
   }
 
-  /** Forgets all routes: those of a device that goes, go without a word. */
+  /** Forgets all routes: the kernel does not report the routes that disappear with their device. */
   async forget(): Promise<void> {
     await this.catchUp()
     for (const routes of this.#routes) routes.clear()
   }
 
-  /** Waits until all that has happened so far was seen. */
+  /** Waits until all changes so far were read. */
   async catchUp(): Promise<void> {
     const [host] = this.hosts
     if (host === undefined) return
-    // Those that are made before the monitor listens never come through.
+    // Marks that are made before the monitor listens never arrive.
     for (let attempt = 0; attempt < 100; attempt += 1) {
       this.#marks += 1
       const address = `127.99.${this.#marks >>> 8}.${this.#marks & 255}/32`
@@ -164,7 +173,7 @@ export class FleetMonitor {
 
 const isThere = ({ added = 0, deleted = 0 }: Seen): boolean => added > deleted
 
-/** In milliseconds since the epoch, with the fraction that Date.parse() leaves out. */
+/** The time of a line, in milliseconds since the epoch, with the fraction that Date.parse() drops. */
 function timeOf(line: string): number {
   const [, second = '', fraction = ''] = /^\[(\S+?)(\.\d+)\]/.exec(line) ?? []
   return Date.parse(second) + Number(fraction) * 1000

@@ -1,8 +1,11 @@
-/** The case of many real hosts: as many daemons as hosts, in namespaces of their own, against one etcd, or through etcd's grpc-proxy. */
+/**
+ * The cases of many real hosts: a daemon per host, in namespaces of their own, with one etcd, directly or
+ * through etcd's grpc-proxy.
+ */
 import { existsSync, statSync } from 'node:fs'
-import { powerCut } from '../../test/support/faults'
-import type { FakePeer } from '../../test/support/leases'
-import { Pending, sleep, waitFor } from '../../test/support/wait'
+import { powerCut } from '../../test/lab/faults'
+import type { FakePeer } from '../../test/lab/leases'
+import { Pending, sleep, waitFor } from '../../test/lab/wait'
 import type { FleetCase, FleetStage, Metric, Sample } from './case'
 import { grant, persistently, putPeer } from './churn'
 import { prefixOf } from './daemon'
@@ -11,12 +14,15 @@ import { pssMb, rssMb } from './proc'
 import { now } from './route-monitor'
 import { latencies, quantile, spread } from './statistics'
 
-/** For the slowest phase with the most hosts, on a machine that has other work. */
+/** For the slowest phase with the most hosts, on a busy machine. */
 const TIMEOUT_MS = 600_000
-/** Between two hosts that come back after a power cut: about what a start takes of two cores, so that each finds room. */
+/**
+ * Between two hosts that boot after a power cut: about the time that a start takes on two cores, so that
+ * starts do not queue up.
+ */
 const RAMP_MS = 250
 const ETCD_DOWN_MS = 5000
-/** What makes hosts renew every minute at the latest: minutes before the end of a lease of a day. */
+/** Makes hosts renew at least once a minute: the flag is in minutes before the end of a lease of a day. */
 const MINUTELY = { 'subnet-lease-renew-margin': '1439' }
 
 const metrics: readonly Metric[] = [
@@ -98,9 +104,11 @@ const metrics: readonly Metric[] = [
 ]
 
 const about =
-  'N is the number of hosts, each with a daemon of its own, in a network of 223 subnets. They start at once, with nothing known; a container of the first then pings one of ' +
-  "the second every 5 ms, until the power cut. All times of routes are the kernels' own (`ip -ts monitor` over all hosts); every object on every host is compared with the leases after " +
-  'the first and the last phase. Hosts that came up together are made to renew every minute, instead of every hour, to see how their renewals spread.'
+  'N is the number of hosts, each with a daemon of its own, in a network of 223 subnets. All start at ' +
+  'once, with no state. Then a container of the first host pings one of the second every 5 ms, until the ' +
+  'power cut. The kernels report all times of routes (`ip -ts monitor` over all hosts). After the first ' +
+  'and the last phase, every object on every host is compared with the leases. Hosts that were restarted ' +
+  'at once renew every minute instead of every hour, to show how their renewals spread.'
 
 export const manyHosts: FleetCase = {
   name: 'many-hosts',
@@ -111,7 +119,7 @@ export const manyHosts: FleetCase = {
 
 export const manyHostsByProxy: FleetCase = {
   name: 'many-hosts-proxy',
-  about: `The same, and between the hosts and etcd is an \`etcd grpc-proxy\`. RPCs are those that reach etcd.`,
+  about: 'The same with an `etcd grpc-proxy` between the hosts and etcd. RPCs are those that reach etcd.',
   metrics,
   measure: (stage) => measure(stage, 'proxy'),
 }
@@ -120,7 +128,7 @@ async function measure(stage: FleetStage, way: 'direct' | 'proxy'): Promise<Samp
   const fleet = await Fleet.create(stage, way)
   try {
     const load = await fleet.loadOf('storm', () => storm(fleet))
-    // A start that loses no race for its subnet takes one transaction.
+    // A start that loses no race for its subnet needs one transaction.
     const booted = { ...load, stormRacesLost: (load['stormRpcTxn'] ?? 0) - fleet.hosts.length }
     const resting = await memory(fleet)
     await fleet.verify()
@@ -148,7 +156,7 @@ async function storm(fleet: Fleet): Promise<Sample> {
   const execs = hosts.map((host) => fleet.start(host))
   const meshed = await monitor.waitForMesh(hosts.length - 1, TIMEOUT_MS)
   for (const { name, subnetFile } of hosts) {
-    const written = () => existsSync(subnetFile) || new Pending('it is not there')
+    const written = () => existsSync(subnetFile) || new Pending('no file yet')
     await waitFor(`subnet.env of ${name}`, written, { timeoutMs: TIMEOUT_MS })
   }
   const subnets = hosts.map(({ subnetFile }, i) => (statSync(subnetFile).ctimeMs - (execs[i] ?? 0)) / 1000)
@@ -183,10 +191,10 @@ async function restartInTurn(fleet: Fleet): Promise<Sample> {
   return { ...latencies('ready', seconds), ...(await writes(fleet)) }
 }
 
-/** Peers that do not exist join and leave, so that it is known exactly when. */
+/** Peers that do not exist join and leave, so that the time of each change is known exactly. */
 async function fanOut(fleet: Fleet): Promise<Sample> {
   const { hosts, monitor, lab } = fleet
-  // Fewer than a daemon would doubt when they go so soon after each other.
+  // At most a fifth of the hosts: a daemon doubts etcd if too many peers disappear within a short time.
   const peers = Array.from({ length: Math.min(20, Math.max(1, Math.floor(hosts.length / 5))) }, (_, i) =>
     fleet.spare(i),
   )
@@ -216,7 +224,7 @@ async function fanOut(fleet: Fleet): Promise<Sample> {
   }
 }
 
-/** The last host is switched off and its lease revoked; then it comes back. */
+/** The last host is stopped and its lease revoked; then it is started again. */
 async function revoke(fleet: Fleet): Promise<Sample> {
   const { hosts, monitor, lab } = fleet
   const leaver = hosts.at(-1)
@@ -246,7 +254,7 @@ async function restartEtcd(fleet: Fleet): Promise<Sample> {
   const watches = fleet.sample('Watch', 50)
   await lab.etcd.start()
   const { seconds, ...rest } = await untilAllFollow(fleet)
-  // The counts of an etcd that was started anew begin at nothing.
+  // The counters of a restarted etcd begin at 0.
   const most = mostWithin([[Number.NEGATIVE_INFINITY, 0], ...(await watches.stop())], 100)
   return { p50: quantile(seconds, 0.5), max: Math.max(...seconds), mostAtOnce: most, ...rest }
 }
@@ -258,7 +266,10 @@ async function restartProxy(fleet: Fleet): Promise<Sample> {
   return { p50: quantile(seconds, 0.5), max: Math.max(...seconds), ...rest }
 }
 
-/** A peer that joins now is seen by those that follow. @returns after how long, on each host */
+/**
+ * Waits until all hosts follow etcd again: only those see a peer that joins now.
+ * @returns the seconds that took on each host
+ */
 async function untilAllFollow(fleet: Fleet) {
   const { hosts, monitor, lab } = fleet
   const peer = fleet.spare(0)
@@ -273,7 +284,7 @@ async function untilAllFollow(fleet: Fleet) {
   return { seconds, ...(await writes(fleet, peer)) }
 }
 
-/** All at once, as by an upgrade of all hosts; from now on they renew every minute. */
+/** All hosts restart at once, as in an upgrade of all hosts. From then on they renew every minute. */
 async function restartAtOnce(fleet: Fleet): Promise<Sample> {
   const { hosts, monitor } = fleet
   await monitor.writes()
@@ -300,7 +311,7 @@ async function renewals(fleet: Fleet): Promise<Sample> {
   const percent = (key: string): number => ((load[key] ?? Number.NaN) / seconds) * 100
   return {
     ...load,
-    // A minute stands for an hour.
+    // With MINUTELY, a minute stands for an hour.
     renewalsPerHost: (idleRpcLeaseKeepAlive / fleet.hosts.length) * (60 / seconds),
     renewalsMostInASecond: idleMostInASecond,
     idleReads: readsIn(load, 'idle'),
@@ -309,7 +320,7 @@ async function renewals(fleet: Fleet): Promise<Sample> {
   }
 }
 
-/** The power of all hosts goes, and they come back one after the other; their leases are still in etcd. */
+/** All hosts lose power and boot one after the other; their leases are still in etcd. */
 async function comeBack(fleet: Fleet): Promise<Sample> {
   const { hosts, monitor } = fleet
   await Promise.all(hosts.map(powerCut))
@@ -329,7 +340,10 @@ async function comeBack(fleet: Fleet): Promise<Sample> {
 const since = async (start: number, times: Promise<number[]>): Promise<number[]> =>
   (await times).map((time) => time - start)
 
-/** What was written on any host, but for a peer; the first few are told, for nothing should be. */
+/**
+ * Counts the changes on any host, except those for `peer`. There should be none, so the first few are
+ * printed.
+ */
 async function writes({ monitor, say }: Fleet, peer?: FakePeer): Promise<{ readonly writes: number }> {
   const traces = peer === undefined ? [] : [peer.subnet.replace(/-\d+$/, ''), peer.mac]
   const all = (await monitor.writes()).filter((line) => !traces.some((text) => line.includes(text)))
@@ -337,12 +351,12 @@ async function writes({ monitor, say }: Fleet, peer?: FakePeer): Promise<{ reado
   return { writes: all.length }
 }
 
-/** RPCs that only hosts send while the others are ours. */
+/** RPCs by methods that only hosts use here; RPCs by other methods are the benchmark's own. */
 const readsIn = (load: Sample, name: string): number =>
   ['Range', 'LeaseTimeToLive', 'Watch'].reduce((sum, method) => sum + (load[`${name}Rpc${method}`] ?? 0), 0)
 
 /**
- * The largest growth of a count within a time, or between two samples that are further apart.
+ * The largest growth of a count within a time span, or between two samples that are further apart.
  * @param counts [milliseconds, count], in order
  */
 function mostWithin(counts: readonly (readonly [number, number])[], milliseconds: number): number {

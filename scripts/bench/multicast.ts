@@ -1,6 +1,6 @@
-/** What it costs a container that sends by multicast when other hosts get copies. */
-import { type Container, ETCD_PREFIX, type Host } from '../../test/support/lab'
-import { execOk, ipBatch } from '../../test/support/namespace'
+/** The case of multicast: what it costs a sending container that other hosts get copies. */
+import { type Container, ETCD_PREFIX, type Host } from '../../test/lab/lab'
+import { execOk, ipBatch } from '../../test/lab/namespace'
 import type { Case, Sample, Stage } from './case'
 import { freshHost, launch, removeHost } from './daemon'
 import type { Measure } from './dataplane-load'
@@ -9,9 +9,9 @@ import { type Pairing, ratiosOf, waysMetrics } from './ways'
 const GROUP = '239.1.2.3'
 const PORT = 11_111
 const BYTES = 1000
-/** Packets in a second, where it is only shown that they get through. */
+/** Packets a second, if it is only shown that they arrive. */
 const FEW = 200
-/** What sockperf may take besides its load, on a busy machine. */
+/** Milliseconds that sockperf may take in addition to its load, on a busy machine. */
 const PATIENCE_MS = 30_000
 
 const WAYS = ['no export', 'to 1 host', 'to 2 hosts'] as const
@@ -26,7 +26,12 @@ const MEASURES: readonly Measure[] = [
 export const multicast: Case = {
   name: 'multicast',
   about:
-    'A container sends 1000 B to a group as fast as it can (sockperf); another one of its host, and one on each host that gets copies, has joined. The same sender in turn while the network has no multicast between hosts, with one other host that takes part, and with two. CPU is that of the sender, in whose system calls the kernel does nearly all work here: also what a real network leaves to the hosts that receive. Packets are counted by the IP stacks of the containers.',
+    'A container sends 1000 B to a group as fast as it can (sockperf). Another container of its host, and ' +
+    'one on each host that gets copies, has joined the group. The same sender is measured without ' +
+    'multicast between hosts, with one other host that takes part, and with two. CPU is that of the ' +
+    'sender: the kernel does nearly all its work here in the system calls of the sender, also the work ' +
+    'that a real network leaves to the receiving hosts. Packets are counted by the IP stacks of the ' +
+    'containers.',
   ownOnly: true,
   skips: (peers) => peers === 0,
   metrics: waysMetrics(MEASURES, WAYS, PAIRINGS),
@@ -77,7 +82,7 @@ async function startHost(stage: Stage): Promise<Host> {
   return host
 }
 
-/** Waits until each of them sends to all the others. */
+/** Waits until each host sends to all the others. */
 async function waitForHosts(hosts: readonly Host[]): Promise<void> {
   for (const host of hosts) {
     await host.waitForStatus('multicast', ({ multicast: now, problems }) => {
@@ -86,17 +91,17 @@ async function waitForHosts(hosts: readonly Host[]): Promise<void> {
   }
 }
 
-/** Has a container be in the group, with nobody who reads what comes. */
+/** Joins a container to the group; no program in it reads the packets. */
 async function joined(container: Container): Promise<Container> {
   await ipBatch(container.namespace, [`address add ${GROUP}/32 dev eth0 autojoin`])
   return container
 }
 
 /**
- * Sends.
- * @param receivers who hears each packet once
- * @param strangers who hears none
- * @throws {Error} when someone hears what is not for him, or hears it twice
+ * Sends, and counts the packets that arrive.
+ * @param receivers containers that get each packet once
+ * @param strangers containers that get no packet
+ * @throws {Error} if a stranger gets a packet, or a receiver gets more packets than were sent
  */
 async function send(
   { namespace, address }: Container,
@@ -109,9 +114,9 @@ async function send(
   const [outBefore, inBefore] = [await multicastPackets({ namespace }, 'Out'), await counts()]
   const pace = seconds === 0 ? ` --pps=${FEW}` : ''
   const time = Math.max(1, seconds)
-  const sockperf = `sockperf throughput -i ${GROUP} -p ${PORT} -m ${BYTES} -t ${time}${pace} --mc-tx-if ${address}`
-  // The shell tells what its children took: of two lines the last, user and system.
-  const output = await execOk(namespace, ['bash', '-c', `${sockperf} && times`], {
+  const options = `-i ${GROUP} -p ${PORT} -m ${BYTES} -t ${time}${pace} --mc-tx-if ${address}`
+  // The shell prints the CPU time of its children on the last of two lines: user and system.
+  const output = await execOk(namespace, ['bash', '-c', `sockperf throughput ${options} && times`], {
     timeoutMs: PATIENCE_MS + time * 1000,
   })
   const rate = Number(/Message Rate is (\d+)/.exec(output)?.[1])
@@ -119,14 +124,14 @@ async function send(
     .map(([, minutes, rest]) => Number(minutes) * 60 + Number(rest))
     .reduce((sum, each) => sum + each, 0)
   const sent = (await multicastPackets({ namespace }, 'Out')) - outBefore
-  const heard = (await counts()).map((count, index) => count - (inBefore[index] ?? 0))
-  const shares = heard.map((count) => count / sent)
+  const arrived = (await counts()).map((count, index) => count - (inBefore[index] ?? 0))
+  const shares = arrived.map((count) => count / sent)
   if (
     !(sent > 0) ||
     shares.slice(receivers.length).some((share) => share > 0) ||
     shares.some((share) => share > 1)
   )
-    throw new Error(`${sent} packets were sent, and heard ${heard.join(', ')} times`)
+    throw new Error(`${sent} packets were sent, and the containers received ${arrived.join(', ')}`)
   return {
     sent: rate / 1000,
     cpu: (cpu * 1e6) / sent,
@@ -134,7 +139,7 @@ async function send(
   }
 }
 
-/** Packets to groups that a container's IP stack has taken or sent so far. */
+/** Number of packets to groups that a container's IP stack has received or sent so far. */
 async function multicastPackets(
   { namespace }: Pick<Container, 'namespace'>,
   way: 'In' | 'Out',

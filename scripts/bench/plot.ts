@@ -1,11 +1,11 @@
-/** Pictures of measurements over the number of peers, as SVG written by hand: both axes logarithmic, the spread as a band. */
+/** Plots of measurements over the number of peers, as SVG: both axes logarithmic, the spread as a band. */
 import type { Described, Metric } from './case'
 import { bySize, type Results, valuesOf } from './results'
 import { spread } from './statistics'
 
 const [WIDTH, HEIGHT] = [560, 340]
 const EDGE = { left: 64, right: 120, top: 36, bottom: 44 }
-/** Told apart by people who see no colours too, by their lightness. */
+/** They differ in lightness, for people who cannot tell the colours apart. */
 const COLOURS = ['#1f4e79', '#c55a11', '#2e9e6b', '#8e44ad']
 
 interface Point {
@@ -20,7 +20,10 @@ interface Curve {
   readonly points: readonly Point[]
 }
 
-/** @returns file names and contents: one for each metric that has a plot, and for which there are two numbers of peers at least */
+/**
+ * @returns file names and contents: one for each metric with a plot, if it has values for at least two
+ *   numbers of peers
+ */
 export function renderPlots(cases: readonly Described[], results: Results): ReadonlyMap<string, string> {
   const pictures = new Map<string, string>()
   for (const benchmark of cases) {
@@ -46,7 +49,7 @@ function curvesOf(benchmark: Described, { key }: Metric, { subjects }: Results):
 
 function draw(title: string, curves: readonly Curve[]): string {
   const points = curves.flatMap((curve) => curve.points)
-  // There is no logarithm of no peers: they stand a little left of ten.
+  // 0 has no logarithm, so 0 peers are drawn at 3.
   const across = scale(
     points.map(({ n }) => Math.max(n, 3)),
     [EDGE.left, WIDTH - EDGE.right],
@@ -62,7 +65,8 @@ function draw(title: string, curves: readonly Curve[]): string {
   const grid = up.ticks.map(
     (value) =>
       `<path d="M${EDGE.left} ${y(value)}H${right}" stroke="#ddd"/>` +
-      `<text x="${EDGE.left - 6}" y="${y(value) + 4}" text-anchor="end">${Number(value.toPrecision(2))}</text>`,
+      `<text x="${EDGE.left - 6}" y="${y(value) + 4}" text-anchor="end">` +
+      `${Number(value.toPrecision(2))}</text>`,
   )
   const sizes = [...new Set(points.map(({ n }) => n))].map((n) => {
     const at = x({ n } as Point)
@@ -84,11 +88,13 @@ function draw(title: string, curves: readonly Curve[]): string {
         `<path d="M${join(own, ({ median }) => median)}" fill="none" stroke="${colour}" stroke-width="2"/>`,
         ...own.map((point) => `<circle cx="${x(point)}" cy="${y(point.median)}" r="3" fill="${colour}"/>`),
         last &&
-          `<text x="${right + 8}" y="${y(last.median) + 4}" fill="${colour}">${name} ${Number(last.median.toPrecision(3))}</text>`,
+          `<text x="${right + 8}" y="${y(last.median) + 4}" fill="${colour}">` +
+            `${name} ${Number(last.median.toPrecision(3))}</text>`,
       ].join('\n')
     })
   return `${[
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" ` +
+      'font-family="sans-serif" font-size="12">',
     `<title>${escapeXml(title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
     `<text x="${EDGE.left}" y="20" font-size="13">${escapeXml(title)}</text>`,

@@ -1,6 +1,6 @@
-/** What /proc tells of a process and of the machine. */
+/** Reads the usage of a process and of the machine from /proc. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { sleep } from '../../test/support/wait'
+import { sleep } from '../../test/lab/wait'
 
 /** Clock ticks a second in /proc/PID/stat; 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100
@@ -16,20 +16,23 @@ export function cpuSeconds(pid: number): number {
 /** The largest resident set of a process so far, in MB (10^6 bytes). */
 export const peakRssMb = (pid: number): number => peakRssOf(readFileSync(`/proc/${pid}/status`, 'utf8'))
 
-/** The same out of the text of /proc/PID/status. */
+/** The same from the text of /proc/PID/status. */
 export const peakRssOf = (status: string): number => megabytes('VmHWM', status)
 
 /** The resident set of a process now, in MB. */
 export const rssMb = (pid: number): number => megabytes('VmRSS', readFileSync(`/proc/${pid}/status`, 'utf8'))
 
-/** What a process adds to the memory in use, in MB: pages that it shares count as its share of them. */
+/**
+ * What a process adds to the memory in use, in MB: a shared page counts in equal parts for all processes that
+ * share it.
+ */
 export const pssMb = (pid: number): number =>
   megabytes('Pss', readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))
 
 const megabytes = (field: string, status: string): number =>
   (Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6
 
-/** How often all threads of a process went to sleep by themselves so far, and so how often they were woken. */
+/** How often the threads of a process have gone to sleep voluntarily so far; they were woken as often. */
 export function wakeups(pid: number): number {
   const counts = readdirSync(`/proc/${pid}/task`).map((thread) => {
     const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8')
@@ -39,15 +42,16 @@ export function wakeups(pid: number): number {
 }
 
 /**
- * The routes in the network namespace of a process, without what counts them getting in the way: the size of the routing trie,
- * which the kernel sums up in well under a millisecond. It includes a handful of local routes.
+ * The number of routes in the network namespace of a process, without disturbing the process: the size of the
+ * routing trie, which the kernel computes in well under a millisecond. Includes a handful of local routes.
  */
 export function trieSize(pid: number): number {
   return Number(/Prefixes:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/net/fib_triestat`, 'utf8'))?.[1] ?? 0)
 }
 
-/** The exact number of routes by way of a gateway on a device. */
+/** The exact number of routes with a gateway on a device. */
 export function routeCount(pid: number, device: string): number {
+  // RTF_GATEWAY (linux/route.h)
   const gatewayFlag = 2
   return readFileSync(`/proc/${pid}/net/route`, 'utf8')
     .split('\n')
@@ -57,8 +61,9 @@ export function routeCount(pid: number, device: string): number {
 }
 
 /**
- * Waits until other work on the machine has calmed down, e.g. the kernel's removing of the last run's namespaces.
- * @returns false when it does not within a minute
+ * Waits until other work on the machine has calmed down, for example the kernel's removal of the last run's
+ * namespaces.
+ * @returns false if it has not within a minute
  */
 export async function quietMachine(): Promise<boolean> {
   let before = cpuTimes()

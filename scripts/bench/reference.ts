@@ -1,23 +1,28 @@
 /**
- * The yardstick: the same kernel objects made by iproute2 in batches, on a VXLAN device made by hand in a namespace of its own. It
- * knows everything beforehand and talks to nobody, so it is as near as a program gets to what the kernel itself costs.
+ * The reference: the same kernel objects, made by iproute2 in batches on a VXLAN device made by hand in a
+ * namespace of its own. iproute2 gets all objects beforehand and needs no network, so its time is nearly the
+ * kernel's own.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Host } from '../../test/support/lab'
-import { inNamespace, ipBatch } from '../../test/support/namespace'
-import { type Command, runOk } from '../../test/support/process'
+import { Host } from '../../test/lab/lab'
+import { inNamespace, ipBatch } from '../../test/lab/namespace'
+import { type Command, runOk } from '../../test/lab/process'
 import type { Stage } from './case'
 import { peakRssOf } from './proc'
 
 let made = 0
 
-/** Milliseconds: what plain routes take grows with the square of their number, 50,000 take most of a minute. */
+/**
+ * Milliseconds. The time for plain routes grows with the square of their number; 50,000 take most of a
+ * minute.
+ */
 const BATCH_DEADLINE = 180_000
 
 /**
  * Times the batches.
- * @param routes `nexthop`: by nexthop objects, as overlayd makes them; `plain`: with their gateway, as flannel makes them
+ * @param routes `nexthop`: with nexthop objects, like those of overlayd; `plain`: with a gateway, like those
+ *   of flannel
  * @returns seconds
  */
 export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 'plain'): Promise<number> {
@@ -30,7 +35,8 @@ export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 
     'link add eth0 type bridge',
     'address add 192.168.78.1/24 dev eth0',
     'link set eth0 up',
-    `link add ${device} address 02:ff:00:00:00:01 type vxlan id 1 local 192.168.78.1 dev eth0 dstport 8472 nolearning`,
+    `link add ${device} address 02:ff:00:00:00:01 ` +
+      'type vxlan id 1 local 192.168.78.1 dev eth0 dstport 8472 nolearning',
     `address add 10.0.1.0/32 dev ${device}`,
     `link set ${device} up`,
   ])
@@ -69,7 +75,7 @@ export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 
   return (performance.now() - start) / 1000
 }
 
-/** The other yardstick: what a program in Node.js cannot do without. */
+/** The other reference: an empty program in Node.js. */
 export async function measureNode(): Promise<{ nodeSeconds: number; nodeRssMb: number }> {
   const start = performance.now()
   await runOk([process.execPath, '-e', '0'])

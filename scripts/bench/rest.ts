@@ -1,7 +1,7 @@
-/** The cases in which nothing happens, and in which somebody asks. */
-import { inNamespace } from '../../test/support/namespace'
-import { runOk } from '../../test/support/process'
-import { sleep } from '../../test/support/wait'
+/** The cases of a daemon at rest, and of `overlayctl status`. */
+import { inNamespace } from '../../test/lab/namespace'
+import { runOk } from '../../test/lab/process'
+import { sleep } from '../../test/lab/wait'
 import type { Case } from './case'
 import { onRunning } from './daemon'
 import { loadSince, WATCH_EVENTS } from './etcd-load'
@@ -11,7 +11,8 @@ import { measureNode } from './reference'
 export const idle: Case = {
   name: 'idle',
   about:
-    'Nothing changes. Wakeups: voluntary context switches of all threads (/proc/PID/task/*/status). RPCs include the streams that were opened, not the messages on them.',
+    'Nothing changes. Wakeups: voluntary context switches of all threads (/proc/PID/task/*/status). RPCs ' +
+    'include the streams that were opened, but not the messages on them.',
   metrics: [
     { key: 'seconds', label: 'watched for, s', digits: 0 },
     { key: 'cpuPercent', label: 'CPU, % of one', digits: 2 },

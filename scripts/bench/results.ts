@@ -1,4 +1,4 @@
-/** What a run has measured: lines of JSON, in a file or in memory. */
+/** The results of a run: lines of JSON, in a file or in memory. */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Described, Sample } from './case'
@@ -9,11 +9,11 @@ const sampleSchema = z
     kind: z.literal('sample'),
     subject: z.string(),
     case: z.string(),
-    /** How many peers were in etcd before. */
+    /** Number of peers in etcd before the measurement, or of real hosts. */
     n: z.number(),
     round: z.number(),
   })
-  // A ratio to nothing is null in JSON.
+  // JSON has null for a ratio that is not a number.
   .catchall(z.union([z.string(), z.number(), z.null()]))
 
 export type Machine = z.infer<typeof machineSchema>
@@ -28,9 +28,7 @@ export interface Results {
   readonly subjects: ReadonlyMap<string, Samples>
 }
 
-/**
- * @throws {Error} naming the file, where it is none of ours
- */
+/** @throws {Error} with the name of the file, if the file has another format */
 export function readResults(file: string): Results {
   const texts = readFileSync(file, 'utf8').split('\n').filter(Boolean)
   const lines = texts.map((text, index) => {
@@ -41,7 +39,7 @@ export function readResults(file: string): Results {
   return collect(lines)
 }
 
-/** Groups lines; of several machines the last one counts. */
+/** Groups lines. If there are several machines, the last one is kept. */
 export function collect(lines: readonly Line[]): Results {
   const subjects = new Map<string, Map<string, Map<number, Sample[]>>>()
   let machine: Machine | undefined

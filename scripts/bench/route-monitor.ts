@@ -1,9 +1,12 @@
-/** When routes come and go in a host's kernel, by `ip monitor`: the kernel tells, so that nothing has to be asked for again and again. */
-import { inNamespace } from '../../test/support/namespace'
-import { LongProcess } from '../../test/support/process'
-import { Pending, waitFor } from '../../test/support/wait'
+/**
+ * Records when routes are added and deleted in a host's kernel, by `ip monitor`, so that the kernel need not
+ * be polled.
+ */
+import { inNamespace } from '../../test/lab/namespace'
+import { LongProcess } from '../../test/lab/process'
+import { Pending, waitFor } from '../../test/lab/wait'
 
-/** Of a route: when it came and when it went last, in milliseconds since the epoch. */
+/** When a route was last added and last deleted, in milliseconds since the epoch. */
 interface Seen {
   added?: number
   deleted?: number
@@ -14,13 +17,16 @@ export class RouteMonitor {
   readonly #routes = new Map<string, Seen>()
   #read = 0
 
-  /** Listens from now on; the first milliseconds may be missed. */
+  /** Starts to listen. Changes of the first milliseconds may be missed. */
   constructor(namespace: string) {
     const command = ['ip', '-4', '-ts', '-oneline', '-rcvbuf', '268435456', 'monitor', 'route'] as const
     this.#process = new LongProcess(`ip monitor in ${namespace}`, inNamespace(namespace, command))
   }
 
-  /** Waits until all of the routes were added, or deleted, after a time. @returns the times, in milliseconds, in that order */
+  /**
+   * Waits until all of the routes were added, or deleted, after a time.
+   * @returns the times, in milliseconds since the epoch, in the order of the prefixes
+   */
   async times(
     kind: 'added' | 'deleted',
     prefixes: readonly string[],
@@ -63,5 +69,5 @@ export class RouteMonitor {
   }
 }
 
-/** Now, in milliseconds since the epoch, with the fraction that Date.now() leaves out. */
+/** The current time in milliseconds since the epoch, with the fraction that Date.now() drops. */
 export const now = (): number => performance.timeOrigin + performance.now()

@@ -1,6 +1,7 @@
 /**
- * Loaded into the daemon before its program (node --require): how long its event loop stood still. Written to the file that OVERLAYD_STALLS names
- * at SIGUSR2, in milliseconds. A timer of 1 ms that comes late by less than 2 ms is no stall.
+ * Loaded into the daemon before its program (node --require). Measures how long the event loop was blocked.
+ * At SIGUSR2 the result is written to the file that OVERLAYD_STALLS names, in milliseconds. A timer of 1 ms
+ * that is late by less than 2 ms is no stall.
  */
 const { writeFileSync, renameSync } = require('node:fs')
 const { monitorEventLoopDelay } = require('node:perf_hooks')
@@ -8,7 +9,7 @@ const { monitorEventLoopDelay } = require('node:perf_hooks')
 const file = process.env.OVERLAYD_STALLS
 if (file !== undefined) {
   const histogram = monitorEventLoopDelay({ resolution: 1 })
-  // From when the program is loaded: before that there is no loop to stand still.
+  // Starts when the program is loaded: before that no event loop runs.
   setImmediate(() => histogram.enable())
   process.on('SIGUSR2', () => {
     const [p99, max] = [histogram.percentile(99), histogram.max].map((nanoseconds) => nanoseconds / 1e6)

@@ -1,4 +1,4 @@
-/** A few numbers for many. */
+/** Summaries of many numbers. */
 
 /** @param share 0.5 for the median; the nearest rank */
 export function quantile(values: readonly number[], share: number): number {
@@ -12,7 +12,7 @@ export interface Spread {
   readonly max: number
 }
 
-/** Least, middle and most of those that are numbers; NaN when there are none. */
+/** Least, median and largest of the finite values; NaN if there are none. */
 export function spread(values: readonly number[]): Spread {
   const sorted = values.filter(Number.isFinite).sort((a, b) => a - b)
   const middle = sorted.length / 2

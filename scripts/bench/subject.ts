@@ -1,17 +1,17 @@
-/** What is measured: this tree's daemon, the bundle that the package holds, or a flanneld. */
+/** The programs that can be measured: this tree's daemon, the bundle of the package, or a flanneld. */
 import { existsSync, readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { flanneldAt } from '../../test/support/flanneld'
-import type { StartOptions } from '../../test/support/host'
+import { flanneldAt } from '../../test/lab/flanneld'
+import type { StartOptions } from '../../test/lab/host'
 
 const ROOT = resolve(__dirname, '../..')
 
 export interface Subject {
   readonly name: string
   readonly flannel: boolean
-  /** How a host starts it. */
+  /** How a host starts the daemon. */
   readonly start: StartOptions
-  /** Its overlayctl, as a command. */
+  /** The command of its overlayctl. */
   readonly control: readonly [string, ...string[]]
 }
 
@@ -28,7 +28,10 @@ const overlayd = (name: string, directory: string): Subject => {
 /** The daemon as `npm run build` leaves it. */
 export const builtTree = (): Subject => overlayd('dist', join(ROOT, 'dist'))
 
-/** The daemon as the package has it, run by the node that runs this: `npm run package` makes it, and its cache with that node. */
+/**
+ * The daemon as in the package, run by the node that runs this program. `npm run package` makes the bundle,
+ * and its compile cache with that node.
+ */
 export function bundle(): Subject {
   const packages = join(ROOT, 'dist/package')
   const [name] = existsSync(packages)
@@ -38,7 +41,7 @@ export function bundle(): Subject {
   return overlayd('bundle', join(packages, name))
 }
 
-/** A flanneld, by the flags that it and overlayd have in common. */
+/** A flanneld, with flags that it and overlayd have in common. */
 export const flanneld = (path: string): Subject => ({
   name: 'flanneld',
   flannel: true,

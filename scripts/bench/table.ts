@@ -4,9 +4,10 @@ import { bySize, type Samples, valuesOf } from './results'
 import { spread } from './statistics'
 
 /**
- * One column for each number of peers, one row for each metric; or, where metrics name their columns, a table for each number of peers. Cells are
- * median (min - max), a dash where nothing was measured.
- * @param subject heads the table
+ * Renders a case. If its metrics have no columns, there is one column for each number of peers and one row
+ * for each metric; otherwise a table for each number of peers. Cells are median (min - max), or a dash if
+ * nothing was measured.
+ * @param subject name in the head of the table
  */
 export function renderTable(benchmark: Described, samples: Samples, subject: string): string {
   const sizes = bySize(samples, benchmark)

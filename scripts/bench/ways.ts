@@ -1,13 +1,13 @@
-/** Figures of several ways to do the same, side by side, and how many times worse one is than another. */
+/** Figures of several ways side by side, and ratios between them. */
 import type { Metric } from './case'
 import { type Measure, worseBy } from './dataplane-load'
 
-/** A way, and the one that it is held against. */
+/** A way, and the way that it is compared with. */
 export type Pairing = readonly [way: string, reference: string]
 
 const ratioKey = ([way, reference]: Pairing, { key }: Measure): string => `${way}:${reference}/${key}`
 
-/** Ratios of what a round has measured, by the keys of {@link waysMetrics}. */
+/** Ratios within a round, by the keys of {@link waysMetrics}. */
 export const ratiosOf = (
   sample: Readonly<Record<string, number>>,
   measures: readonly Measure[],

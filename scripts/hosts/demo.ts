@@ -1,11 +1,20 @@
-/** What `scripts/demo --vms` runs in the sandbox: hosts that boot from the shipped cloud-config, containers by Docker, pings. */
-import type { BootedContainer, BootedHost } from '../../test/support/booted-host'
-import { BootedLab } from '../../test/support/booted-lab'
-import { ping } from '../../test/support/ping'
-import { bold, dim, green, indent, perform, say } from '../demo-stage'
+/**
+ * The part of `scripts/demo --vms` that runs in the sandbox: hosts that boot from the shipped cloud-config,
+ * containers by Docker, pings.
+ */
+import { type BootedContainer, type BootedHost, PATH } from '../../test/lab/booted-host'
+import { BootedLab } from '../../test/lab/booted-lab'
+import { ping } from '../../test/lab/ping'
+import type { Command } from '../../test/lab/process'
+import type { Place } from '../demo-server'
+import { bold, dim, green, indent, perform, say, sayTable } from '../demo-stage'
 
 const PINGS = 3
-/** The parts whose order at boot is the point. */
+/** The limit of scripts/demo. */
+const MAX_HOSTS = 20
+/** Name of each host's container. */
+const CONTAINER = 'c1'
+/** The units whose order at boot is shown. */
 const UNITS = ['etcd.service', 'overlayd.service', 'docker.service']
 
 async function show(lab: BootedLab, count: number): Promise<void> {
@@ -16,7 +25,7 @@ async function show(lab: BootedLab, count: number): Promise<void> {
   const containers: BootedContainer[] = []
   for (const host of lab.hosts) {
     say(indent(`${host.name.padEnd(7)} ${await bootOrder(host)}`))
-    containers.push(await host.startContainer('c1'))
+    containers.push(await host.startContainer(CONTAINER))
   }
   const first = lab.host(1)
   say(`\n${bold('subnet.env')} on ${first.name}, and what Docker made of it:`)
@@ -40,34 +49,105 @@ async function bootOrder(host: BootedHost): Promise<string> {
     .join('  ')
 }
 
-async function pingAll(containers: readonly BootedContainer[]): Promise<number> {
+const pingAll = (containers: readonly BootedContainer[]): Promise<number> =>
+  pingAlong(
+    containers.flatMap((from) => containers.filter((to) => to !== from).map((to) => [from, to] as const)),
+  )
+
+/** Pings along each route. @returns the number of pings */
+async function pingAlong(routes: readonly (readonly [BootedContainer, BootedContainer])[]): Promise<number> {
   let sent = 0
-  for (const from of containers) {
-    for (const to of containers) {
-      if (from === to) continue
-      const result = await ping(from.namespace, to.address, { count: PINGS })
-      const summary = result.output.split('\n').find((line) => line.includes('packets transmitted')) ?? ''
-      say(`${bold(`${from.namespace} -> ${to.namespace}`)}  ${summary}`)
-      if (result.received !== result.sent) throw new Error(`pings were lost:\n${result.output}`)
-      sent += result.sent
-    }
+  for (const [from, to] of routes) {
+    const result = await ping(from.namespace, to.address, { count: PINGS })
+    const summary = result.output.split('\n').find((line) => line.includes('packets transmitted')) ?? ''
+    say(`${bold(`${from.namespace} -> ${to.namespace}`)}  ${summary}`)
+    if (result.received !== result.sent) throw new Error(`pings were lost:\n${result.output}`)
+    sent += result.sent
   }
   return sent
 }
 
 function sayHowToGoOn(lab: BootedLab): void {
-  const pid = process.env['OVERLAYD_SANDBOX_PID'] ?? ''
-  const enter = (host: BootedHost) => {
-    const spaces = ['mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup'].map((name) => {
-      const option = name === 'mnt' ? 'mount' : name
-      return `--${option}=/proc/${pid}/root/proc/${host.processOne}/ns/${name}`
-    })
-    return `nsenter ${spaces.join(' ')} bash -l`
-  }
-  say('\nIt goes on. To look around in it from another terminal, as root:\n')
-  for (const host of lab.hosts) say(`  on ${host.name}:\n    ${enter(host)}`)
-  say(`\nThere, try: docker exec c1 busybox ping ADDRESS, systemctl restart overlayd, journalctl -u overlayd
-\nTo end and remove everything:\n\n    kill -9 ${pid}`)
+  const { name } = lab.host(1)
+  const names = `${name} to ${lab.hosts.at(-1)?.name}`
+  const example = 'try docker exec c1 busybox ping ADDRESS'
+  say(`
+${bold('The demo keeps running')} until it is ended. From any terminal, as root:
+
+    ./scripts/demo enter ${name}                          a shell on ${name}; there are ${names}
+    ./scripts/demo enter ${name} journalctl -u overlayd   a command there; ${example}
+    ./scripts/demo add                                  one more host boots
+    ./scripts/demo status                               the hosts, and what runs on them
+    ./scripts/demo stop                                 end and remove everything`)
 }
 
-perform({ create: () => BootedLab.create(), show, sayHowToGoOn })
+function enter(lab: BootedLab, { name, terminal, shell }: Place): readonly string[] {
+  const host = lab.hosts.find((each) => each.name === name)
+  if (host === undefined) {
+    const names = lab.hosts.map((each) => each.name).join(', ')
+    throw new Error(
+      `there is no host ${name} in the kept demo, but ${names}; for a container use docker exec on its host`,
+    )
+  }
+  const { processOne } = host
+  if (processOne === undefined) throw new Error(`${name} is down, or still booting: try again`)
+  const namespaces = ['mount', 'uts', 'ipc', 'net', 'pid', 'cgroup'].map((each) => `--${each}`)
+  const environment = [`PATH=${PATH}`, 'LC_ALL=C.UTF-8', 'HOME=/root', 'USER=root', `TERM=${terminal}`]
+  // Only children of this shell are in the process namespace, so the shell waits. It ignores the Ctrl-C that
+  // ends the command.
+  const wait = ['bash', '-c', 'trap : INT; cd; "$@"; exit $?', 'enter']
+  return [
+    ...[
+      'nsenter',
+      '--no-fork',
+      `--target=${processOne}`,
+      ...namespaces,
+      'env',
+      '-i',
+      ...environment,
+      ...wait,
+    ],
+    ...(shell ? ['bash', '-l'] : []),
+  ]
+}
+
+async function add(lab: BootedLab): Promise<void> {
+  if (lab.hosts.length >= MAX_HOSTS)
+    throw new Error(`there is room for ${MAX_HOSTS} hosts, and that many exist`)
+  const others = [...lab.hosts]
+  say(`${bold('one more host boots')} from the same scripts/cloud-config/user-data`)
+  const [host] = await lab.boot(1)
+  if (host === undefined) throw new Error('no host was booted')
+  say(indent(`${host.name.padEnd(7)} ${await bootOrder(host)}`))
+  const container = await host.startContainer(CONTAINER)
+  say(`container ${container.namespace} has ${container.address}\n`)
+  let sent = 0
+  for (const other of others.filter(({ processOne }) => processOne !== undefined)) {
+    const there = await other.container(CONTAINER)
+    sent += await pingAlong([
+      [container, there],
+      [there, container],
+    ])
+  }
+  say(
+    `\n${green('ok')}: ${sent} pings between ${container.namespace} and containers on other hosts, none lost`,
+  )
+}
+
+async function sayStatus(lab: BootedLab): Promise<void> {
+  const rows = [['HOST', 'ADDRESS', 'SUBNET', 'OVERLAYD', 'CONTAINERS']]
+  for (const host of lab.hosts) {
+    const outputOf = async (...command: Command) =>
+      (await host.run(...command)).stdout.trim().split('\n').join(', ') || '-'
+    const subnet = /^FLANNEL_SUBNET=(.*)$/m.exec(
+      (await host.run('cat', '/run/flannel/subnet.env')).stdout,
+    )?.[1]
+    const overlayd =
+      host.processOne === undefined ? 'is down' : await outputOf('systemctl', 'is-active', 'overlayd')
+    const containers = await outputOf('docker', 'ps', '--format={{.Names}} {{.Status}}')
+    rows.push([host.name, host.address, subnet ?? '-', overlayd, containers])
+  }
+  sayTable(rows)
+}
+
+perform({ create: () => BootedLab.create(), show, sayHowToGoOn, enter, add, sayStatus })

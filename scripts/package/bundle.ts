@@ -1,4 +1,4 @@
-/** One JavaScript file with both programs and all they need, beside it the two native addons, and V8's cache of it. */
+/** One JavaScript file with both programs and all their libraries; beside it the two native addons and V8's cache. */
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -10,6 +10,7 @@ export const ROOT = resolve(HERE, '../..')
 
 /** Files of the bundle that are programs. */
 export const PROGRAMS = ['overlayd', 'overlayctl'] as const
+export type Program = (typeof PROGRAMS)[number]
 
 /** The two addons, for one architecture. */
 export interface Addons {
@@ -17,26 +18,41 @@ export interface Addons {
   readonly koffi: string
 }
 
-/**
- * Writes the bundle into a directory, without the cache.
- * @param node what the programs' first lines name
- */
+/** The file whose exports are the product's programs. */
+const ENTRY = join(HERE, 'entry.ts')
+
+export interface BundleOptions {
+  /** The interpreter in the programs' first lines. */
+  readonly node?: string
+  /** Another file than the product's, with exports of the same form: see entry.ts. */
+  readonly entry?: string
+  /** Programs to write a start file for; default: both. */
+  readonly programs?: readonly Program[]
+  /** Further plugins of esbuild. */
+  readonly plugins?: readonly Plugin[]
+  /** Whether to write a source map beside the bundle. */
+  readonly sourceMap?: boolean
+}
+
+/** Writes the bundle into a directory, without the cache. */
 export async function writeBundle(
   directory: string,
   addons: Addons,
   version: string,
-  node = '/usr/bin/env node',
+  options: BundleOptions = {},
 ): Promise<void> {
+  const { node = '/usr/bin/env node', programs = PROGRAMS } = options
   await mkdir(directory, { recursive: true })
-  const { code, packages } = await bundleCode(version)
+  const { code, map, packages } = await bundleCode(directory, version, options)
   const name = `bundle-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`
   await writeFile(join(directory, `${name}.js`), code)
+  if (map !== undefined) await writeFile(join(directory, `${name}.js.map`), map)
   await writeFile(join(directory, 'NOTICES'), await notices(packages))
   for (const [addon, file] of Object.entries(addons)) {
     await copyFile(file, join(directory, `${addon}.node`))
     await chmod(join(directory, `${addon}.node`), 0o644)
   }
-  for (const file of ['launch', 'make-cache', ...PROGRAMS].map((stem) => `${stem}.js`)) {
+  for (const file of ['launch', 'make-cache', ...programs].map((stem) => `${stem}.js`)) {
     const text = await readFile(join(HERE, 'runtime', file), 'utf8')
     await writeFile(join(directory, file), text.replace('@BUNDLE@', name).replace(/^#!.*/, `#!${node}`), {
       mode: text.startsWith('#!') ? 0o755 : 0o644,
@@ -46,18 +62,37 @@ export async function writeBundle(
 
 interface Code {
   readonly code: Uint8Array
+  /** The source map, if it is wanted. */
+  readonly map: Uint8Array | undefined
   /** Folders of the packages whose code is in it. */
   readonly packages: readonly string[]
 }
 
-async function bundleCode(version: string): Promise<Code> {
+async function bundleCode(directory: string, version: string, options: BundleOptions): Promise<Code> {
+  const { entry = ENTRY, sourceMap = false } = options
+  const plugins = [
+    ...(options.plugins ?? []),
+    fixedVersion(version),
+    addonLoaders(),
+    protocolAsJson(),
+    codecsAhead(),
+    noDescriptors(),
+    noWebAssembly(),
+    englishOnly(),
+    withoutColours(),
+  ]
+  const used = new Set<string>()
   const { outputFiles, metafile } = await build({
     absWorkingDir: ROOT,
     metafile: true,
-    entryPoints: [join(HERE, 'entry.ts')],
+    entryPoints: [entry],
     write: false,
+    // Nothing is written there. The paths in the source map begin there.
+    outdir: directory,
+    sourcemap: sourceMap && 'external',
+    sourcesContent: false,
     bundle: true,
-    // Names stay as they are, for stack traces: to keep them beside short ones (keepNames) costs a call for each function at each start.
+    // Names stay long, for stack traces. Short names with the long ones kept (keepNames) cost a call for each function at each start.
     minifyWhitespace: true,
     minifySyntax: true,
     platform: 'node',
@@ -65,38 +100,47 @@ async function bundleCode(version: string): Promise<Code> {
     format: 'cjs',
     charset: 'ascii',
     legalComments: 'none',
-    // An expression for vm.Script: a function that is given what a module gets, and the object to export to.
+    // An expression for vm.Script: a function that takes a module's arguments, and the object to export to.
     banner: { js: '(function(require,exported,__filename,__dirname){var module={exports:exported};' },
     footer: { js: 'Object.assign(exported,module.exports)})' },
     alias: {
-      // By import yargs 17 is the ES module, which looks for its files by import.meta.
+      // An import of yargs 17 gives its ES module, which finds its files by import.meta.
       yargs: require.resolve('yargs'),
       'yargs/helpers': require.resolve('yargs/helpers'),
       // Its index would bring the protocols of wireless devices along.
       'node-netlink': join(dirname(require.resolve('node-netlink')), 'raw.js'),
     },
-    plugins: [
-      fixedVersion(version),
-      addonLoaders(),
-      protocolAsJson(),
-      codecsAhead(),
-      noDescriptors(),
-      noWebAssembly(),
-      englishOnly(),
-      withoutColours(),
-    ],
+    plugins: plugins.map((plugin) => noting(plugin, used)),
     logLevel: 'warning',
   })
-  const [output] = outputFiles
+  const output = outputFiles.find(({ path }) => path.endsWith('.js'))
   if (output === undefined) throw new Error('esbuild made no bundle')
+  const unused = plugins.filter(({ name }) => !used.has(name)).map(({ name }) => name)
+  if (entry === ENTRY && unused.length > 0)
+    throw new Error(`no file for ${unused.join(', ')}: has the file moved?`)
   const folders = Object.keys(metafile.inputs).map(
     (input) => /^.*node_modules\/(@[^/]+\/)?[^/]+/.exec(input)?.[0],
   )
   const packages = [...new Set(folders.filter((folder) => folder !== undefined)), 'node_modules/koffi']
-  return { code: output.contents, packages: packages.sort() }
+  const map = outputFiles.find(({ path }) => path.endsWith('.map'))?.contents
+  return { code: output.contents, map, packages: packages.sort() }
 }
 
-/** The licences of what is in the bundle, as they ask for. */
+/** The same plugin; notes its name once it gives a file's contents. */
+const noting = ({ name, setup }: Plugin, used: Set<string>): Plugin => ({
+  name,
+  setup: (build) =>
+    setup({
+      ...build,
+      onLoad: (options, give) =>
+        build.onLoad(options, (file) => {
+          used.add(name)
+          return give(file)
+        }),
+    }),
+})
+
+/** The licences of the libraries in the bundle, as the licences demand. */
 async function notices(packages: readonly string[]): Promise<string> {
   const parts = packages.map(async (folder) => {
     const { name, version, license } = JSON.parse(await readFile(join(ROOT, folder, 'package.json'), 'utf8'))
@@ -109,19 +153,19 @@ async function notices(packages: readonly string[]): Promise<string> {
   return `${(await Promise.all(parts)).join('\n\n')}\n`
 }
 
-/** The version is that of the package the bundle is made of; there is no package.json beside it. */
+/** The bundle has no package.json beside it, so the version is written into the code. */
 function fixedVersion(version: string): Plugin {
   return {
     name: 'fixed-version',
     setup({ onLoad }) {
-      onLoad({ filter: /\/src\/daemon\/version\.ts$/ }, () => ({
+      onLoad({ filter: /\/src\/options\/version\.ts$/ }, () => ({
         contents: `export const readVersion = () => ${JSON.stringify(version)}`,
       }))
     },
   }
 }
 
-/** The packages' own loaders search for the addon in node_modules; here it lies beside the bundle. */
+/** The packages' own loaders look for their addons in node_modules. The bundle has the addons beside it. */
 function addonLoaders(): Plugin {
   const loaders: Readonly<Record<string, string>> = {
     'node-gyp-build': `module.exports = () => require('./netlink.node')`,
@@ -137,7 +181,7 @@ function addonLoaders(): Plugin {
   }
 }
 
-/** etcd3 parses its protocol's text at each start, from a file; here it is parsed once, now. */
+/** etcd3 parses the text of etcd's protocol from a file, at each start. Here the text is parsed once, when the bundle is made. */
 function protocolAsJson(): Plugin {
   return {
     name: 'protocol-as-json',
@@ -154,7 +198,7 @@ function protocolAsJson(): Plugin {
   }
 }
 
-/** A file of a library with other texts in the place of some that must be there. */
+/** A file of a library with some texts replaced. Each of these texts must be in the file. */
 async function patched(
   path: string,
   changes: readonly (readonly [string | RegExp, string])[],
@@ -169,7 +213,7 @@ async function patched(
 
 type Protobufjs = typeof import('protobufjs')
 
-/** As etcd3 itself would load it. */
+/** The protobufjs that etcd3 itself loads. */
 const protobufjs = (): Protobufjs => {
   const loader = createRequire(require.resolve('etcd3')).resolve('@grpc/proto-loader')
   return createRequire(loader)('protobufjs')
@@ -183,7 +227,7 @@ function readProtocol(): Namespace {
   return root
 }
 
-/** What src/etcd calls; a client makes objects of every service and message it knows at each start. */
+/** The services that src/etcd calls. A client makes objects of all services and messages that it knows, at each start. */
 const SERVICES: ReadonlySet<string> = new Set(['KV', 'Watch', 'Lease', 'Auth'])
 const AUTH_METHODS: ReadonlySet<string> = new Set(['Authenticate'])
 
@@ -193,7 +237,7 @@ type Part = import('protobufjs').AnyNestedObject
 const isNamespace = (part: Part): part is Namespace => 'nested' in part && !('fields' in part)
 const isService = (part: Part): part is import('protobufjs').IService => 'methods' in part
 
-/** Leaves out the services that are not used, and the messages that only they use. */
+/** Removes the services that are not used, and the messages that only those services use. */
 function keepUsed(namespace: Namespace): void {
   const parts = namespace.nested ?? {}
   const kept = new Set<string>()
@@ -224,7 +268,7 @@ function keepUsed(namespace: Namespace): void {
   namespace.nested = Object.fromEntries(Object.entries(parts).filter(([name]) => kept.has(name)))
 }
 
-/** What in protobufjs' own code writes a function for a message type, by the name of the function. */
+/** Name of a message type's function -> the function of protobufjs that writes its code. */
 const WRITERS = {
   encode: 'encoder',
   decode: 'decoder',
@@ -233,7 +277,10 @@ const WRITERS = {
   toObject: 'converter.toObject',
 } as const
 
-/** protobufjs writes JavaScript for each message type and compiles it when the type is first used, at each start; here it is written once, now. */
+/**
+ * protobufjs writes JavaScript for each message type, and compiles it when the type is first used, at each start. Here the code is
+ * written once, when the bundle is made.
+ */
 function codecsAhead(): Plugin {
   return {
     name: 'codecs-ahead',
@@ -267,7 +314,7 @@ function messageTypes(namespace: import('protobufjs').NamespaceBase): import('pr
   ])
 }
 
-/** An object of functions that take what the generated code refers to, as what {@link WRITERS} make does. */
+/** An object of functions, which take the names that the generated code refers to, like the results of {@link WRITERS}. */
 function writeCodec(type: import('protobufjs').Type): string {
   const { encoder, decoder, verifier, converter, Type } = protobufjs()
   const sources = {
@@ -284,7 +331,7 @@ function writeCodec(type: import('protobufjs').Type): string {
   return `{${functions.join(',\n')}}`
 }
 
-/** The protocol once more, as descriptors for servers that offer reflection: 25 ms and 4 MB of each start, and nobody reads them. */
+/** Descriptors of the protocol are for servers with reflection. Nobody reads them here, and they cost each start 25 ms and 4 MB. */
 function noDescriptors(): Plugin {
   return {
     name: 'no-descriptors',
@@ -300,7 +347,7 @@ function noDescriptors(): Plugin {
   }
 }
 
-/** long multiplies by WebAssembly where it can. For the few numbers of etcd's answers that is dearer than without: it brings in a part of node of 1 MB. */
+/** long multiplies with WebAssembly where it can. For the few numbers of etcd's answers the 1 MB of node for WebAssembly costs more. */
 function noWebAssembly(): Plugin {
   return {
     name: 'no-web-assembly',
@@ -312,7 +359,7 @@ function noWebAssembly(): Plugin {
   }
 }
 
-/** zod says what is wrong in fifty languages, of which it is asked for one. */
+/** zod has its error texts in fifty languages. One is used. */
 function englishOnly(): Plugin {
   return {
     name: 'english-only',
@@ -324,7 +371,7 @@ function englishOnly(): Plugin {
   }
 }
 
-/** Of winston nothing is used that colours, or tells of itself; to load that opens standard output and looks at the terminal. */
+/** winston's colours and diagnostics are not used. Loading them opens standard output and queries the terminal. */
 function withoutColours(): Plugin {
   const instead: Readonly<Record<string, string>> = {
     '@colors/colors/safe': 'module.exports = {}',

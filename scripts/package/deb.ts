@@ -1,9 +1,9 @@
 /**
- * The Debian package, put together without debhelper: one folder that is the package, and dpkg-deb.
+ * The Debian package, made without debhelper: one folder with the package's files, and dpkg-deb.
  *
- * It brings its own node. Debian 12 has Node.js 18, so that a dependency on nodejs (>= 20.12) could not be met on the hosts this is for;
- * and one node that we know lets the programs start from V8's cache. A single executable (node's SEA) is as large, starts slower than a
- * bundle with a cache, and cannot hold the native addons.
+ * The package brings its own node. Debian 12 has Node.js 18, so a dependency on nodejs (>= 20.12) could not be met there. A known
+ * node also lets the programs start from V8's cache. A single executable (node's SEA) is as large, starts slower than a bundle
+ * with a cache, and cannot hold the native addons.
  */
 
 import { createHash } from 'node:crypto'
@@ -23,41 +23,34 @@ import {
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { PROGRAMS, ROOT, writeBundle } from './bundle'
-import { bashCompletion, defaultsFile, fishCompletion, type Helps, manPage, zshCompletion } from './documents'
+import { debianChangelog, type Release } from './changelog'
+import { completion, defaultsFile, installedPage, manPage } from './documents'
 import { run } from './run'
 import { findAddons, findNode, stripBinary, type Target } from './targets'
 
 const SOURCES = join(__dirname, 'debian')
 const UNITS = join(ROOT, 'scripts/systemd')
 const MONITORING = join(ROOT, 'scripts/monitoring')
+const PAGES = join(ROOT, 'scripts/docs')
 const LIBRARY = '/usr/lib/overlayd'
 const SYSTEMD = 'usr/lib/systemd/system'
 
-export interface Release {
+/** The part of the package's version after the dash: how often this version was packed. */
+const REVISION = '1'
+
+export interface DebRelease {
   /** Of package.json. */
   readonly version: string
   /** Seconds since 1970: the date of every file in the package. */
   readonly epoch: number
+  /** The text of CHANGELOG.md, and its releases. */
   readonly changelog: string
+  readonly releases: readonly Release[]
 }
 
-const SUMMARIES = {
-  overlayd: 'overlay network of a Docker host',
-  overlayctl: "looks after overlayd, this host's overlay network",
-} as const
-
 /** @returns the package's file */
-export async function writeDeb(
-  directory: string,
-  target: Target,
-  release: Release,
-  helps: ReadonlyMap<string, Helps>,
-): Promise<string> {
-  const { changelog } = release
-  const [, debianVersion = ''] = /^overlayd \((.*?)\)/.exec(changelog) ?? []
-  if (debianVersion.replace(/-[^-]*$/, '') !== release.version) {
-    throw new Error(`the changelog's version is ${debianVersion}, that of package.json ${release.version}`)
-  }
+export async function writeDeb(directory: string, target: Target, release: DebRelease): Promise<string> {
+  const debianVersion = `${release.version}-${REVISION}`
   const root = join(directory, `deb-${target.debian}`)
   await rm(root, { recursive: true, force: true })
   await mkdir(root, { recursive: true })
@@ -70,7 +63,7 @@ export async function writeDeb(
 
   const library = join(root, LIBRARY)
   const addons = await findAddons(target)
-  await writeBundle(library, addons, release.version, `${LIBRARY}/node`)
+  await writeBundle(library, addons, release.version, { node: `${LIBRARY}/node` })
   for (const name of Object.keys(addons)) {
     const file = join(library, `${name}.node`)
     await stripBinary(target, file, file)
@@ -84,18 +77,17 @@ export async function writeDeb(
   const date = new Date(release.epoch * 1000).toISOString().slice(0, 10)
   for (const name of PROGRAMS) {
     await symlink(`../lib/overlayd/${name}.js`, join(root, 'usr/bin', name))
-    const own = helps.get(name) ?? new Map()
     const sections = await readFile(join(SOURCES, `${name}.sections`), 'utf8')
-    const page = { name, summary: SUMMARIES[name], version: release.version, date, sections }
-    await putGz(`usr/share/man/man8/${name}.8`, manPage(own, page))
-    await put(`usr/share/bash-completion/completions/${name}`, bashCompletion(name, own))
-    await put(`usr/share/zsh/vendor-completions/_${name}`, zshCompletion(name, own))
-    await put(`usr/share/fish/vendor_completions.d/${name}.fish`, fishCompletion(name, own))
+    await putGz(`usr/share/man/man8/${name}.8`, manPage(name, { version: release.version, date, sections }))
+    await put(`usr/share/bash-completion/completions/${name}`, completion('bash', name))
+    await put(`usr/share/zsh/vendor-completions/_${name}`, completion('zsh', name))
+    await put(`usr/share/fish/vendor_completions.d/${name}.fish`, completion('fish', name))
   }
-  const overlayd = helps.get('overlayd')?.get('overlayd')
-  if (overlayd === undefined) throw new Error('there is no help of overlayd')
-  await put('etc/default/overlayd', defaultsFile(overlayd))
+  // The file is no conffile: where an administrator had made it before the package, dpkg would ask about a conffile, and an
+  // installation without a terminal would fail.
+  await put('usr/share/overlayd/default', defaultsFile())
   await putUnits(put)
+  await put('usr/lib/sysusers.d/overlayd.conf', await readFile(join(SOURCES, 'sysusers.conf')))
   for (const file of ['alerts.yml', 'dashboard.json']) {
     await put(`usr/share/overlayd/monitoring/${file}`, await readFile(join(MONITORING, file)))
   }
@@ -103,7 +95,11 @@ export async function writeDeb(
   const doc = 'usr/share/doc/overlayd'
   const licence = await readFile(join(ROOT, 'LICENSE'), 'utf8')
   await put(`${doc}/copyright`, copyright(licence))
-  await putGz(`${doc}/changelog.Debian`, changelog)
+  await putGz(`${doc}/changelog`, release.changelog)
+  await putGz(`${doc}/changelog.Debian`, debianChangelog(release.releases, REVISION))
+  for (const name of (await readdir(PAGES)).filter((file) => file.endsWith('.md'))) {
+    await put(`${doc}/${name}`, installedPage(await readFile(join(PAGES, name), 'utf8')))
+  }
   await putGz(`${doc}/NOTICES`, await readFile(join(library, 'NOTICES'), 'utf8'))
   await putGz(`${doc}/NOTICES.node`, await readFile(join(node, 'LICENSE'), 'utf8'))
   await rm(join(library, 'NOTICES'))
@@ -111,7 +107,6 @@ export async function writeDeb(
 
   const files = await listFiles(root)
   await put('DEBIAN/control', control(target, debianVersion, await installedKilobytes(root, files)))
-  await put('DEBIAN/conffiles', '/etc/default/overlayd\n')
   await put('DEBIAN/md5sums', await md5sums(root, files))
   for (const script of ['postinst', 'prerm', 'postrm']) {
     await put(`DEBIAN/${script}`, await readFile(join(SOURCES, script)), 0o755)
@@ -129,8 +124,8 @@ export async function writeDeb(
 }
 
 /**
- * The units as they are in the tree, and Docker's drop-in as an example only: in force by itself, it would have Docker wait at the next
- * boot of a host where nobody has configured the overlay yet.
+ * The units of the tree, and Docker's drop-in as an example. An installed drop-in would make Docker wait at the next boot of a host
+ * where nobody has configured the overlay yet.
  */
 async function putUnits(put: (path: string, content: Uint8Array) => Promise<void>): Promise<void> {
   for (const unit of ['overlayd.service', 'overlayd@.service']) {
@@ -146,7 +141,7 @@ Version: ${version}
 Architecture: ${debian}
 Maintainer: overlayd maintainers <maintainers@overlayd.invalid>
 Installed-Size: ${kilobytes}
-Depends: libc6 (>= 2.28), libgcc-s1, libstdc++6 (>= 5)
+Depends: libc6 (>= 2.28), libgcc-s1, libstdc++6 (>= 5), systemd | systemd-standalone-sysusers | systemd-sysusers
 Recommends: iptables, nftables
 Suggests: docker.io, etcd-server
 Section: net
@@ -200,7 +195,7 @@ async function listFiles(root: string): Promise<string[]> {
   return entries.filter((path) => !path.startsWith('DEBIAN')).sort()
 }
 
-/** As policy 5.6.20 counts it: files by the kilobyte, folders and links one each. */
+/** Installed-Size of Debian Policy 5.6.20: files in kilobytes, folders and links one each. */
 async function installedKilobytes(root: string, paths: readonly string[]): Promise<number> {
   const sizes = paths.map(async (path) => {
     const found = await lstat(join(root, path))

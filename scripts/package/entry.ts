@@ -1,12 +1,13 @@
-/** What the bundle holds: both programs, and a rehearsal that brings the functions of a start into V8's cache. */
-import { EventLog } from '../../src/daemon/events'
-import { createLogger } from '../../src/daemon/logger'
-import { parseCommandLine } from '../../src/daemon/options'
-import { statusSchema } from '../../src/daemon/status'
-import { openEtcd } from '../../src/etcd/client'
+/** The bundle's contents: both programs, and a rehearsal that puts the functions of a start into V8's cache. */
+
+import { statusSchema } from '../../src/api/status'
+import { EventLog } from '../../src/daemon/tell/events'
+import { createLogger } from '../../src/daemon/tell/logger'
+import { openEtcd } from '../../src/etcd/client/client'
 import { Registry } from '../../src/etcd/registry'
 import { Kernel } from '../../src/kernel/kernel'
-import { parseNetworkConfig } from '../../src/model/network-config'
+import { parseNetworkConfig } from '../../src/model/config/network-config'
+import { parseCommandLine } from '../../src/options/schema'
 
 export const programs = {
   overlayd: () => import('../../src/overlayd.js'),
@@ -14,7 +15,7 @@ export const programs = {
   rehearse,
 }
 
-/** Goes as far as a machine without an etcd and without privileges lets it; where it stops is of no interest. */
+/** Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not matter. */
 async function rehearse(): Promise<void> {
   await parseCommandLine(['--help'], {})
   const run = await parseCommandLine(['--iface=eth0'], {})
@@ -22,7 +23,7 @@ async function rehearse(): Promise<void> {
     () => createLogger(0, undefined, new EventLog()),
     () => statusSchema.safeParse({}),
     () => parseNetworkConfig('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}'),
-    async () => (await Kernel.open({ report: () => {} })).close(),
+    async () => (await Kernel.openWriter({ report: () => {} })).close(),
     async () => {
       // Nothing listens on port 1.
       const client = await openEtcd({ endpoints: 'http://127.0.0.1:1' })
@@ -33,11 +34,11 @@ async function rehearse(): Promise<void> {
         client.close()
       }
     },
-    () => import('../../src/cli/status.js'),
-    () => import('../../src/cli/config.js'),
-    () => import('../../src/cli/docker-options.js'),
-    () => import('../../src/cli/events.js'),
-    () => import('../../src/cli/views.js'),
+    () => import('../../src/cli/verbs/status.js'),
+    () => import('../../src/cli/verbs/config.js'),
+    () => import('../../src/cli/verbs/docker-options.js'),
+    () => import('../../src/cli/verbs/events.js'),
+    () => import('../../src/cli/verbs/views.js'),
   ]
   for (const attempt of attempts) {
     try {

@@ -1,4 +1,4 @@
-/** Architectures, and where their binaries come from: npm packages, by exact version and checksum. */
+/** The architectures, and the npm packages of their binaries, by exact version and checksum. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
@@ -12,7 +12,7 @@ export interface Target {
   readonly debian: 'amd64' | 'arm64'
   /** Node's name, as in process.arch. */
   readonly node: 'x64' | 'arm64'
-  /** Its name in those of the tools that work on its binaries anywhere. */
+  /** Prefix of the binutils for its binaries on any machine. */
   readonly gnu: string
   readonly nodePackage: BinaryPackage
 }
@@ -23,8 +23,8 @@ interface BinaryPackage {
   readonly integrity: string
 }
 
-/** The newest long-term release there is for both. */
-const NODE_VERSION = '24.21.0'
+/** The newest long-term release that npm has for both. */
+export const NODE_VERSION = '24.21.0'
 
 export const TARGETS: readonly Target[] = [
   {
@@ -51,7 +51,7 @@ export const TARGETS: readonly Target[] = [
   },
 ]
 
-/** Downloads stay here until node_modules goes. */
+/** Downloads stay here until node_modules is removed. */
 const CACHE = join(ROOT, 'node_modules/.cache/overlayd-package')
 
 export async function findAddons(target: Target): Promise<Addons> {
@@ -73,14 +73,14 @@ export async function findNode(target: Target): Promise<string> {
   return folder
 }
 
-/** Takes the symbols away, which nothing needs to run. */
+/** Removes the symbols, which are not needed to run. */
 export async function stripBinary({ node, gnu }: Target, from: string, to: string): Promise<void> {
   const [program, debianPackage] =
     node === process.arch ? ['strip', 'binutils'] : [`${gnu}-strip`, `binutils-${gnu.replaceAll('_', '-')}`]
   await run([program, '--strip-unneeded', '-o', to, from], { debianPackage })
 }
 
-/** A package that npm does not install here because it is for another architecture. */
+/** A package for another architecture, which npm does not install here. */
 async function lockedPackage(name: string): Promise<BinaryPackage> {
   const lock = JSON.parse(await readFile(join(ROOT, 'package-lock.json'), 'utf8'))
   const entry = lock.packages[`node_modules/${name}`]
@@ -117,7 +117,7 @@ async function download(spec: string, directory: string): Promise<string> {
       await run(['npm', 'pack', spec, '--silent', '--pack-destination', directory], { cwd: directory })
     ).trim()
   } catch (cause) {
-    const fix = 'where there is a network, npm run package -- --fetch gets all that is downloaded'
+    const fix = 'npm run package -- --fetch downloads all that is needed, where there is a network'
     throw new Error(`cannot download ${spec}; ${fix}`, { cause })
   }
 }

@@ -1,31 +1,36 @@
 /**
- * The iptables programs of one family. They are looked for in PATH as Docker does, so that both use the same variant (legacy or nf_tables). The
- * nf_tables variant needs CAP_NET_ADMIN and takes no lock; the legacy one also needs CAP_NET_RAW and root's /run/xtables.lock and /proc/net/ip_tables_names.
+ * The iptables programs of one family. They are found through PATH, as Docker finds them, so that both use
+ * the same variant (legacy or nf_tables). The nf_tables variant needs CAP_NET_ADMIN and takes no lock. The
+ * legacy variant also needs CAP_NET_RAW, and root's /run/xtables.lock and /proc/net/ip_tables_names.
  */
 import type { Family } from '../model/address'
 import type { IptablesListing, IptablesTable } from '../model/firewall'
 import { findProgram, requireProgram, runProgram } from './program'
 
-/** `iptables-restore` waits for another one's lock, and MASQUERADE takes --random-fully, since this version. */
+/**
+ * First version whose `iptables-restore` waits for the lock (--wait), and whose MASQUERADE has
+ * --random-fully.
+ */
 const SINCE = [1, 6, 2]
 
-/** Seconds to wait for another one's lock. */
+/** Seconds to wait for the lock while another process holds it. */
 const LOCK_WAIT = 5
 
-/** Debian's, of the programs of both families. */
+/** Debian's package with the programs of both families. */
 const PACKAGE = 'iptables'
 
 const TABLES: ReadonlySet<string> = new Set<IptablesTable>(['raw', 'nat', 'filter'])
 
 export class Iptables {
-  #isRecent: boolean | undefined
+  /** Output of `--version`, such as `iptables-restore v1.8.9 (nf_tables)`. */
+  #version: string | undefined
 
   private constructor(
     private readonly save: string,
     private readonly restore: string,
   ) {}
 
-  /** `undefined` where they are not installed. */
+  /** @returns `undefined` if the programs are not installed */
   static async find(family: Family): Promise<Iptables | undefined> {
     const names = namesOf(family)
     const [save, restore] = [await findProgram(names.save), await findProgram(names.restore)]
@@ -42,7 +47,7 @@ export class Iptables {
   }
 
   /**
-   * All chains and rules. Makes no table that does not exist yet.
+   * All chains and rules. Creates no tables.
    * @throws {OverlayError} `iptables`
    */
   async list(signal: AbortSignal): Promise<IptablesListing> {
@@ -50,7 +55,7 @@ export class Iptables {
   }
 
   /**
-   * Carries out lines of iptables-restore: each table's at once, or not at all.
+   * Applies lines of iptables-restore. Each table changes atomically, or not at all.
    * @throws {OverlayError} `iptables`
    */
   async apply(input: string, signal: AbortSignal): Promise<void> {
@@ -59,25 +64,40 @@ export class Iptables {
   }
 
   /**
-   * Whether masquerading can pick ports at random.
+   * Whether MASQUERADE supports --random-fully.
    * @throws {OverlayError} `iptables`
    */
   fullyRandom(signal: AbortSignal): Promise<boolean> {
     return this.#recent(signal)
   }
 
+  /**
+   * The programs of the other variant, whose rules packets pass as well.
+   * @returns `undefined` if they are not installed
+   * @throws {OverlayError} `iptables`
+   */
+  async other(family: Family, signal: AbortSignal): Promise<Iptables | undefined> {
+    const variant = (await this.#readVersion(signal)).includes('(legacy)') ? 'nft' : 'legacy'
+    const names = namesOf(family, `-${variant}`)
+    const [save, restore] = [await findProgram(names.save), await findProgram(names.restore)]
+    return save === undefined || restore === undefined ? undefined : new Iptables(save, restore)
+  }
+
   async #recent(signal: AbortSignal): Promise<boolean> {
-    this.#isRecent ??= isRecent(
-      await runProgram('iptables', { command: [this.restore, '--version'], signal }),
-    )
-    return this.#isRecent
+    return isRecent(await this.#readVersion(signal))
+  }
+
+  async #readVersion(signal: AbortSignal): Promise<string> {
+    this.#version ??= await runProgram('iptables', { command: [this.restore, '--version'], signal })
+    return this.#version
   }
 }
 
-const namesOf = (family: Family): { readonly save: string; readonly restore: string } =>
-  family === 'IPv4'
-    ? { save: 'iptables-save', restore: 'iptables-restore' }
-    : { save: 'ip6tables-save', restore: 'ip6tables-restore' }
+/** @param variant `-legacy`, `-nft`, or empty for the default one */
+const namesOf = (family: Family, variant = ''): { readonly save: string; readonly restore: string } => {
+  const start = `${family === 'IPv4' ? 'iptables' : 'ip6tables'}${variant}`
+  return { save: `${start}-save`, restore: `${start}-restore` }
+}
 
 /** @param output e.g. `iptables-restore v1.8.9 (nf_tables)` */
 export function isRecent(output: string): boolean {
@@ -86,7 +106,7 @@ export function isRecent(output: string): boolean {
   return differing === -1 || (version[differing] ?? 0) > (SINCE[differing] ?? 0)
 }
 
-/** Reads what iptables-save prints. */
+/** Reads the output of iptables-save. */
 export function parseIptablesSave(output: string): IptablesListing {
   const listing = new Map<IptablesTable, string[] | 'foreign'>()
   let lines: string[] = []

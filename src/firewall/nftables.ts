@@ -1,17 +1,22 @@
-/** The program nft: tables as text, changes as transactions, and reports of what anyone changes. It needs CAP_NET_ADMIN and no file. */
+/**
+ * The program nft: reads tables as text, applies transactions, and reports changes of rules by anyone. It
+ * needs CAP_NET_ADMIN and no file.
+ */
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { childEnvironment } from '../model/child-environment'
 import { OverlayError } from '../model/errors'
 import { findProgram, requireProgram, runProgram } from './program'
 
-/** Never made: `nft --check` takes a transaction through the kernel and lets it go. */
+/** Never created: `nft --check` has the kernel validate the transaction and then discards it. */
 const SCRATCH = [
   'add table ip overlayd-check',
   'add chain ip overlayd-check postrouting { type nat hook postrouting priority srcnat; }',
   'add rule ip overlayd-check postrouting masquerade fully-random',
 ].join('\n')
 
-/** nft's words for ENOENT; they are not translated. */
+/** nft's message for ENOENT. nft does not translate it. */
 const NO_SUCH_TABLE = 'Error: No such file or directory'
 
 export class Nftables {
@@ -19,7 +24,7 @@ export class Nftables {
 
   private constructor(private readonly program: string) {}
 
-  /** `undefined` where it is not installed. */
+  /** @returns `undefined` if nft is not installed */
   static async find(): Promise<Nftables | undefined> {
     const program = await findProgram('nft')
     return program === undefined ? undefined : new Nftables(program)
@@ -31,23 +36,23 @@ export class Nftables {
   }
 
   /**
-   * A table as nft prints it.
+   * Lists one table.
    * @param name e.g. `ip flannel-ipv4`
-   * @returns `undefined` when there is none
+   * @returns nft's text; `undefined` if there is no such table
    * @throws {OverlayError} `nftables`
    */
   async list(name: string, signal: AbortSignal): Promise<string | undefined> {
     try {
       return await this.#run(['list', 'table', ...name.split(' ')], signal)
     } catch (error) {
-      // Not looked up by `list tables`, for which nft reads the rules of all tables.
+      // `list tables` is no cheaper test: nft reads the rules of all tables for it.
       if (error instanceof OverlayError && error.message.includes(NO_SUCH_TABLE)) return undefined
       throw error
     }
   }
 
   /**
-   * All tables of everyone, with the handles of their rules.
+   * All tables, of all owners, with the handles of their rules.
    * @throws {OverlayError} `nftables`
    */
   ruleset(signal: AbortSignal): Promise<string> {
@@ -55,14 +60,14 @@ export class Nftables {
   }
 
   /**
-   * Carries out commands: all of them at once, or none.
+   * Applies commands as one transaction: all of them, or none.
    * @throws {OverlayError} `nftables`
    */
   async apply(input: string, signal: AbortSignal): Promise<void> {
     await this.#run(['-f', '-'], signal, input)
   }
 
-  /** Whether masquerading can pick ports at random; asked of nft and the kernel once. */
+  /** Whether masquerading supports `fully-random`, by nft and the kernel; checked once. */
   async fullyRandom(signal: AbortSignal): Promise<boolean> {
     this.#fullyRandom ??= await this.#run(['--check', '-f', '-'], signal, SCRATCH).then(
       () => true,
@@ -75,26 +80,43 @@ export class Nftables {
   }
 
   /**
-   * Reports that rules were added or removed in this network namespace, by anyone, also by iptables where that is its nf_tables variant. Ends, with its
-   * process, when the signal fires.
-   * @param places the chains that matter, such as `ip nat POSTROUTING `, as they stand in a report: `delete rule ip nat POSTROUTING handle 4`
-   * @throws {OverlayError} `nftables` when the process ends by itself
+   * Reports rules that anyone adds or removes in this network namespace, including iptables in its nf_tables
+   * variant. The monitor's process ends when the signal fires.
+   * @param places the chains that matter, such as `ip nat POSTROUTING `, spelled as in a report: `delete rule
+   *   ip nat POSTROUTING handle 4`
+   * @throws {OverlayError} `nftables` if the process ends by itself
    */
   async monitor(places: readonly string[], onChange: () => void, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
-    const child = spawn(this.program, ['monitor', 'rules'], { stdio: ['ignore', 'pipe', 'pipe'], signal })
+    const child = spawn(this.program, ['monitor', 'rules'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal,
+      env: childEnvironment(),
+    })
     const errors: string[] = []
-    createInterface(child.stdout).on('line', (line) => {
-      // nft says so in a remark when reports came faster than it reads.
+    // These listeners come first: without one, an abort or a failure to start would be thrown as an uncaught
+    // error.
+    const ended = new Promise<void>((resolve) => {
+      child.on('close', () => resolve())
+      child.on('error', (error) => {
+        errors.push(error.message)
+        if (child.pid === undefined) resolve()
+      })
+    })
+    // Without a free file descriptor Node makes no pipes (lib/internal/child_process.js, UV_EMFILE), although
+    // its types say it always does.
+    const readLines = (pipe: Readable | undefined, take: (line: string) => void): void => {
+      if (pipe !== undefined) createInterface(pipe).on('line', take)
+    }
+    readLines(child.stdout, (line) => {
+      // nft prints this remark when the kernel dropped reports because nft read too slowly.
       if (line.includes('lost some netlink events') || places.some((place) => line.includes(place)))
         onChange()
     })
-    createInterface(child.stderr).on('line', (line) => errors.push(line))
-    // Without a listener an abort would be thrown; `close` comes after it, and after a failure to start.
-    child.on('error', (error) => errors.push(error.message))
-    await new Promise((resolve) => child.on('close', resolve))
+    readLines(child.stderr, (line) => errors.push(line))
+    await ended
     if (!signal.aborted) {
-      throw new OverlayError('nftables', `nft monitor rules ended: ${errors[0] ?? 'without a word'}`)
+      throw new OverlayError('nftables', `nft monitor rules ended: ${errors[0] ?? 'it gave no reason'}`)
     }
   }
 

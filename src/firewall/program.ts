@@ -1,16 +1,19 @@
-/** Programs of other packages: found in PATH, run to their end, and what they say made into an error. */
+/**
+ * Runs programs of other packages: finds them in PATH, runs them to the end, and turns failures into errors.
+ */
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { childEnvironment } from '../model/child-environment'
 import { describeError, OverlayError } from '../model/errors'
 
-/** Milliseconds until a program is given up. */
+/** Milliseconds until a program is killed. */
 const DEADLINE = 10_000
 
-/** Bytes of output that are taken: a ruleset of 100,000 rules. */
+/** Most bytes of output; enough for 100,000 rules. */
 const LONGEST_OUTPUT = 64 * 1024 * 1024
 
-/** The first program of that name in PATH. */
+/** The first executable with that name in PATH. */
 export async function findProgram(
   name: string,
   path = process.env['PATH'] ?? '',
@@ -27,7 +30,7 @@ export async function findProgram(
 }
 
 /**
- * Finds a program that has to be there.
+ * Finds a program that must exist.
  * @throws {OverlayError} `program-missing`
  */
 export async function requireProgram(name: string, debianPackage: string): Promise<string> {
@@ -36,12 +39,12 @@ export async function requireProgram(name: string, debianPackage: string): Promi
   throw new OverlayError(
     'program-missing',
     `${name} is not in PATH`,
-    `install the package ${debianPackage}; it is looked for again by itself`,
+    `install the package ${debianPackage}; overlayd keeps looking for it`,
   )
 }
 
 export interface Call {
-  /** The program, as a path, and its arguments. */
+  /** Path of the program, and its arguments. */
   readonly command: readonly [string, ...string[]]
   readonly input?: string
   readonly signal: AbortSignal
@@ -49,20 +52,20 @@ export interface Call {
 
 /**
  * Runs a program to its end.
- * @returns what it printed
- * @throws {OverlayError} of this code, with what the program said
- * @throws the signal's reason when it fired
+ * @returns its standard output
+ * @throws {OverlayError} with the given code and the first line of the program's standard error
+ * @throws the signal's reason if the signal fired
  */
 export function runProgram(code: string, { command, input, signal }: Call): Promise<string> {
   const [program, ...args] = command
   return new Promise((resolve, reject) => {
-    const options = { timeout: DEADLINE, maxBuffer: LONGEST_OUTPUT, signal }
+    const options = { timeout: DEADLINE, maxBuffer: LONGEST_OUTPUT, signal, env: childEnvironment() }
     const child = execFile(program, args, options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout)
       else if (signal.aborted) reject(signal.reason)
       else reject(failure(code, command, { error, stderr, timedOut: child.killed }))
     })
-    // A program that fails at once does not read its input; its exit tells the story.
+    // EPIPE: a program that fails at once does not read its input. Its exit status is the error that counts.
     child.stdin?.on('error', () => {})
     child.stdin?.end(input ?? '')
   })
@@ -76,11 +79,11 @@ interface Failure {
 
 function failure(code: string, command: Call['command'], { error, stderr, timedOut }: Failure): OverlayError {
   const [program, ...args] = command
-  const said = stderr
+  const complaint = stderr
     .split('\n')
     .map((line) => line.trim())
     .find((line) => line !== '' && !line.startsWith('#'))
-  const what = timedOut ? `no end after ${DEADLINE / 1000} s` : (said ?? describeError(error))
+  const what = timedOut ? `still running after ${DEADLINE / 1000} s` : (complaint ?? describeError(error))
   const name = program.slice(program.lastIndexOf('/') + 1)
   return new OverlayError(
     code,

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { Moment } from '../model/moment'
 
-/** Now, as this kernel has it. */
+/** The current boot id, uptime and wall clock time. */
 export function readMoment(): Moment {
   const [uptime = ''] = readFileSync('/proc/uptime', 'utf8').split(' ')
   return {

@@ -1,21 +1,22 @@
 /**
- * The state file: what this host has to remember to come up while etcd is away, and to know its lease again. JSON with a version and a
- * digest, private to the user that the daemon runs as. What is not whole, not of this version or not ours is refused, never half believed.
+ * The state file: what this host must remember to start while etcd is away, and to recognize its lease again.
+ * JSON with a version and a digest, private to the daemon's user. A file that is truncated, of another
+ * version or of another user is refused as a whole; no part of it is used.
  */
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { open, readdir, rm } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+import { lstat, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { LEASE_STATES } from '../model/lease'
 import { writeFileAtomically } from './atomic-file'
+import { PRIVATE_MODE, readPrivately } from './private-file'
 
-/** Raised when an older daemon could misread a newer file. */
+/** To be raised when an older daemon could misread a newer file. */
 const VERSION = 1
 const NAME = 'state.json'
-/** Only the daemon reads it: who can write it says where packets go after a reboot. */
-const MODE = 0o600
 /** 10,000 peers are 2 MB. */
 const MOST_BYTES = 64 * 1024 * 1024
 
@@ -26,11 +27,11 @@ const momentSchema = z.object({ bootId: z.string(), uptimeSeconds: seconds, wall
 const addressSchema = z.object({ local: z.string(), public: z.string() })
 
 const stateSchema = z.object({
-  /** When it was written, for people. */
+  /** When the file was written; informative only. */
   savedAt: z.iso.datetime(),
   /** The etcd prefix of the network. */
   prefix: z.string(),
-  /** The etcd cluster, by its own id. */
+  /** The etcd cluster's own id. */
   clusterId: z.string().optional(),
   host: z.object({
     machine: z.string().optional(),
@@ -38,30 +39,30 @@ const stateSchema = z.object({
     ipv4: addressSchema.optional(),
     ipv6: addressSchema.optional(),
   }),
-  /** The network config in use, as it stood in etcd. */
+  /** The network config in use, as the text in etcd. */
   config: z.object({ text: z.string(), revision: decimal.optional() }),
-  /** etcd's revision up to which `peers` are right. */
+  /** etcd revision up to which `peers` is current. */
   revision: decimal,
-  /** This host's lease, key and value as in etcd. */
+  /** This host's lease: key and value as in etcd. */
   own: z.object({
     key: z.string(),
     value: z.string(),
     etcdLease: decimal,
     modRevision: decimal,
-    /** As the status document has it. */
-    state: z.enum(['held', 'lost', 'conflict']),
-    /** Absent when it was never renewed, and for a reservation. */
+    /** As in the status document; a drained lease is saved as lost. */
+    state: z.enum(LEASE_STATES).exclude(['drained']),
+    /** The last renewal. Absent for a reservation, and if the lease was never renewed. */
     renewal: z.object({ at: momentSchema, ttlSeconds: seconds }).optional(),
   }),
   macs: z.object({ ipv4: z.string().optional(), ipv6: z.string().optional() }),
-  /** The peers as they were last good: a lease's key and value each. */
+  /** The peers as last valid: key and value of each lease. */
   peers: z.custom<readonly (readonly [key: string, value: string])[]>(
     isPairs,
-    'these are no pairs of a key and a value',
+    'expected pairs of a key and a value',
   ),
 })
 
-/** By hand: a schema takes 45 ms for 10,000 of them, at each start. */
+/** Checked by hand: a schema takes 45 ms for 10,000 pairs, at each start. */
 function isPairs(value: unknown): boolean {
   return (
     Array.isArray(value) &&
@@ -81,16 +82,16 @@ export type SavedState = z.infer<typeof stateSchema>
 
 export const stateFilePath = (directory: string): string => join(directory, NAME)
 
-/** What was found: the state, or why there is none; neither when there never was one. */
+/** The state, or why the file was refused. Neither is set if there is no file. */
 export type FoundState =
   | { readonly state: SavedState; readonly refusal?: never }
   | { readonly state?: never; readonly refusal?: string }
 
-/** Reads the state file; whatever is wrong with it is a refusal, and never thrown. */
+/** Reads the state file. Anything wrong with it is returned as a refusal, never thrown. */
 export async function readStateFile(directory: string): Promise<FoundState> {
   const path = stateFilePath(directory)
   try {
-    return { state: parseState(await readPrivately(path)) }
+    return { state: parseState(await readPrivately(path, MOST_BYTES)) }
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return {}
     return { refusal: `${path} is not used: ${describeError(error)}` }
@@ -98,13 +99,16 @@ export async function readStateFile(directory: string): Promise<FoundState> {
 }
 
 /**
- * Writes it as a whole or not at all.
+ * Writes the state file atomically.
  * @throws {OverlayError} `state-file`
  */
 export async function writeStateFile(directory: string, state: SavedState): Promise<void> {
   const path = stateFilePath(directory)
   try {
-    await writeFileAtomically(path, await formatState(state), MODE)
+    const found = await lstat(path).catch(() => undefined)
+    // A link or other non-file goes first: the reader refuses links, so nothing may be written through one.
+    if (found?.isFile() === false) await (found.isDirectory() ? rmdir(path) : rm(path))
+    await writeFileAtomically(path, await formatState(state), PRIVATE_MODE)
   } catch (error) {
     throw new OverlayError(
       'state-file',
@@ -115,18 +119,33 @@ export async function writeStateFile(directory: string, state: SavedState): Prom
   }
 }
 
-/** Removes what a writer that was killed left beside the file. */
-export async function removeLeftovers(directory: string): Promise<void> {
-  const names = await readdir(directory).catch(() => [])
-  for (const name of names) if (name.startsWith(`.${NAME}.`)) await rm(join(directory, name), { force: true })
+/** Fields of stat that differ if the file was replaced, rewritten or given another mode or owner. */
+export type StateFilePrint = Pick<Stats, 'ino' | 'size' | 'mtimeMs' | 'mode' | 'uid'>
+
+/** The print of the present file; `undefined` if there is none or it may not be inspected. */
+export async function printOfStateFile(directory: string): Promise<StateFilePrint | undefined> {
+  const found = await lstat(stateFilePath(directory)).catch(() => undefined)
+  if (found === undefined) return undefined
+  const { ino, size, mtimeMs, mode, uid } = found
+  return { ino, size, mtimeMs, mode, uid }
 }
 
-/** Peers turned to text at a time, so that whoever waits for the event loop waits for a few milliseconds at the most. */
+/**
+ * Removes temporary files that a killed writer left beside the state file. Ones it cannot remove do no harm.
+ */
+export async function removeLeftovers(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(() => [])
+  for (const name of names)
+    if (name.startsWith(`.${NAME}.`))
+      await rm(join(directory, name), { force: true, recursive: true }).catch(() => undefined)
+}
+
+/** Peers serialized per turn of the event loop, so that a turn takes a few milliseconds at most. */
 const SLICE = 1000
 
-/** In pieces of bytes, which lie outside of the heap. */
+/** The file as several Buffers, because their bytes lie outside of the JavaScript heap. */
 async function formatState(state: SavedState): Promise<readonly Buffer[]> {
-  // The peers come last.
+  // `peers` is serialized last, in slices.
   const { peers, ...rest } = state
   const hash = createHash('sha256')
   const pieces: Buffer[] = []
@@ -152,11 +171,12 @@ function parseState(text: string): SavedState {
   try {
     document = JSON.parse(text)
   } catch {
-    throw new Error('it is not whole, or no JSON')
+    throw new Error('it is truncated or not JSON')
   }
   const file = fileSchema.safeParse(document)
-  if (!file.success) throw new Error(`it is none of version ${VERSION}`)
-  // Of the bytes as they stand there: nobody but us writes the file, and who puts it into another form may have changed it.
+  if (!file.success) throw new Error(`it is not a state file of version ${VERSION}`)
+  // The digest covers the bytes as they stand: only the daemon writes the file, so reformatted text is
+  // suspicious.
   if (digest(text.slice(text.indexOf(BEGIN) + BEGIN.length, text.lastIndexOf('}'))) !== file.data.sha256)
     throw new Error('it was changed: its digest is wrong')
   const state = stateSchema.safeParse(file.data.state)
@@ -165,24 +185,7 @@ function parseState(text: string): SavedState {
   throw new Error(`${issue?.path.join('.')}: ${issue?.message}`)
 }
 
-/** What stands before the state. */
+/** Text before the state in the file. */
 const BEGIN = '"state":'
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
-
-/** Reads a file that nobody else can have written. */
-async function readPrivately(path: string): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-  try {
-    const { uid, mode, size } = await file.stat()
-    const user = process.geteuid?.() ?? uid
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw new Error('it is no file')
-    if (uid !== user) throw new Error(`it belongs to user ${uid}, and this is user ${user}`)
-    if ((mode & 0o077) !== 0)
-      throw new Error(`others may use it (mode ${(mode & 0o777).toString(8)}, ${MODE.toString(8)} is wanted)`)
-    if (size > MOST_BYTES) throw new Error(`it has ${size} bytes, more than any state has`)
-    return await file.readFile('utf8')
-  } finally {
-    await file.close()
-  }
-}

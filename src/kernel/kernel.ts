@@ -1,75 +1,55 @@
 /**
- * The kernel's network state of this network namespace, read and changed over rtnetlink in the model's words. Nobody outside this folder knows
- * a message. A {@link Kernel} never keeps the process alive by itself, and must be closed.
+ * Reads and changes the kernel's network state of this network namespace over rtnetlink, in the model's
+ * types. No file outside of this room knows a message. A {@link Kernel} does not keep the process alive, and
+ * must be closed.
  */
 import { constants } from 'node:os'
-import {
-  FAMILIES,
-  type Family,
-  type IpAddress,
-  type Ipv4,
-  ipv4,
-  type MacAddress,
-  type Prefix,
-  prefixContains,
-} from '../model/address'
+import { FAMILIES, type Family, type IpAddress, type Prefix } from '../model/address'
 import { OverlayError } from '../model/errors'
-import {
-  type DefaultRoute,
-  type HostAddress,
-  type HostNetwork,
-  type InterfaceAddress,
-  type LinkOperation,
-  type NexthopId,
-  type ObjectOperation,
-  type ObservedLink,
-  type ObservedObjects,
-  type OperationFailure,
-  type Route,
-  type RouteKey,
-  type RouteLookup,
-  routeKey,
-  type UnderlayRoute,
-} from '../model/kernel'
-import { listAddresses } from './addresses'
-import { type ChangeListener, ChangeStream } from './events'
-import { type ForwardingEntry, listForwarding } from './fdb'
-import { applyLinkOperation, type LinkClients, readLink } from './link-operations'
-import { listLinks } from './links'
-import { listNeighbours, type Neighbour } from './neighbours'
-import { NetlinkClient, type Question, type RequestFormat } from './netlink/client'
+import type {
+  HostAddress,
+  HostNetwork,
+  InterfaceAddress,
+  LinkOperation,
+  ObservedLink,
+} from '../model/kernel/link'
+import type { ObjectOperation, ObservedObjects, OperationFailure } from '../model/kernel/objects'
+import type { DefaultRoute, Route, RouteLookup, UnderlayRoute } from '../model/kernel/route'
+import { type ChangeListener, ChangeStream } from './events/events'
+import { failuresOf } from './failures'
+import { listAddresses } from './links/addresses'
+import { applyLinkOperation, type LinkClients, readLink } from './links/link-operations'
+import { listLinks } from './links/links'
+import { listDefaultRoutes, lookUpRoute } from './links/underlay-routes'
+import { NetlinkClient, type RequestFormat } from './netlink/client'
 import { AF_INET, NLM_F_REQUEST, NUD_KNOWN, RTM_DELNEIGH } from './netlink/constants'
 import { NetlinkError } from './netlink/errors'
 import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
-import { listNexthopOwners, listNexthops, NOT_OURS } from './nexthops'
+import { readObjects } from './objects'
+import type { Elsewhere, Reading } from './objects/kind'
+import { listNeighbours, type Neighbour } from './objects/neighbours'
+import { listNexthops } from './objects/nexthops'
+import { objectFormat } from './objects/operations'
+import { listOwnRoutesElsewhere, listUnderlayRoutes } from './objects/routes'
 import { explainFailures } from './obstacles'
-import { isAlreadyGone, objectFormat } from './operations'
-import { listOwnRoutesElsewhere, listRoutes, listUnderlayRoutes } from './routes'
-import { listDefaultRoutes, lookUpRoute } from './underlay-routes'
 
-export type { KernelChange } from './events'
+export type { KernelChange } from '../model/kernel/change'
+export type { Elsewhere } from './objects/kind'
 
 export interface KernelOptions {
-  /** Takes errors that no call is there to throw: of a socket, or thrown by a change listener. Called from the event loop. */
+  /**
+   * Called with errors that no call can throw: those of a socket, and those that a change listener throws.
+   */
   readonly report: (error: Error) => void
   /** `auto` uses nexthop objects where the kernel has them; `off` never. */
   readonly nexthopObjects?: 'auto' | 'off'
-  /** Bytes of receive queue to ask for notifications; holds about 50,000 at its default of 32 MiB. */
+  /** Bytes of the receive queue for notifications. The default of 32 MiB holds about 50,000. */
   readonly eventBuffer?: number
-  /** Only to look: not even the right to change anything is asked for. Default false. */
-  readonly readOnly?: boolean
 }
 
-/** What of ours to tell that is not on the link itself. */
-export interface Elsewhere {
-  /** Our network. */
-  readonly network: Prefix | undefined
-  /** Whether its routes of our protocol are told wherever they lead. */
-  readonly routes: boolean
-  /** Links whose routes and nexthops are told, so that they can be replaced in place: a device that ours succeeds. */
-  readonly links: readonly number[]
-}
+/** The kernel for parts that only read it: the compiler refuses calls that change it. */
+export type KernelReader = Omit<Kernel, 'apply' | 'applyLink'>
 
 /** Bytes. The kernel packs up to 32 KiB of answers into a datagram of a dump. */
 const DUMP_READ_BUFFER = 65_536
@@ -82,20 +62,36 @@ export class Kernel {
     private readonly requests: NetlinkClient,
     private readonly dumps: NetlinkClient,
     private readonly changes: ChangeStream,
-    /** Whether routes can go through nexthop objects. Without them {@link observe} tells no nexthop. */
+    /** Whether routes can go through nexthop objects. Without them {@link observe} reads no nexthop. */
     readonly nexthopObjects: boolean,
   ) {}
 
   /**
-   * Opens three sockets (changes, dumps, notifications), joins the notification groups, and finds out what this kernel can do.
-   * @throws {OverlayError} `no-net-admin` when this process must not change the network; `netlink-open`, `netlink-option`, `no-ffi`
+   * Opens the kernel for reading. No capability is needed. Errors that no call can throw are dropped.
+   * @throws {OverlayError} `netlink-open`, `netlink-option`, `no-ffi`
    */
-  static async open({
-    report,
-    nexthopObjects = 'auto',
-    eventBuffer = EVENT_BUFFER,
-    readOnly = false,
-  }: KernelOptions): Promise<Kernel> {
+  static open(): Promise<KernelReader> {
+    return Kernel.#open({ report: () => undefined }, async () => undefined)
+  }
+
+  /**
+   * Opens the kernel for changes too.
+   * @throws {OverlayError} `no-net-admin` if this process may not change the network; `netlink-open`,
+   * `netlink-option`, `no-ffi`
+   */
+  static openWriter(options: KernelOptions): Promise<Kernel> {
+    return Kernel.#open(options, checkPermission)
+  }
+
+  /**
+   * Opens three sockets (changes, dumps, notifications), joins the notification groups, and finds out whether
+   * this kernel has nexthop objects.
+   * @param check throws if the socket for changes cannot be used
+   */
+  static async #open(
+    { report, nexthopObjects = 'auto', eventBuffer = EVENT_BUFFER }: KernelOptions,
+    check: (requests: NetlinkClient) => Promise<void>,
+  ): Promise<Kernel> {
     const opened: { close(): void }[] = []
     const keep = <T extends { close(): void }>(resource: T): T => {
       opened.push(resource)
@@ -109,7 +105,7 @@ export class Kernel {
           report,
         ),
       )
-      if (!readOnly) await checkPermission(requests)
+      await check(requests)
       const changes = keep(
         await ChangeStream.open(
           (handlers) =>
@@ -126,14 +122,14 @@ export class Kernel {
     }
   }
 
-  /** The sockets of requests and of dumps, for parts of this folder that are loaded only where they are wanted. */
+  /** The sockets for requests and for dumps, for parts of this room that are loaded on demand. */
   get clients(): LinkClients {
     return { requests: this.requests, dumps: this.dumps }
   }
 
   /**
    * All links, and addresses and default routes of both families.
-   * @param reach an address to which the way is looked up too
+   * @param reach an address whose route is looked up too
    */
   async hostNetwork(
     { reach }: { readonly reach?: IpAddress | undefined } = {},
@@ -155,7 +151,7 @@ export class Kernel {
     return this.dumps.dump(listUnderlayRoutes(family), signal)
   }
 
-  /** The way a packet to that address would take now; `undefined` when there is none. */
+  /** The route that a packet to that address would take now; `undefined` if there is none. */
   async lookUp(address: IpAddress, signal?: AbortSignal): Promise<RouteLookup | undefined> {
     return lookUpRoute(this.requests, address, signal)
   }
@@ -166,8 +162,8 @@ export class Kernel {
   }
 
   /**
-   * The same refusals, where a stranger's route or nexthop is in the way in words that say which it is and what to do about it.
-   * One look at the kernel for all of them.
+   * The same refusals. If a stranger's route is in the way, the error names the route and the cure. The
+   * routes are listed once for all refusals.
    */
   async explain(
     family: Family,
@@ -189,7 +185,7 @@ export class Kernel {
 
   /**
    * One link's addresses of one family.
-   * @throws {NetlinkError} ENODEV when there is no such link
+   * @throws {NetlinkError} ENODEV if there is no such link
    */
   async linkAddresses(
     family: Family,
@@ -199,7 +195,7 @@ export class Kernel {
     return this.dumps.dump(listAddresses(family, index), signal)
   }
 
-  /** Who has answered on a link, now or before, in one family. */
+  /** Neighbours of one family that have answered on a link, now or before. */
   async neighbours(family: Family, index: number, signal?: AbortSignal): Promise<readonly Neighbour[]> {
     return this.dumps.dump(listNeighbours(family, index, NUD_KNOWN), signal)
   }
@@ -210,18 +206,19 @@ export class Kernel {
   }
 
   /**
-   * Carries out one change of a link. Deleting what is not there succeeds.
-   * @throws {OverlayError} `name-taken`, `vni-in-use`, `port-in-use`, `no-vxlan`: what is in the way, and what to do
-   * @throws {NetlinkError} when the kernel refuses for another reason
+   * Applies one change of a link. To delete what is not there succeeds.
+   * @throws {OverlayError} `name-taken`, `vni-in-use`, `port-in-use`, `no-vxlan`, `no-wireguard`: the
+   *   obstacle, and its cure
+   * @throws {NetlinkError} if the kernel refuses for another reason
    */
   async applyLink(operation: LinkOperation, signal?: AbortSignal): Promise<void> {
     await applyLinkOperation({ requests: this.requests, dumps: this.dumps }, operation, signal)
   }
 
   /**
-   * All that peers have on a link. The tables are read one after another, so what changes meanwhile may be seen in one and not in
-   * another; it is notified as well.
-   * @throws {NetlinkError} ENODEV when there is no such link
+   * All objects of peers on a link. The tables are read one after another: a change meanwhile may be seen in
+   * one table and not in another. Such a change is notified too.
+   * @throws {NetlinkError} ENODEV if there is no such link
    */
   async observe(
     family: Family,
@@ -229,55 +226,31 @@ export class Kernel {
     elsewhere: Elsewhere = { network: undefined, routes: false, links: [] },
     signal?: AbortSignal,
   ): Promise<ObservedObjects> {
-    const dump = <T>(question: Question<T>): Promise<T[]> => this.dumps.dump(question, signal)
-    const { network, links } = elsewhere
-    const ours = [index, ...links]
-    // Each listing is made what is wanted of it before the next one comes: together they are many times what they become.
-    const neighbours = new Map<IpAddress, MacAddress>()
-    for (const { address, mac } of await dump(listNeighbours(family, index))) neighbours.set(address, mac)
-    const fdb = groupForwarding(await dump(listForwarding(index)))
-    const routes = new Map<RouteKey, readonly Route[]>()
-    addRoutes(routes, await dump(listRoutes(family, index)))
-    const nexthops = new Map<NexthopId, Ipv4>()
-    const takenNexthops = new Set<NexthopId>()
-    if (this.usesNexthops(family)) {
-      for (const { id, gateway } of await dump(listNexthops(index))) nexthops.set(id, gateway)
-      // It holds its id, and is never what is wanted.
-      for (const link of links)
-        for (const { id } of await dump(listNexthops(link))) nexthops.set(id, NOT_OURS)
-      for (const { id } of network === undefined ? [] : await dump(listNexthopOwners(ours)))
-        if (network !== undefined && prefixContains(network, ipv4(id))) takenNexthops.add(id)
+    const reading: Reading = {
+      dump: (question) => this.dumps.dump(question, signal),
+      family,
+      link: index,
+      elsewhere,
+      usesNexthops: this.usesNexthops(family),
     }
-    for (const link of links) {
-      const others = await dump(listRoutes(family, link))
-      addRoutes(
-        routes,
-        others.map((route) => overOtherLink(route, link)),
-      )
-    }
-    if (network !== undefined && elsewhere.routes) {
-      const own = await dump(listOwnRoutesElsewhere(family, ours))
-      addRoutes(
-        routes,
-        own.filter(({ destination }) => prefixContains(network, destination.address)),
-      )
-    }
-    return { neighbours, fdb, nexthops, routes, takenNexthops }
+    return readObjects(reading)
   }
 
   /**
-   * Whether routes of that family go through nexthop objects. Those of IPv6 never do: there a route with a gateway of its own costs the
-   * kernel the same at any number (9 us each at 1,000 as at 20,000), and an object's 32-bit id has no room for a subnet's address.
+   * Whether routes of that family go through nexthop objects. IPv6 routes never do: a route with a gateway of
+   * its own costs the kernel the same at any number of routes (9 us each at 1,000 as at 20,000), and the
+   * 32-bit id of an object cannot hold a subnet's address.
    */
   usesNexthops(family: Family): boolean {
     return family === 'IPv4' && this.nexthopObjects
   }
 
   /**
-   * Changes objects on a link, in the order given. One that the kernel refuses does not keep it from the others, and deleting what is not there
-   * succeeds.
-   * @returns those that were refused
-   * @throws {NetlinkTimeoutError} when the kernel does not answer; what was done is unknown then: {@link observe}
+   * Applies operations on objects of a link, in the order given. One that the kernel refuses stops no other.
+   * To delete what is not there succeeds.
+   * @returns the operations that were refused
+   * @throws {NetlinkTimeoutError} if the kernel does not answer; the state of the objects is unknown then:
+   * {@link observe}
    */
   async apply(
     index: number,
@@ -286,50 +259,61 @@ export class Kernel {
   ): Promise<readonly OperationFailure[]> {
     this.changes.expect(operations)
     const failures = await this.requests.batch(operations, objectFormat(index), signal)
-    return failures
-      .filter(({ item, error }) => !isAlreadyGone(item, error))
-      .map(({ item, error }) => ({ operation: item, error }))
+    return failuresOf(failures)
   }
 
   /**
-   * Tells what others change, from the moment {@link open} began to return. What the listener throws goes to `report`.
-   * @returns stops it
+   * Calls the listener with changes by others, from the moment {@link openWriter} began to return. Errors of
+   * the listener go to `report`.
+   * @returns stops the calls
    */
   onChange(listener: ChangeListener): () => void {
     return this.changes.onChange(listener)
   }
 
-  /** Says that a link is ours: neighbours, forwarding entries, routes and nexthops of others are not told. Links and addresses are, all. */
+  /**
+   * Declares a link ours. Changes of neighbours, forwarding entries, routes and nexthops are announced for
+   * our links only; changes of links and addresses always.
+   */
   watchLink(index: number): void {
     this.changes.watchLink(index)
   }
 
-  /** Takes back {@link watchLink}. */
+  /** Reverts {@link watchLink}. */
   unwatchLink(index: number): void {
     this.changes.unwatchLink(index)
   }
 
-  /** Has strangers' routes and nexthops told that are, or were, where ours may want to be. */
+  /**
+   * Announces changes of strangers' routes and nexthops that are, or were, in the place of possible ones of
+   * ours.
+   */
   watchNetwork(network: Prefix): void {
     this.changes.watchNetwork(network)
   }
 
-  /** Has the routes of all links told. */
+  /** Announces changes of routes on all links. */
   watchAllRoutes(): void {
     this.changes.watchAllRoutes()
   }
 
-  /** Looks whether notifications were lost, and tells an `overrun` if so. Done by itself after each burst; call it every few seconds too. */
+  /**
+   * Checks whether notifications were lost, and announces an `overrun` if so. This happens by itself after
+   * each burst; call it every few seconds too.
+   */
   checkOverruns(): void {
     this.changes.checkOverruns()
   }
 
-  /** Bytes of receive queue that notifications got; less than asked for where this process may not exceed net.core.rmem_max. */
+  /**
+   * Bytes of the receive queue for notifications: fewer than requested if this process may not exceed
+   * net.core.rmem_max.
+   */
   get eventBuffer(): number {
     return this.changes.receiveBuffer
   }
 
-  /** Idempotent. What is under way is rejected. */
+  /** Idempotent. Rejects calls that are under way. */
   close(): void {
     this.changes.close()
     this.requests.close()
@@ -337,7 +321,10 @@ export class Kernel {
   }
 }
 
-/** The deletion of no neighbour: the kernel looks at the sender's rights before it misses the address. */
+/**
+ * The deletion of a neighbour without an address: the kernel checks the sender's rights before it finds the
+ * address missing.
+ */
 const EMPTY_CHANGE: RequestFormat<'probe'> = {
   encode: (writer) => neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, { family: AF_INET }),
   describe: () => 'change the network',
@@ -349,7 +336,8 @@ async function checkPermission(requests: NetlinkClient): Promise<void> {
   throw new OverlayError(
     'no-net-admin',
     'this process must not change the network: it lacks the capability CAP_NET_ADMIN',
-    'run it as root or with AmbientCapabilities=CAP_NET_ADMIN; in a container with --cap-add NET_ADMIN --network host',
+    'run it as root or with AmbientCapabilities=CAP_NET_ADMIN; ' +
+      'in a container with --cap-add NET_ADMIN --network host',
     { cause: refusal.error },
   )
 }
@@ -362,26 +350,5 @@ async function hasNexthopObjects(dumps: NetlinkClient): Promise<boolean> {
     const { EOPNOTSUPP, EINVAL } = constants.errno
     if (error instanceof NetlinkError && [EOPNOTSUPP, EINVAL].includes(error.errno)) return false
     throw error
-  }
-}
-
-/** A route through a nexthop object follows it to its new link. */
-function overOtherLink(route: Route, link: number): Route {
-  const { target } = route
-  return target.kind === 'gateway'
-    ? { ...route, target: { kind: 'direct', gateway: target.gateway, link } }
-    : route
-}
-
-function groupForwarding(entries: readonly ForwardingEntry[]): Map<MacAddress, readonly IpAddress[]> {
-  const grouped = new Map<MacAddress, readonly IpAddress[]>()
-  for (const { mac, destination } of entries) grouped.set(mac, [...(grouped.get(mac) ?? []), destination])
-  return grouped
-}
-
-function addRoutes(grouped: Map<RouteKey, readonly Route[]>, routes: readonly Route[]): void {
-  for (const route of routes) {
-    const key = routeKey(route.destination)
-    grouped.set(key, [...(grouped.get(key) ?? []), route])
   }
 }

@@ -1,15 +1,17 @@
-/** Refusals for something that is already there: what it is, whose it may be, and what to do. */
-import { constants } from 'node:os'
+/** Explains refusals because of an existing route: which route it is, and the cure. */
 import type { Family } from '../model/address'
 import { formatIp, formatPrefix } from '../model/address'
 import { OverlayError } from '../model/errors'
-import { type OperationFailure, type RouteKey, routeKey } from '../model/kernel'
-import { listLinks } from './links'
+import type { OperationFailure, SetOf } from '../model/kernel/objects'
+import { type RouteKey, routeKey } from '../model/kernel/route'
+import { listLinks } from './links/links'
 import type { NetlinkClient } from './netlink/client'
-import { NetlinkError } from './netlink/errors'
-import { listAllRoutes, type SeenRoute } from './routes'
+import { listAllRoutes, type SeenRoute } from './objects/routes'
 
-/** For the words of `ip route` (iproute2: etc/iproute2/rt_protos); others are shown as numbers. */
+/**
+ * Names of protocols as `ip route` shows them (iproute2: etc/iproute2/rt_protos); others are shown as
+ * numbers.
+ */
 const PROTOCOLS: ReadonlyMap<number, string> = new Map([
   [2, 'kernel'],
   [3, 'boot'],
@@ -19,21 +21,15 @@ const PROTOCOLS: ReadonlyMap<number, string> = new Map([
   [188, 'ospf'],
 ])
 
-/** One look at the routes for all; see {@link Kernel.explain}. */
+/** Explains all failures by one listing of the routes; see {@link Kernel.explain}. */
 export async function explainFailures(
   dumps: NetlinkClient,
   family: Family,
   failures: readonly OperationFailure[],
   signal: AbortSignal | undefined,
 ): Promise<readonly OperationFailure[]> {
-  const isOfRoute = ({ operation, error }: OperationFailure): boolean =>
-    operation.kind === 'set-route' && isTaken(error)
-  if (!failures.some(isOfRoute)) return failures
-  const wanted = new Set(
-    failures.flatMap(({ operation }) =>
-      operation.kind === 'set-route' ? [routeKey(operation.route.destination)] : [],
-    ),
-  )
+  const wanted = new Set(failures.flatMap((failure) => takenRoute(failure)?.key ?? []))
+  if (wanted.size === 0) return failures
   const found = new Map<RouteKey, SeenRoute[]>()
   for (const route of await dumps.dump(listAllRoutes(family), signal)) {
     const key = routeKey(route.destination)
@@ -41,26 +37,26 @@ export async function explainFailures(
   }
   const names = new Map((await dumps.dump(listLinks, signal)).map(({ index, name }) => [index, name]))
   return failures.map((failure) => {
-    const { operation, error } = failure
-    if (operation.kind !== 'set-route' || !isTaken(error)) return failure
-    const { destination, metric, tos } = operation.route
-    const rival = found
-      .get(routeKey(destination))
-      ?.find((route) => route.metric === metric && route.tos === tos)
+    const taken = takenRoute(failure)
+    if (taken === undefined) return failure
+    const { destination, metric, tos } = taken.value
+    const rival = found.get(taken.key)?.find((route) => route.metric === metric && route.tos === tos)
     if (rival === undefined) return failure
     const words = describeSeen(rival, names)
     const refusal = new OverlayError(
       'route-taken',
-      `cannot route ${formatPrefix(destination)} over the overlay: someone else's route is in the way: ${words}`,
+      `cannot route ${formatPrefix(destination)} over the overlay: ` +
+        `someone else's route is in the way: ${words}`,
       `remove it (ip route delete ${words}), or give it another metric; ours follows at once`,
-      { cause: error },
+      { cause: failure.error },
     )
-    return { operation, error: refusal }
+    return { ...failure, error: refusal }
   })
 }
 
-const isTaken = (error: Error): boolean =>
-  error instanceof NetlinkError && error.errno === constants.errno.EEXIST
+/** The route that could not be made because its place is taken. */
+const takenRoute = ({ operation, cause }: OperationFailure): SetOf<'route'> | undefined =>
+  operation.do === 'set' && operation.kind === 'route' && cause === 'taken' ? operation : undefined
 
 function describeSeen(route: SeenRoute, names: ReadonlyMap<number, string>): string {
   const { destination, gateway, linkIndex, protocol, metric } = route

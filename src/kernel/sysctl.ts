@@ -1,4 +1,4 @@
-/** The network sysctls that an overlay needs, of the network namespace this process is in. */
+/** The network sysctls that an overlay needs, in the network namespace of this process. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import type { Family } from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
@@ -18,8 +18,9 @@ export async function readIpForward(): Promise<boolean> {
 }
 
 /**
- * Lets this host forward IPv4 packets. Writes only when it does not yet: a write resets other sysctls of every interface to a router's defaults.
- * @returns whether it had to be switched on
+ * Makes this host forward IPv4 packets. Writes only if it does not yet, because a write resets other sysctls
+ * of every interface to a router's defaults.
+ * @returns whether forwarding was off
  * @throws {OverlayError} `sysctl`
  */
 export async function enableIpForward(): Promise<boolean> {
@@ -29,10 +30,11 @@ export async function enableIpForward(): Promise<boolean> {
 }
 
 /**
- * Lets this host forward IPv6 packets. A router ignores router advertisements, and the kernel drops what it learned from them: such a host would lose its
- * own default route. So each interface that listens to them now (accept_ra 1) is first told to go on as a router (accept_ra 2). Interfaces that
- * appear later keep the kernel's default. Written only when forwarding is off.
- * @returns whether it had to be switched on
+ * Makes this host forward IPv6 packets. A router ignores router advertisements, and the kernel removes what
+ * it learned from them: the host could lose its own default route. So each interface that accepts
+ * advertisements now (accept_ra 1) is first set to accept them as a router too (accept_ra 2). Interfaces that
+ * appear later keep the kernel's default. Writes only if forwarding is off.
+ * @returns whether forwarding was off
  * @throws {OverlayError} `sysctl`
  */
 export async function enableIpv6Forward(): Promise<boolean> {
@@ -42,7 +44,10 @@ export async function enableIpv6Forward(): Promise<boolean> {
   return true
 }
 
-/** `all` and `default` stand for other interfaces, and `default` for those to come, containers' among them. */
+/**
+ * All interfaces. `all` and `default` are none; `default` applies to future ones, such as those of
+ * containers.
+ */
 async function listLinks(): Promise<string[]> {
   const names = await readdir(IPV6)
   return names.filter((name) => name !== 'all' && name !== 'default')
@@ -56,8 +61,8 @@ async function keepRouterAdvertisements(link: string): Promise<void> {
 }
 
 /**
- * Whether frames that a bridge passes on go through iptables. Without that a packet between containers of one host that Docker's or our rules
- * concern does not meet them.
+ * Whether frames that a bridge forwards pass iptables. Otherwise packets between containers of one host
+ * bypass Docker's rules and ours.
  * @throws {OverlayError} `sysctl`
  */
 export async function bridgeNetfilter(): Promise<BridgeNetfilter> {
@@ -71,8 +76,8 @@ export async function bridgeNetfilter(): Promise<BridgeNetfilter> {
 }
 
 /**
- * Keeps a host forwarding that did: switched off by someone, of all links or of ours, it is switched on again.
- * @returns whether it had to be
+ * Restores forwarding if someone switched it off, for all links or for the given one.
+ * @returns whether it was off
  * @throws {OverlayError} `sysctl`
  */
 export async function keepForwarding(family: Family, link: string): Promise<boolean> {
@@ -88,8 +93,45 @@ export async function keepForwarding(family: Family, link: string): Promise<bool
 }
 
 /**
- * Keeps a link from taking addresses and routes from IPv6 router advertisements, which would come from other hosts' containers.
- * @returns false when the link or its IPv6 half does not exist
+ * Makes a link accept packets whose return route uses another link (kernel:
+ * Documentation/networking/ip-sysctl.rst). The larger of the values of `all` and of the link counts; 1 is
+ * strict, 2 is loose. Only a strict filter is changed.
+ * @returns whether the filter was strict
+ * @throws {OverlayError} `sysctl`
+ */
+export async function loosenReversePath(link: string): Promise<boolean> {
+  const conf = '/proc/sys/net/ipv4/conf'
+  let changed = false
+  await unlessGone(async () => {
+    const own = `${conf}/${link}/rp_filter`
+    const values = [await readSysctl(`${conf}/all/rp_filter`), await readSysctl(own)].map(Number)
+    if (Math.max(...values) !== 1) return
+    await writeSysctl(own, '2')
+    changed = true
+  })
+  return changed
+}
+
+/**
+ * Enables IPv6 on a link. If a setting of the host, or someone, disabled it, the kernel has removed the
+ * link's IPv6 addresses.
+ * @returns whether IPv6 was off
+ * @throws {OverlayError} `sysctl`
+ */
+export async function keepIpv6(link: string): Promise<boolean> {
+  let changed = false
+  await unlessGone(async () => {
+    const path = `${IPV6}/${link}/disable_ipv6`
+    if ((await readSysctl(path)) === '0') return
+    await writeSysctl(path, '0')
+    changed = true
+  })
+  return changed
+}
+
+/**
+ * Makes a link ignore IPv6 router advertisements, which could come from containers on other hosts.
+ * @returns false if the link does not exist or has no IPv6
  * @throws {OverlayError} `sysctl`
  */
 export function ignoreRouterAdvertisements(link: string): Promise<boolean> {
@@ -100,8 +142,9 @@ export function ignoreRouterAdvertisements(link: string): Promise<boolean> {
 }
 
 /**
- * Keeps a link from having IPv6 addresses, and so from asking and reporting anything by itself.
- * @returns false when the link or its IPv6 half does not exist
+ * Disables IPv6 on a link, so that it has no IPv6 addresses and sends no neighbour discovery or MLD reports
+ * by itself.
+ * @returns false if the link does not exist or has no IPv6
  * @throws {OverlayError} `sysctl`
  */
 export function disableIpv6(link: string): Promise<boolean> {
@@ -111,7 +154,7 @@ export function disableIpv6(link: string): Promise<boolean> {
   })
 }
 
-/** @returns false when a file it needs is not there */
+/** @returns false if a file of the sysctl does not exist */
 async function unlessGone(access: () => Promise<void>): Promise<boolean> {
   try {
     await access()
@@ -134,7 +177,9 @@ async function writeSysctl(path: string, value: string): Promise<void> {
   try {
     await writeFile(path, value)
   } catch (cause) {
-    const fix = `write ${value} to ${path} on this host, or let this process do it (CAP_NET_ADMIN, a writable /proc/sys/net)`
+    const fix =
+      `write ${value} to ${path} on this host, ` +
+      'or let this process do it (CAP_NET_ADMIN, a writable /proc/sys/net)'
     throw new OverlayError('sysctl', `cannot write ${value} to ${path}: ${describeError(cause)}`, fix, {
       cause,
     })

@@ -1,7 +1,7 @@
 /**
- * Network addresses, each in one representation, branded so that a bare number, bigint or string is never
- * taken for one. Parsers answer `undefined` for text they do not accept; callers word the error, for only they know
- * where the text came from.
+ * Network addresses. Each kind has one representation, branded so that a plain number, bigint or string is
+ * never mistaken for an address. Parsers return `undefined` for text they do not accept; the caller words the
+ * error, because only the caller knows where the text came from.
  */
 import { isIPv4 } from 'node:net'
 import ipaddr from 'ipaddr.js'
@@ -13,16 +13,20 @@ type Brand<T, Name extends string> = T & { readonly [brand]: Name }
 export type Ipv4 = Brand<number, 'Ipv4'>
 /** An IPv6 address as an unsigned 128-bit bigint. */
 export type Ipv6 = Brand<bigint, 'Ipv6'>
-/** An EUI-48 address as an unsigned 48-bit number (exact in a double): 02:00:00:00:00:01 is 0x020000000001. */
+/**
+ * An EUI-48 address as an unsigned 48-bit number (exact in a double): 02:00:00:00:00:01 is 0x020000000001.
+ */
 export type MacAddress = Brand<number, 'MacAddress'>
 
 /** An address of either family: a number is IPv4, a bigint is IPv6. */
 export type IpAddress = Ipv4 | Ipv6
 
-/** The two families, as they are called in messages. */
+/** The two families, spelled as in messages. */
 export type Family = 'IPv4' | 'IPv6'
 
-/** A network. `address` may carry host bits only where a doc comment says so. `length` is 0 to 32, or to 128. */
+/**
+ * A network. `address` may carry host bits only where a doc comment says so. `length` is 0 to 32, or to 128.
+ */
 export interface Prefix<Address extends IpAddress = IpAddress> {
   readonly address: Address
   readonly length: number
@@ -30,13 +34,13 @@ export interface Prefix<Address extends IpAddress = IpAddress> {
 export type Ipv4Prefix = Prefix<Ipv4>
 export type Ipv6Prefix = Prefix<Ipv6>
 
-/** The number as an address; for decoders that have already read exactly 32 bits. */
+/** Brands a number as an address; for decoders that have read exactly 32 bits. */
 export const ipv4 = (bits: number): Ipv4 => (bits >>> 0) as Ipv4
 
-/** The number as an address; for decoders that have already read exactly 48 bits. */
+/** Brands a number as an address; for decoders that have read exactly 48 bits. */
 export const mac = (bits: number): MacAddress => bits as MacAddress
 
-/** Reads dotted decimal, four octets, no padding (`010` is refused, as Go does). */
+/** Reads dotted decimal: four octets without padding (`010` is refused, as in Go). */
 export function parseIpv4(text: string): Ipv4 | undefined {
   if (!isIPv4(text)) return undefined
   return ipv4(text.split('.').reduce((bits, octet) => bits * 256 + Number(octet), 0))
@@ -54,7 +58,7 @@ export function parseIpv6(text: string): Ipv6 | undefined {
     .reduce((bits, byte) => (bits << 8n) | BigInt(byte), 0n) as Ipv6
 }
 
-/** RFC 5952 text. */
+/** Text in the form of RFC 5952. */
 export function formatIpv6(address: Ipv6): string {
   const bytes = Array.from({ length: 16 }, (_, i) => Number((address >> BigInt(8 * (15 - i))) & 255n))
   return new ipaddr.IPv6(bytes).toRFC5952String()
@@ -73,7 +77,7 @@ export function formatMac(address: MacAddress): string {
   return address.toString(16).padStart(12, '0').match(/../g)?.join(':') ?? ''
 }
 
-/** Neither the null address nor a group address (IEEE 802: lowest bit of the first octet). */
+/** Whether it is neither the null address nor a group address (IEEE 802: lowest bit of the first octet). */
 export function isUnicastMac(address: MacAddress): boolean {
   return address !== 0 && Math.floor(address / 2 ** 40) % 2 === 0
 }
@@ -101,27 +105,27 @@ export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 /** The null address. */
 export const anyAddress = (family: Family): IpAddress => (family === 'IPv4' ? ipv4(0) : (0n as Ipv6))
 
-/** Bits of an address: also the length of a prefix that holds a single one. */
+/** Bits of an address; also the prefix length of a single address. */
 export const addressBits = (family: Family): 32 | 128 => (family === 'IPv4' ? 32 : 128)
 
-/** The number of addresses in a network of that length. */
+/** Number of addresses in a prefix of that length. */
 export const prefixSize = (family: Family, length: number): bigint =>
   1n << BigInt(addressBits(family) - length)
 
-/** The address that many steps above another of the same family; it must exist. */
+/** The address `steps` after another one. The result must exist in the same family. */
 export function addressAfter<Address extends IpAddress>(address: Address, steps: bigint): Address {
   const from: IpAddress = address
   const next = typeof from === 'number' ? ipv4(from + Number(steps)) : from + steps
   return next as Address
 }
 
-/** The network an address lies in: host bits cleared. */
+/** The network of an address: its host bits are cleared. */
 export function networkOf<Address extends IpAddress>(address: Address, length: number): Prefix<Address> {
   return { address: withoutHostBits(address, length) as Address, length }
 }
 
 function withoutHostBits(address: IpAddress, length: number): IpAddress {
-  // Shifting by 32 bits shifts by none in JavaScript.
+  // In JavaScript, a shift by 32 shifts by 0.
   if (typeof address === 'number') return ipv4(length === 0 ? 0 : address & (-1 << (32 - length)))
   const hostBits = BigInt(128 - length)
   return ((address >> hostBits) << hostBits) as Ipv6
@@ -131,12 +135,12 @@ function withoutHostBits(address: IpAddress, length: number): IpAddress {
 export const isNetwork = ({ address, length }: Prefix): boolean =>
   withoutHostBits(address, length) === address
 
-/** Reads `10.5.0.0/16`; host bits are kept, so mask with {@link networkOf} where a network is meant. */
+/** Reads `10.5.0.0/16`. Host bits are kept: use {@link networkOf} to clear them. */
 export function parseIpv4Prefix(text: string): Ipv4Prefix | undefined {
   return parsePrefix(text, parseIpv4, 32)
 }
 
-/** Reads `fd00:5::/48`; host bits are kept. */
+/** Reads `fd00:5::/48`. Host bits are kept. */
 export function parseIpv6Prefix(text: string): Ipv6Prefix | undefined {
   return parsePrefix(text, parseIpv6, 128)
 }
@@ -154,14 +158,14 @@ function parsePrefix<Address extends IpAddress>(
 
 export const formatPrefix = ({ address, length }: Prefix): string => `${formatIp(address)}/${length}`
 
-/** False for an address of the other family. */
+/** Whether the prefix contains the address; false for an address of the other family. */
 export function prefixContains({ address: network, length }: Prefix, address: IpAddress): boolean {
   return (
     typeof network === typeof address && withoutHostBits(network, length) === withoutHostBits(address, length)
   )
 }
 
-/** Two prefixes of different families do not overlap. */
+/** Whether two prefixes overlap; prefixes of different families do not. */
 export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   return a.length < b.length ? prefixContains(a, b.address) : prefixContains(b, a.address)
 }
@@ -170,13 +174,14 @@ export function samePrefix(a: Prefix, b: Prefix): boolean {
   return a.address === b.address && a.length === b.length
 }
 
-/** Whether it is a multicast group's: 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291). */
+/** Whether it is a multicast group: 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291). */
 export const isGroup = (address: IpAddress): boolean =>
   typeof address === 'number' ? address >>> 28 === 0xe : address >> 120n === 0xffn
 
 /**
- * An address a host can own and be reached at from others. IPv4: not 0.0.0.0/8 (RFC 1122), 127.0.0.0/8, multicast, reserved or broadcast.
- * IPv6: not unspecified, loopback, multicast (ff00::/8), link-local (fe80::/10) or IPv4-mapped (::ffff:0:0/96, RFC 4291).
+ * Whether a host can own the address and be reached at it by others. IPv4: not 0.0.0.0/8 (RFC 1122),
+ * 127.0.0.0/8, multicast, reserved or broadcast. IPv6: not unspecified, loopback, multicast (ff00::/8),
+ * link-local (fe80::/10) or IPv4-mapped (::ffff:0:0/96, RFC 4291).
  */
 export function isUnicast(address: IpAddress): boolean {
   if (typeof address === 'number') {

@@ -5,9 +5,10 @@ export interface BackoffBounds {
 }
 
 /**
- * The delay before a retry: doubling from `first` to `most`, of which the second half is random, so that many hosts that failed together
- * do not come back together.
- * @param attempt failures so far, from 1
+ * The delay before a retry. It doubles from `first` to `most`. Its second half is random, so that hosts that
+ * failed together do not retry together.
+ * @param attempt number of failures so far, from 1
+ * @param random returns a number from 0 to 1, as Math.random
  * @returns milliseconds
  */
 export function backoffDelay(attempt: number, bounds: BackoffBounds, random: () => number): number {

@@ -1,8 +1,8 @@
 import { isNativeError } from 'node:util/types'
 
 /**
- * An error for people: `message` names the thing, its value and what is wrong with it, `fix` says what to do. `code` is
- * stable and for programs.
+ * An error for people. `message` names the thing, its value and what is wrong with it; `fix` says what to do.
+ * `code` is stable, for programs.
  */
 export class OverlayError extends Error {
   constructor(
@@ -16,7 +16,7 @@ export class OverlayError extends Error {
   }
 }
 
-/** The text of whatever was thrown, with its fix when it has one. */
+/** The message of anything thrown, followed by its fix if it has one. */
 export function describeError(error: unknown): string {
   if (error instanceof OverlayError && error.fix !== undefined) return `${error.message}; ${error.fix}`
   return isNativeError(error) ? error.message : String(error)

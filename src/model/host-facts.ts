@@ -1,14 +1,17 @@
-/** What tells this machine from a copy of it. Each is text, and absent where the host does not say. */
+/**
+ * Facts that distinguish this machine from a copy of it. Each is text, and absent if the host does not
+ * provide it.
+ */
 export interface HostFacts {
-  /** A digest of /etc/machine-id: of the installation, so that copies which were not prepared share it. */
+  /** Hash of /etc/machine-id. It identifies the installation: copies of an unprepared image share it. */
   readonly machine?: string | undefined
-  /** Of the underlay interface, unless the kernel makes up another at each boot. */
+  /** MAC of the underlay interface, unless the kernel generates another one at each boot. */
   readonly linkMac?: string | undefined
   readonly ipv4?: FactsAddress | undefined
   readonly ipv6?: FactsAddress | undefined
 }
 
-/** An underlay address, and as what it is announced. */
+/** An underlay address, and the address announced for it. */
 export interface FactsAddress {
   readonly local: string
   readonly public: string

@@ -1,4 +1,4 @@
-/** Leases: what a host announces of itself in etcd under `<prefix>/subnets/`. */
+/** Leases: the entries by which hosts announce themselves in etcd under `<prefix>/subnets/`. */
 import {
   type Family,
   formatPrefix,
@@ -10,46 +10,79 @@ import {
   type MacAddress,
   type Prefix,
 } from './address'
+import type { WireguardKey } from './kernel/wireguard'
 
 declare const brand: unique symbol
 
-/** An etcd store revision. Revisions of one cluster only grow. */
+/** An etcd store revision. Within one cluster, revisions only grow. */
 export type Revision = bigint & { readonly [brand]: 'Revision' }
-/** An etcd lease id in decimal, as the client library gives it; `'0'` is no lease. */
+/** An etcd lease id in decimal, as the client library gives it. `'0'` stands for no lease. */
 export type EtcdLeaseId = string & { readonly [brand]: 'EtcdLeaseId' }
 
-/** The id of a key that is bound to no etcd lease: what flannel calls a reservation (Documentation/reservations.md). */
+/**
+ * The lease id of a key that is bound to no etcd lease: flannel's reservation
+ * (Documentation/reservations.md).
+ */
 export const NO_ETCD_LEASE = '0' as EtcdLeaseId
 
-/** Life time that is asked for a lease, in seconds (flannel: pkg/subnet/etcd/local_manager.go). */
+/** Life time to request for a lease, in seconds (flannel: pkg/subnet/etcd/local_manager.go). */
 export const LEASE_TTL_SECONDS = 86_400
 
-/** The subnets a key names, one of each family that its network has; never none. */
+/** The subnets named by a key, one per family of its network; at least one is set. */
 export interface LeaseSubnet {
   readonly ipv4: Ipv4Prefix | undefined
   readonly ipv6: Ipv6Prefix | undefined
 }
 
-/** One VXLAN tunnel end point of a host, as far as its lease says it. */
+/** One VXLAN tunnel end point of a host, as far as its lease describes it. */
 export interface Vtep {
   readonly vni: number
   readonly mac: MacAddress
-  /** The VNI by which its containers' multicast is exchanged; absent for a host that takes no part, as all of flannel's do. */
+  /**
+   * VNI for its containers' multicast. Absent on hosts that do not take part, which includes all flannel
+   * hosts.
+   */
   readonly multicast?: number
+  /** Absent on hosts that do not encrypt, which includes all flannel hosts. */
+  readonly wireguard?: WireguardAnnouncement
 }
 
-/** A lease's value. `vtep` and `vtep6` are known only for `backendType` vxlan with readable data. */
+/** Which of a host's two WireGuard devices. */
+export type Slot = 0 | 1
+export const SLOTS: readonly Slot[] = [0, 1]
+export const slotOf = (turn: number): Slot => (turn % 2 === 0 ? 0 : 1)
+/** The last turn: 31 bits. */
+export const LAST_TURN = 0x7fffffff
+
+/**
+ * How packets reach a host encrypted. Each host has two keys, one for each slot, so that a change of keys is
+ * a move from one device to the other.
+ */
+export interface WireguardAnnouncement {
+  /**
+   * Counts changes of keys. Two hosts use the slot of the larger turn of theirs. A host that leaves a slot
+   * takes a turn above those of all hosts, so that all of them leave that slot with it.
+   */
+  readonly turn: number
+  /** UDP port of slot 0; slot 1 has the next one. */
+  readonly port: number
+  readonly keys: readonly [WireguardKey, WireguardKey]
+  /** Source address of the host's VXLAN packets, where it is not the PublicIP: behind NAT. */
+  readonly source?: IpAddress
+}
+
+/** A lease's value. `vtep` and `vtep6` are set only for `backendType` vxlan with readable data. */
 export interface LeaseValue {
   /** 0.0.0.0 on a host of a network without IPv4. */
   readonly publicIp: Ipv4
   readonly publicIpv6: Ipv6 | undefined
-  /** Compared case-sensitively; only `vxlan` is ours. */
+  /** Compared case-sensitively; only `vxlan` is supported. */
   readonly backendType: string
   readonly vtep: Vtep | undefined
   readonly vtep6: Vtep | undefined
 }
 
-/** A lease that could be read. */
+/** A readable lease. */
 export interface Lease {
   readonly key: string
   readonly subnet: LeaseSubnet
@@ -58,36 +91,41 @@ export interface Lease {
   readonly modRevision: Revision
 }
 
-/** A key under `subnets/` whose name or value could not be read; it hides no other. */
+/** A key under `subnets/` whose name or value is unreadable. It does not affect other leases. */
 export interface UnreadableLease {
   readonly key: string
   readonly reason: string
   readonly modRevision: Revision
+  /** Set if the key names no subnet and so never was a lease. `isNew`: the key was just created. */
+  readonly misnamed?: { readonly isNew: boolean }
 }
 
-/** One family's half of a lease, as it stands there. */
-export interface LeaseHalf {
+/** Most keys naming no subnet whose names are kept. There may be any number; the rest is only counted. */
+export const MOST_MISNAMED = 200
+
+/** One family's part of a lease, unchecked. */
+export interface FamilyLease {
   readonly subnet: Prefix
   readonly publicIp: IpAddress | undefined
   readonly vtep: Vtep | undefined
 }
 
-/** The half of that family; `undefined` when the key names no subnet of it. */
-export function leaseHalf({ subnet, value }: Lease, family: Family): LeaseHalf | undefined {
+/** The part of a lease of one family; `undefined` if its key names no subnet of that family. */
+export function familyLease({ subnet, value }: Lease, family: Family): FamilyLease | undefined {
   if (family === 'IPv4') {
     return subnet.ipv4 && { subnet: subnet.ipv4, publicIp: value.publicIp, vtep: value.vtep }
   }
   return subnet.ipv6 && { subnet: subnet.ipv6, publicIp: value.publicIpv6, vtep: value.vtep6 }
 }
 
-/** The subnets in words: `10.5.12.0/24 and fd00:5:0:37::/64`. */
+/** The subnets as text: `10.5.12.0/24 and fd00:5:0:37::/64`. */
 export const formatLeaseSubnet = ({ ipv4, ipv6 }: LeaseSubnet): string =>
   [ipv4, ipv6]
     .filter((subnet) => subnet !== undefined)
     .map(formatPrefix)
     .join(' and ')
 
-/** One family's half of a lease that passed validation: another host we send packets to. */
+/** One family's part of a valid lease: another host that we send packets to. */
 export interface Peer {
   readonly key: string
   readonly subnet: Prefix
@@ -95,24 +133,53 @@ export interface Peer {
   readonly mac: MacAddress
   /** As in {@link Vtep}. */
   readonly multicast?: number
+  /** As in {@link Vtep}. */
+  readonly wireguard?: WireguardAnnouncement
 }
 
-/** A lease that is in etcd and not followed, and why. */
+/** A lease in etcd that is not followed, and why. */
 export interface RejectedLease {
   readonly key: string
   readonly reason: string
-  /** True while the kernel still has the peer as it was when its lease was last good. */
+  /** Whether the kernel still has the peer as it was when its lease was last valid. */
   readonly keepsLastGood: boolean
 }
 
-/** Whether an operator keeps the lease for its host: it is bound to no etcd lease, so it never ends by itself. */
+/**
+ * The states of a host's own lease. `held`: the key is ours. `lost`: the key is gone. `conflict`: the key
+ * names another host. `drained`: an operator gave the lease back (`overlayctl drain`).
+ */
+export const LEASE_STATES = ['held', 'lost', 'conflict', 'drained'] as const
+
+/** Whether an operator reserved the lease: it is bound to no etcd lease, so it never ends by itself. */
 export const isReservation = ({ etcdLease }: Lease): boolean => etcdLease === NO_ETCD_LEASE
 
-/** Whether two values announce the same. */
-export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
-  sameHost(a, b) && a.vtep?.multicast === b.vtep?.multicast && a.vtep6?.multicast === b.vtep6?.multicast
+/** The host a subnet is reserved for, by the addresses that the host announces. */
+export interface ReservedFor {
+  readonly publicIp: Ipv4 | undefined
+  readonly publicIpv6: Ipv6 | undefined
+}
 
-/** Whether two values are of one host: what else it takes part in may differ, for a flanneld on it writes nothing of that. */
+/** Whether two values announce the same, including multicast and encryption. */
+export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
+  sameHost(a, b) && sameExtras(a.vtep, b.vtep) && sameExtras(a.vtep6, b.vtep6)
+
+const sameExtras = (a: Vtep | undefined, b: Vtep | undefined): boolean =>
+  a?.multicast === b?.multicast && sameAnnouncement(a?.wireguard, b?.wireguard)
+
+export const sameAnnouncement = (
+  a: WireguardAnnouncement | undefined,
+  b: WireguardAnnouncement | undefined,
+): boolean => a === b || (a !== undefined && b !== undefined && sameKeys(a, b) && a.source === b.source)
+
+/** Whether two announcements differ in nothing but the source address. */
+export const sameKeys = (a: WireguardAnnouncement, b: WireguardAnnouncement): boolean =>
+  a.turn === b.turn && a.port === b.port && a.keys[0] === b.keys[0] && a.keys[1] === b.keys[1]
+
+/**
+ * Whether two values belong to one host. Multicast and encryption may differ: a flanneld on that host does
+ * not write them.
+ */
 export function sameHost(a: LeaseValue, b: LeaseValue): boolean {
   return (
     a.publicIp === b.publicIp &&

@@ -1,13 +1,17 @@
-/** Programs as they are installed, which find others by multicast, find them on other hosts: booted ones, in containers of Docker. */
-import type { BootedContainer, BootedHost } from '../support/booted-host'
-import { assertBootable, BootedLab } from '../support/booted-lab'
-import { Pending } from '../support/wait'
+/**
+ * Installed programs that find others by multicast. The programs run in Docker containers on booted hosts,
+ * and find each other across hosts.
+ */
+import type { BootedContainer, BootedHost } from '../lab/booted-host'
+import { assertBootable, BootedLab } from '../lab/booted-lab'
+import { patient } from '../lab/patience'
+import { Pending } from '../lab/wait'
 
 assertBootable()
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","Multicast":true}}'
-/** A program may take some announcements to be heard. */
+/** Milliseconds that a program may take until others have heard an announcement. */
 const PATIENCE_MS = 30_000
 
 let lab: BootedLab
@@ -42,7 +46,7 @@ printf '%s' '${PRINTER}' >/etc/avahi/services/printer.service
 printf '[server]\\nhost-name=printer\\nenable-dbus=no\\n' >/run/avahi/avahi.conf
 exec avahi-daemon --no-drop-root --no-chroot --file=/run/avahi/avahi.conf`
 
-/** Announces a service of its own, and prints each one of a type that it finds: where it is, and what it says. */
+/** Announces a service, and prints address and text of each service of a type that it finds. */
 const ZEROCONF = (name: string, browsed: string) => `exec python3 -u -c '
 import socket, sys, time
 from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
@@ -72,14 +76,14 @@ test('mDNS: services are found and resolved on the other host, of avahi and of z
   await one.waitForOutput('other', said(web, '80 '), PATIENCE_MS)
 })
 
-/** What a UFTP client calls itself: its address. */
+/** The name of a UFTP client, which is its address. */
 const uftpId = ({ address }: BootedContainer): string =>
   `0x${address
     .split('.')
     .map((octet) => Number(octet).toString(16).padStart(2, '0').toUpperCase())
     .join('')}`
 
-test('UFTP: a sender that knows nobody finds those who listen on both hosts, and all get the file whole', async () => {
+test('UFTP: a sender finds unknown listeners on both hosts, and all get the whole file', async () => {
   const receivers: BootedContainer[] = []
   for (const host of lab.hosts) {
     receivers.push(await host.startProgram('receiver', 'mkdir /run/in && exec uftpd -d -I eth0 -D /run/in'))

@@ -1,15 +1,19 @@
-/** What the project is for, on hosts that boot: from one cloud-config to containers that reach each other, and what happens to them later. */
+/**
+ * The purpose of the project, on hosts that boot: one cloud-config leads to containers that reach each other.
+ * Later events (reboots, upgrades, changes of the config) keep them reachable.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { BootedContainer, BootedHost } from '../support/booted-host'
-import { assertBootable, BootedLab } from '../support/booted-lab'
-import { exec } from '../support/namespace'
-import { type PingResult, ping, RunningPing } from '../support/ping'
-import { LongProcess } from '../support/process'
-import { Pending } from '../support/wait'
+import type { BootedContainer, BootedHost } from '../lab/booted-host'
+import { assertBootable, BootedLab } from '../lab/booted-lab'
+import { exec } from '../lab/namespace'
+import { patient } from '../lab/patience'
+import { type PingResult, ping, RunningPing } from '../lab/ping'
+import { LongProcess } from '../lab/process'
+import { Pending } from '../lab/wait'
 
 assertBootable()
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const UNDERLAY_MTU = 1500
 const VXLAN_OVERHEAD = 50
@@ -51,11 +55,11 @@ const waitForPing = (from: number, to: number): Promise<true> =>
     return received === 1 ? true : new Pending(output)
   })
 
-/** The addresses a subnet has in common, e.g. `10.5.12.`. */
+/** The common beginning of the addresses of a subnet, such as `10.5.12.`. */
 const subnetOf = async (host: BootedHost): Promise<string> =>
   ((await host.subnetEnv())['FLANNEL_SUBNET'] ?? '').replace(/\d+\/24$/, '')
 
-/** The time of an event of a unit in the journal, which has it once. */
+/** The time of an event of a unit. The journal has the event once. */
 async function timeOf(host: BootedHost, event: 'starting' | 'started', unit: string) {
   const found = (await host.unitEvents()).filter((each) => each.unit === unit && each.event === event)
   expect({ unit, event, times: found.length }).toEqual({ unit, event, times: 1 })
@@ -116,7 +120,7 @@ test('packets of full size need no fragments', async () => {
   expect((await send(full + 1)).stderr).toContain('message too long')
 })
 
-/** The test's own end of the underlay, which knows no way to the overlay. */
+/** The test's own end of the underlay. This end has no route to the overlay. */
 const OUTSIDE = '192.0.2.1'
 
 const pingOutside = (from: number): Promise<PingResult> =>
@@ -194,7 +198,7 @@ test('where Docker drops what is routed to its containers, it is overlayd that l
   expect((await pingBetween(1, 2, 5)).received).toBe(5)
 })
 
-test('a network whose rules are kept by nft carries the same, and a change leaves no rule of the other kind', async () => {
+test('a network with rules of nft carries the same; a change leaves no rule of the other kind', async () => {
   const hosts = lab.hosts.slice(0, 2)
   const rules = async (host: BootedHost) => ({
     iptables: (await host.exec('iptables-save')).includes('FLANNEL-'),
@@ -276,10 +280,25 @@ test('the daemon has no root, one capability, and no way to more', async () => {
   expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
 })
 
+test('everybody reads subnet.env, and only root talks to the daemon', async () => {
+  const host = lab.host(1)
+  const asNobody = (...command: readonly [string, ...string[]]) =>
+    host.run('setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', ...command)
+  expect(await host.exec('stat', '--format=%a %U', '/run/flannel', '/run/flannel/subnet.env')).toBe(
+    '755 overlayd\n644 overlayd\n',
+  )
+  const read = await asNobody('cat', '/run/flannel/subnet.env')
+  expect(read).toMatchObject({ code: 0, stdout: expect.stringMatching(/^FLANNEL_SUBNET=/m) })
+  expect(await host.exec('stat', '--format=%a', '/run/overlayd/overlayd.sock')).toBe('600\n')
+  const status = await asNobody('overlayctl', 'status')
+  expect(status.code).not.toBe(0)
+  expect(status.stderr).toMatch(/permission denied.*as root/s)
+})
+
 test('the cloud-config is one by its schema, and its drop-in for docker is the shipped one', async () => {
   const file = '/var/lib/cloud/seed/nocloud/user-data'
   expect(await lab.host(1).exec('cloud-init', 'schema', '--config-file', file)).toMatch(
-    // "cloud-config" up to cloud-init 22, "schema" since.
+    // The name is "cloud-config" up to cloud-init 22, and "schema" from then on.
     /^Valid (cloud-config|schema)/,
   )
   const withoutComments = (text: string) => text.replace(/^#.*\n/gm, '').trim()
@@ -291,7 +310,7 @@ test('the cloud-config is one by its schema, and its drop-in for docker is the s
 test('an overlayd that hangs is started again, and no packet is lost', async () => {
   const host = lab.host(2)
   expect(await host.property('overlayd', 'WatchdogUSec')).toBe('30s')
-  // Shorter, for the test.
+  // The test shortens the watchdog's time.
   const dropIn = '/run/systemd/system/overlayd.service.d/watchdog.conf'
   const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nWatchdogSec=2\\n' >${dropIn}`
   await host.exec('sh', '-c', `${write} && systemctl daemon-reload && systemctl restart overlayd`)
@@ -311,7 +330,40 @@ test('an overlayd that hangs is started again, and no packet is lost', async () 
   expect(await host.exec('journalctl', '--boot', '--unit=overlayd')).toContain('Watchdog timeout')
 })
 
-test('the package is upgraded without a lost packet; removed, it leaves what carries traffic; purged, no file of it', async () => {
+test('the package replaces one whose service has a dynamic user, and no packet is lost', async () => {
+  const host = lab.host(2)
+  host.put(lab.prepared.deb, '/root/overlayd.deb')
+  const dropIn = '/run/systemd/system/overlayd.service.d/dynamic.conf'
+  const owners = () =>
+    host.exec('stat', '--format=%n %F %a %U', '/run/flannel', '/run/flannel/subnet.env', '/var/lib/overlayd')
+  const before = [await owners(), await host.subnetEnv()]
+  const running = await RunningPing.start(container(1).namespace, container(2).address)
+  try {
+    await host.exec('systemctl', 'stop', 'overlayd')
+    await host.exec('userdel', 'overlayd')
+    const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nDynamicUser=yes\\n' >${dropIn}`
+    await host.exec(
+      'sh',
+      '-c',
+      `${write} && systemctl daemon-reload && systemctl start overlayd && rm ${dropIn}`,
+    )
+    expect(await owners()).toMatch(/^\/run\/flannel symbolic link/)
+    const process = await host.property('overlayd', 'MainPID')
+    await host.exec('dpkg', '--install', '/root/overlayd.deb')
+    await host.waitFor('to run the new overlayd', async () => {
+      const now = [await host.property('overlayd', 'ActiveState'), await host.property('overlayd', 'MainPID')]
+      return now[0] === 'active' && now[1] !== process ? true : new Pending(now.join(' '))
+    })
+    expect((await running.stop()).lost).toBe(0)
+  } finally {
+    running.kill()
+  }
+  expect(await host.exec('grep', '-c', '^overlayd:', '/etc/passwd')).toBe('1\n')
+  expect([await owners(), await host.subnetEnv()]).toEqual(before)
+  expect(await host.exec('overlayctl', 'status')).toContain('healthy')
+})
+
+test('an upgrade loses no packet, a removal leaves the data plane, a purge leaves no file', async () => {
   const host = lab.host(2)
   host.put(lab.prepared.deb, '/root/overlayd.deb')
   const process = await host.property('overlayd', 'MainPID')
@@ -338,10 +390,11 @@ test('the package is upgraded without a lost packet; removed, it leaves what car
   ]) {
     expect({ path, there: (await host.run('test', '-e', path)).code === 0 }).toEqual({ path, there: false })
   }
-  // Its settings went with it.
+  // The settings of the package were removed with the package.
   const endpoints = 'FLANNELD_ETCD_ENDPOINTS=http://192.0.2.11:2379'
   await host.exec('sh', '-c', `echo ${endpoints} >/etc/default/overlayd`)
-  await host.exec('dpkg', '--force-confold', '--install', '/root/overlayd.deb')
+  // dpkg asks no question, although the settings existed before the package.
+  await host.exec('dpkg', '--install', '/root/overlayd.deb')
   await host.waitFor('to run overlayd again', async () => {
     const state = await host.property('overlayd', 'ActiveState')
     return state === 'active' ? true : new Pending(state)

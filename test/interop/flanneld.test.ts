@@ -1,13 +1,14 @@
-/** A real flanneld beside overlayd, and each in the other's place. */
+/** A real flanneld in one cluster with overlayd, and hosts that change from one to the other. */
 import { readFileSync } from 'node:fs'
-import { flanneld } from '../support/flanneld'
-import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../support/lab'
-import { dualPeer, type FakePeer, fakePeer, leaseKey } from '../support/leases'
-import { setSysctl } from '../support/namespace'
-import type { RunningPing } from '../support/ping'
-import { Pending, waitFor } from '../support/wait'
+import { flanneld } from '../lab/flanneld'
+import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../lab/lab'
+import { dualPeer, type FakePeer, fakePeer, leaseKey } from '../lab/leases'
+import { setSysctl } from '../lab/namespace'
+import { patient } from '../lab/patience'
+import type { RunningPing } from '../lab/ping'
+import { Pending, waitFor } from '../lab/wait'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const PEERS = 20
 const UNKNOWN = NETWORK_CONFIG.replace(
@@ -32,7 +33,7 @@ describe.each([
   const flags = { 'ip-masq': `${ipMasq}` }
 
   let lab: Lab
-  /** Theirs all the time, ours all the time, and the one that changes hands. */
+  /** `theirs` always runs flanneld and `ours` always overlayd. `shared` changes between the two. */
   let theirs: Host
   let ours: Host
   let shared: Host
@@ -54,10 +55,10 @@ describe.each([
   })
   afterAll(() => lab?.close())
 
-  /** Waits until a host's kernel has that many peers, whoever looks after it. */
+  /** Waits until a host's kernel has this number of peers, whether flanneld or overlayd runs there. */
   async function knowsAll(host: Host, peers: number): Promise<void> {
     for (const device of devices) {
-      // When a peer's MAC changes flannel leaves the old FDB entry, for good.
+      // When a peer's MAC changes, flannel never removes the old FDB entry.
       const isWhole = ({ routes, neighbours, fdb }: Awaited<ReturnType<Host['kernel']>>) =>
         routes.length === peers &&
         neighbours.length === peers &&
@@ -81,7 +82,7 @@ describe.each([
     }
   }
 
-  /** What is to be the same on a host of theirs and on one of ours: everything but whose it is. */
+  /** The state that has to be equal on both hosts. Values of the host itself are replaced by words. */
   async function likeness(host: Host) {
     const { subnet, ipv6Subnet } = await host.subnetEnv()
     const { mac } = await host.link()
@@ -89,7 +90,7 @@ describe.each([
     const gateways = fakes.flatMap(({ subnet, six }) => [subnet, six?.subnet ?? '-'])
     const known = new Set(gateways.map((each) => each.replace(/-\d+$/, '')))
     const anonymous = (text: string): string => {
-      let said = text.replace(/ nhid \d+| proto \S+|^\d+: |(?<=bridge_id |designated_root )\S+/gm, '')
+      let result = text.replace(/ nhid \d+| proto \S+|^\d+: |(?<=bridge_id |designated_root )\S+/gm, '')
       const own: [string, string][] = [
         [mac, 'MAC'],
         [mac6, 'MAC6'],
@@ -98,8 +99,8 @@ describe.each([
         [subnet.replace(/\.\d+\/24$/, ''), 'SUBNET'],
         [ipv6Subnet.replace(/::\d+\/64$/, ''), 'SUBNET6'],
       ]
-      for (const [value, word] of own) if (value !== '') said = said.replaceAll(value, word)
-      return said
+      for (const [value, word] of own) if (value !== '') result = result.replaceAll(value, word)
+      return result
     }
     const view = async (device: string) => {
       const { nexthops: _, ...objects } = await host.kernel(device)
@@ -133,21 +134,21 @@ describe.each([
     }
   }
 
-  test('both are there for Docker, and containers reach each other both ways', async () => {
+  test('containers on a host with flanneld and one with overlayd reach each other', async () => {
     await expectReach([theirs, ours], [ours, theirs])
   })
 
   test('device, addresses, peers, rules and subnet.env are the same', async () => {
     const [a, b] = [await likeness(theirs), await likeness(ours)]
-    // The README says why the MTU of a network with IPv6 is another.
+    // Intended difference (scripts/docs/from-flannel.md): with IPv6, flannel's MTU is 20 bytes too large.
     if (isDual) b.subnetEnv = b.subnetEnv.replace('MTU=1430', 'MTU=1450')
-    // Nobody can answer duplicate detection on a device that learns nothing; it would only cost a second.
+    // overlayd skips duplicate address detection. On a device that learns no peers nobody could answer it.
     for (const each of b.devices) each.addresses = each.addresses.replace(' nodad', '')
     for (const each of a.devices) each.addresses = each.addresses.replace(' tentative', '')
     expect(b).toEqual(a)
   })
 
-  test('joins, changes and leaves reach both', async () => {
+  test('flanneld and overlayd follow a peer that leaves and joins', async () => {
     const [peer] = fakes
     if (peer === undefined) throw new Error('there is no peer')
     await lab.deletePeer(peer)
@@ -156,7 +157,7 @@ describe.each([
     await Promise.all([theirs, ours].map((host) => knowsAll(host, PEERS + 1)))
   })
 
-  test('a reservation made by overlayctl is what flanneld starts with', async () => {
+  test('flanneld starts with the subnet that overlayctl has reserved', async () => {
     const arguments_ = [`--public-ip=${shared.address}`, '--subnet=10.5.77.0/24']
     const both = isDual ? [`--public-ipv6=${shared.address6}`, '--ipv6-subnet=fd00:5:0:4d::/64'] : []
     const endpoint = [`--etcd-endpoints=${lab.etcd.endpoint}`]
@@ -171,7 +172,7 @@ describe.each([
     await expectReach([shared, theirs], [shared, ours], [theirs, shared], [ours, shared])
   })
 
-  /** What is to stay as it is when a host changes hands. */
+  /** The state that must not change when `shared` changes between flanneld and overlayd. */
   async function identity() {
     const link = async (device: string) => {
       const [{ ifindex, address, mtu }] = JSON.parse(
@@ -181,7 +182,7 @@ describe.each([
       return { ifindex, address, mtu, ...objects }
     }
     const { kvs } = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/10.5.77.0-24`).exec()
-    // That a host takes part in multicast is told by ours alone, and dropped by a flanneld.
+    // Only overlayd writes MulticastVNI; flanneld drops the field.
     const keys = kvs.map(({ key, value }) => [
       key.toString(),
       value.toString().replace(/,"MulticastVNI":\d+/, ''),
@@ -189,7 +190,7 @@ describe.each([
     return { links: await Promise.all(devices.map(link)), keys }
   }
 
-  /** Does something while containers talk to and from the shared host every 5 ms. */
+  /** Runs an action while containers ping from and to the shared host every 5 ms; no ping may be lost. */
   async function losingNothing(action: () => Promise<unknown>): Promise<void> {
     const pings: RunningPing[] = []
     for (const [from, to] of [
@@ -208,7 +209,7 @@ describe.each([
     expect(lost).toEqual(pings.map(() => 0))
   }
 
-  /** All there is to see of a route says who made it last. */
+  /** Waits until all peer routes have this protocol, which shows whether flanneld or overlayd wrote them. */
   const routesAreOf = (protocol: string) =>
     waitFor(`routes of ${protocol}`, async () => {
       const shown = await shared.exec('ip', '-d', 'route', 'show', 'dev', Host.device)
@@ -219,7 +220,7 @@ describe.each([
     })
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'from flanneld to overlayd and back, ended by %s',
+    'a host changes from flanneld to overlayd and back without loss, each ended by %s',
     async (signal) => {
       const before = await identity()
       await losingNothing(async () => {
@@ -240,7 +241,7 @@ describe.each([
     },
   )
 
-  test('an expired lease of one is let go by the other', async () => {
+  test('flanneld and overlayd remove a host whose etcd lease has ended', async () => {
     const key = leaseKey(ETCD_PREFIX, isDual ? '10.5.77.0-24&fd00:5:0:4d::-64' : '10.5.77.0-24')
     await shared.stop('SIGKILL')
     const [kv] = (await lab.client.get(key).exec()).kvs

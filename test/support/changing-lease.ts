@@ -1,8 +1,8 @@
-/** Leases that change from generation to generation, in ways that put peers into each other's place. */
+/** Leases whose PublicIP and MAC change from generation to generation. */
 import { ipv4, mac } from '../../src/model/address'
 import type { EtcdLeaseId, Lease, Revision } from '../../src/model/lease'
 
-/** @param firstSubnet address of the /24 of number 0 */
+/** @param firstSubnet IPv4 address, as a number, of the /24 of peer 0 */
 export const changingLease = (number: number, generation: number, firstSubnet: number): Lease => ({
   key: `peer${number}`,
   subnet: { ipv4: { address: ipv4(firstSubnet + number * 256), length: 24 }, ipv6: undefined },

@@ -1,16 +1,16 @@
 /**
- * CNI as flannel's plugin does it (flannel-io/cni-plugin): subnet.env becomes the config of a delegate, which the reference plugins of
- * containernetworking carry out.
+ * A model of flannel's CNI plugin (flannel-io/cni-plugin): it turns subnet.env into the config of a delegate,
+ * one of the reference plugins of containernetworking, and runs the delegate.
  */
 import { existsSync } from 'node:fs'
 import { z } from 'zod'
-import type { Host } from './host'
-import { inNamespace } from './namespace'
-import { runOk } from './process'
+import type { Host } from '../lab/host'
+import { inNamespace } from '../lab/namespace'
+import { runOk } from '../lab/process'
 
 const PLUGINS = '/usr/lib/cni'
 
-/** What the plugin reads of subnet.env. */
+/** The values of subnet.env that the plugin uses. */
 export interface CniSubnetEnv {
   readonly networks: readonly string[]
   /** `10.5.12.1/24`, IPv4 first. */
@@ -20,14 +20,15 @@ export interface CniSubnetEnv {
 }
 
 /**
- * Reads it as strictly as the plugin: lines split at the first `=`, values as they stand, unknown lines left out.
- * @throws {Error} naming what is missing or unusable
+ * Parses subnet.env as strictly as the plugin: lines are split at the first `=`, values are not unquoted,
+ * unknown lines are ignored.
+ * @throws {Error} that names the missing or invalid value
  */
 export function readCniSubnetEnv(text: string): CniSubnetEnv {
   const values = new Map(
     text.split('\n').map((line) => {
       const at = line.indexOf('=')
-      // The real one crashes.
+      // The real plugin crashes on such a line.
       if (at === -1 && line.startsWith('FLANNEL_'))
         throw new Error(`no = in the line ${JSON.stringify(line)}`)
       return [line.slice(0, at), line.slice(at + 1)]
@@ -46,14 +47,14 @@ export function readCniSubnetEnv(text: string): CniSubnetEnv {
   return { networks, subnets, mtu: Number(mtu), ipMasq: ipMasq === 'true' }
 }
 
-/** The delegate's config with flannel's defaults. */
+/** The delegate's config, with the plugin's defaults. */
 export function delegateConfig({ networks, subnets, mtu, ipMasq }: CniSubnetEnv, dataDir: string) {
   return {
     cniVersion: '0.4.0',
     name: 'overlay',
     type: 'bridge',
     isGateway: true,
-    // Who masquerades is one of the two.
+    // Either flannel masquerades or the delegate does.
     ipMasq: !ipMasq,
     mtu,
     ipam: {
@@ -70,7 +71,11 @@ const resultSchema = z.object({
   routes: z.array(z.object({ dst: z.string() })),
 })
 
-/** Runs the delegate for a container, a namespace that exists already, on a host. */
+/**
+ * Runs the delegate on a host for a container.
+ * @param namespace of the container; it has to exist
+ * @returns the result of ADD, undefined for DEL
+ */
 export async function runCni(
   verb: 'ADD' | 'DEL',
   host: Host,
@@ -94,7 +99,7 @@ export async function runCni(
   return verb === 'ADD' ? resultSchema.parse(JSON.parse(output)) : undefined
 }
 
-/** The network of an IPv4 /24: all that hosts of the lab have. */
+/** The network of a host's address in an IPv4 /24, the only kind of subnet that hosts of the lab have. */
 function masked(subnet: string): string {
   if (!subnet.endsWith('.1/24')) throw new Error(`${subnet} is not the first address of an IPv4 /24`)
   return subnet.replace(/1\/24$/, '0/24')

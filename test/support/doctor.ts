@@ -1,48 +1,35 @@
-/** `overlayctl doctor` on a host of the lab, as a program reads it. */
-import type { DoctorReport } from '../../src/cli/doctor/report'
-import type { Host } from './host'
-import type { Lab } from './lab'
-import { inNamespace } from './namespace'
-import { run } from './process'
+/** Runs `overlayctl doctor -o json` on a host of the lab and parses its report. */
+import type { DoctorReport } from '../../src/doctor/report'
+import type { Host } from '../lab/host'
+import type { Lab } from '../lab/lab'
+import { inNamespace } from '../lab/namespace'
+import { run } from '../lab/process'
 
-/** Exit code by verdict, as the help has it. */
-const EXIT = { ok: 0, warn: 1, fail: 2 } as const
+/** Verdict -> exit code, as in the help text of overlayctl doctor. */
+const EXIT = { ok: 0, incomplete: 1, warn: 1, fail: 2 } as const
 
-/** The flags that tell it where the host's daemon and etcd are. */
-export const doctorFlags = (lab: Lab, host: Host): string[] => [
-  `--run-dir=${host.runDirectory}`,
-  `--subnet-file=${host.subnetFile}`,
-  `--etcd-endpoints=${lab.etcd.endpoint}`,
-]
-
-/** Runs it to its end; the exit code must be that of its verdict. */
-export async function doctor(lab: Lab, host: Host, ...flags: readonly string[]): Promise<DoctorReport> {
-  const { code, stdout, stderr } = await host.overlayctl(
-    'doctor',
-    '-o',
-    'json',
-    ...doctorFlags(lab, host),
-    ...flags,
-  )
+/** Runs the doctor. The exit code has to match the report's verdict. */
+export async function doctor(_lab: Lab, host: Host, ...flags: readonly string[]): Promise<DoctorReport> {
+  const { code, stdout, stderr } = await host.overlayctl('doctor', '-o', 'json', ...flags)
   return readReport(code, stdout, stderr)
 }
 
 export function readReport(code: number | null, stdout: string, stderr: string): DoctorReport {
-  if (stdout === '') throw new Error(`the doctor said nothing: ${stderr}`)
+  if (stdout === '') throw new Error(`the doctor printed no report: ${stderr}`)
   const report = JSON.parse(stdout) as DoctorReport
   expect(code).toBe(EXIT[report.verdict])
   return report
 }
 
-/** All findings' codes, in the order of the checks. */
+/** Codes of all findings, in the order of the checks. */
 export const codesOf = ({ checks }: DoctorReport): string[] =>
   checks.flatMap(({ findings }) => findings.map(({ code }) => code))
 
-/** The commands that it gives against one finding. */
+/** The commands that the report gives to fix the finding with this code. */
 export const cureOf = ({ checks }: DoctorReport, code: string): readonly string[] =>
   checks.flatMap(({ findings }) => findings.filter((each) => each.code === code))[0]?.commands ?? []
 
-/** Does what the doctor says, on a host. */
+/** Runs a command of the report on a host; it has to succeed. */
 export async function follow(host: Host, command: string | undefined): Promise<void> {
   if (command === undefined) throw new Error('the doctor gives no command')
   const { code, stderr } = await run(inNamespace(host.namespace, ['sh', '-c', command]))

@@ -1,13 +1,13 @@
-/** What etcd says that every host's kernel must hold: the leases of all others, and nothing else. */
+/** Checks that every host's kernel has exactly the peers that etcd has: the leases of all other hosts. */
 import type { Etcd3 } from 'etcd3'
 import { z } from 'zod'
-import { expectedObjects, type KernelView } from './kernel-view'
-import { ETCD_PREFIX, type Lab } from './lab'
-import { leaseKey } from './leases'
+import { expectedObjects, type KernelView } from '../lab/kernel-view'
+import { ETCD_PREFIX, type Lab } from '../lab/lab'
+import { leaseKey } from '../lab/leases'
 
 const leaseSchema = z.object({ PublicIP: z.string(), BackendData: z.object({ VtepMAC: z.string() }) })
 
-/** The kernel of a host that has all leases but its own as peers. */
+/** The kernel that a host has to have. @param own the host's own key, which is not a peer */
 async function expectedView(client: Etcd3, own: string): Promise<KernelView> {
   const prefix = leaseKey(ETCD_PREFIX, '')
   const leases = await client.getAll().prefix(prefix).strings()
@@ -29,7 +29,10 @@ async function expectedView(client: Etcd3, own: string): Promise<KernelView> {
   }
 }
 
-/** Waits until every running host is healthy, has its own lease in etcd, and its kernel holds exactly what etcd says. */
+/**
+ * Waits until every running host is healthy, has its own lease in etcd, and has exactly the peers of etcd in
+ * its kernel.
+ */
 export async function waitForTruth(lab: Lab, client = lab.client, timeoutMs = 30_000): Promise<void> {
   for (const host of lab.hosts.filter(({ running }) => running)) {
     const { subnet } = await host.subnetEnv()
@@ -41,7 +44,7 @@ export async function waitForTruth(lab: Lab, client = lab.client, timeoutMs = 30
       timeoutMs,
     )
     await host.waitUntil(
-      'exactly the peers that etcd has in the kernel',
+      'its kernel has exactly the peers of etcd',
       async () => JSON.stringify(await host.kernel()) === JSON.stringify(await expectedView(client, own)),
       timeoutMs,
     )

@@ -1,24 +1,25 @@
 /**
- * The real kernel, of whose answers some are wrong: an operation is refused with any errno, or a call fails before it is done, or after. What is
- * done is done by the kernel itself.
+ * The real kernel with injected failures: an operation is refused with a random errno, or a call fails before
+ * or after the kernel has executed it. Accepted operations are executed by the real kernel.
  */
 import { constants } from 'node:os'
+import { causeOf, errnoOf } from '../../src/kernel/failures'
 import type { Kernel } from '../../src/kernel/kernel'
 import { NetlinkError, NetlinkTimeoutError } from '../../src/kernel/netlink/errors'
-import { describeOperation } from '../../src/model/describe-operation'
-import type { ObjectOperation, OperationFailure } from '../../src/model/kernel'
+import type { ObjectOperation, OperationFailure } from '../../src/model/kernel/objects'
+import { describeOperation } from '../../src/model/kernel/words'
 
 const ERRNOS = Object.values(constants.errno)
 const CALLS = ['link', 'linkAddresses', 'applyLink', 'observe', 'underlayRoutes'] as const
 
 export interface Faults {
-  /** Chance of each operation and each call to fail; 0 for none. Change it at any time. */
+  /** Probability that an operation or a call fails, 0 to 1. May be changed at any time. */
   rate: number
-  /** How many failed so far. */
+  /** Failures so far. */
   count: number
 }
 
-/** Wraps a kernel. */
+/** Wraps a kernel. @param random uniform numbers in [0, 1) */
 export function faultyKernel(
   kernel: Kernel,
   random: () => number,
@@ -37,8 +38,10 @@ export function faultyKernel(
     const refused: OperationFailure[] = []
     const accepted: ObjectOperation[] = []
     for (const operation of operations) {
-      if (fails()) refused.push({ operation, error: refusal(describeOperation(operation)) })
-      else accepted.push(operation)
+      if (fails()) {
+        const error = refusal(describeOperation(operation))
+        refused.push({ operation, error, cause: causeOf(error), errno: errnoOf(error) })
+      } else accepted.push(operation)
     }
     const failures = [...refused, ...(await kernel.apply(index, accepted, signal))]
     if (fails()) throw new NetlinkTimeoutError('apply', 0)

@@ -1,4 +1,4 @@
-/** Requests of an overlay host, and a model of what `iptables-restore --noflush` and `iptables-save` do with a ruleset. */
+/** Firewall requests of an overlay host, and a model of `iptables-restore --noflush` and `iptables-save`. */
 import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../src/model/address'
 import type {
   FirewallNetwork,
@@ -41,19 +41,25 @@ const BUILT_IN: Readonly<Record<IptablesTable, readonly string[]>> = {
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
 }
 
-/** Carries out what iptables-restore reads, and lists the result; throws where iptables would refuse. */
+/**
+ * Models iptables-restore.
+ * @param input as iptables-restore reads it
+ * @returns the ruleset afterwards, as iptables-save prints it
+ * @throws {Error} where iptables would refuse
+ */
 export function restore(listing: IptablesListing, input: string): IptablesListing {
   const result = new Map(listing)
   for (const [, name = '', body = ''] of input.matchAll(/^\*(\w+)\n(.*?)^COMMIT\n/gms)) {
     const table = name as IptablesTable
     const lines = listing.get(table) ?? BUILT_IN[table].map((chain) => `:${chain} ACCEPT [0:0]`)
     if (lines === 'foreign') throw new Error(`table ${table} cannot be changed`)
-    result.set(table, body.trimEnd().split('\n').reduce(carryOut, lines))
+    result.set(table, body.trimEnd().split('\n').reduce(applyCommand, lines))
   }
   return result
 }
 
-function carryOut(lines: readonly string[], command: string): readonly string[] {
+/** Applies one command to the lines of a table. */
+function applyCommand(lines: readonly string[], command: string): readonly string[] {
   const has = (chain: string): boolean => lines.some((line) => line.startsWith(`:${chain} `))
   const need = (condition: boolean): void => {
     if (!condition) throw new Error(`refused: ${command}\n${lines.join('\n')}`)
@@ -62,6 +68,17 @@ function carryOut(lines: readonly string[], command: string): readonly string[] 
   if (declared !== undefined) {
     const others = lines.filter((line) => !line.startsWith(`-A ${declared} `))
     return has(declared) ? others : [`:${declared} - [0:0]`, ...others]
+  }
+  const numbered = /^-I (\S+) (\d+) (.*)$/.exec(command)
+  if (numbered !== null) {
+    const [, parent = '', number, rule = ''] = numbered
+    need(has(parent))
+    const places = [...lines.keys()].filter((at) => lines[at]?.startsWith(`-A ${parent} `))
+    const at = places[Number(number) - 1]
+    need(at !== undefined || Number(number) === places.length + 1)
+    return at === undefined
+      ? [...lines, `-A ${parent} ${rule}`]
+      : lines.toSpliced(at, 0, `-A ${parent} ${rule}`)
   }
   const [option, chain = '', ...words] = command.split(' ')
   const line = ['-A', chain, ...words].join(' ')
@@ -85,6 +102,6 @@ function carryOut(lines: readonly string[], command: string): readonly string[] 
       need(!lines.some((each) => each.startsWith(`-A ${chain} `) || each.endsWith(` -j ${chain}`)))
       return lines.filter((each) => !each.startsWith(`:${chain} `))
     default:
-      throw new Error(`not a command: ${command}`)
+      throw new Error(`unknown command: ${command}`)
   }
 }

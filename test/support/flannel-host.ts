@@ -1,32 +1,34 @@
 /**
- * A flanneld as its host and its cluster see it: it leaves the same in the kernel, in etcd and in subnet.env as the real one (0.28, vxlan, IPv4
- * or dual-stack), by iproute2 and iptables. It acts only when it is told to: there is no process, so stopping it is doing nothing more.
+ * A model of flanneld (0.28, vxlan, IPv4 or dual-stack): it writes the same objects to the kernel (by
+ * iproute2 and iptables), the same keys to etcd and the same subnet.env. There is no process: it acts only
+ * when a method is called, so a flanneld that has ended is one whose methods are no longer called.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
-import { Host } from './host'
-import { ETCD_PREFIX, type Lab } from './lab'
-import { type FakePeer, leaseKey, leaseValue, subnetName } from './leases'
-import { exec, execOk, inNamespace, ipBatch, setSysctl } from './namespace'
-import { runOk } from './process'
+import { Host } from '../lab/host'
+import { ETCD_PREFIX, type Lab } from '../lab/lab'
+import { type FakePeer, leaseKey, leaseValue, subnetName } from '../lab/leases'
+import { exec, execOk, inNamespace, ipBatch, setSysctl } from '../lab/namespace'
+import { runOk } from '../lab/process'
 
 export interface FlannelOptions {
-  /** As `--ip-masq`. */
+  /** flanneld's `--ip-masq`. */
   readonly ipMasq?: boolean
 }
 
-/** One family's half of a lease. */
+/** The part of a lease for one family. */
 type Half = Omit<FakePeer, 'six'>
 
-/** What the two families differ in. */
+/** Properties in which the two families differ. */
 interface Family {
   readonly device: string
-  /** Length of an address, for the device's own. */
+  /** Bits of an address: the prefix length of the device's own address. */
   readonly bits: number
   readonly iptables: 'iptables' | 'ip6tables'
+  /** The range of multicast addresses, which is not masqueraded. */
   readonly multicast: string
-  /** Of the variables in subnet.env. */
+  /** Prefix of the variables in subnet.env. */
   readonly variable: string
 }
 
@@ -45,6 +47,7 @@ const SIX: Family = {
   variable: 'FLANNEL_IPV6',
 }
 
+/** flannel's leases live one day. */
 const TTL_SECONDS = 86_400
 const UNDERLAY = 'eth0'
 
@@ -70,7 +73,10 @@ export class FlannelHost {
   #etcdLease = '0'
   #adopted = true
 
-  /** Starts as flanneld does: devices, lease, addresses, rules, subnet.env, peers, in this order. */
+  /**
+   * Does all that flanneld does at its start: devices, lease, addresses, rules, subnet.env, peers, in this
+   * order.
+   */
   static async start(lab: Lab, host: Host, options: FlannelOptions = {}): Promise<FlannelHost> {
     const text = (await lab.client.get(`${ETCD_PREFIX}/config`).string()) ?? ''
     const flannel = new FlannelHost(lab, host, configSchema.parse(JSON.parse(text)))
@@ -91,7 +97,7 @@ export class FlannelHost {
     private readonly config: Config,
   ) {}
 
-  /** What it announces. */
+  /** The lease that this flanneld has written to etcd. */
   get lease(): FakePeer {
     return this.#lease
   }
@@ -100,23 +106,23 @@ export class FlannelHost {
     return leaseKey(ETCD_PREFIX, subnetName(this.#lease))
   }
 
-  /** The etcd lease its key is bound to. */
+  /** Id of the etcd lease that the key is bound to. */
   get etcdLease(): string {
     return this.#etcdLease
   }
 
-  /** Whether all devices were there, and could be used as they were. */
+  /** Whether flanneld found all its devices at its start and used them unchanged. */
   get adopted(): boolean {
     return this.#adopted
   }
 
-  /** A new etcd lease and a Put without any guard, the same value; the old etcd lease is left behind. */
+  /** Grants a new etcd lease and puts the same value unconditionally. The old etcd lease is not revoked. */
   async renew(): Promise<void> {
     this.#etcdLease = await this.#grant()
     await this.lab.client.put(this.key).value(leaseValue(this.#lease)).lease(this.#etcdLease)
   }
 
-  /** Programs a peer, IPv4 first: neighbour, FDB, route, each created or replaced. */
+  /** Writes a peer to the kernel, IPv4 first: neighbour, FDB, route, each created or replaced. */
   async learn(peer: FakePeer): Promise<void> {
     const { namespace } = this.host
     for (const [{ device }, { mac, publicIp, ...half }] of halvesOf(peer)) {
@@ -128,14 +134,14 @@ export class FlannelHost {
     }
   }
 
-  /** Programs all that are in etcd. */
+  /** Writes all peers in etcd to the kernel. */
   async learnAll(): Promise<void> {
     for (const peer of await this.#list()) {
       if (peer.subnet !== this.#lease.subnet) await this.learn(peer)
     }
   }
 
-  /** Takes a peer from the kernel: neighbour, FDB, route; that one is not there stops nothing. */
+  /** Removes a peer from the kernel: neighbour, FDB, route. An object that is missing is ignored. */
   async forget(peer: FakePeer): Promise<void> {
     const { namespace } = this.host
     for (const [{ device }, { mac, publicIp, ...half }] of halvesOf(peer)) {
@@ -155,8 +161,8 @@ export class FlannelHost {
   }
 
   /**
-   * Makes the device, or takes the one that is there if flannel's test says that it can serve; else that one goes.
-   * @returns its MAC
+   * Uses an existing device that flannel considers compatible. Otherwise deletes it and creates the device.
+   * @returns the device's MAC
    */
   async #makeDevice({ device }: Family, local: string): Promise<string> {
     const { namespace } = this.host
@@ -168,15 +174,19 @@ export class FlannelHost {
     }
     this.#adopted = false
     const mac = randomMac()
-    // Without a port the kernel's own is used; iproute2 only grumbles.
+    // Without dstport the kernel uses 8472 (drivers/net/vxlan, vxlan_port); iproute2 only prints a warning.
     await ipBatch(namespace, [
-      `link add ${device} address ${mac} mtu 1450 txqueuelen 0 type vxlan id 1 local ${local} dev ${UNDERLAY} ` +
-        'ttl auto tos 0 nolearning noproxy norsc nol2miss nol3miss noudp6zerocsumtx noudp6zerocsumrx',
+      `link add ${device} address ${mac} mtu 1450 txqueuelen 0 ` +
+        `type vxlan id 1 local ${local} dev ${UNDERLAY} ttl auto tos 0 ` +
+        'nolearning noproxy norsc nol2miss nol3miss noudp6zerocsumtx noudp6zerocsumrx',
     ])
     return mac
   }
 
-  /** Its own by PublicIP if it has the families, else that of subnet.env if nobody has it, else the first that is free. */
+  /**
+   * Takes the lease with this host's PublicIP if it has the same families. Otherwise deletes that lease, and
+   * takes the subnets of subnet.env if they are free, else the first free ones.
+   */
   async #acquire(): Promise<void> {
     const leases = await this.#list()
     const own = leases.find(({ publicIp }) => publicIp === this.host.address)
@@ -243,7 +253,7 @@ export class FlannelHost {
     ])
   }
 
-  /** One chain of its own, flushed and filled at each start, and the jump to it at the end of another. */
+  /** Flushes and fills flannel's own chain, and moves the jump to it to the end of the chain `from`. */
   async #restore(
     { iptables }: Family,
     table: string,
@@ -252,8 +262,8 @@ export class FlannelHost {
     comment: string,
     rules: readonly string[],
   ): Promise<void> {
-    const said = `-m comment --comment "${comment}"`
-    const jump = `-A ${from} ${said} -j ${chain}`
+    const match = `-m comment --comment "${comment}"`
+    const jump = `-A ${from} ${match} -j ${chain}`
     const { stdout } = await exec(this.host.namespace, [iptables, '-t', table, '-S'])
     const lines = [
       `*${table}`,
@@ -261,33 +271,33 @@ export class FlannelHost {
       `-F ${chain}`,
       ...(stdout.includes(jump) ? [jump.replace('-A', '-D')] : []),
       jump,
-      ...rules.map((rule) => `-A ${chain} ${rule.replace(/(RETURN|ACCEPT|MASQUERADE)/, `${said} -j $1`)}`),
+      ...rules.map((rule) => `-A ${chain} ${rule.replace(/(RETURN|ACCEPT|MASQUERADE)/, `${match} -j $1`)}`),
       'COMMIT',
     ]
     const command = inNamespace(this.host.namespace, [`${iptables}-restore`, '--noflush', '--wait'])
     await runOk(command, { input: `${lines.join('\n')}\n` })
   }
 
-  /** Written at each start, by a file beside it; with an IPv6 overlay too the MTU is the one for IPv4. */
+  /** Writes subnet.env through a temporary file. As in flannel, the MTU is that for IPv4 even with IPv6. */
   #writeSubnetEnv({ ipMasq = false }: FlannelOptions): void {
     const lines = this.#families().flatMap(([{ variable, bits }, network, half]) => {
       const { address, prefix } = partsOf(half)
       const first = bits === 32 ? address.replace(/\d+$/, (last) => `${Number(last) + 1}`) : `${address}1`
       return [`${variable}_NETWORK=${network}`, `${variable}_SUBNET=${prefix.replace(address, first)}`]
     })
-    const beside = `${this.host.subnetFile}.flannel`
+    const temporary = `${this.host.subnetFile}.flannel`
     const text = [...lines, 'FLANNEL_MTU=1450', `FLANNEL_IPMASQ=${ipMasq}`, ''].join('\n')
-    writeFileSync(beside, text, { mode: 0o644 })
-    renameSync(beside, this.host.subnetFile)
+    writeFileSync(temporary, text, { mode: 0o644 })
+    renameSync(temporary, this.host.subnetFile)
   }
 
-  /** Its families with their networks. */
+  /** The families of this host's lease: family, the network's range, the host's part of the lease. */
   #families(): (readonly [Family, string, Half])[] {
     const networks = [this.config.Network, this.config.IPv6Network ?? '']
     return halvesOf(this.#lease).map(([family, half], index) => [family, networks[index] ?? '', half])
   }
 
-  /** In key order, which is etcd's. */
+  /** All leases in etcd, in the order of their keys. */
   async #list(): Promise<FakePeer[]> {
     const leases = await this.lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets`).strings()
     return Object.entries(leases).map(([key, value]) => {
@@ -342,7 +352,7 @@ function partsOf({ subnet }: Pick<Half, 'subnet'>) {
   return { address: subnet.replace(/-\d+$/, ''), prefix: subnet.replace('-', '/') }
 }
 
-/** The /24 of a /16 or the /64 of a /48, the first one left out. */
+/** The /24 subnets of a /16, or the first 255 /64 subnets of a /48, each without subnet 0. */
 const subnetsOf = (network: string): string[] =>
   Array.from({ length: 255 }, (_, index) =>
     network.includes(':')
@@ -350,6 +360,7 @@ const subnetsOf = (network: string): string[] =>
       : network.replace(/\.\d+\.\d+\/16$/, `.${index + 1}.0-24`),
   )
 
+/** The subnets in a subnet.env, spelled as in keys. */
 function previousSubnets(file: string): {
   readonly four: string | undefined
   readonly six: string | undefined

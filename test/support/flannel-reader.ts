@@ -1,16 +1,17 @@
 /**
- * What a flanneld makes of a key and a value under `<prefix>/subnets` (pkg/subnet/subnet.go, pkg/lease/lease.go), apart from the code under
- * test. One Put that it cannot read takes all its peers from it, so all that is ever put there is held against this.
+ * flanneld's parser of keys and values under `<prefix>/subnets` (pkg/subnet/subnet.go, pkg/lease/lease.go),
+ * independent of the code under test. A single Put that flanneld cannot parse makes flanneld lose all its
+ * peers, so tests check everything ever put there with this parser.
  */
 import { isIP, isIPv4 } from 'node:net'
 import type { Etcd3 } from 'etcd3'
 
-/** flannel's pattern is anchored at its end only; the second and third dot stand for any character. */
+/** flannel's pattern: only its end is anchored, and the second and third dot match any character. */
 const NAME = /(\d+\.\d+.\d+.\d+)-(\d+)(?:&([a-f\d:]+)-(\d+))?$/
-/** Lengths are read as numbers of 5 and 7 bits. */
+/** flannel parses prefix lengths as numbers of 5 bits (IPv4) and 7 bits (IPv6). */
 const LONGEST = { v4: 31, v6: 127 }
 
-/** @throws when a flanneld could not read the key */
+/** @throws {Error} if flanneld could not parse the key */
 export function assertReadableKey(key: string): void {
   const [, v4 = '', length4, v6, length6] = NAME.exec(key) ?? []
   if (!isIPv4(v4) || Number(length4) > LONGEST.v4) throw unreadable('key', key)
@@ -18,8 +19,9 @@ export function assertReadableKey(key: string): void {
 }
 
 /**
- * Reads key and value as strictly as flannel, and more so in one point: the VXLAN data, which it leaves for later, must be usable.
- * @throws when a flanneld could not read them
+ * Parses key and value as strictly as flannel. The VXLAN data, which flannel parses only later, has to be
+ * valid too.
+ * @throws {Error} if flanneld could not parse them
  */
 export function assertReadable(key: string, value: string): void {
   assertReadableKey(key)
@@ -40,13 +42,13 @@ function assertVtep(data: unknown, value: string): void {
   const { vni = 0, vtepmac } = goObject(JSON.stringify(data) ?? 'null', value)
   const isVni = typeof vni === 'number' && Number.isInteger(vni) && vni >= 0 && vni <= 0xffff_ffff
   if (!isVni) throw unreadable('VNI in', value)
-  // Go reads other forms and lengths too; no device has such an address.
+  // Go's net.ParseMAC accepts other notations and lengths too, but no device has such an address.
   if (typeof vtepmac !== 'string' || !/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(vtepmac)) {
     throw unreadable('VtepMAC in', value)
   }
 }
 
-/** A JSON object by its names in lower case: Go matches them in any case, and the last of two counts. */
+/** Parses a JSON object as Go does: names are matched in any case, and the last of equal names counts. */
 function goObject(text: string, value: string): Record<string, unknown> {
   let parsed: unknown
   try {
@@ -59,7 +61,7 @@ function goObject(text: string, value: string): Record<string, unknown> {
 }
 
 const unreadable = (what: string, text: string): Error =>
-  new Error(`a flanneld cannot read the ${what} ${JSON.stringify(text)}`)
+  new Error(`flanneld cannot read the ${what} ${JSON.stringify(text)}`)
 
 /** One write under the prefix. */
 export interface Write {
@@ -67,11 +69,14 @@ export interface Write {
   readonly key: string
   /** Empty for a deletion. */
   readonly value: string
-  /** The etcd lease it was bound to, `0` for none. */
+  /** Id of the etcd lease of the key, `0` for none. */
   readonly etcdLease: string
 }
 
-/** All that was ever written under `<prefix>/subnets`, without a slash at its end, as a flanneld watches it; oldest first. */
+/**
+ * All writes since etcd's first revision under `<prefix>/subnets`, oldest first. As in flanneld's watch, the
+ * prefix has no slash at its end.
+ */
 async function historyOfSubnets(client: Etcd3, prefix: string): Promise<readonly Write[]> {
   const mark = `/mark/${process.hrtime.bigint()}`
   await client.put(mark).value('')
@@ -97,8 +102,10 @@ async function historyOfSubnets(client: Etcd3, prefix: string): Promise<readonly
 }
 
 /**
- * Proves that all that was ever written can be read by a flanneld, and that no key has an IPv6 half unless the network has IPv6.
- * @returns the history
+ * Checks that flanneld can parse all that was ever written, and that keys have an IPv6 part only if the
+ * network has IPv6.
+ * @returns all writes, oldest first
+ * @throws {Error} at the first violation
  */
 export async function assertHistoryReadable(
   client: Etcd3,
@@ -109,7 +116,7 @@ export async function assertHistoryReadable(
   for (const { kind, key, value } of writes) {
     if (kind === 'put') assertReadable(key, value)
     else assertReadableKey(key)
-    if (!ipv6 && key.includes('&')) throw new Error(`a flanneld without IPv6 hangs on the key ${key}`)
+    if (!ipv6 && key.includes('&')) throw new Error(`flanneld without IPv6 hangs on the key ${key}`)
   }
   return writes
 }

@@ -1,8 +1,10 @@
 /**
- * A program of containers that speaks multicast over eth0:
+ * A program for containers that sends or receives multicast on eth0:
  *
- *     node multicast-member.js join PORT GROUP...             prints `joined`, then `GROUP SOURCE TEXT` for each packet
- *     node multicast-member.js send PORT GROUP COUNT TEXT MS   sends TEXT-0, TEXT-1, ..., TEXT-end, with a TTL of 1
+ *     node multicast-member.js join PORT GROUP...
+ *         prints `joined`, then `GROUP SOURCE TEXT` for each packet
+ *     node multicast-member.js send PORT GROUP COUNT TEXT MS
+ *         sends TEXT-0, TEXT-1, ..., TEXT-end with a TTL of 1, MS milliseconds apart
  */
 const { createSocket } = require('node:dgram')
 
@@ -19,7 +21,7 @@ function join(groups) {
     socket.on('message', (text, { address }) => {
       process.stdout.write(`${group} ${address.replace(/%.*/, '')} ${text}\n`)
     })
-    // Bound to the group: nothing else comes in by it.
+    // Bound to the group's address, so that the socket receives no other packets.
     socket.bind(Number(port), scoped(group), () => {
       socket.addMembership(scoped(group), ...(isSix(group) ? [`::%${LINK}`] : []))
       waiting -= 1

@@ -1,24 +1,25 @@
-/** Containers that send to groups and listen to them, and what of them arrives. */
+/** Containers that send to multicast groups, and containers that join groups and record what they receive. */
 import { join } from 'node:path'
-import type { Container, Host } from './host'
-import { DUAL_STACK_CONFIG } from './lab'
-import { execOk, inNamespace } from './namespace'
-import { type Command, LongProcess, run } from './process'
-import { Pending, waitFor } from './wait'
+import type { Container, Host } from '../lab/host'
+import { DUAL_STACK_CONFIG } from '../lab/lab'
+import { execOk, inNamespace } from '../lab/namespace'
+import { type Command, LongProcess, run } from '../lab/process'
+import { Pending, waitFor } from '../lab/wait'
 
 const MEMBER: Command = [process.execPath, join(__dirname, 'multicast-member.js')]
 
-/** The VNI of multicast in a network of VNI 1, and its device. */
+/** The VNI for multicast of a network with VNI 1: its highest bit inverted. */
 export const VNI = 1 ^ 0x800000
+/** The multicast device of a network with VNI 1. */
 export const DEVICE = 'fl-mc.1'
 
-/** A dual-stack config, with more for its backend. */
+/** A dual-stack config with these additional fields of `Backend`. */
 export const multicastConfig = (backend: object = {}): string => {
   const { Backend, ...rest } = JSON.parse(DUAL_STACK_CONFIG)
   return JSON.stringify({ ...rest, Backend: { ...Backend, ...backend } })
 }
 
-/** What there is of it on a host. */
+/** Which objects for multicast exist on a host. `router` is the bridge's mcast_router value. */
 export async function residue(host: Host) {
   return {
     device: (await run(inNamespace(host.namespace, ['ip', 'link', 'show', 'dev', DEVICE]))).code === 0,
@@ -30,7 +31,7 @@ export async function residue(host: Host) {
   }
 }
 
-/** The address a container sends from to a group. */
+/** The source address of a container's packets to a group. */
 export async function sourceOf(
   { namespace, address, address6 = '' }: Container,
   group: string,
@@ -41,7 +42,9 @@ export async function sourceOf(
   return /inet6 (fe80[^/]+)/.exec(shown)?.[1] ?? ''
 }
 
-/** Sends packets to a group, numbered, so many milliseconds apart, and a last one that says so. */
+/**
+ * Sends packets `<text>-0`, `<text>-1`, ... to a group, `intervalMs` apart, and a last packet `<text>-end`.
+ */
 export async function sendTo(
   group: string,
   from: Container,
@@ -65,26 +68,29 @@ export class Listener {
     return new Listener(container, process)
   }
 
-  /** What it has heard so far: `GROUP SOURCE TEXT`. */
-  get heard(): readonly string[] {
+  /** Received packets so far: `GROUP SOURCE TEXT`. */
+  get received(): readonly string[] {
     return this.process.output.trimEnd().split('\n').slice(1)
   }
 
-  /** Waits for the last packet of that text: all before it, and their duplicates, have come then or never will. */
+  /**
+   * Waits for the packet `<text>-end`. Packets are not reordered, so no earlier packet or duplicate can
+   * arrive after it.
+   */
   async waitForEnd(text: string, timeoutMs = 5000): Promise<void> {
     await waitFor(
-      `${this.container.name} to hear the end of ${text}`,
+      `${this.container.name} to receive ${text}-end`,
       () =>
-        this.heard.some((line) => line.endsWith(` ${text}-end`)) ||
-        new Pending(`${this.heard.length} packets`),
+        this.received.some((line) => line.endsWith(` ${text}-end`)) ||
+        new Pending(`${this.received.length} packets`),
       { timeoutMs },
     )
   }
 
-  /** How often each packet of that text was heard, with its group and source. */
+  /** How often each packet of that text was received: `GROUP SOURCE TEXT` -> count. */
   countOf(text: string): Record<string, number> {
     const counts: Record<string, number> = {}
-    for (const line of this.heard) {
+    for (const line of this.received) {
       if (line.includes(` ${text}-`)) counts[line] = (counts[line] ?? 0) + 1
     }
     return counts
@@ -95,7 +101,7 @@ export class Listener {
   }
 }
 
-/** What {@link Listener.countOf} has to say of packets that came once each. */
+/** The result of {@link Listener.countOf} if each packet of {@link sendTo} was received exactly once. */
 export const onceEach = (group: string, source: string, text: string, count = 20): Record<string, number> =>
   Object.fromEntries(
     [...Array(count).keys(), 'end'].map((number) => [`${group} ${source} ${text}-${number}`, 1]),

@@ -1,6 +1,6 @@
-/** All that iproute2 shows of a host, for comparing before and after, byte by byte. */
-import type { Host } from './lab'
-import type { Command } from './process'
+/** All network objects of a host, as iproute2 prints them, for a comparison of before and after. */
+import type { Host } from '../lab/lab'
+import type { Command } from '../lab/process'
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   link: ['ip', '-d', 'link', 'show'],
@@ -16,8 +16,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 }
 
 /**
- * Kind of object -> what the host has of it.
- * @param isOurs which lines are not the strangers'
+ * Objects of other programs on a host.
+ * @param isOurs whether a line shows an object of overlayd, which is left out
+ * @returns kind of object -> lines, sorted
  */
 export async function foreignState(
   host: Host,
@@ -30,7 +31,7 @@ export async function foreignState(
   return Object.fromEntries(await Promise.all(entries))
 }
 
-/** A link or a multipath route goes on in indented lines. */
+/** Joins the indented lines with which iproute2 continues a link or a multipath route. */
 function joinContinued(lines: readonly string[]): string[] {
   const joined: string[] = []
   for (const line of lines) {

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Where flannel has it, with its options.
+# The name and the options of the script that comes with flannel.
 exec /usr/bin/overlayctl docker-opts "$@"

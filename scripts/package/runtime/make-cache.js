@@ -1,4 +1,4 @@
-/** Writes V8's compiled form of the bundle, for the node that runs this, with the functions in it that a start needs. */
+/** Writes V8's cache of the compiled bundle, for the node that runs this file, with the functions that a start needs. */
 const { renameSync, writeFileSync } = require('node:fs')
 const { CACHE, load } = require('./launch.js')
 

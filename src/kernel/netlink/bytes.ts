@@ -1,12 +1,13 @@
 /**
- * Netlink messages as bytes: a writer that packs many of them into one growing buffer, and a cursor that walks over those of a datagram.
- * Both know the frame only: `struct nlmsghdr` (linux/netlink.h), then attributes of a 16-bit length, a 16-bit type and a payload, each
- * padded to four bytes. Numbers are in the host's byte order.
+ * Netlink messages as bytes: a writer that packs many messages into one growing buffer, and a cursor over the
+ * messages of a datagram. Both know only the frame: `struct nlmsghdr` (linux/netlink.h), followed by
+ * attributes of a 16-bit length, a 16-bit type and a payload, each padded to four bytes. Numbers are in host
+ * byte order.
  */
 import { endianness } from 'node:os'
 import { MalformedMessageError } from './errors'
 
-/** The host's byte order, as DataView wants it. */
+/** The host's byte order, as a DataView argument. */
 export const HOST_LITTLE_ENDIAN = endianness() === 'LE'
 
 /** sizeof(struct nlmsghdr) */
@@ -21,9 +22,9 @@ export const align = (size: number): number => (size + 3) & ~3
 export const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
-/** Packs messages one after another. Lengths are filled in when a message or a nest ends. */
+/** Packs messages one after another. A length is filled in when its message or nest ends. */
 export class MessageWriter {
-  /** Where payloads are set; a new one after the buffer grew, so never keep it. */
+  /** View for setting payloads. It is replaced when the buffer grows, so never keep it. */
   view: DataView
   private bytes: Buffer
   private end = 0
@@ -34,17 +35,23 @@ export class MessageWriter {
     this.view = viewOf(this.bytes)
   }
 
-  /** Bytes written. */
+  /** Number of bytes written. */
   get length(): number {
     return this.end
   }
 
-  /** Forgets what was written and keeps the memory. */
+  /** Discards the content and keeps the memory. */
   reset(): void {
     this.end = 0
   }
 
-  /** Starts a message; sequence number and sender stay 0 until {@link stamp}. */
+  /** Discards the content and overwrites the memory, as far as it was not replaced by a larger one. */
+  wipe(): void {
+    this.bytes.fill(0)
+    this.end = 0
+  }
+
+  /** Starts a message. Sequence number and sender stay 0 until {@link stamp}. */
   begin(type: number, flags: number): void {
     const start = this.reserve(MESSAGE_HEADER_SIZE)
     this.messageStart = start
@@ -52,14 +59,14 @@ export class MessageWriter {
     this.view.setUint16(start + 6, flags, HOST_LITTLE_ENDIAN)
   }
 
-  /** Ends the message: its length is known now. */
+  /** Ends the message and fills in its length. */
   finish(): void {
     this.view.setUint32(this.messageStart, this.end - this.messageStart, HOST_LITTLE_ENDIAN)
   }
 
   /**
-   * Completes the header of the message that was written last.
-   * @param sequence the number its answer will carry
+   * Completes the header of the last message.
+   * @param sequence sequence number, which the answer will carry
    * @param flags flags to add, such as NLM_F_ACK
    */
   stamp(sequence: number, flags: number): void {
@@ -69,21 +76,21 @@ export class MessageWriter {
   }
 
   /**
-   * Makes room for a zeroed block, padded to four bytes.
+   * Reserves a zeroed block, padded to four bytes.
    * @returns its offset in {@link view}
    */
   reserve(size: number): number {
     const start = this.end
     const end = start + align(size)
     if (end > this.bytes.length) this.grow(end)
-    // Word by word: for these few bytes Buffer.fill costs more than all the rest.
+    // Word by word: for so few bytes, Buffer.fill costs more than all the rest.
     for (let at = start; at < end; at += 4) this.view.setUint32(at, 0)
     this.end = end
     return start
   }
 
   /**
-   * Writes an attribute's header and makes room for its payload of `size` bytes.
+   * Writes an attribute's header and reserves `size` bytes for its payload.
    * @returns the payload's offset in {@link view}
    */
   attribute(type: number, size: number): number {
@@ -93,18 +100,22 @@ export class MessageWriter {
     return start + ATTRIBUTE_HEADER_SIZE
   }
 
-  /** Ends an attribute that holds all that was written since its payload began. */
+  /**
+   * Ends an attribute that contains everything written since its payload began.
+   * @throws {RangeError} if that is more than the 16 bits of its length can say
+   */
   closeNest(payload: number): void {
     const start = payload - ATTRIBUTE_HEADER_SIZE
+    if (this.end - start > 0xffff) throw new RangeError(`an attribute of ${this.end - start} bytes`)
     this.view.setUint16(start, this.end - start, HOST_LITTLE_ENDIAN)
   }
 
-  /** Writes text at an offset of the view; the room must have been reserved. */
+  /** Writes text at an offset of the view; the space must be reserved. */
   text(at: number, text: string): void {
     this.bytes.write(text, at, 'utf8')
   }
 
-  /** A copy of what was written: the socket may keep it until the kernel has taken it. */
+  /** A copy of the content. The socket may keep it until the kernel has received it. */
   take(): Buffer {
     return Buffer.from(this.bytes.subarray(0, this.end))
   }
@@ -117,14 +128,14 @@ export class MessageWriter {
   }
 }
 
-/** Walks over the messages of one datagram; its fields are those of the current message. */
+/** Iterates over the messages of one datagram. The fields describe the current message. */
 export class MessageCursor {
   type = 0
   flags = 0
   sequence = 0
-  /** Port id of the socket whose request caused the message; 0 is the kernel itself. */
+  /** Port id of the socket whose request caused the message; 0 for the kernel. */
   portId = 0
-  /** Offsets in {@link view} of the message's body: what follows the header. */
+  /** Offsets in {@link view} of the message's body, after the header. */
   start = 0
   end = 0
   readonly view: DataView
@@ -135,9 +146,9 @@ export class MessageCursor {
   }
 
   /**
-   * Steps to the next message.
-   * @returns false at the datagram's end
-   * @throws {MalformedMessageError} when a header or what it announces is not all there
+   * Goes to the next message.
+   * @returns false at the end of the datagram
+   * @throws {MalformedMessageError} if a header, or the length it states, exceeds the datagram
    */
   next(): boolean {
     const { view, position } = this

@@ -1,7 +1,7 @@
 /**
- * Requests and their answers over one socket: batches of changes, single questions, and dumps. One exchange is under way at a time, so an
- * answer can only be for it or be stale; sequence numbers tell which. A signal that aborts is obeyed between two exchanges, never within
- * one: so it is always known what a send did.
+ * Requests and answers over one socket: batches of changes, single requests, and dumps. Only one exchange
+ * runs at a time, so an answer belongs to it or is stale; sequence numbers tell them apart. An aborted signal
+ * takes effect between two exchanges, never within one, so the effect of a send is always known.
  */
 import { constants } from 'node:os'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -12,20 +12,25 @@ import { readDone, readError } from './replies'
 import type { NetlinkHandlers, NetlinkSocket } from './socket'
 
 /**
- * Messages to a send. The kernel acts on them inside the call, so this bounds how long the event loop stands still (about 1 ms); larger
- * batches gain nothing.
+ * Messages per send. The kernel processes them within the system call, so this limits how long the event loop
+ * is blocked (about 1 ms). Larger batches gain nothing.
  */
 const BATCH_SIZE = 64
-/** Milliseconds for an answer. Changes are done before the send returns, so this is only ever reached when a message was malformed. */
+/**
+ * Milliseconds to wait for an answer. Changes are done before the send returns, so only a malformed message
+ * causes a timeout.
+ */
 const DEADLINE = 5000
 const DUMP_ATTEMPTS = 3
 
-/** How to turn a thing into a message, and how to speak of it. */
+/** How to encode an item as a message, and how to describe it. */
 export interface RequestFormat<T> {
   /** Appends exactly one message, with NLM_F_REQUEST. */
   encode(writer: MessageWriter, item: T): void
-  /** What is being tried, to follow "cannot": `add route 10.5.1.0/24`. Only called when it failed. */
+  /** The action as text that follows "cannot": `add route 10.5.1.0/24`. Called only after a failure. */
   describe(item: T): string
+  /** The message holds a secret: our copies of its bytes are overwritten once the kernel has answered. */
+  readonly isSecret?: true
 }
 
 export interface BatchFailure<T> {
@@ -33,13 +38,13 @@ export interface BatchFailure<T> {
   readonly error: NetlinkError
 }
 
-/** A question that is answered by messages. */
+/** A request that is answered by messages. */
 export interface Question<T> {
-  /** What is being tried, to follow "cannot": `list routes`. */
+  /** The action as text that follows "cannot": `list routes`. */
   readonly attempted: string
   /** Appends exactly one message, with NLM_F_REQUEST; a dump's NLM_F_DUMP is added. */
   encode(writer: MessageWriter): void
-  /** @returns undefined for an answer that does not matter */
+  /** @returns undefined for an answer to ignore */
   decode(view: DataView, start: number, end: number): T | undefined
 }
 
@@ -55,7 +60,7 @@ export class NetlinkClient {
   private sequence = 0
   private turn: Promise<unknown> = Promise.resolve()
   private pending: Pending | undefined
-  /** Datagrams that were not read yet, and the one that is read just now. */
+  /** Datagrams that are not read yet; the first one may be in progress. */
   private readonly received: Buffer[] = []
 
   private constructor(
@@ -66,8 +71,8 @@ export class NetlinkClient {
   }
 
   /**
-   * @param connect opens the socket, given whom to call
-   * @param report takes errors of the socket that no request is there to be rejected with
+   * @param connect opens the socket with the given handlers
+   * @param report receives errors of the socket while no request is pending that could be rejected
    */
   static async open(
     connect: (handlers: NetlinkHandlers) => Promise<NetlinkSocket>,
@@ -82,16 +87,16 @@ export class NetlinkClient {
     return client
   }
 
-  /** Port id of the socket; stays known after it was closed. */
+  /** Port id of the socket. Still known after it was closed. */
   get portId(): number {
     return this.socket?.portId ?? 0
   }
 
   /**
-   * Makes changes, many to a send, in the order given. One that the kernel refuses does not keep it from the others. Other requests may come
-   * between two sends.
-   * @returns those that were refused
-   * @throws {NetlinkTimeoutError} when the kernel does not answer; what it did is unknown then
+   * Applies changes in the given order, many per send. A refused change does not affect the others. Other
+   * requests may run between two sends.
+   * @returns the refused changes
+   * @throws {NetlinkTimeoutError} if the kernel does not answer; the effect is unknown then
    * @throws the signal's reason
    */
   async batch<T>(
@@ -101,7 +106,7 @@ export class NetlinkClient {
   ): Promise<BatchFailure<T>[]> {
     const failures: BatchFailure<T>[] = []
     for (let from = 0; from < items.length; from += BATCH_SIZE) {
-      // Lets timers and other sockets have their turn.
+      // Timers and other sockets get a turn.
       if (from > 0) await nextTurn()
       const chunk = items.slice(from, from + BATCH_SIZE)
       await this.exclusively(signal, () => this.sendChunk(chunk, format, failures))
@@ -110,9 +115,9 @@ export class NetlinkClient {
   }
 
   /**
-   * Makes changes all together or not at all, in one send.
-   * @param frame the messages before the first and after the last
-   * @throws {NetlinkError} for the first that the kernel refuses; nothing was changed then
+   * Applies changes as one transaction, in one send: all of them or none.
+   * @param frame the messages before the first and after the last one
+   * @throws {NetlinkError} for the first refused change; nothing was changed then
    */
   async transaction<T>(
     items: readonly T[],
@@ -128,7 +133,8 @@ export class NetlinkClient {
       writer.stamp(first, 0)
       for (const [index, item] of items.entries()) {
         format.encode(writer, item)
-        // Older kernels do not answer the last message of all.
+        // The acknowledgement is requested here because older kernels do not answer the final message of the
+        // frame.
         writer.stamp(this.nextSequence(), index === items.length - 1 ? NLM_F_ACK : 0)
       }
       frame.end(writer)
@@ -149,8 +155,8 @@ export class NetlinkClient {
   }
 
   /**
-   * Makes one change.
-   * @throws {NetlinkError} when the kernel refuses
+   * Applies one change.
+   * @throws {NetlinkError} if the kernel refuses
    */
   async change<T>(item: T, format: RequestFormat<T>, signal?: AbortSignal): Promise<void> {
     const [failure] = await this.batch([item], format, signal)
@@ -158,13 +164,13 @@ export class NetlinkClient {
   }
 
   /**
-   * Asks for one object.
-   * @throws {NetlinkError} ENODEV, ENOENT, ... when there is none
+   * Requests one object.
+   * @throws {NetlinkError} ENODEV, ENOENT, ... if there is none
    */
   async get<T>(question: Question<T>, signal?: AbortSignal): Promise<T | undefined> {
     return this.exclusively(signal, async () => {
       let answer: T | undefined
-      // The acknowledgement ends it, whether an answer came before or not.
+      // The acknowledgement ends the exchange, with or without an answer before it.
       const [datagram, sequence] = this.encode(question, NLM_F_ACK)
       await this.exchange(datagram, question.attempted, (cursor) => {
         if (cursor.sequence !== sequence) return false
@@ -177,8 +183,8 @@ export class NetlinkClient {
   }
 
   /**
-   * Asks for all objects of a kind. A dump during which the kernel's tables changed is done again.
-   * @throws {DumpInterruptedError} when they changed every time
+   * Requests all objects of a kind. The dump is repeated if the kernel's tables changed meanwhile.
+   * @throws {DumpInterruptedError} if they changed at every attempt
    */
   async dump<T>(question: Question<T>, signal?: AbortSignal): Promise<T[]> {
     return this.exclusively(signal, async () => {
@@ -192,7 +198,7 @@ export class NetlinkClient {
     })
   }
 
-  /** Idempotent. Rejects what is under way. */
+  /** Closes the socket and rejects a pending request. Idempotent. */
   close(): void {
     this.socket?.close()
     const pending = this.pending
@@ -213,18 +219,27 @@ export class NetlinkClient {
     }
     const attempted =
       chunk.length === 1 && chunk[0] !== undefined ? format.describe(chunk[0]) : 'change the network'
-    await this.exchange(writer.take(), attempted, (cursor) => {
+    const datagram = writer.take()
+    const accept = (cursor: MessageCursor): boolean => {
       const index = cursor.sequence - first
       const item = chunk[index]
       if (cursor.type !== NLMSG_ERROR || item === undefined) return false
       const { errno, detail } = readError(cursor)
       if (errno !== 0) failures.push({ item, error: new NetlinkError(errno, format.describe(item), detail) })
-      // Only failures and the last message are answered, in order.
+      // The kernel answers only failures and the last message (NLM_F_ACK), in order.
       return index === chunk.length - 1
-    })
+    }
+    try {
+      await this.exchange(datagram, attempted, accept)
+    } finally {
+      if (format.isSecret) {
+        datagram.fill(0)
+        writer.wipe()
+      }
+    }
   }
 
-  /** @returns undefined when it must be done again */
+  /** @returns undefined if the dump must be repeated */
   private async dumpOnce<T>(question: Question<T>): Promise<T[] | undefined> {
     const answers: T[] = []
     let interrupted = false
@@ -236,7 +251,7 @@ export class NetlinkClient {
       if (cursor.type === NLMSG_DONE) return throwRefusal(readDone(cursor), question.attempted)
       if (cursor.type === NLMSG_ERROR) {
         const verdict = readError(cursor)
-        // A dump that was given up is still being sent; it ends by itself.
+        // EBUSY: an earlier dump that was given up is still being sent. It ends by itself.
         interrupted = verdict.errno === constants.errno.EBUSY
         return interrupted || throwRefusal(verdict, question.attempted)
       }
@@ -244,7 +259,7 @@ export class NetlinkClient {
         const answer = question.decode(cursor.view, cursor.start, cursor.end)
         if (answer !== undefined) answers.push(answer)
       } catch (error) {
-        // Read to the end all the same: the kernel starts no dump while one is under way.
+        // Read to the end nevertheless: the kernel starts no dump while another one is running.
         unreadable ??= error
       }
       return false
@@ -262,22 +277,27 @@ export class NetlinkClient {
   }
 
   private nextSequence(): number {
-    // Never 0, which notifications carry. A chunk across the wrap-around is 2^32 requests away: years at any real rate.
+    // Never 0, which notifications carry. A batch across the wrap-around would need 2^32 requests: years at
+    // any real rate.
     this.sequence = this.sequence === 0xffffffff ? 1 : this.sequence + 1
     return this.sequence
   }
 
-  /** Waits for our turn, then runs. */
+  /** Runs after the exchanges before it have ended. */
   private exclusively<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
     const result = this.turn.then(() => {
       signal?.throwIfAborted()
       return run()
     })
-    this.turn = result.catch(() => undefined) // The next in line does not care how this one ended; the caller of this one does.
+    // A failure concerns the caller of this exchange, not the next one in the queue.
+    this.turn = result.catch(() => undefined)
     return result
   }
 
-  /** Sends a datagram and feeds messages to `accept` until it says that the answer is complete. What it throws rejects. */
+  /**
+   * Sends a datagram and passes messages to `accept` until that returns true. An exception in `accept`
+   * rejects.
+   */
   private exchange(
     datagram: Buffer,
     attempted: string,
@@ -296,7 +316,8 @@ export class NetlinkClient {
         resolve: () => settle(resolve),
         reject: (error) => settle(() => reject(error)),
       }
-      // A machine that was suspended finds the timer expired and the answer unread: read once more before giving up.
+      // After a suspend of the machine, the timer has expired and the answer is unread: read once more before
+      // giving up.
       const expire = (): void => pending.reject(new NetlinkTimeoutError(attempted, this.deadline))
       const timer = setTimeout(() => setImmediate(expire), this.deadline)
       this.pending = pending
@@ -309,7 +330,10 @@ export class NetlinkClient {
     })
   }
 
-  /** The library delivers up to 32 datagrams of a dump, 16,000 messages, in one turn of the event loop: each is given a turn of its own. */
+  /**
+   * The library delivers up to 32 datagrams of a dump (16,000 messages) in one turn of the event loop. Each
+   * is processed in its own turn.
+   */
   private receive(datagram: Buffer): void {
     if (this.received.push(datagram) === 1) this.readNext()
   }
@@ -323,7 +347,7 @@ export class NetlinkClient {
 
   private read(datagram: Buffer): void {
     const { pending } = this
-    if (pending === undefined) return // The late answer to something that was given up.
+    if (pending === undefined) return // A late answer to a request that was given up.
     try {
       const cursor = new MessageCursor(datagram)
       while (cursor.next()) {
@@ -349,7 +373,7 @@ interface Pending {
   readonly reject: (error: unknown) => void
 }
 
-/** @returns true: the answer is complete */
+/** @returns true: the answer is complete. @throws {NetlinkError} for an errno */
 function throwRefusal(verdict: { errno: number; detail: string | undefined }, attempted: string): true {
   if (verdict.errno !== 0) throw new NetlinkError(verdict.errno, attempted, verdict.detail)
   return true

@@ -1,57 +1,63 @@
 /**
- * Turns a table of header fields and attributes into an encoder and a decoder. The table is the only description of a message: the types
- * of what is encoded and decoded are inferred from it. It is compiled to arrays once, so a message costs one loop and no object but itself.
+ * Makes an encoder and a decoder from a table of header fields and attributes. The table is the only
+ * description of a message, and the types of encoded and decoded messages are inferred from it. It is
+ * compiled to arrays once, so a message costs one loop and no objects besides itself.
  */
 import { ATTRIBUTE_HEADER_SIZE, align, HOST_LITTLE_ENDIAN, type MessageWriter } from './bytes'
-import { NLA_TYPE_MASK } from './constants'
+import { NLA_F_NESTED, NLA_TYPE_MASK } from './constants'
 import { MalformedMessageError } from './errors'
 import type { Payload, Scalar } from './layout'
 
-/** The fixed part of a message: name -> byte offset and kind. Bytes that no field names are padding. */
+/** The fixed part of a message: name -> byte offset and kind. Bytes without a field are padding. */
 export interface HeaderLayout {
   /** sizeof the kernel's struct */
   readonly size: number
   readonly fields: Readonly<Record<string, readonly [offset: number, kind: Scalar<number>]>>
 }
 
-/** name -> type number, kind, and, where another attribute decides what the payload is, the value that one must have */
+/**
+ * name -> type number, kind, and optionally the condition under which the payload has that kind. The number
+ * is written with its flags (NLA_F_NESTED), where the kernel wants them, and read without them.
+ */
 export type AttributeTable = Readonly<
   Record<string, readonly [type: number, kind: Payload<unknown>, only?: OnlyWhen]>
 >
 
-/** The attribute is read only when its sibling of that name has that value. */
+/** The attribute is read only if the sibling with that name has that value. */
 export interface OnlyWhen {
   readonly sibling: string
   readonly is: string
 }
 
 type ValueOf<Entry> = Entry extends readonly [number, Payload<infer T>, ...unknown[]] ? T : never
-/** What a table of attributes holds; each may be absent. */
+/** The values of a table of attributes; each may be absent. */
 export type AttributeValues<A extends AttributeTable> = {
   readonly [Name in keyof A]?: ValueOf<A[Name]> | undefined
 }
 type HeaderValues<H extends HeaderLayout> = { readonly [Name in keyof H['fields']]: number }
-/** A message to encode: header fields that are left out are 0. */
+/** A message to encode. Omitted header fields are 0. */
 export type Encodable<H extends HeaderLayout, A extends AttributeTable> = Partial<HeaderValues<H>> &
   AttributeValues<A>
-/** A message that was decoded: all header fields are there. */
+/** A decoded message: all header fields are set. */
 export type Decoded<H extends HeaderLayout, A extends AttributeTable> = HeaderValues<H> & AttributeValues<A>
 
-/** Encodes and decodes the messages of one table. */
+/** Encoder and decoder of the messages of one table. */
 export interface MessageCodec<H extends HeaderLayout, A extends AttributeTable> {
   /** Appends one message. */
   encode(writer: MessageWriter, type: number, flags: number, message: Encodable<H, A>): void
   /**
-   * Reads the body between two offsets of a view. Unknown attributes are passed over.
+   * Reads the body between two offsets of a view. Unknown attributes are skipped.
    * @throws {MalformedMessageError} naming the attribute
    */
   decode(view: DataView, start: number, end: number): Decoded<H, A>
+  /** A decoded message for people: header fields that are not 0, and all known attributes, by name. */
+  text(message: Decoded<H, A>): string
 }
 
-/** The type of what a codec decodes. */
+/** The type that a codec decodes. */
 export type MessageOf<Codec> = Codec extends MessageCodec<infer H, infer A> ? Decoded<H, A> : never
 
-/** Makes the codec of a message. `H` and `A` are inferred: write the tables as literals. */
+/** Makes the codec of a message. `H` and `A` are inferred, so write the tables as literals. */
 export function messageCodec<H extends HeaderLayout, const A extends AttributeTable>(
   header: H,
   attributes: A,
@@ -82,10 +88,15 @@ export function messageCodec<H extends HeaderLayout, const A extends AttributeTa
       body.decode(view, start + align(header.size), end, values)
       return values as Decoded<H, A>
     },
+    text(message) {
+      const values: Readonly<Values> = message
+      const head = fields.filter(({ name }) => values[name] !== 0)
+      return [...head.map(({ name }) => `${name}=${values[name]}`), ...body.words(values)].join(' ')
+    },
   }
 }
 
-/** An attribute that holds attributes. */
+/** An attribute that contains attributes. */
 export function nested<const A extends AttributeTable>(attributes: A): Payload<AttributeValues<A>> {
   const body = compile(attributes)
   return {
@@ -99,16 +110,37 @@ export function nested<const A extends AttributeTable>(attributes: A): Payload<A
       body.decode(view, at, at + length, values)
       return values as AttributeValues<A>
     },
+    text: (values) => `{${body.words(values).join(' ')}}`,
   }
 }
+
+/** An attribute that contains a list: attributes of the type 0, nested ones with their flag. */
+export const list = <T>(element: Payload<T>): Payload<readonly T[]> => ({
+  write(writer, type, values) {
+    const payload = writer.attribute(type, 0)
+    for (const value of values) element.write(writer, NLA_F_NESTED, value)
+    writer.closeNest(payload)
+  },
+  read(view, at, length, name) {
+    const values: T[] = []
+    for (const [start, end] of eachPayload(view, at, at + length, 0)) {
+      const value = element.read(view, start, end - start, name)
+      if (value !== undefined) values.push(value)
+    }
+    return values
+  },
+  text: (values) => `[${values.map((value) => element.text?.(value) ?? String(value)).join(' ')}]`,
+})
 
 type Values = Record<string, unknown>
 
 interface CompiledAttributes {
-  /** All names with `undefined`: copies of it share one hidden class, whatever a message carries. */
+  /** All names with `undefined`. Copies of it share one hidden class, whatever attributes a message has. */
   readonly blank: Readonly<Values>
   encode(writer: MessageWriter, values: Readonly<Values>): void
   decode(view: DataView, start: number, end: number, values: Values): void
+  /** `name=value` of each attribute that is there. */
+  words(values: Readonly<Values>): string[]
 }
 
 interface Entry {
@@ -123,7 +155,7 @@ function compile(table: AttributeTable): CompiledAttributes {
     ([name, [type, kind, only]]): Entry => ({ name, type, kind, only }),
   )
   const byType: (Entry | undefined)[] = []
-  for (const entry of entries) byType[entry.type] = entry
+  for (const entry of entries) byType[entry.type & NLA_TYPE_MASK] = entry
   const conditional = entries.filter((entry) => entry.only !== undefined)
   return {
     blank: Object.fromEntries(entries.map(({ name }) => [name, undefined])),
@@ -142,13 +174,18 @@ function compile(table: AttributeTable): CompiledAttributes {
         }
         at += align(length)
       }
-      // The deciding sibling may stand behind what it decides about: these wait until all else is read.
+      // The sibling may come after the attribute that depends on it, so these are read last.
       for (const entry of conditional) {
         if (entry.only === undefined || values[entry.only.sibling] !== entry.only.is) continue
-        const at = findAttribute(view, start, end, entry.type)
+        const at = findAttribute(view, start, end, entry.type & NLA_TYPE_MASK)
         if (at !== -1) values[entry.name] = readPayload(entry, view, at, attributeLength(view, at, end))
       }
     },
+    words: (values) =>
+      entries.flatMap(({ name, kind }) => {
+        const value = values[name]
+        return value === undefined ? [] : [`${name}=${kind.text?.(value) ?? String(value)}`]
+      }),
   }
 }
 
@@ -158,7 +195,7 @@ function readPayload(entry: Entry, view: DataView, at: number, length: number): 
 
 /**
  * The offset of the first attribute of a type between two offsets of a view, or -1.
- * @throws {MalformedMessageError} when it or one before it does not end inside
+ * @throws {MalformedMessageError} if it, or one before it, exceeds the range
  */
 export function findAttribute(view: DataView, start: number, end: number, type: number): number {
   for (let at = start; at < end; ) {
@@ -170,7 +207,7 @@ export function findAttribute(view: DataView, start: number, end: number, type: 
 }
 
 /**
- * The attributes between two offsets of a view, in their order: type, and where the payload begins and ends.
+ * The attributes between two offsets of a view, in order: type, start and end of the payload.
  * @throws {MalformedMessageError} as {@link findAttribute}
  */
 export function* attributesIn(
@@ -186,7 +223,7 @@ export function* attributesIn(
   }
 }
 
-/** The same of one type, as where their payloads begin and end: for lists, whose entries all have one. */
+/** Start and end of each payload of one type: for lists, whose entries all have the same type. */
 export function* eachPayload(
   view: DataView,
   start: number,
@@ -197,7 +234,8 @@ export function* eachPayload(
 }
 
 /**
- * Reads one attribute of 32 bits alone, for a decision that spares decoding thousands of messages; undefined when it is not there.
+ * Reads a single 32-bit attribute, for a decision that saves decoding thousands of messages.
+ * @returns undefined if it is absent
  * @throws {MalformedMessageError} as {@link findAttribute}
  */
 export function findU32(view: DataView, start: number, end: number, type: number): number | undefined {
@@ -206,7 +244,7 @@ export function findU32(view: DataView, start: number, end: number, type: number
   return at === -1 || value + 4 > end ? undefined : view.getUint32(value, HOST_LITTLE_ENDIAN)
 }
 
-/** The length an attribute says it has, header included, once it is known to be true. */
+/** The length stated by an attribute, including its header, after checking it against the range. */
 function attributeLength(view: DataView, at: number, end: number): number {
   const rest = end - at
   const length = rest < ATTRIBUTE_HEADER_SIZE ? 0 : view.getUint16(at, HOST_LITTLE_ENDIAN)

@@ -1,4 +1,4 @@
-/** What can go wrong between us and the kernel, each with a code of its own. */
+/** Failures between us and the kernel, each with its own code. */
 import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { OverlayError } from '../../model/errors'
@@ -9,13 +9,13 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
 
 /** The kernel refused a request. */
 export class NetlinkError extends OverlayError {
-  /** Name of the errno, such as `EEXIST`; `errno 524` for one that has none in libc. */
+  /** Name of the errno, such as `EEXIST`; `errno 524` for one that libc does not know. */
   readonly errnoName: string
 
   /**
    * @param errno positive number
-   * @param attempted what was being tried, to follow "cannot": `add route 10.5.1.0/24`
-   * @param detail the kernel's own words (NLMSGERR_ATTR_MSG), when it said any
+   * @param attempted the action as text that follows "cannot": `add route 10.5.1.0/24`
+   * @param detail the kernel's own message (NLMSGERR_ATTR_MSG), if it sent one
    */
   constructor(
     readonly errno: number,
@@ -29,21 +29,21 @@ export class NetlinkError extends OverlayError {
   }
 }
 
-/** Bytes that are not a netlink message, or an attribute of a size its type cannot have. */
+/** Bytes that are not a netlink message, or an attribute whose size its type does not allow. */
 export class MalformedMessageError extends OverlayError {
   constructor(problem: string) {
     super('netlink-malformed', `malformed netlink message: ${problem}`)
   }
 }
 
-/** The kernel did not answer in time. What was asked may have been done all the same. */
+/** The kernel did not answer in time. The request may have been carried out nevertheless. */
 export class NetlinkTimeoutError extends OverlayError {
   constructor(attempted: string, milliseconds: number) {
     super('netlink-timeout', `cannot ${attempted}: the kernel did not answer within ${milliseconds} ms`)
   }
 }
 
-/** A dump that was never consistent, because the objects kept changing under it. */
+/** A dump that was never consistent, because the objects kept changing. */
 export class DumpInterruptedError extends OverlayError {
   constructor(attempted: string, attempts: number) {
     super(
@@ -53,7 +53,7 @@ export class DumpInterruptedError extends OverlayError {
   }
 }
 
-/** The socket was closed, by us or by a failure, with a request under way or before it. */
+/** The socket was closed, by us or by a failure, before or during the request. */
 export class NetlinkClosedError extends OverlayError {
   constructor(attempted: string) {
     super('netlink-closed', `cannot ${attempted}: the netlink socket is closed`)

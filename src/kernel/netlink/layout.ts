@@ -1,25 +1,37 @@
 /**
- * The words in which message tables are written: numbers, addresses, text, flags and nests. Each says how its value lies in memory;
- * `codec.ts` puts them together, and the TypeScript types of messages are inferred from them.
+ * The building blocks of message tables: numbers, addresses, text, flags and nested attributes. Each
+ * describes the memory layout of its value. `codec.ts` combines them, and the TypeScript types of messages
+ * are inferred from them.
  */
-import { type IpAddress, type Ipv4, type Ipv6, ipv4, type MacAddress, mac } from '../../model/address'
+import {
+  formatIp,
+  formatMac,
+  type IpAddress,
+  type Ipv4,
+  type Ipv6,
+  ipv4,
+  type MacAddress,
+  mac,
+} from '../../model/address'
 import { HOST_LITTLE_ENDIAN, type MessageWriter } from './bytes'
 import { MalformedMessageError } from './errors'
 
-/** A value that an attribute can carry. */
+/** A value that an attribute can contain. */
 export interface Payload<T> {
-  /** Writes a whole attribute of this type number. */
+  /** Writes a whole attribute with this type number. */
   write(writer: MessageWriter, type: number, value: T): void
   /**
-   * Reads a payload of `length` bytes at `at`; all of it is known to be inside the view.
+   * Reads a payload of `length` bytes at `at`, which is within the view.
    * @param name the attribute's name, for the error
    * @returns undefined to treat the attribute as absent
-   * @throws {MalformedMessageError} when a value of this kind cannot have that length
+   * @throws {MalformedMessageError} if a value of this kind cannot have that length
    */
   read(view: DataView, at: number, length: number, name: string): T | undefined
+  /** The value for people, where `String(value)` is none. */
+  text?(value: T): string
 }
 
-/** A value of a fixed size, which can also stand in a fixed header. */
+/** A value of fixed size, which a fixed header can contain too. */
 export interface Scalar<T> extends Payload<T> {
   /** Bytes. */
   readonly size: number
@@ -27,17 +39,20 @@ export interface Scalar<T> extends Payload<T> {
   set(view: DataView, at: number, value: T): void
 }
 
-function scalar<T>(
+/** Makes a value of fixed size. `get` and `set` stay within that many bytes. */
+export function scalar<T>(
   size: number,
   get: (view: DataView, at: number) => T,
   set: (view: DataView, at: number, value: T) => void,
+  text?: (value: T) => string,
 ): Scalar<T> {
   return {
+    ...(text && { text }),
     size,
     get,
     set,
     write(writer, type, value) {
-      // In this order: reserving room may replace the view.
+      // In this order, because reserving space may replace the view.
       const at = writer.attribute(type, size)
       set(writer.view, at, value)
     },
@@ -70,21 +85,21 @@ export const u32 = scalar<number>(
   (view, at, value) => view.setUint32(at, value, HOST_LITTLE_ENDIAN),
 )
 
-/** 64 bits of a count that a double holds exactly. */
+/** 64 bits, for counts that a double represents exactly. */
 export const u64 = scalar<number>(
   8,
   (view, at) => Number(view.getBigUint64(at, HOST_LITTLE_ENDIAN)),
   (view, at, value) => view.setBigUint64(at, BigInt(value), HOST_LITTLE_ENDIAN),
 )
 
-/** Signed: what the kernel declares as `int`, such as an interface index. */
+/** Signed: declared as `int` by the kernel, for example an interface index. */
 export const s32 = scalar<number>(
   4,
   (view, at) => view.getInt32(at, HOST_LITTLE_ENDIAN),
   (view, at, value) => view.setInt32(at, value, HOST_LITTLE_ENDIAN),
 )
 
-/** 16 bits in network order, such as a UDP port. */
+/** 16 bits in network byte order, for example a UDP port. */
 export const be16 = scalar<number>(
   2,
   (view, at) => view.getUint16(at),
@@ -102,6 +117,7 @@ export const ipv4Address = scalar<Ipv4>(
   4,
   (view, at) => ipv4(view.getUint32(at)),
   (view, at, value) => view.setUint32(at, value),
+  formatIp,
 )
 
 export const ipv6Address = scalar<Ipv6>(
@@ -111,10 +127,12 @@ export const ipv6Address = scalar<Ipv6>(
     view.setBigUint64(at, value >> 64n)
     view.setBigUint64(at + 8, BigInt.asUintN(64, value))
   },
+  formatIp,
 )
 
-/** An address whose size tells its family; absent when it has neither's. */
+/** An address whose family follows from its size; absent for any other size. */
 export const ipAddress: Payload<IpAddress> = {
+  text: formatIp,
   write(writer, type, value) {
     if (typeof value === 'number') ipv4Address.write(writer, type, value)
     else ipv6Address.write(writer, type, value)
@@ -132,20 +150,22 @@ export const macAddress = scalar<MacAddress>(
     view.setUint16(at, Math.floor(value / 2 ** 32))
     view.setUint32(at + 2, value % 2 ** 32)
   },
+  formatMac,
 )
 
 /**
- * For attributes whose size depends on something else, such as a link-layer address on the kind of link: read when the size fits, absent
- * otherwise.
+ * For an attribute whose size depends on something else, as a link-layer address depends on the kind of link:
+ * read if the size fits, absent otherwise.
  */
 export function ifSized<T>(payload: Scalar<T>): Payload<T> {
   return {
+    ...(payload.text && { text: payload.text }),
     write: payload.write,
     read: (view, at, length) => (length === payload.size ? payload.get(view, at) : undefined),
   }
 }
 
-/** Text that ends at its first null, or where the payload ends. Written with a final null. */
+/** Text up to the first null byte or the end of the payload. Written with a final null byte. */
 export const text: Payload<string> = {
   write(writer, type, value) {
     const at = writer.attribute(type, Buffer.byteLength(value) + 1)
@@ -158,7 +178,7 @@ export const text: Payload<string> = {
   },
 }
 
-/** True when the attribute is there, which has no payload; false writes nothing. */
+/** An attribute without payload: true if present. False writes nothing. */
 export const flag: Payload<boolean> = {
   write(writer, type, value) {
     if (value) writer.attribute(type, 0)
@@ -169,10 +189,30 @@ export const flag: Payload<boolean> = {
   },
 }
 
-/** An attribute of which only its presence matters to us; never written. */
+/** An attribute of which only the presence matters; never written. */
 export const present: Payload<true> = {
   write() {
     throw new TypeError('an attribute that is only looked for cannot be written')
   },
   read: () => true,
+}
+
+/** sizeof(struct rtnexthop), and the offsets of its length and its link (linux/rtnetlink.h). */
+const RTNEXTHOP = { size: 8, length: 0, link: 4 }
+
+/** The links of a multipath route (RTA_MULTIPATH); never written. */
+export const nexthopLinks: Payload<readonly number[]> = {
+  write() {
+    throw new TypeError('no route over several links is ever made')
+  },
+  read(view, at, length) {
+    const links: number[] = []
+    for (let place = at; place + RTNEXTHOP.size <= at + length; ) {
+      links.push(view.getInt32(place + RTNEXTHOP.link, HOST_LITTLE_ENDIAN))
+      const step = view.getUint16(place + RTNEXTHOP.length, HOST_LITTLE_ENDIAN)
+      if (step < RTNEXTHOP.size) break
+      place += (step + 3) & ~3
+    }
+    return links
+  },
 }

@@ -1,4 +1,4 @@
-/** The rtnetlink messages we speak, as tables; the names on the right are the kernel's. */
+/** The rtnetlink messages that we use, as tables. The names on the right are the kernel's. */
 import { messageCodec, nested } from './codec'
 import * as k from './constants'
 import {
@@ -10,6 +10,7 @@ import {
   ipv4Address,
   ipv6Address,
   macAddress,
+  nexthopLinks,
   present,
   s32,
   text,
@@ -70,7 +71,10 @@ export const addressMessage = messageCodec(
   { address: [k.IFA_ADDRESS, ipAddress], local: [k.IFA_LOCAL, ipAddress] },
 )
 
-/** struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and AF_INET6 and, with AF_BRIDGE, forwarding entries of a link. */
+/**
+ * struct ndmsg and NDA_* (linux/neighbour.h): neighbours of AF_INET and AF_INET6 and, with AF_BRIDGE,
+ * forwarding entries of a link.
+ */
 export const neighbourMessage = messageCodec(
   {
     size: 12,
@@ -81,7 +85,10 @@ export const neighbourMessage = messageCodec(
     linkAddress: [k.NDA_LLADDR, ifSized(macAddress)],
     port: [k.NDA_PORT, be16],
     vni: [k.NDA_VNI, u32],
-    /** Of a neighbour question: the link it is about. Of a forwarding entry: the link its packets have to leave by. */
+    /**
+     * In a neighbour request: the link that is queried. In a forwarding entry: the link that its packets must
+     * use.
+     */
     link: [k.NDA_IFINDEX, u32],
     nexthop: [k.NDA_NH_ID, u32],
   },
@@ -125,7 +132,7 @@ export const routeMessage = messageCodec(
     metric: [k.RTA_PRIORITY, u32],
     preferredSource: [k.RTA_PREFSRC, ipAddress],
     nexthop: [k.RTA_NH_ID, u32],
-    multipath: [k.RTA_MULTIPATH, present],
+    multipath: [k.RTA_MULTIPATH, nexthopLinks],
     encapsulation: [k.RTA_ENCAP_TYPE, present],
     tableId: [k.RTA_TABLE, u32],
   },

@@ -1,6 +1,6 @@
 /**
- * What /proc says about our sockets: their descriptors, which the library hides, and how many datagrams they lost, which no socket
- * option tells.
+ * Facts from /proc about our sockets: their descriptors, which the library hides, and how many datagrams they
+ * lost, which no socket option reports.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { NETLINK_ROUTE } from './constants'
@@ -12,8 +12,9 @@ export interface NetlinkRow {
 }
 
 /**
- * The row of the netlink socket of that protocol with that port id, from the text of /proc/net/netlink. Its columns are: sk, Eth (the protocol), Pid (the port
- * id), Groups, Rmem, Wmem, Dump, Locks, Drops, Inode (net/netlink/af_netlink.c).
+ * The row of the netlink socket with that protocol and port id, in the text of /proc/net/netlink. Columns:
+ * sk, Eth (the protocol), Pid (the port id), Groups, Rmem, Wmem, Dump, Locks, Drops, Inode
+ * (net/netlink/af_netlink.c).
  */
 export function findNetlinkRow(
   table: string,
@@ -28,7 +29,7 @@ export function findNetlinkRow(
   return undefined
 }
 
-/** Reads the row of one of this network namespace's netlink sockets. Takes a few hundred microseconds. */
+/** Reads the row of a netlink socket of this network namespace. Takes a few hundred microseconds. */
 export function readNetlinkRow(portId: number, protocol = NETLINK_ROUTE): NetlinkRow | undefined {
   return findNetlinkRow(readFileSync('/proc/net/netlink', 'latin1'), portId, protocol)
 }
@@ -46,7 +47,7 @@ function linkTarget(descriptor: string): string | undefined {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`)
   } catch {
-    // Closed since the directory was read; the listing's own descriptor always is.
+    // Closed since the directory was read. This is always so for the listing's own descriptor.
     return undefined
   }
 }

@@ -1,10 +1,12 @@
 /**
- * {@link NetlinkSocket} over the library's raw socket, made safe. Two things end the process without an exception to catch: a full receive
- * queue reported as ENOBUFS, and an exception thrown inside one of the library's listeners. So the kernel is told not to report the first
- * (losses are counted in /proc instead), and no listener here lets the second out.
+ * {@link NetlinkSocket} over the library's raw socket, made safe. Two events would end the process without an
+ * exception to catch: a full receive queue reported as ENOBUFS, and an exception inside a listener of the
+ * library. So the kernel is told not to report the first (losses are counted in /proc instead), and the
+ * listeners here let no exception out.
  */
 import { RawNetlinkSocket } from 'node-netlink'
 import { OverlayError } from '../../model/errors'
+import { printable } from '../../model/printable'
 import {
   NETLINK_CAP_ACK,
   NETLINK_EXT_ACK,
@@ -22,25 +24,26 @@ import {
   enableOption,
   growReceiveBuffer,
   ignoreSender,
-  loadSocketOptions,
   type SocketOptions,
+  socketOptions,
 } from './socket-options'
+import { type Trace, traceTo } from './trace'
 
 export interface RawSocketOptions {
   /** NETLINK_*; default NETLINK_ROUTE. */
   readonly protocol?: number
   /**
-   * Bytes of a read buffer to use for each datagram; without it the size of each is asked first. For dumps, whose datagrams are large and few;
-   * small answers would waste memory.
+   * Size in bytes of a read buffer used for each datagram. Without it, the size of each datagram is queried
+   * first. Meant for dumps, whose datagrams are few and large; for small answers it would waste memory.
    */
   readonly readBuffer?: number
-  /** Bytes of receive queue to ask for; without it the system's default (net.core.rmem_default). */
+  /** Receive queue to request, in bytes; default: the system's (net.core.rmem_default). */
   readonly receiveBuffer?: number
-  /** Port id of a socket whose changes shall not be notified here. */
+  /** Port id of a socket whose changes must not be notified here. */
   readonly ignoreSender?: number
 }
 
-/** Each is verified after it was set; the names are linux/netlink.h's. */
+/** Each is read back after it was set. The names are linux/netlink.h's. */
 const REQUIRED_OPTIONS = [
   ['NETLINK_NO_ENOBUFS', NETLINK_NO_ENOBUFS],
   ['NETLINK_EXT_ACK', NETLINK_EXT_ACK],
@@ -49,30 +52,42 @@ const REQUIRED_OPTIONS = [
 ] as const
 
 /**
- * Opens a netlink socket. It never keeps the process alive by itself.
- * @throws {OverlayError} `netlink-open` or `netlink-option`; nothing stays open
+ * Opens a netlink socket. It does not keep the process alive.
+ * @throws {OverlayError} `netlink-open` or `netlink-option`; the socket is closed then
  */
 export async function openRawSocket(
   handlers: NetlinkHandlers,
   options: RawSocketOptions = {},
 ): Promise<NetlinkSocket> {
-  const socketOptions = await loadSocketOptions()
+  const calls = socketOptions()
+  const trace = tracer(options.protocol)
   const raw = openLibrarySocket(options)
-  // Before anything can arrive: without a listener the library would throw, and that ends the process.
+  // First of all: without this listener the library would throw, which ends the process.
   raw.on('error', (error) => later(() => handlers.onError(error)))
   try {
-    return guard(raw, handlers, options, socketOptions)
+    return trace === undefined
+      ? guard(raw, handlers, options, calls)
+      : trace(handlers, (traced) => guard(raw, traced, options, calls))
   } catch (error) {
     raw.close()
     throw error
   }
 }
 
+/** Set to anything but nothing or 0, all messages of all sockets are written to stderr; see trace.ts. */
+const TRACE_VARIABLE = 'NLDEBUG'
+
+function tracer(protocol = NETLINK_ROUTE): Trace | undefined {
+  const value = process.env[TRACE_VARIABLE] ?? ''
+  if (value === '' || value === '0') return undefined
+  return traceTo((line) => void process.stderr.write(`${printable(line)}\n`), protocol)
+}
+
 function openLibrarySocket({ readBuffer, protocol = NETLINK_ROUTE }: RawSocketOptions): RawNetlinkSocket {
   try {
     return new RawNetlinkSocket(protocol, {
       ...(readBuffer === undefined ? {} : { messagePeeking: false, msgBufferSize: readBuffer }),
-      // The library wants both named; 0 leaves the system's default.
+      // The library requires both; 0 keeps the system's default.
       recvBufferSize: 0,
       sendBufferSize: 0,
     })
@@ -99,7 +114,7 @@ function guard(
 
   let open = true
   raw.on('message', (datagram, sender) => {
-    // Only port 0 is the kernel; another process could write to us if it has the right.
+    // Port 0 is the kernel. A process with the right capability could send to us too.
     if (!open || sender.port !== 0) return
     try {
       handlers.onDatagram(datagram)
@@ -143,7 +158,7 @@ function descriptorOf(portId: number, protocol: number | undefined): number {
   )
 }
 
-/** Runs outside the library's callback, where an exception is an ordinary uncaught one. */
+/** Runs outside of the library's callback, where an exception is an ordinary uncaught one. */
 const later = (run: () => void): void => void setImmediate(run)
 
 const asError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))

@@ -1,4 +1,7 @@
-/** The kernel's verdict on a request: NLMSG_ERROR (which is also the acknowledgement) and the end of a dump, NLMSG_DONE. */
+/**
+ * The kernel's verdict on a request: NLMSG_ERROR (also used as acknowledgement), or the end of a dump,
+ * NLMSG_DONE.
+ */
 import {
   ATTRIBUTE_HEADER_SIZE,
   align,
@@ -14,16 +17,16 @@ import { text } from './layout'
 export interface Verdict {
   /** Positive; 0 is success. */
   readonly errno: number
-  /** The kernel's own words, when it said any. */
+  /** The kernel's own message, if it sent one. */
   readonly detail: string | undefined
 }
 
-/** Bytes of the `int` both messages begin with. */
+/** Bytes of the `int` that both messages begin with. */
 const ERRNO_SIZE = 4
 
 /**
- * Reads an NLMSG_ERROR: struct nlmsgerr (linux/netlink.h), that is an errno and the request's header, then the rest of the request when it
- * failed and is not capped, then attributes.
+ * Reads an NLMSG_ERROR: struct nlmsgerr (linux/netlink.h), which is an errno and the request's header; then
+ * the rest of the request, if it failed and is not capped; then attributes.
  * @throws {MalformedMessageError}
  */
 export function readError(cursor: MessageCursor): Verdict {
@@ -41,7 +44,7 @@ export function readError(cursor: MessageCursor): Verdict {
 }
 
 /**
- * Reads an NLMSG_DONE: the errno the dump ended with, then attributes.
+ * Reads an NLMSG_DONE: the errno that the dump ended with, then attributes.
  * @throws {MalformedMessageError}
  */
 export function readDone(cursor: MessageCursor): Verdict {

@@ -1,63 +1,34 @@
-/** Socket options that the netlink library has no call for, set through libc on the descriptor. */
+/** Socket options that the netlink library cannot set. They are set through libc on the descriptor. */
 import { OverlayError } from '../../model/errors'
+import { type FilterInstruction, libc } from '../../native/libc'
 import { HOST_LITTLE_ENDIAN, viewOf } from './bytes'
 import { SO_ATTACH_FILTER, SO_RCVBUF, SO_RCVBUFFORCE, SOL_SOCKET } from './constants'
 
 /** setsockopt(2) and getsockopt(2) for options whose value is an `int`. */
 export interface SocketOptions {
-  /** @returns false when the kernel refuses */
+  /** @returns false if the kernel refuses */
   set(fd: number, level: number, option: number, value: number): boolean
-  /** @returns undefined when the kernel refuses */
+  /** @returns undefined if the kernel refuses */
   get(fd: number, level: number, option: number): number | undefined
-  /** Attaches a socket filter. @returns false when the kernel refuses */
+  /** Attaches a socket filter. @returns false if the kernel refuses */
   filter(fd: number, program: readonly FilterInstruction[]): boolean
-}
-
-/** struct sock_filter (linux/filter.h): an instruction of a classic BPF program. */
-export interface FilterInstruction {
-  readonly code: number
-  readonly jt: number
-  readonly jf: number
-  readonly k: number
 }
 
 /** Bytes of a C int. */
 const INT_SIZE = 4
 
 /**
- * Binds the two calls of the C library this process already has.
- * @throws {OverlayError} `no-ffi` when the native part of koffi cannot be loaded
+ * The socket options of the C library that this process has loaded.
+ * @throws {OverlayError} `no-ffi` if the native part of koffi cannot be loaded
  */
-export async function loadSocketOptions(): Promise<SocketOptions> {
-  // koffi is typed as an ES module, which only a dynamic import can name here.
-  const koffi = await import('koffi').catch((cause: unknown) => {
-    throw new OverlayError(
-      'no-ffi',
-      'the native module koffi cannot be loaded, and netlink sockets are not safe without it',
-      'install overlayd with the optional dependencies of this machine (npm install --include=optional)',
-      { cause },
-    )
-  })
-  // No path: the symbols of the running program, so glibc and musl alike.
-  const libc = koffi.load(null)
-  const setsockopt = libc.func('int setsockopt(int, int, int, const void *, uint32_t)')
-  const getsockopt = libc.func('int getsockopt(int, int, int, void *, void *)')
-  const instruction = koffi.struct(null, { code: 'uint16_t', jt: 'uint8_t', jf: 'uint8_t', k: 'uint32_t' })
-  const program = koffi.struct(null, { len: 'uint16_t', filter: koffi.pointer(instruction) })
-  const attach = libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(program), 'uint32_t'])
+export function socketOptions(): SocketOptions {
+  const { setsockopt, getsockopt, setFilter } = libc()
   return {
-    filter(fd, instructions) {
-      const value = { len: instructions.length, filter: instructions }
-      const status: number = attach(fd, SOL_SOCKET, SO_ATTACH_FILTER, value, koffi.sizeof(program))
-      return status === 0
-    },
-    set(fd, level, option, value) {
-      const status: number = setsockopt(fd, level, option, intBytes(value), INT_SIZE)
-      return status === 0
-    },
+    filter: (fd, program) => setFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, program) === 0,
+    set: (fd, level, option, value) => setsockopt(fd, level, option, intBytes(value), INT_SIZE) === 0,
     get(fd, level, option) {
       const value = intBytes(0)
-      const status: number = getsockopt(fd, level, option, value, intBytes(INT_SIZE))
+      const status = getsockopt(fd, level, option, value, intBytes(INT_SIZE))
       return status === 0 ? viewOf(value).getInt32(0, HOST_LITTLE_ENDIAN) : undefined
     },
   }
@@ -65,7 +36,7 @@ export async function loadSocketOptions(): Promise<SocketOptions> {
 
 /**
  * Sets an on/off option and reads it back.
- * @throws {OverlayError} `netlink-option` when it did not take
+ * @throws {OverlayError} `netlink-option` if it was not set
  */
 export function enableOption(
   options: SocketOptions,
@@ -83,9 +54,9 @@ export function enableOption(
 }
 
 /**
- * Asks for a receive queue of that many bytes: beyond net.core.rmem_max where we may (CAP_NET_ADMIN in the first user namespace), else as
- * much as that allows.
- * @returns what the kernel gives
+ * Requests a receive queue of that many bytes: beyond net.core.rmem_max if allowed (CAP_NET_ADMIN in the
+ * initial user namespace), else up to it.
+ * @returns the size that the kernel granted
  */
 export function growReceiveBuffer(options: SocketOptions, fd: number, size: number): number {
   if (!options.set(fd, SOL_SOCKET, SO_RCVBUFFORCE, size)) options.set(fd, SOL_SOCKET, SO_RCVBUF, size)
@@ -101,11 +72,12 @@ const RETURN = 0x06 // BPF_RET | BPF_K
 const WHOLE_MESSAGE = 0xffffffff
 
 /**
- * Keeps notifications of what one socket changed from being queued at all. It only saves work: when the kernel refuses, they are delivered.
- * @param portId of the socket that makes the changes
+ * Prevents notifications about one socket's changes from being queued. This only saves work: if the kernel
+ * refuses the filter, they are delivered.
+ * @param portId port id of the socket that makes the changes
  */
 export function ignoreSender(options: SocketOptions, fd: number, portId: number): void {
-  // A filter loads words in network order, and the port id stands there in the host's.
+  // A filter loads words in network byte order; the port id is stored in host byte order.
   const loaded = viewOf(intBytes(portId | 0)).getUint32(0)
   options.filter(fd, [
     { code: LOAD_WORD, jt: 0, jf: 0, k: PORT_ID_AT },

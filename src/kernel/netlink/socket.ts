@@ -1,28 +1,34 @@
-/** A netlink socket as the rest of `kernel/` sees it: datagrams go in, datagrams come out. */
+/** The interface of a netlink socket for the rest of `kernel/`: datagrams go in, datagrams come out. */
 
-/** What a socket tells its owner. Both are called from the event loop; what they throw goes to `onError`. */
+/** Callbacks of a socket's owner. Both are called from the event loop; exceptions in them go to `onError`. */
 export interface NetlinkHandlers {
   /** A whole datagram from the kernel, of one or more messages. */
   onDatagram(datagram: Buffer): void
-  /** Something went wrong that no call is there to throw at. */
+  /** An error that no caller is waiting for. */
   onError(error: Error): void
 }
 
 export interface NetlinkSocket {
-  /** What the kernel calls this socket (sockaddr_nl.nl_pid), unsigned; it stands in the messages that our requests cause. */
+  /**
+   * The kernel's id of this socket (sockaddr_nl.nl_pid), unsigned. It appears in messages caused by our
+   * requests.
+   */
   readonly portId: number
-  /** Size of the receive queue in bytes, as the kernel counts it (twice what was asked: it includes its own bookkeeping). */
+  /**
+   * Size of the receive queue in bytes, as counted by the kernel: twice the requested size, including its
+   * bookkeeping.
+   */
   readonly receiveBuffer: number
   /**
-   * Gives a datagram to the kernel, now or, right after another send, in the next turn of the event loop; datagrams keep their order. The
-   * buffer belongs to the socket from now on. A failure to send goes to `onError`.
+   * Sends a datagram to the kernel, at once or, right after another send, in the next turn of the event loop.
+   * Datagrams keep their order. The socket owns the buffer from now on. A failure to send goes to `onError`.
    * @throws {NetlinkClosedError}
    */
   send(datagram: Buffer): void
   /** Joins a multicast group (RTNLGRP_*). */
   addMembership(group: number): void
-  /** How many datagrams this socket has lost so far because its receive queue was full. */
+  /** Number of datagrams that this socket has lost so far because its receive queue was full. */
   drops(): number
-  /** Idempotent. Nothing is delivered after it. */
+  /** Idempotent. Nothing is delivered afterwards. */
   close(): void
 }

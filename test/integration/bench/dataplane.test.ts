@@ -1,12 +1,16 @@
-/** The benchmark's cases of the data plane: that load gets through on every way and what is compared. Never how much of it, or how fast. */
+/**
+ * The benchmark's cases of the data plane. The load passes on every way, and the right figures are compared.
+ * The tests judge no amount and no speed.
+ */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readResults, type Samples } from '../../../scripts/bench/results'
+import { patient } from '../../lab/patience'
+import type { RunResult } from '../../lab/process'
 import { bench } from '../../support/bench'
-import type { RunResult } from '../../support/process'
 
-jest.setTimeout(180_000)
+jest.setTimeout(patient(180_000))
 
 const PEERS = 3
 const WAYS = ['underlay', 'routed', 'by hand', 'overlay', 'direct']

@@ -1,12 +1,16 @@
-/** The benchmark suite itself, but for the data plane: that each case runs and checks what it measures, and what it counts. Never how long anything takes. */
+/**
+ * The benchmark suite without the data plane. Each case runs, and checks what it measures and counts. The
+ * tests judge no duration.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readResults, type Samples } from '../../../scripts/bench/results'
+import { patient } from '../../lab/patience'
+import { describeExit, type RunResult } from '../../lab/process'
 import { bench } from '../../support/bench'
-import { describeExit, type RunResult } from '../../support/process'
 
-jest.setTimeout(180_000)
+jest.setTimeout(patient(180_000))
 
 const SIZES = [0, 12]
 const HOSTS = 3
@@ -51,7 +55,7 @@ const samples = (): Samples => readResults(file).subjects.get('dist') ?? new Map
 const sample = (name: string, size: number) => samples().get(name)?.get(size)?.[0]
 
 test('it ends well, having measured each case once at each size', () => {
-  // With what it said, for otherwise nobody knows why.
+  // The message has the output of the suite, which has the reason.
   if (outcome.code !== 0) throw new Error(`${describeExit(outcome)}: ${outcome.stderr}`)
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
@@ -80,7 +84,7 @@ test('a start takes as many RPCs with peers as without, and a restart writes not
   }
 })
 
-test('joins, bursts and renewals of others cost no RPC, renewals and an etcd that comes back no write', () => {
+test('joins, bursts and renewals cost no RPC; renewals and a returning etcd cost no write', () => {
   for (const size of SIZES) {
     expect(sample('joins', size)).toMatchObject({ rpcs: 0 })
     expect(sample('bursts', size)).toMatchObject({ peers: 8, rpcs: 0 })
@@ -90,10 +94,10 @@ test('joins, bursts and renewals of others cost no RPC, renewals and an etcd tha
   expect(sample('renewals', 12)).toMatchObject({ renewals: 8, rpcs: 0, kernelWrites: 0 })
 })
 
-test('many hosts cost etcd a few RPCs each to start and to restart, and a restart or an etcd that comes back writes nothing', () => {
+test('each of many hosts costs etcd a few RPCs; a restart and a returning etcd cost no write', () => {
   const races = sample('many-hosts', HOSTS)?.['stormRacesLost'] ?? 0
   expect(sample('many-hosts', HOSTS)).toMatchObject({
-    // A lost race is another listing, another grant, another transaction, and the first grant given back.
+    // A lost race costs another listing, grant and transaction, and the return of the first grant.
     stormRpcs: 5 * HOSTS + 4 * races,
     stormRpcWatch: HOSTS,
     rollingRpcs: 3 * HOSTS,
@@ -136,5 +140,5 @@ test('a run compares well with itself, and badly with a better one', async () =>
   writeFileSync(better, readFileSync(file, 'utf8').replaceAll('"rpcs":5', '"rpcs":4'))
   const { code, stdout } = await bench(`--report=${file}`, `--compare=${better}`)
   expect(code).toBe(1)
-  expect(stdout).toContain('- dist, cold-start, N=12: RPCs to etcd: 4 (4 - 4) was, 5 (5 - 5) is\n')
+  expect(stdout).toContain('- dist, cold-start, N=12: RPCs to etcd: was 4 (4 - 4), is 5 (5 - 5)\n')
 })

@@ -1,10 +1,26 @@
-/** `overlayctl docker-opts` in the place of flannel's mk-docker-opts.sh: files, environment, exit codes and flags as unit files write them. */
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+/**
+ * `overlayctl docker-opts` replaces flannel's mk-docker-opts.sh: files, environment, exit codes, and flags as
+ * in unit files.
+ */
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
-import { assertSandbox, execOk, inNamespace, ipBatch } from '../../support/namespace'
-import { run } from '../../support/process'
+import { assertSandbox, execOk, inNamespace, ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const ROOT = resolve(__dirname, '../../..')
 const OVERLAYCTL = join(ROOT, 'dist/overlayctl.js')
@@ -39,7 +55,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true }))
 
-/** Runs it in an environment that has nothing but what is given. */
+/** Runs the command in an environment with the given variables only. */
 const command = (args: readonly string[], env: NodeJS.ProcessEnv = {}) =>
   run(inNamespace(NAMESPACE, [process.execPath, OVERLAYCTL, 'docker-opts', ...args]), {
     env: { PATH: process.env['PATH'], ...env },
@@ -114,7 +130,7 @@ test('the file that is there keeps its mode, and is replaced as a whole', async 
   expect(await dockerOptions([])).toMatchObject({ code: 0 })
   expect(readFileSync(output, 'utf8')).toBe(ALL)
   expect(statSync(output).mode & 0o777).toBe(0o600)
-  // flannel's script truncates it in place; a reader of ours never sees half of it.
+  // flannel's script truncates the file in place. Readers of our file never see half of the content.
   expect(statSync(output).ino).not.toBe(ino)
 })
 
@@ -125,6 +141,59 @@ test('it can be written to a pipe', async () => {
     code: 0,
     stdout: `DOCKER_OPTS=" ${OPTIONS}"\n`,
   })
+})
+
+test('nothing of the file but addresses, an MTU, true and false gets to Docker', async () => {
+  writeFileSync(
+    input,
+    `${SUBNET_ENV}LD_PRELOAD=/tmp/x.so\nDOCKER_OPT_X=-H tcp://0.0.0.0\nDOCKER_OPTS=--debug\n`,
+  )
+  const { code, stderr } = await dockerOptions([])
+  expect(code).toBe(0)
+  expect(stderr).toContain(
+    'has DOCKER_OPTS, DOCKER_OPT_X, LD_PRELOAD, which is not for Docker and is ignored',
+  )
+  expect(readFileSync(output, 'utf8')).toBe(ALL)
+  writeFileSync(input, SUBNET_ENV.replace('1450', '"1450 --debug"'))
+  rmSync(output)
+  expect(await dockerOptions([])).toMatchObject({ code: 1, stderr: expect.stringContaining('FLANNEL_MTU') })
+  expect(existsSync(output)).toBe(false)
+})
+
+test.each(['the same path', 'a link', 'a hard link'])(
+  'over its own input, by %s: told, and nothing is lost',
+  async (way) => {
+    rmSync(output, { force: true })
+    if (way === 'a link') symlinkSync('subnet.env', output)
+    if (way === 'a hard link') linkSync(input, output)
+    const target = way === 'the same path' ? input : output
+    for (let time = 0; time < 2; time += 1) {
+      const { code, stderr } = await command(['-f', input, '-d', target])
+      expect(code).toBe(0)
+      if (way !== 'a hard link' || time === 0) expect(stderr).toContain('is the subnet file itself')
+      expect(readFileSync(target, 'utf8')).toBe(time === 0 || way !== 'a hard link' ? SUBNET_ENV + ALL : ALL)
+    }
+    expect(readFileSync(input, 'utf8')).toContain(SUBNET_ENV)
+  },
+)
+
+test('root writes through no link of another user, and says whose directory it is', async () => {
+  const theirs = join(directory, 'theirs')
+  mkdirSync(theirs)
+  chownSync(theirs, 65_534, 65_534)
+  const victim = join(directory, 'victim')
+  writeFileSync(victim, 'precious')
+  symlinkSync(victim, join(theirs, 'docker'))
+  const { code, stderr } = await command(['-f', input, '-d', join(theirs, 'docker')])
+  expect({ code, stderr }).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('root does not follow it'),
+  })
+  expect(readFileSync(victim, 'utf8')).toBe('precious')
+  const other = await command(['-f', input, '-d', join(theirs, 'other')])
+  expect(other).toMatchObject({ code: 0, stderr: expect.stringContaining('can be changed by user 65534') })
+  symlinkSync(victim, join(theirs, 'subnet.env'))
+  expect((await command(['-f', join(theirs, 'subnet.env'), '-d', output])).code).toBe(1)
 })
 
 describe('a subnet that is routed elsewhere', () => {

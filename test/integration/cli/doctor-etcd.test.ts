@@ -1,15 +1,19 @@
-/** What the doctor says of etcd: away, mute, slow, closed to us, soon not trusted, of another time. */
+/**
+ * What the doctor says of etcd: absent, mute, slow, forbidden, with an expiring certificate, with another
+ * clock.
+ */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { CertificateAuthority } from '../../support/certificates'
+import { CertificateAuthority } from '../../lab/certificates'
+import { type Etcd, startEtcd } from '../../lab/etcd'
+import { assertSandbox } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
 import { codesOf, readReport } from '../../support/doctor'
-import { type Etcd, startEtcd } from '../../support/etcd'
-import { assertSandbox } from '../../support/namespace'
-import { run } from '../../support/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const OVERLAYCTL = resolve(__dirname, '../../../dist/overlayctl.js')
 const closing: (() => unknown)[] = []
@@ -24,7 +28,7 @@ afterAll(async () => {
   for (const close of closing.reverse()) await close()
 })
 
-/** Only etcd is looked at: there is no host here. */
+/** The doctor examines etcd alone: these tests have no host. */
 async function examine(endpoint: string, ...flags: string[]) {
   const { code, stdout, stderr } = await run([
     process.execPath,
@@ -35,7 +39,7 @@ async function examine(endpoint: string, ...flags: string[]) {
   return readReport(code, stdout, stderr)
 }
 
-/** Stands before etcd, and changes or delays what it answers. */
+/** A server in front of etcd that changes or delays etcd's answers. */
 async function before(target: string, answer: (chunk: Buffer, pass: (chunk: Buffer) => void) => void) {
   const { hostname, port } = new URL(target)
   const server: Server = createServer((client) => {

@@ -1,22 +1,25 @@
-/** What an operator does with overlayctl on hosts that run: looks, follows, drains, changes the config, takes a host down. In both families. */
+/**
+ * The work of an operator with overlayctl on running hosts, in both families: views, drain, changes of the
+ * config, and `down`.
+ */
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { routesDocumentSchema } from '../../../src/cli/routes'
-import { leaseDocumentSchema, peersDocumentSchema } from '../../../src/cli/views'
-import { statusSchema } from '../../../src/daemon/status'
-import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { dualPeer, leaseKey, leaseValue } from '../../support/leases'
-import { inNamespace } from '../../support/namespace'
-import { type Command, LongProcess, run } from '../../support/process'
+import { leaseDocumentSchema, peersDocumentSchema, routesDocumentSchema } from '../../../src/api/documents'
+import { statusSchema } from '../../../src/api/status'
+import { hostKeysPath } from '../../../src/host/wireguard-keys'
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { dualPeer, leaseKey, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
+import { type Command, LongProcess, run } from '../../lab/process'
 import { foreignState } from '../../support/snapshot'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 let bin: string
 beforeAll(async () => {
   lab = await Lab.create({ hosts: 3, config: DUAL_STACK_CONFIG })
-  // Only its name counts: with it our rules stand in Docker's hooks too.
+  // Only the name counts. With this program in PATH, our rules are in Docker's hooks too.
   bin = join(lab.directory, 'bin')
   mkdirSync(bin)
   writeFileSync(join(bin, 'dockerd'), '#!/bin/sh\n')
@@ -30,22 +33,8 @@ afterAll(() => lab?.close())
 const start = (host: Host) =>
   host.start({ flags: { 'ip-masq': 'true' }, env: { PATH: `${bin}:${process.env['PATH']}` } })
 
-/** The command with the flags that say where its host's things are. */
-function command(host: Host, ...words: readonly string[]): Command {
-  const etcd = [`--etcd-endpoints=${lab.etcd.endpoint}`, `--etcd-prefix=${ETCD_PREFIX}`]
-  const local = [`--run-dir=${host.runDirectory}`, `--subnet-file=${host.subnetFile}`]
-  const [name = ''] = words
-  const flags: Readonly<Record<string, readonly string[]>> = {
-    drain: local,
-    config: etcd,
-    reserve: etcd,
-    release: etcd,
-    teardown: [...local, ...etcd, `--state-dir=${host.stateDirectory}`],
-  }
-  const isGiven = (flag: string): boolean => words.some((word) => word.startsWith(`${flag.split('=')[0]}=`))
-  const usual = (flags[name] ?? [...local, ...etcd]).filter((flag) => !isGiven(flag))
-  return inNamespace(host.namespace, [process.execPath, 'dist/overlayctl.js', ...words, ...usual])
-}
+/** Runs a command as an operator types the command: without flags for etcd and the daemon. */
+const command = (host: Host, ...words: readonly string[]): Command => host.overlayctlCommand(...words)
 const ctl = (host: Host, ...words: readonly string[]) => run(command(host, ...words))
 
 async function ownKey(host: Host): Promise<string> {
@@ -53,6 +42,8 @@ async function ownKey(host: Host): Promise<string> {
   const name = [lease?.subnet, lease?.ipv6Subnet].map((subnet) => subnet?.replace('/', '-')).join('&')
   return leaseKey(ETCD_PREFIX, name)
 }
+/** The IPv4 subnet in a key. */
+const ownSubnet = (key: string): string => /subnets\/([\d.]+)-/.exec(key)?.[1] ?? 'none'
 const inEtcd = async (key: string) => (await lab.client.get(key).exec()).kvs[0]?.value.toString()
 
 describe('looking', () => {
@@ -148,7 +139,7 @@ describe('looking', () => {
       await lab.deletePeer(dualPeer(3))
       const from = watching.output.lastIndexOf('"total":4')
       await watching.waitForOutput(/"total":2,/, { from })
-      // It outlives the daemon, and finds the next one.
+      // The follower outlives the daemon, and finds the next daemon.
       await host.restart()
       await watching.waitForOutput(/"total":2,/, { from: watching.output.length, timeoutMs: 20_000 })
       expect(await watching.stop('SIGINT')).toEqual({ code: 0, signal: null })
@@ -168,13 +159,13 @@ describe('drain', () => {
     const dry = await ctl(host, 'drain', '--dry-run')
     expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining('nothing was done') })
     expect(dry.stdout).toContain('docker0')
-    expect(dry.stdout).toContain('1 plugged in: veth1')
+    expect(dry.stdout).toContain('1 port: veth1')
     expect(dry.stdout).toContain(host.containers[0]?.address6)
     expect(await ctl(host, 'drain')).toMatchObject({ code: 1, stderr: expect.stringContaining('give --yes') })
     expect(await revision()).toBe(before)
   })
 
-  test('gives the lease back: others let go at once, the own kernel keeps all, and nothing takes it again but --undo', async () => {
+  test('gives the lease back: others remove the peer, the kernel keeps all, --undo ends it', async () => {
     const [host, other] = [lab.host(1), lab.host(2)]
     const key = await ownKey(host)
     const monitor = await lab.monitor(host)
@@ -195,7 +186,7 @@ describe('drain', () => {
       code: 0,
       stdout: expect.stringMatching(/^drained already/),
     })
-    // Who comes and goes is followed, and another's leaving is not doubted for ours is gone too.
+    // Joins and leaves are followed. A leave of another host is not in doubt because our own key is absent.
     await lab.putPeers(dualPeer(1))
     await host.waitForStatus('the newcomer', ({ peers }) => peers.length === 4)
     await lab.deletePeer(dualPeer(1))
@@ -279,7 +270,7 @@ describe('config set', () => {
       stdout: expect.stringContaining(`contains ${host.address}, this host's own address`),
     })
     expect(await lab.client.get(`${ETCD_PREFIX}/config`).string()).toBe(DUAL_STACK_CONFIG)
-    // One that takes nothing from anyone needs no --yes.
+    // A change that takes nothing from any host needs no --yes.
     expect(await ctl(host, 'config', 'set', other)).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/\nwritten\n$/),
@@ -287,11 +278,28 @@ describe('config set', () => {
     await lab.putConfig(DUAL_STACK_CONFIG)
   })
 
+  test('asks before it requires encryption of hosts without keys, and lists them', async () => {
+    const host = lab.host(1)
+    const encrypted = (word: string) => DUAL_STACK_CONFIG.replace('"vxlan"', `"vxlan","Encryption":"${word}"`)
+    const refused = await ctl(host, 'config', 'set', encrypted('required'))
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('--yes') })
+    expect(refused.stdout).toContain('WHY IT IS CUT OFF')
+    expect(refused.stdout).toMatch(
+      new RegExp(`^${ownSubnet(await ownKey(host))}/24 .*announces no keys`, 'm'),
+    )
+    expect(refused.stdout).toContain('60 bytes less')
+    expect(await lab.client.get(`${ETCD_PREFIX}/config`).string()).toBe(DUAL_STACK_CONFIG)
+    expect(await ctl(host, 'config', 'set', '--dry-run', encrypted('prefer'))).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/encryption prefer, UDP ports 51820 and 51821.*60 bytes less/s),
+    })
+  })
+
   test('whatever someone else writes while it asks is not written over', async () => {
     const words = command(lab.host(1), 'config', 'set', harmful)
       .map((word) => `'${word}'`)
       .join(' ')
-    // A terminal whose user answers when a file is there.
+    // A terminal whose user answers once a file exists.
     const answer = join(lab.directory, 'answer')
     const user = `(until [ -e ${answer} ]; do sleep 0.05; done; echo yes; sleep 5) | script -qec "$0" /dev/null`
     const asking = new LongProcess('config set', ['sh', '-c', user, words])
@@ -308,7 +316,27 @@ describe('config set', () => {
   })
 })
 
+describe('rotate-key', () => {
+  test('is refused where nothing is encrypted, and where no daemon runs', async () => {
+    const host = lab.host(1)
+    await ownKey(host)
+    expect(await ctl(host, 'rotate-key')).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(
+        /this host does not encrypt: the network config does not ask for it.*Backend\.Encryption/s,
+      ),
+    })
+    expect(await ctl(host, 'rotate-key', '--run-dir=/nonexistent')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('overlayd does not run'),
+    })
+  })
+})
+
 describe('teardown', () => {
+  /** Routing tables of the two WireGuard devices of VNI 1. */
+  const TABLES = [(79 << 24) + 1, (80 << 24) + 1]
   /** Rules in every table, of both programs and families. */
   const rules = async (host: Host): Promise<string[]> => {
     const texts = await Promise.all([
@@ -322,7 +350,7 @@ describe('teardown', () => {
       .filter((line) => /^-A|flannel|FLANNEL|overlayd/.test(line))
       .sort()
   }
-  // A base chain that iptables made for us is nobody's, and stays.
+  // A base chain that iptables made for our rules belongs to nobody, and stays.
   const state = async (host: Host) => ({
     ...(await foreignState(host, () => false)),
     rules: await rules(host),
@@ -334,7 +362,7 @@ describe('teardown', () => {
       'ip link add own0 type veth peer name own1',
       'ip link set own0 addrgenmode none',
       'ip link set own1 addrgenmode none',
-      // Forwarding stays switched on, and changes what the kernel shows.
+      // Forwarding stays on, and changes what the kernel shows.
       'sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1',
       'ip link set own0 up',
       'ip link set own1 up',
@@ -345,6 +373,11 @@ describe('teardown', () => {
       'iptables -N DOCKER-USER',
       'iptables -A FORWARD -s 10.5.0.0/16 -j DOCKER-USER',
       'ip6tables -A FORWARD -s fd00:5::/48 -j ACCEPT',
+      // Of the name of a device for encryption, and another kind.
+      'ip link add fl-wg.1 type bridge',
+      'ip -6 rule add oif fl-wgb.1 lookup 500 priority 500 protocol 3',
+      // In the table of the first WireGuard device of VNI 1.
+      `ip -6 route add unreachable fd99::/64 table ${TABLES[0]} protocol 3`,
     ]) {
       await host.exec(...(words.split(' ') as [string, ...string[]]))
     }
@@ -368,12 +401,24 @@ describe('teardown', () => {
         code: 1,
         stderr: expect.stringContaining('systemctl stop overlayd'),
       })
-      // A daemon elsewhere on the same device is found too.
+      // A daemon with other directories on the same device is found too.
       expect(await ctl(host, 'teardown', '--yes', '--run-dir=/nonexistent')).toMatchObject({
         code: 1,
         stderr: expect.stringContaining('another overlayd looks after flannel'),
       })
       await host.stop()
+      // What encryption leaves behind, on a kernel that may have no WireGuard.
+      for (const words of [
+        `ip -6 rule add oif fl-wgb.1 lookup ${TABLES[1]} priority 79 protocol 79`,
+        `ip -6 route add unreachable default table ${TABLES[1]} metric 4294967295 protocol 79`,
+        `ip -6 route add unreachable default table ${TABLES[0]} metric 4294967295 protocol 79`,
+        'nft add table inet fl-wg.1',
+        'nft add chain inet fl-wg.1 in',
+        'nft add rule inet fl-wg.1 in counter',
+      ]) {
+        await host.exec(...(words.split(' ') as [string, ...string[]]))
+      }
+      writeFileSync(hostKeysPath(host.stateDirectory), '{}')
 
       // The kernel's own link-local addresses take a second to settle.
       const addresses = () => host.exec('ip', '-6', 'address', 'show')
@@ -382,6 +427,7 @@ describe('teardown', () => {
       expect(running).not.toEqual(before)
       const dry = await ctl(host, 'teardown', '--dry-run')
       expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining('would be removed') })
+      expect(dry.stdout).toContain('the interface fl-wg.1 is not a WireGuard device (bridge), and stays')
       expect(dry.stdout).toContain(isReserved ? 'stays reserved' : 'the lease of 10.5.')
       expect(await ctl(host, 'teardown', '--lease')).toMatchObject({
         code: 1,
@@ -399,12 +445,24 @@ describe('teardown', () => {
         'DOCKER-USER',
         host.subnetFile,
         host.stateDirectory,
+        hostKeysPath(host.stateDirectory),
+        'the IPv6 rule for packets to fl-wgb.1',
+        `its table ${TABLES[0]}`,
+        'nftables table inet fl-wg.1',
       ]) {
         expect(stdout).toMatch(new RegExp(`^removed .*${gone.replaceAll('.', '\\.')}`, 'm'))
       }
       expect(await state(host)).toEqual(before)
       expect((await inEtcd(key)) !== undefined).toBe(isReserved)
-      expect([host.subnetFile, join(host.stateDirectory, 'state.json')].filter(existsSync)).toEqual([])
+      const files = [
+        host.subnetFile,
+        join(host.stateDirectory, 'state.json'),
+        hostKeysPath(host.stateDirectory),
+      ]
+      expect(files.filter(existsSync)).toEqual([])
+      const rules6 = await host.exec('ip', '-6', 'rule')
+      expect(rules6).toContain('oif fl-wgb.1 [detached] lookup 500')
+      expect(rules6).not.toContain('79:')
       expect(await ctl(host, 'teardown', '--lease', '--yes')).toEqual(
         expect.objectContaining({
           code: 0,
@@ -423,18 +481,7 @@ describe('teardown', () => {
     start(host)
     await lab.waitConverged()
     await host.stop('SIGKILL')
-    const { code, stdout } = await run(
-      inNamespace(host.namespace, [
-        process.execPath,
-        'dist/overlayctl.js',
-        'teardown',
-        '--yes',
-        `--run-dir=${host.runDirectory}`,
-        `--subnet-file=${host.subnetFile}`,
-        `--state-dir=${host.stateDirectory}`,
-        '--etcd-endpoints=http://127.0.0.1:1',
-      ]),
-    )
+    const { code, stdout } = await ctl(host, 'teardown', '--yes', '--etcd-endpoints=http://127.0.0.1:1')
     expect(code).toBe(0)
     expect(stdout).toContain('etcd could not be asked')
     expect(stdout).toMatch(/^removed device flannel\.5/m)
@@ -453,11 +500,12 @@ describe('a mistake', () => {
     const hints: [string, string][] = [
       ['stauts', 'did you mean status?'],
       ['status --outptu=json', 'did you mean --output?'],
-      ['config ste x', 'did you mean set?'],
+      ['config ste x', 'did you mean config set?'],
       ['peers --state=okay', 'the states are ok, held, pending, failing, rejected'],
-      ['xyzzy', 'see overlayctl --help'],
+      ['xyzzy', 'unknown command "xyzzy"; there are status, peers, lease, '],
+      ['config set ""', 'the config is empty'],
     ]
-    const answers = await Promise.all(hints.map(([words]) => told(...words.split(' '))))
+    const answers = await Promise.all(hints.map(([words]) => told(...words.replaceAll('"', '').split(' '))))
     for (const [place, { stderr, ...rest }] of answers.entries()) {
       expect(rest).toEqual({ code: 2, stdout: '' })
       expect(stderr).toMatch(/^overlayctl: [^\n]*\n$/)

@@ -1,15 +1,15 @@
-/** `overlayctl reserve` and `release`: what they write, what they refuse, and what becomes of it on the hosts. */
+/** `overlayctl reserve` and `release`: what both write, what both refuse, and the effect on the hosts. */
 
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable, assertReadable } from '../../support/flannel-reader'
-import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
-import { inNamespace } from '../../support/namespace'
-import { run } from '../../support/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
-/** Someone else's lease. */
+/** The lease of another host. */
 const OTHER = fakePeer(0)
 
 let lab: Lab
@@ -19,10 +19,9 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-const etcdFlags = () => [`--etcd-endpoints=${lab.etcd.endpoint}`, `--etcd-prefix=${ETCD_PREFIX}`]
 const reserve = (publicIp: string, ...flags: string[]) =>
-  lab.host(1).overlayctl('reserve', `--public-ip=${publicIp}`, ...flags, ...etcdFlags())
-const release = (...words: string[]) => lab.host(1).overlayctl('release', ...words, ...etcdFlags())
+  lab.host(1).overlayctl('reserve', `--public-ip=${publicIp}`, ...flags)
+const release = (...words: string[]) => lab.host(1).overlayctl('release', ...words)
 
 /** What etcd has for a subnet, written as in a key. */
 async function inEtcd(subnet: string) {
@@ -32,17 +31,10 @@ async function inEtcd(subnet: string) {
     : { value: kv.value.toString(), etcdLease: kv.lease, revision: kv.mod_revision }
 }
 
-/** One that nobody has got by chance. */
-async function freeSubnet(): Promise<string> {
-  const keys = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/10.5.`).keys()
-  const candidates = Array.from({ length: 99 }, (_, index) => `10.5.${index + 1}.0`)
-  return `${candidates.find((each) => !keys.some((key) => key.includes(`/${each}-`)))}/24`
-}
-
 const revision = async () => (await lab.client.get('/').exec()).header.revision
 
 describe('reserve', () => {
-  // Before anyone has chosen a subnet by chance.
+  // The reservation comes before any host has chosen a random subnet.
   test('keeps the subnet and the MAC that are asked for', async () => {
     const wanted = { subnet: '10.5.42.0-24', publicIp: '192.168.77.142', mac: '02:00:00:00:00:42' }
     expect(await reserve(wanted.publicIp, '--subnet=10.5.42.0/24', `--mac=${wanted.mac}`)).toMatchObject({
@@ -52,7 +44,7 @@ describe('reserve', () => {
     expect(await inEtcd(wanted.subnet)).toMatchObject({ etcdLease: '0', value: leaseValue(wanted) })
   })
 
-  test('keeps a free subnet for a host that is not there yet, which takes it with its MAC when it comes', async () => {
+  test('keeps a free subnet for a future host, which takes that subnet with its MAC', async () => {
     const host = lab.host(1)
     const { code, stdout } = await reserve(host.address)
     expect(code).toBe(0)
@@ -78,7 +70,7 @@ describe('reserve', () => {
     expect(await inEtcd(name)).toEqual(reserved)
   })
 
-  test('makes a reservation of the lease of a host that runs: same bytes, no write to its kernel, the etcd lease given back', async () => {
+  test('turns the lease of a running host into a reservation, without a write to its kernel', async () => {
     const host = lab.host(2)
     host.start()
     const { lease } = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
@@ -114,7 +106,11 @@ describe('reserve', () => {
   })
 
   test.each([
-    ['a subnet outside the network', ['192.168.77.150', '--subnet=10.6.1.0/24'], /no subnet of this network/],
+    [
+      'a subnet outside the network',
+      ['192.168.77.150', '--subnet=10.6.1.0/24'],
+      /not a subnet of this network/,
+    ],
     ['a subnet someone has', ['192.168.77.150', '--subnet=10.5.42.0/24'], /taken.*192\.168\.77\.142/],
     ['a MAC someone has', ['192.168.77.150', `--mac=${OTHER.mac}`], /belongs to 172\.16\.0\.1/],
     [
@@ -138,7 +134,7 @@ describe('reserve', () => {
   ])('does not take %s %j: exit code 2', async (publicIp, flags) => {
     expect(await reserve(publicIp, ...flags)).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('is wanted'),
+      stderr: expect.stringContaining('expected'),
     })
   })
 })
@@ -176,10 +172,8 @@ describe('release', () => {
     ['yes', 0],
   ])('asks on a terminal: %j is exit code %i', async (answer, code) => {
     await reserve('192.168.77.143', '--subnet=10.5.42.0/24')
-    const words = [process.execPath, 'dist/overlayctl.js', 'release', '10.5.42.0/24', ...etcdFlags()].join(
-      ' ',
-    )
-    const result = await run(inNamespace(lab.host(1).namespace, ['script', '-qec', words, '/dev/null']), {
+    const words = [process.execPath, 'dist/overlayctl.js', 'release', '10.5.42.0/24'].join(' ')
+    const result = await run(lab.host(1).withDefaults(['script', '-qec', words, '/dev/null']), {
       input: `${answer}\n`,
     })
     expect(result).toMatchObject({ code, stdout: expect.stringContaining('Release 10.5.42.0/24') })
@@ -216,7 +210,7 @@ describe('in a network of both families', () => {
       stderr: expect.stringContaining('--public-ipv6 is missing'),
     })
     expect(await revision()).toBe(before)
-    const subnet = await freeSubnet()
+    const subnet = `${await lab.freeSubnet()}/24`
     const wanted = [`--subnet=${subnet}`, '--ipv6-subnet=fd00:5:0:77::/64', '--mac=02:00:00:00:00:77']
     const { code, stdout } = await reserve(host.address, `--public-ipv6=${host.address6}`, ...wanted)
     expect(code).toBe(0)

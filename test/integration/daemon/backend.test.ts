@@ -1,10 +1,11 @@
-/** The backend's fields: what they make of the device, what a change of them costs, and that nothing is left over. */
-import { Lab } from '../../support/lab'
+/** The fields of the backend: the device that follows from each, the cost of a change, and no leftovers. */
+import { Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
 const config = (backend: object): string =>
   JSON.stringify({ Network: '10.5.0.0/16', SubnetMax: '10.5.99.0', Backend: { Type: 'vxlan', ...backend } })
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 

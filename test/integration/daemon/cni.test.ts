@@ -1,11 +1,15 @@
-/** CNI: the real bridge and host-local plugins, set up out of subnet.env as flannel's plugin does it, carry containers over the overlay. */
+/**
+ * CNI: the real plugins `bridge` and `host-local` carry containers over the overlay. The set-up comes from
+ * subnet.env, as with flannel's plugin.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Host, Lab } from '../../lab/lab'
+import { execOk } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 import { delegateConfig, readCniSubnetEnv, runCni } from '../../support/cni'
-import { type Host, Lab } from '../../support/lab'
-import { execOk } from '../../support/namespace'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 let containers: readonly CniContainer[]

@@ -1,8 +1,9 @@
-/** A changed network config on hosts with both families: each device follows, and the lease names both. */
-import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { leaseKey } from '../../support/leases'
+/** A change of the network config on hosts with both families: both devices and the lease follow. */
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { leaseKey } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(90_000)
+jest.setTimeout(patient(90_000))
 
 let lab: Lab
 

@@ -1,17 +1,21 @@
-/** The network config changes while hosts run: what leaves them their subnets is taken up at once, and the rest is announced. */
-import { ETCD_PREFIX, type Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey } from '../../support/leases'
-import { inNamespace } from '../../support/namespace'
-import { run } from '../../support/process'
+/**
+ * The network config changes while hosts run. Changes that keep the subnets are applied at once; all others
+ * are announced.
+ */
+import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey } from '../../lab/leases'
+import { inNamespace, ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
 
-jest.setTimeout(90_000)
+jest.setTimeout(patient(90_000))
 
 const NETWORK = { Network: '10.5.0.0/16', SubnetMax: '10.5.99.0' }
 const config = (fields: object = {}, backend: object = {}): string =>
   JSON.stringify({ ...NETWORK, ...fields, Backend: { Type: 'vxlan', ...backend } })
 
 let lab: Lab
-/** Of the daemons: nothing is restarted. */
+/** Process ids of the daemons. Equal ids show that no daemon was restarted. */
 let pids: readonly number[]
 
 beforeEach(async () => {
@@ -30,7 +34,7 @@ function containers() {
   return [here, there] as const
 }
 
-/** Puts a config and waits until all hosts have taken it up, on the devices of that name. */
+/** Puts a config, and waits until all hosts have applied the config on devices of that name. */
 async function change(text: string, wanted: (host: Host) => Promise<boolean>, peers = 1): Promise<void> {
   await lab.putConfig(text)
   for (const host of lab.hosts) {
@@ -48,7 +52,7 @@ async function subnets(): Promise<string[]> {
 }
 
 describe('without a lost packet', () => {
-  test('another MTU and learning are those of the device, which stays, and the MTU that of subnet.env', async () => {
+  test('another MTU and learning change the device in place, and the MTU in subnet.env', async () => {
     const before = await subnets()
     const index = (await vxlan(lab.host(1))).split(':')[0]
     const ping = await lab.startPing(...containers())
@@ -119,7 +123,7 @@ describe('without a lost packet', () => {
   })
 })
 
-/** Waits for the first answer, for the hosts may have differed until just now, and then wants all of them. */
+/** Waits for the first answer, because the hosts may have differed until now. Expects all later answers. */
 async function reached(): Promise<void> {
   await lab.host(1).waitUntil('the other container answers', async () => {
     return (await lab.ping(...containers(), { count: 1 })).received === 1
@@ -137,7 +141,7 @@ describe('at the cost of the moment in which hosts differ', () => {
     expect(await Promise.all(lab.hosts.map((host) => host.link()))).toEqual(macs)
   })
 
-  test('another VNI moves everything to another device, and back again; the old one goes, and so does what it had', async () => {
+  test('another VNI moves everything to another device and back; the old device is removed', async () => {
     const before = await subnets()
     for (const vni of [2, 1]) {
       const name = `flannel.${vni}`
@@ -175,23 +179,31 @@ describe('what cannot be taken up changes nothing and is said', () => {
     ['a deleted one', undefined, /config: .*was deleted/],
     ['an unreadable one', '{"Network":', /config: .*cannot be read/],
     ['another backend', '{"Network":"10.5.0.0/16"}', /config: .*Backend is missing/],
-    ['another subnet length', config({ SubnetLen: 25 }), /config: .*needs a new subnet.* \/25 and not \/24/],
+    [
+      'another subnet length',
+      config({ SubnetLen: 25 }),
+      /config: .*needs a new subnet.* \/25 instead of \/24/,
+    ],
     ['another network', config({ Network: '10.6.0.0/16', SubnetMax: '10.6.99.0' }), /needs a new subnet/],
     ['a further family', config({ EnableIPv6: true, IPv6Network: 'fd00:5::/48' }), /IPv6 is switched on/],
   ])('%s', (_, text, reason) => expectRefused(text, reason))
 
   test('a network that covers the underlay', async () => {
-    // A subnet at the very edge of a range that holds both.
+    const way = ['address VERB 10.200.0.9/24 dev eth0', 'route VERB default via 10.200.0.1 metric 900']
+    const commands = (verb: string): string[] => way.map((each) => each.replace('VERB', verb))
+    for (const { namespace } of lab.hosts) await ipBatch(namespace, commands('add'))
+    // A subnet at the edge of a range that contains the gateway.
     await expectRefused(
       JSON.stringify({
-        Network: '0.0.0.0/0',
+        Network: '10.0.0.0/8',
         SubnetLen: 24,
         SubnetMin: '10.5.0.0',
         SubnetMax: '10.5.255.0',
         Backend: { Type: 'vxlan' },
       }),
-      /config: .*cannot be used here.*192\.168\.77/,
+      /config: .*cannot be used here.*10\.200\.0\.1/,
     )
+    for (const { namespace } of lab.hosts) await ipBatch(namespace, commands('del').reverse())
   })
 
   test('until the host is restarted, where only that is missing', async () => {
@@ -209,13 +221,12 @@ describe('what cannot be taken up changes nothing and is said', () => {
 
 test('overlayctl config set says what running hosts make of it', async () => {
   const set = async (text: string) => {
-    const flags = [`--etcd-endpoints=${lab.etcd.endpoint}`, `--etcd-prefix=${ETCD_PREFIX}`]
-    return (await lab.host(1).overlayctl('config', 'set', '--yes', ...flags, text)).stdout
+    return (await lab.host(1).overlayctl('config', 'set', '--yes', text)).stdout
   }
   expect(await set(config({}, { MTU: 1400 }))).toContain(
-    "running hosts take it up now: MTU 1400 instead of the underlay's",
+    "running hosts adopt it now: MTU 1400 instead of the underlay's",
   )
   expect(await set(config({ SubnetLen: 25 }))).toMatch(
-    /until overlayd is restarted on each.*\/25 and not \/24/,
+    /until overlayd is restarted on each.*\/25 instead of \/24/,
   )
 })

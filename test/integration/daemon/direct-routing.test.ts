@@ -1,7 +1,11 @@
-/** Peers in the host's own underlay subnet are routed without encapsulation, and a switch loses and leaves nothing. */
-import { Lab } from '../../support/lab'
+/**
+ * Peers in the host's own underlay subnet are routed without encapsulation. A switch of the mode loses no
+ * packet and leaves no object.
+ */
+import { Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const config = (DirectRouting: boolean): string =>
   JSON.stringify({
@@ -31,7 +35,7 @@ async function subnetOf(number: number): Promise<string> {
   return (await lab.host(number).subnetEnv()).subnet.replace('.1/', '.0/')
 }
 
-test('a peer on the link has a plain route and nothing on the device; one behind a gateway is encapsulated', async () => {
+test('a peer on the link has a plain route only; a peer behind a gateway is encapsulated', async () => {
   await lab.startAll()
   await lab.putPeers(FAR)
   await lab.waitConverged(1)

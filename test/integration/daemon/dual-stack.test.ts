@@ -1,10 +1,14 @@
-/** A network with IPv4 and IPv6: both carried, each by its own device, and a fault of one costs the other nothing. */
+/**
+ * A network with IPv4 and IPv6: each family has its own device. A fault of one family does not hurt the
+ * other.
+ */
 
-import { Host } from '../../support/host'
-import { DUAL_STACK_CONFIG, ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { execOk } from '../../support/namespace'
+import { Host } from '../../lab/host'
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { execOk } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 
@@ -23,7 +27,8 @@ test('containers reach each other over both families, at the MTU they are told',
   const [from, to] = [await lab.host(1).addContainer(), await lab.host(2).addContainer()]
   expect((await lab.ping(from, to)).lost).toBe(0)
   expect((await lab.ping(from, { address: to.address6 ?? '' })).lost).toBe(0)
-  // 1430 bytes: the underlay's 1500 less what VXLAN over IPv6 adds; 48 of them are headers of the ping.
+  // The MTU is 1430 bytes: the underlay's 1500 less the overhead of VXLAN over IPv6. The ping has 48 bytes of
+  // headers.
   expect((await lab.host(1).subnetEnv()).mtu).toBe(1430)
   const full = ['ping', '-n', '-c', '2', '-i', '0.01', '-M', 'do', '-s', '1382', to.address6 ?? ''] as const
   await execOk(from.namespace, full)
@@ -99,6 +104,36 @@ test('an IPv6 half that cannot be believed costs the IPv4 half nothing', async (
     .waitForStatus('the half rejected', ({ peers }) => peers.some(({ state }) => state === 'rejected'))
   expect(status.peers.find(({ state }) => state === 'rejected')?.reason).toMatch(/PublicIPv6 fe80::1/)
   expect((await lab.host(1).kernel(Host.device6)).routes).toHaveLength(1)
+})
+
+test('a host without its IPv6 address starts with IPv4, and says so; IPv6 follows the address', async () => {
+  const [one, two] = [lab.host(1), lab.host(2)]
+  await two.exec('ip', '-6', 'address', 'flush', 'dev', 'eth0', 'scope', 'global')
+  one.start()
+  two.start()
+  const status = await two.waitForStatus(
+    'IPv4 runs',
+    ({ daemon, problems }) =>
+      daemon.phase === 'running' && problems.some((each) => /^underlay: .*IPv6 rests/.test(each)),
+    30_000,
+  )
+  expect(status.state).toBe('degraded')
+  await one.waitConverged(1, 30_000)
+  const [from, to] = [await one.addContainer(), await two.addContainer()]
+  expect((await lab.ping(from, to)).lost).toBe(0)
+  expect((await leases()).find(([, value]) => value.includes(two.address))?.[1]).toContain(
+    '"PublicIPv6":"100::c0a8:4d0c"',
+  )
+  await two.exec('ip', 'address', 'add', `${two.address6}/64`, 'dev', 'eth0', 'nodad')
+  await lab.waitConverged(0, 30_000)
+  const mac = (await two.link(Host.device6)).mac
+  await one.waitForKernel(
+    'its address',
+    ({ fdb }) => fdb.includes(`${mac} ${two.address6}`),
+    30_000,
+    Host.device6,
+  )
+  expect((await lab.ping(from, { address: to.address6 ?? '' })).lost).toBe(0)
 })
 
 test('IPv6 is added to a running network and taken away again; hosts keep their IPv4 subnets', async () => {

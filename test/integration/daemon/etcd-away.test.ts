@@ -1,9 +1,10 @@
-/** etcd goes and comes back: what runs goes on, and what was missed is caught up with. */
-import { holdsPeer, tracesOf } from '../../support/kernel-view'
-import { Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
+/** etcd goes and comes back. Traffic goes on meanwhile, and the hosts catch up with missed changes. */
+import { holdsPeer, tracesOf } from '../../lab/kernel-view'
+import { Lab } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(90_000)
+jest.setTimeout(patient(90_000))
 
 const FAKES = Array.from({ length: 5 }, (_, number) => fakePeer(number))
 
@@ -27,7 +28,7 @@ async function startPing() {
 
 const isDisconnected = ({ etcd }: { etcd: { connected: boolean } }) => !etcd.connected
 
-test('killed and started again under traffic, etcd costs no packet and no kernel write, and joins and leaves are followed', async () => {
+test('a restart of etcd costs no packet and no kernel write; joins and leaves are followed', async () => {
   const host = lab.host(1)
   const [left] = FAKES
   const came = fakePeer(60)
@@ -92,7 +93,7 @@ test('a host that starts while etcd is away waits for it, says so, and joins whe
   await lab.waitConverged(FAKES.length, 30_000)
 })
 
-test('a daemon that restarts while etcd is away leaves the kernel as it is, and carries on when it is back', async () => {
+test('a daemon that restarts without etcd leaves the kernel as it is, and goes on with etcd', async () => {
   const host = lab.host(1)
   const before = await host.kernel()
   const monitor = await lab.monitor(host)
@@ -113,5 +114,5 @@ test('SIGTERM ends the daemon at once while etcd is away', async () => {
   await lab.etcd.kill()
   const start = performance.now()
   expect(await host.stop('SIGTERM')).toEqual({ code: 0, signal: null })
-  expect(performance.now() - start).toBeLessThan(1000)
+  expect(performance.now() - start).toBeLessThan(patient(1000))
 })

@@ -1,12 +1,14 @@
 /**
- * Docker's rules against ours. They are set here as dockerd 28 sets them (FORWARD policy, its chains, a drop per container in raw PREROUTING),
- * in the kernel and by the iptables program that Docker uses; only dockerd itself is a name in PATH.
+ * Docker's rules against ours. The tests set the rules of dockerd 28 in the kernel: the policy of FORWARD,
+ * the chains, and one drop for each container in raw PREROUTING. The tests use the iptables program that
+ * Docker uses. Only dockerd itself is replaced, by a name in PATH.
  */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Container, type Host, Lab } from '../../support/lab'
+import { type Container, type Host, Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 let containers: Container[]

@@ -1,13 +1,17 @@
-/** One host goes from flannel to overlayd, back, and forth again, while its containers talk to others. Nobody notices. */
+/**
+ * One host changes from flannel to overlayd, back, and again to overlayd, while its containers talk to
+ * others. No packet is lost.
+ */
 import { readFileSync, statSync } from 'node:fs'
+import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { dualPeer, fakePeer } from '../../lab/leases'
+import { setSysctl } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import type { RunningPing } from '../../lab/ping'
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable } from '../../support/flannel-reader'
-import { type Container, DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { dualPeer, fakePeer } from '../../support/leases'
-import { setSysctl } from '../../support/namespace'
-import type { RunningPing } from '../../support/ping'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const PEERS = 10
 
@@ -19,12 +23,12 @@ describe.each([
   const hasIpv6 = devices.length > 1
   const makePeer = hasIpv6 ? dualPeer : fakePeer
   const fakes = Array.from({ length: PEERS }, (_, number) => makePeer(number))
-  /** Leaves while nobody looks after the host. */
+  /** The peer that leaves while no daemon runs on the host. */
   const leaves = makePeer(50)
   const flags = { 'ip-masq': `${ipMasq}` }
 
   let lab: Lab
-  /** The host that changes hands; the other two stay ours and flannel's. */
+  /** The host that changes its daemon. One other host keeps overlayd, the other keeps flannel. */
   let host: Host
   let ours: Host
   let theirs: FlannelHost
@@ -54,7 +58,7 @@ describe.each([
     return container
   }
 
-  /** What must be the same before and after, byte for byte. */
+  /** State that must be the same before and after, byte for byte. */
   async function identity() {
     const link = async (device: string) => {
       const [{ ifindex, address, mtu }] = JSON.parse(
@@ -67,13 +71,13 @@ describe.each([
     return { devices: await Promise.all(devices.map(link)), firewall: filter + nat }
   }
 
-  /** subnet.env, and what would tell that it was written. */
+  /** Content of subnet.env, and the inode and the time that a write would change. */
   function subnetFile() {
     const { ino, mtimeMs } = statSync(host.subnetFile)
     return { ino, mtimeMs, text: readFileSync(host.subnetFile, 'utf8') }
   }
 
-  /** Its key in etcd. */
+  /** The key of the host in etcd. */
   async function key() {
     const [kv] = (await lab.client.get(flannel.key).exec()).kvs
     return { value: kv?.value.toString(), etcdLease: kv?.lease, revision: kv?.mod_revision }
@@ -89,7 +93,7 @@ describe.each([
     return [...new Set(all)].filter((protocol) => protocol !== 'kernel')
   }
 
-  /** All that is left in the kernel of a peer. */
+  /** All objects of a peer in the kernel. */
   async function traces(peer: { subnet: string; six?: { subnet: string } }): Promise<string[]> {
     const gateways = [peer.subnet, peer.six?.subnet ?? '-'].map((subnet) => subnet.replace(/-\d+$/, ''))
     const views = await Promise.all(devices.map((device) => host.kernel(device)))
@@ -98,7 +102,10 @@ describe.each([
       .filter((line) => gateways.includes(line.split(/[ /]/)[0] ?? ''))
   }
 
-  /** Does something while containers talk from and to the host, and listens to the kernels of the host and of the one that is ours. */
+  /**
+   * Does something while containers talk from and to the host. Monitors the kernels of this host and of
+   * `ours`.
+   */
   async function during(action: () => Promise<unknown>) {
     const [own, peer] = [await lab.monitor(host), await lab.monitor(ours)]
     const pings: RunningPing[] = []
@@ -118,7 +125,7 @@ describe.each([
     const changes = { own: await own.changes(), peer: await peer.changes() }
     await Promise.all([own.stop(), peer.stop()])
     expect(lost).toEqual(pings.map(() => 0))
-    // Each route is replaced where it is, none is taken away; and no peer is told anything.
+    // Each route is replaced in place, and no route is removed. The other host changes nothing in its kernel.
     expect(changes.own.filter((line) => /Deleted/.test(line))).toEqual([])
     expect(changes.peer).toEqual([])
   }
@@ -153,7 +160,7 @@ describe.each([
 
   test('from flannel to overlayd: devices, MACs, key, rules, file and every packet are kept', expectTakenOver)
 
-  test('the key stays with the etcd lease that flannel gave it, which is kept alive from now on', async () => {
+  test('the key stays with the etcd lease of flannel, which is kept alive from now on', async () => {
     const { etcdLease } = await key()
     expect(etcdLease).toBe(flannel.etcdLease)
     const { lease } = await host.waitForStatus(
@@ -164,7 +171,7 @@ describe.each([
     expect(lease?.expiresInSeconds).toBeGreaterThan(86_000)
   })
 
-  test('from overlayd to flannel: the devices pass its test, its commands replace each route in place, every packet is kept', async () => {
+  test('from overlayd to flannel: its commands replace each route in place, no packet is lost', async () => {
     await host.stop()
     const before = await identity()
     const [{ value }, file] = [await key(), subnetFile()]
@@ -197,7 +204,7 @@ describe.each([
     const history = await assertHistoryReadable(lab.client, ETCD_PREFIX, { ipv6: hasIpv6 })
     const own = history.filter((write) => write.key === flannel.key)
     expect(new Set(own.map((write) => write.value)).size).toBe(1)
-    // flannel was started three times, and overlayd as often.
+    // flannel was started three times, and overlayd three times.
     expect(own.map(({ kind }) => kind)).toEqual(['put', 'put', 'put'])
   })
 })

@@ -1,8 +1,9 @@
-/** A network without IPv4: hosts are told by PublicIPv6, and nothing of IPv4 is needed. */
-import { Host } from '../../support/host'
-import { ETCD_PREFIX, IPV6_CONFIG, Lab } from '../../support/lab'
+/** A network without IPv4: PublicIPv6 identifies the hosts, and no part of IPv4 is needed. */
+import { Host } from '../../lab/host'
+import { ETCD_PREFIX, IPV6_CONFIG, Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 

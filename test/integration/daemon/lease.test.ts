@@ -1,9 +1,10 @@
-/** Our own lease in etcd: raced for, deleted, taken, reserved. Whatever happens to it, the kernel keeps carrying. */
+/** Our own lease in etcd: raced for, deleted, taken, reserved. The kernel carries packets in each case. */
 import { writeFileSync } from 'node:fs'
-import { ETCD_PREFIX, Lab } from '../../support/lab'
-import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
+import { ETCD_PREFIX, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const PEER = fakePeer(0)
 const STRANGER = fakePeer(1)
@@ -16,7 +17,7 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-/** What etcd has under a host's key. */
+/** Value and etcd lease of a host's key. */
 async function ownLease(number: number) {
   const { subnet } = await lab.host(number).subnetEnv()
   const key = leaseKey(ETCD_PREFIX, subnet.replace(/\d+\/24$/, '0-24'))
@@ -66,17 +67,17 @@ test('an etcd lease that was revoked is replaced', async () => {
   await host.waitConverged(1)
 })
 
-test('a key that someone else took is a conflict: loud, not written over, and the kernel goes on', async () => {
+test('a key that another host took is a logged conflict, is not overwritten, traffic goes on', async () => {
   const host = lab.host(1)
   const before = await ownLease(1)
   const kernel = await host.kernel()
   await lab.client.put(before.key).value(leaseValue(STRANGER))
   const status = await host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict')
   expect(status).toMatchObject({ state: 'degraded', problems: [expect.stringContaining(STRANGER.publicIp)] })
-  expect(host.daemon.output).toMatch(/error lease: CONFLICT.*delete the key/)
+  expect(host.daemon.output).toMatch(/error lease: CONFLICT.*overlayctl evict 10\.5\.\d+\.0\/24/)
   const ctl = await host.overlayctl('status')
   expect(ctl.code).toBe(1)
-  // Others come and go meanwhile, as ever.
+  // Other peers come and go meanwhile.
   const newcomer = fakePeer(2)
   await lab.putPeers(newcomer)
   await host.waitForStatus('the newcomer', ({ peers }) => peers.length === 2)
@@ -90,16 +91,20 @@ test('a key that someone else took is a conflict: loud, not written over, and th
   expect((await ownLease(1)).value).toBe(before.value)
 })
 
+/** The subnet that is reserved for the third host, such as `10.5.99.0`. */
+let ofThird: string
+
 test('a reservation is used and stays one', async () => {
   const host = lab.host(3)
-  const reserved = { subnet: '10.5.99.0-24', publicIp: host.address, mac: '02:00:00:00:99:99' }
+  ofThird = await lab.freeSubnet()
+  const reserved = { subnet: `${ofThird}-24`, publicIp: host.address, mac: '02:00:00:00:99:99' }
   await lab.client.put(leaseKey(ETCD_PREFIX, reserved.subnet)).value(leaseValue(reserved))
   host.start()
   const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
-  expect(status.lease).toMatchObject({ subnet: '10.5.99.0/24', state: 'held' })
+  expect(status.lease).toMatchObject({ subnet: `${ofThird}/24`, state: 'held' })
   expect(status.lease?.etcdLease).toBeUndefined()
   expect(await ownLease(3)).toMatchObject({ etcdLease: '0' })
-  // The MAC it was reserved with is kept, so nothing had to be written.
+  // The host keeps the MAC of the reservation, so no write was needed.
   expect(await host.link()).toMatchObject({ mac: reserved.mac })
   await host.stop()
 })
@@ -108,8 +113,8 @@ test('a reservation whose value must change stays one', async () => {
   const host = lab.host(3)
   const { mac } = await host.link()
   const before = await ownLease(3)
-  // The device keeps its MAC, so the reservation has to say so.
-  const reserved = { subnet: '10.5.99.0-24', publicIp: host.address, mac: '02:00:00:00:99:98' }
+  // The device keeps its MAC, so the reservation must name that MAC.
+  const reserved = { subnet: `${ofThird}-24`, publicIp: host.address, mac: '02:00:00:00:99:98' }
   await lab.client.put(before.key).value(leaseValue(reserved))
   host.start()
   await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
@@ -125,12 +130,12 @@ test('a reservation goes on, as one, under the key that a network with other fam
   await lab.client.put(`${key}&fd00:5:0:63::-64`).value(value ?? '')
   host.start()
   const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
-  expect(status.lease).toMatchObject({ subnet: '10.5.99.0/24', state: 'held' })
+  expect(status.lease).toMatchObject({ subnet: `${ofThird}/24`, state: 'held' })
   expect(await ownLease(3)).toMatchObject({ key, value, etcdLease: '0' })
   expect(await lab.client.get(`${key}&fd00:5:0:63::-64`).string()).toBeNull()
 })
 
-test('a lease that an operator reserves while the host runs stays reserved, and costs the kernel nothing', async () => {
+test('a lease that is reserved while the host runs stays reserved, without a kernel write', async () => {
   const host = lab.host(1)
   await host.waitForStatus('its lease', ({ lease }) => lease?.expiresInSeconds !== undefined)
   const before = await ownLease(1)
@@ -141,9 +146,9 @@ test('a lease that an operator reserves while the host runs stays reserved, and 
   const { lease } = await host.waitForStatus('a reservation', ({ lease }) => lease?.etcdLease === undefined)
   expect(lease).toMatchObject({ state: 'held' })
   expect(lease?.expiresInSeconds).toBeUndefined()
-  // As it would end after a day, with all keys that were still bound to it.
+  // The etcd lease ends, as after a day, with all keys that are still bound to the etcd lease.
   await lab.client.leaseClient.leaseRevoke({ ID: before.etcdLease ?? '' })
-  // What flannel does to a reservation within milliseconds would have come before this.
+  // A write to the reservation, as flannel does within milliseconds, would have come before this event.
   await lab.putPeers(fakePeer(3))
   await host.waitForStatus('a newcomer', ({ peers }) =>
     peers.some(({ subnet }) => subnet === '10.5.153.0/24'),
@@ -175,10 +180,12 @@ test('a key that is bound to another etcd lease, as flannel does it, is kept ali
 
 test('a key that cannot be read takes its subnet from the allocator, and only that', async () => {
   const host = lab.host(4)
-  await lab.client.put(leaseKey(ETCD_PREFIX, '10.5.88.0-24')).value('garbage')
-  writeFileSync(host.subnetFile, 'FLANNEL_SUBNET=10.5.88.1/24\n')
+  const subnet = await lab.freeSubnet()
+  const key = leaseKey(ETCD_PREFIX, `${subnet}-24`)
+  await lab.client.put(key).value('garbage')
+  writeFileSync(host.subnetFile, `FLANNEL_SUBNET=${subnet.replace(/0$/, '1')}/24\n`)
   host.start()
   const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
-  expect(status.lease?.subnet).not.toBe('10.5.88.0/24')
-  expect(await lab.client.get(leaseKey(ETCD_PREFIX, '10.5.88.0-24')).string()).toBe('garbage')
+  expect(status.lease?.subnet).not.toBe(`${subnet}/24`)
+  expect(await lab.client.get(key).string()).toBe('garbage')
 })

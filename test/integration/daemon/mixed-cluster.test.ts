@@ -1,15 +1,19 @@
-/** A cluster of flannel's hosts and ours: each takes the other for one of its own, and nobody costs anybody anything. */
+/**
+ * A cluster of flannel's hosts and ours. Each kind of host accepts the other as its own kind, and causes no
+ * work on the other.
+ */
 
+import { holdsPeer, tracesOf } from '../../lab/kernel-view'
+import { type Container, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { setSysctl } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable } from '../../support/flannel-reader'
-import { holdsPeer, tracesOf } from '../../support/kernel-view'
-import { type Container, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
-import { setSysctl } from '../../support/namespace'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
-/** Leases of hosts that are gone: they stay for up to a day. */
+/** Leases of hosts that are gone. Such leases stay for up to a day. */
 const DEAD = [fakePeer(0), fakePeer(1), { ...fakePeer(2), publicIp: '192.168.77.99' }]
 
 let lab: Lab
@@ -20,7 +24,7 @@ beforeAll(async () => {
   lab = await Lab.create({ hosts: 3 })
   await lab.putPeers(...DEAD)
   flannel = await FlannelHost.start(lab, lab.host(1), { ipMasq: true })
-  // dockerd does it on such a host, flannel does not.
+  // dockerd sets this on such a host; flannel does not.
   await setSysctl(flannel.host.namespace, 'net/ipv4/ip_forward', '1')
   ours = [lab.host(2), lab.host(3)]
   for (const host of ours) host.start()
@@ -30,10 +34,10 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-/** All of ours have each other, flannel's host, and the dead. */
+/** Waits until all hosts of ours have each other, flannel's host, and the hosts that are gone. */
 const converged = () => lab.waitConverged(1 + DEAD.length)
 
-/** Waits until ours have taken in all that etcd has. */
+/** Waits until our hosts have applied everything in etcd. */
 async function upToDate(): Promise<void> {
   const { header } = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets`).exec()
   for (const host of ours) {
@@ -71,7 +75,7 @@ async function ourKeys() {
   )
 }
 
-/** Listens to the kernels of ours while something goes on, until they have taken it in. */
+/** Monitors the kernels of our hosts during an action, until our hosts have applied its effect. */
 async function kernelChangesDuring(action: () => Promise<unknown>): Promise<string[]> {
   const monitors = await Promise.all(ours.map((host) => lab.monitor(host)))
   await action()
@@ -162,7 +166,7 @@ test('leases of hosts that are gone hold up nobody', async () => {
   }
 })
 
-test('a renewal by flannel, which is a new etcd lease and a Put, writes nothing to our kernels and makes us put nothing', async () => {
+test('a renewal by flannel, which is a Put, causes no kernel write and no Put of ours', async () => {
   const before = await ourKeys()
   const changes = await kernelChangesDuring(async () => {
     for (let renewal = 0; renewal < 3; renewal++) await flannel.renew()
@@ -180,7 +184,7 @@ test('a flanneld that is started again on its host writes nothing to our kernels
   expect(changes).toEqual([])
 })
 
-test('a flanneld that made its device anew announces another MAC: it is followed, and its old FDB entry goes', async () => {
+test('a flanneld that made its device anew: the other MAC is followed, the old FDB entry goes', async () => {
   const { mac } = flannel.lease
   await flannel.host.exec('ip', 'link', 'del', Host.device)
   flannel = await FlannelHost.start(lab, flannel.host, { ipMasq: true })
@@ -225,8 +229,8 @@ test('a network config that is deleted disturbs nobody', async () => {
   await converged()
 })
 
-// The last one: it looks back on all of the above.
-test('all that was ever put could be read by a flanneld without IPv6, and each of our keys was put once', async () => {
+// The last test, because it checks everything that the tests above have put.
+test('all that was ever put could be read by a flanneld without IPv6; each of our keys once', async () => {
   const history = await assertHistoryReadable(lab.client, ETCD_PREFIX)
   for (const { key, value, etcdLease } of await ourKeys()) {
     expect(history.filter((write) => write.key === key)).toEqual([{ kind: 'put', key, value, etcdLease }])

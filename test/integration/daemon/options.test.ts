@@ -1,11 +1,12 @@
 /** Options as the daemon acts on them: exit codes, health checks, secrets, the choice of the underlay. */
 import { request } from 'node:http'
-import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { execOk } from '../../support/namespace'
-import { run } from '../../support/process'
-import { Pending, waitFor } from '../../support/wait'
+import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { execOk } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
+import { Pending, waitFor } from '../../lab/wait'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const HEALTH_PORT = 8081
 
@@ -30,11 +31,11 @@ interface Answer {
   readonly body: string
 }
 
-/** What the health server of a host says; pending while there is none. */
+/** The answer of the health server of a host; pending while no server listens. */
 function health(host: Host, path: string): Promise<Answer | Pending> {
   return new Promise((resolve) => {
     const asked = request(
-      { host: host.address, port: HEALTH_PORT, path, agent: false, timeout: 2000 },
+      { host: host.address, port: HEALTH_PORT, path, agent: false, timeout: patient(2000) },
       (response) => {
         let body = ''
         response.setEncoding('utf8').on('data', (chunk) => {
@@ -88,9 +89,20 @@ describe('the command line', () => {
 
   test('overlayctl takes the options of etcd too', async () => {
     const overlayctl = (...args: readonly string[]) => run([process.execPath, 'dist/overlayctl.js', ...args])
-    const { stdout } = await overlayctl('config', 'get', '--help')
-    for (const flag of ['--etcd-cafile', '--etcd-username', '--etcd-discovery-srv'])
-      expect(stdout).toContain(flag)
+    const flags = ['--etcd-cafile', '--etcd-username', '--etcd-discovery-srv']
+    const { stdout } = await overlayctl('help', 'etcd')
+    for (const flag of flags) expect(stdout).toContain(flag)
+    const verbs = ['status', 'peers', 'lease', 'routes', 'teardown', 'config get', 'evict 10.5.1.0/24']
+    for (const verb of verbs) {
+      const help = await overlayctl(...verb.replace(/ 10.*/, '').split(' '), '--help')
+      expect([verb, help.stdout]).toEqual([verb, expect.stringContaining('overlayctl help etcd')])
+      // A verb that does not know the flag would report a usage error.
+      const half = await overlayctl(...verb.split(' '), '--etcd-keyfile=/k')
+      expect([verb, `${half.stdout}${half.stderr}`]).toEqual([
+        verb,
+        expect.stringContaining('without --etcd-certfile'),
+      ])
+    }
     const half = await overlayctl('config', 'get', '--etcd-keyfile=/k')
     expect(half).toMatchObject({ code: 2, stderr: expect.stringContaining('without --etcd-certfile') })
   })
@@ -100,7 +112,7 @@ describe('health checks', () => {
   test('follow the life of the host', async () => {
     const host = lab.host(1)
     const daemon = host.start({ flags: { 'healthz-port': String(HEALTH_PORT), 'healthz-ip': host.address } })
-    // Before there is a config.
+    // The host starts before a config exists.
     expect(await waitForHealth(host, '/healthz', () => true)).toEqual({
       status: 200,
       body: 'flanneld is running',
@@ -115,7 +127,7 @@ describe('health checks', () => {
     const isReady = ({ status }: Answer) => status === 200
     expect((await waitForHealth(host, '/readyz', isReady)).body).toBe('flanneld is ready')
 
-    // Someone else takes the subnet.
+    // Another host takes the subnet.
     const { lease } = await host.waitConverged(0)
     const key = `/coreos.com/network/subnets/${lease?.subnet?.replace('/', '-')}`
     const own = await lab.client.get(key).string()
@@ -161,8 +173,8 @@ describe('flags of flannel', () => {
       },
     })
     await host.waitForStatus('ready', ({ daemon: { phase } }) => phase === 'running')
-    expect(daemon.output).toMatch(/is spoken to in plain text/)
-    expect(daemon.output).toMatch(/without effect here.*--kube-subnet-mgr, --logtostderr/)
+    expect(daemon.output).toMatch(/the connection to .* is plain text/)
+    expect(daemon.output).toMatch(/without effect in overlayd: .*--kube-subnet-mgr, --logtostderr/)
   })
 
   test.each([
@@ -217,7 +229,7 @@ test('the password is in no log and no status', async () => {
   expect(JSON.stringify(await host.status())).not.toContain('hunter2')
 })
 
-/** Last, for it locks everyone else out. */
+/** The last test, because it locks all other users out. */
 test('a login that etcd refuses is told, and taken as soon as it is right', async () => {
   const root = (...args: string[]) => lab.etcd.etcdctl('--user=root:hunter2', ...args)
   const host = await newHost()

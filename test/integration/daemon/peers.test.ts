@@ -1,9 +1,10 @@
-/** Peers come, change and go, and bad ones hurt nobody. */
-import { expectedObjects, holdsPeer, tracesOf } from '../../support/kernel-view'
-import { ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { type FakePeer, fakePeer, leaseKey, leaseValue } from '../../support/leases'
+/** Peers come, change and go. A bad lease hurts no other peer. */
+import { expectedObjects, holdsPeer, tracesOf } from '../../lab/kernel-view'
+import { ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { type FakePeer, fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 

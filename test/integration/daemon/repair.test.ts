@@ -1,12 +1,13 @@
-/** Whatever is taken from the daemon's kernel state by hand comes back by itself. */
-import { expectedObjects, holdsPeer, type KernelView } from '../../support/kernel-view'
-import { Host, Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
-import type { Command } from '../../support/process'
+/** Objects of the daemon that someone removes from the kernel come back by themselves. */
+import { expectedObjects, holdsPeer, type KernelView } from '../../lab/kernel-view'
+import { Host, Lab } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { patient } from '../../lab/patience'
+import type { Command } from '../../lab/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
-/** How soon drift is repaired, in milliseconds. */
+/** Milliseconds within which drift is repaired. */
 const SOON = 1000
 const FAKES = Array.from({ length: 10 }, (_, number) => fakePeer(number))
 const [PEER = fakePeer(0)] = FAKES

@@ -1,11 +1,16 @@
-/** Who may do what: the control socket, the files, and an etcd that gives each host the rights to its own key alone. */
+/**
+ * Permissions: the control socket, the files, and an etcd that gives each host the rights to its own key
+ * alone.
+ */
 import { statSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { ETCD_ADDRESS, ETCD_PREFIX, Lab } from '../../support/lab'
-import { Pending, waitFor } from '../../support/wait'
+import { ETCD_PREFIX, Lab } from '../../lab/lab'
+import { leaseKey } from '../../lab/leases'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 
@@ -23,7 +28,7 @@ test('the control socket is of this user alone, and the file that Docker reads i
   expect(mode(host.subnetFile)).toBe('644')
 })
 
-/** What comes back for some bytes, until the other side ends it. */
+/** The answer to some bytes, until the other side ends the connection. */
 function answerTo(bytes: string | Buffer): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(join(lab.host(1).runDirectory, 'overlayd.sock'))
@@ -74,25 +79,28 @@ test('many who hold the control socket open do not keep it from an operator for 
 
 describe('in an etcd with users', () => {
   const asRoot = (...args: string[]) => lab.etcd.etcdctl('--user=root:hunter2', ...args)
-  const key = `${ETCD_PREFIX}/subnets/10.5.42.0-24`
+  let subnet: string
+  let key: string
 
   beforeAll(async () => {
     const host = lab.host(2)
     await host.stop()
     for (const each of await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/`).keys())
       await lab.client.delete().key(each)
-    const reserve = await host.overlayctl(
-      'reserve',
-      `--public-ip=${host.address}`,
-      '--subnet=10.5.42.0/24',
-      `--etcd-endpoints=http://${ETCD_ADDRESS}:2379`,
-    )
+    // The other host makes its own key anew.
+    await waitFor('the key of the other host', async () => {
+      const keys = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/`).keys()
+      return keys.length === 1 || new Pending(keys.join(' '))
+    })
+    subnet = await lab.freeSubnet()
+    key = leaseKey(ETCD_PREFIX, `${subnet}-24`)
+    const reserve = await host.overlayctl('reserve', `--public-ip=${host.address}`, `--subnet=${subnet}/24`)
     expect(reserve.code).toBe(0)
     for (const command of [
       'user add root:hunter2',
       'user grant-role root root',
       'role add host2',
-      // All of the network may be read, and one key written.
+      // The host may read everything of the network, and write one key.
       `role grant-permission host2 read --prefix=true ${ETCD_PREFIX}/`,
       `role grant-permission host2 readwrite ${key}`,
       'user add host2:secret',
@@ -107,9 +115,9 @@ describe('in an etcd with users', () => {
   test('a host with the rights to read the network and to write its reserved key takes part', async () => {
     const host = lab.host(2)
     host.start({ flags: { 'etcd-username': 'host2' }, env: { FLANNELD_ETCD_PASSWORD: 'secret' } })
-    // The other one has made its key anew.
+    // The other host has made its own key anew.
     await host.waitConverged(1)
-    expect((await host.subnetEnv()).subnet).toBe('10.5.42.1/24')
+    expect((await host.subnetEnv()).subnet).toBe(`${subnet.replace(/0$/, '1')}/24`)
     const value = await asRoot('get', '--print-value-only', key)
     expect(value).toContain((await host.link()).mac)
     expect(host.daemon.output).not.toContain('secret')
@@ -119,7 +127,7 @@ describe('in an etcd with users', () => {
     const asHost = (...args: string[]) => lab.etcd.etcdctl('--user=host2:secret', ...args)
     for (const [other, value] of [
       [`${ETCD_PREFIX}/config`, '{}'],
-      [`${ETCD_PREFIX}/subnets/10.5.43.0-24`, '{}'],
+      [leaseKey(ETCD_PREFIX, '10.5.143.0-24'), '{}'],
     ] as const) {
       await expect(asHost('put', other, value)).rejects.toThrow('permission denied')
     }

@@ -1,14 +1,15 @@
-/** What it takes to start, and what is said when something is missing. */
+/** The requirements of a start, and the messages when one is missing. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { holdsPeer } from '../../support/kernel-view'
-import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
-import { inNamespace } from '../../support/namespace'
-import { NotifySocket } from '../../support/notify-socket'
-import { LongProcess } from '../../support/process'
+import { holdsPeer } from '../../lab/kernel-view'
+import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { inNamespace } from '../../lab/namespace'
+import { NotifySocket } from '../../lab/notify-socket'
+import { patient } from '../../lab/patience'
+import { LongProcess } from '../../lab/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 
@@ -17,11 +18,11 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-/** The lines of the log that tell of an error. */
+/** The lines of the log with an error. */
 const errors = (output: string) => output.split('\n').filter((line) => /^\S+ error /.test(line))
 
 describe('the network config', () => {
-  test('is waited for when it is missing or wrong, with the reason told; the first good one is taken', async () => {
+  test('is awaited while it is missing or wrong, with the reason; the first good one is taken', async () => {
     const host = lab.host(1)
     const daemon = host.start()
     const missing = await host.waitForStatus('waiting', ({ daemon }) => daemon.phase === 'waiting-for-config')
@@ -36,7 +37,7 @@ describe('the network config', () => {
       ['{"Backend":{"Type":"vxlan"}}', /Network is missing/],
       ['{"Network":"10.5.0.0/16","SubnetLen":31,"Backend":{"Type":"vxlan"}}', /SubnetLen 31/],
       ['{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}', /Backend.*udp.*vxlan/],
-      // It would cut the host off from everyone.
+      // The config would cut the host off from all others.
       [
         '{"Network":"192.168.0.0/16","Backend":{"Type":"vxlan"}}',
         /192\.168\.0\.0\/16 contains 192\.168\.77\.11/,
@@ -90,7 +91,7 @@ describe('readiness', () => {
       await host.waitUntil('the new number of peers', async () => told(/ 3 peers, healthy$/).length === 1)
       await host.stop()
       await socket.waitFor('STOPPING=1')
-      // A watchdog that watches another process is none of ours.
+      // A watchdog of another process does not concern the daemon.
       host.start({ env: { NOTIFY_SOCKET: socket.path, WATCHDOG_USEC: '300000', WATCHDOG_PID: '1' } })
       const before = told(/^WATCHDOG=1$/).length
       await host.waitConverged(3)
@@ -132,16 +133,30 @@ describe('a host that cannot take part ends with exit code 1 and one line that s
     await expectFailure(/192\.168\.77\.99/)
   })
 
-  test('the UDP port is taken', async () => {
+  test('but not when the kernel refuses: what stands in the way is said, and waited for', async () => {
     const script = 'require("node:dgram").createSocket("udp4").bind(8472, () => console.log("bound"))'
     const thief = new LongProcess('thief', inNamespace(host.namespace, [process.execPath, '-e', script]))
     try {
       await thief.waitForOutput(/bound/)
       host.start()
-      await expectFailure(/8472/)
+      const { daemon } = await host.waitForStatus(
+        'the port',
+        (status) => status.daemon.waiting?.code === 'port-in-use',
+      )
+      expect(daemon.waiting).toMatchObject({
+        reason: 'cannot set flannel.1 up: its UDP port 8472 is in use by another program',
+      })
     } finally {
       await thief.stop('SIGKILL')
     }
+    await host.waitForStatus('running', ({ state }) => state === 'healthy')
+    await host.stop()
+    await host.exec('ip', 'link', 'delete', 'flannel.1')
+    await host.exec('ip', 'link', 'add', 'flannel.1', 'type', 'bridge')
+    host.start()
+    await host.waitForStatus('the name', (status) => status.daemon.waiting?.code === 'name-taken')
+    await host.exec('ip', 'link', 'delete', 'flannel.1')
+    await host.waitForStatus('running', ({ state }) => state === 'healthy')
   })
 
   test('the subnet file cannot be read', async () => {

@@ -1,11 +1,15 @@
-/** Two networks on the same hosts, each with a daemon of its own that is told nothing but its prefix and subnet file, as in flannel's functional test `multi`. */
+/**
+ * Two networks on the same hosts, each with a daemon of its own. Each daemon has the flags for prefix and
+ * subnet file only, as in flannel's functional test `multi`.
+ */
 import { join } from 'node:path'
-import type { Host } from '../../support/host'
-import { Lab } from '../../support/lab'
-import { execOk } from '../../support/namespace'
-import type { LongProcess } from '../../support/process'
+import type { Host } from '../../lab/host'
+import { Lab } from '../../lab/lab'
+import { execOk } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import type { LongProcess } from '../../lab/process'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const NETWORKS = {
   blue: '{"Network":"10.11.0.0/16","Backend":{"Type":"vxlan","VNI":11}}',
@@ -26,7 +30,7 @@ function start(host: Host, name: Name): LongProcess {
   return daemon
 }
 
-/** The address of the host's bridge in that network, once there is one. */
+/** The address of the host's bridge in that network, once the bridge exists. */
 async function bridgeAddress(host: Host, name: Name): Promise<string> {
   await host.waitUntil(`${name} has a subnet`, async () => {
     return (await host.exec('sh', '-c', `cat ${fileOf(host, name)} 2>&1 || :`)).includes('FLANNEL_SUBNET=')

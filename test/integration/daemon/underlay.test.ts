@@ -1,9 +1,13 @@
-/** What the underlay does to a running host is followed: nothing is made again that can be corrected, and the others are told. */
+/**
+ * A running host follows changes of its underlay. The daemon corrects its objects and makes none anew, and
+ * tells the other hosts.
+ */
 
-import type { Host } from '../../support/host'
-import { Lab } from '../../support/lab'
+import type { Host } from '../../lab/host'
+import { Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 
@@ -31,6 +35,47 @@ test('another MTU of the interface is that of the device, of subnet.env and of n
   })
 })
 
+test('a Backend.MTU above that of the interface is clamped and logged, and raised with room', async () => {
+  const [host, other] = [lab.host(1), lab.host(2)]
+  const fits = (mtu: number) => async () =>
+    (await host.link()).mtu === mtu && (await host.subnetEnv()).mtu === mtu
+  const backend = { Type: 'vxlan', MTU: 9000 }
+  await lab.putConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend }))
+  const { problems } = await host.waitForStatus('the shortage', (status) =>
+    status.problems.some((problem) =>
+      problem.startsWith('device: Backend.MTU is 9000, and eth0 carries 1500'),
+    ),
+  )
+  expect(problems).toHaveLength(1)
+  await host.waitUntil('device and file have 1450', fits(1450))
+  // A start meets the same limit, and succeeds.
+  await host.stop('SIGTERM')
+  host.start()
+  await host.waitForStatus('running', ({ daemon }) => daemon.phase === 'running')
+  await host.waitUntil('device and file have 1450', fits(1450))
+  await host.exec('ip', 'link', 'set', 'eth0', 'mtu', '9000')
+  await host.waitUntil('device and file have 8950', fits(8950))
+  await host.waitForStatus('all in order', (status) => status.state === 'healthy')
+  expect((await other.link()).mtu).toBe(1450)
+})
+
+test('the address of a host with BGP is on lo: its packets are as large as the way out carries', async () => {
+  const host = lab.host(1)
+  await host.stop('SIGTERM')
+  await host.exec('ip', 'address', 'add', '192.0.2.7/32', 'dev', 'lo')
+  host.start({ flags: { iface: '192.0.2.7' } })
+  const fits = (mtu: number) => async () =>
+    (await host.link()).mtu === mtu && (await host.subnetEnv()).mtu === mtu
+  await host.waitUntil('device and file have 1450', fits(1450))
+  await host.exec('ip', 'link', 'set', 'eth0', 'mtu', '1400')
+  await host.waitUntil('device and file have 1350', fits(1350))
+  // A flag announces this address, and the device sends from this address, although another interface is
+  // named.
+  await host.stop('SIGTERM')
+  host.start({ flags: { iface: 'eth0', 'public-ip': '192.0.2.7' } })
+  await host.waitForStatus('sent from there', ({ device }) => device?.local === '192.0.2.7')
+})
+
 test('another address is taken over in place and announced under the same subnet', async () => {
   const [host, other] = [lab.host(1), lab.host(2)]
   const [from, to] = [await host.addContainer(), await other.addContainer()]
@@ -45,7 +90,7 @@ test('another address is taken over in place and announced under the same subnet
   expect(await host.subnetEnv()).toEqual(env)
   await lab.waitConverged()
   expect((await lab.ping(from, to)).lost).toBe(0)
-  // It is its own lease still, not a stranger's.
+  // The lease is still the host's own.
   expect(
     (await host.waitForStatus('held', ({ lease }) => lease?.publicIp === '192.168.77.211')).lease?.state,
   ).toBe('held')

@@ -1,4 +1,7 @@
-/** An etcd with users: tokens that expire under calls, watch and KeepAlive, and refusals that are cured while we wait. */
+/**
+ * An etcd with users: tokens expire under calls, watch and KeepAlive. Refusals end when an operator removes
+ * their cause.
+ */
 
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -6,15 +9,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Registry } from '../../../src/etcd/registry'
 import { describeError } from '../../../src/model/errors'
-import { Pending, waitFor } from '../../support/wait'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
 import { ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
 import { TcpProxy } from './tcp-proxy'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
-/** etcd forgets a token that nobody used for so long. */
+/** Seconds without a use after which etcd forgets a token. */
 const TOKEN_SECONDS = 1
-/** Longer than that: whoever asks this seldom has a token that is no longer known. */
+/** A longer time: a client that asks this seldom has a forgotten token. */
 const SELDOM_MS = 1000 * TOKEN_SECONDS + 600
 
 const ROOT = { username: 'root', password: 'hunter2' }
@@ -41,7 +45,10 @@ afterEach(() => asRoot('del', '--prefix', PREFIX))
 /** The logins that etcd has seen. */
 const logins = async (): Promise<number> => (await site.etcd.metrics()).get('Authenticate') ?? 0
 
-/** Waits until every token given so far, and not used since, is forgotten: that of a witness, used last of all, is. */
+/**
+ * Waits until etcd has forgotten every token that it gave so far and that nobody has used since. The
+ * witness's token was used last, so etcd forgets that token last.
+ */
 async function waitForExpiry(): Promise<void> {
   const witness = await site.registry({ auth: ROOT })
   await witness.status(ever)
@@ -62,16 +69,18 @@ describe('a token that has expired', () => {
     const registry = await site.registry({ auth: ROOT })
     await registry.status(ever)
     await waitForExpiry()
-    const created = await registry.createLease(subnetOf('10.5.1.0'), hostValue(1), ever)
+    const created = await registry.leases.create(subnetOf('10.5.1.0'), hostValue(1), ever)
     if (created.kind !== 'created') throw new Error('taken')
     await waitForExpiry()
-    expect(await registry.keepAlive(created.lease.etcdLease, ever)).toMatchObject({ ttlSeconds: 86_400 })
+    expect(await registry.etcdLeases.keepAlive(created.lease.etcdLease, ever)).toMatchObject({
+      ttlSeconds: 86_400,
+    })
     await waitForExpiry()
     expect((await registry.snapshot(ever)).leases).toHaveLength(1)
-    expect(await registry.deleteLease(created.lease, ever)).toBeUndefined()
+    expect(await registry.leases.delete(created.lease, ever)).toBeUndefined()
   })
 
-  test('does not end a watch, nor the next one after a cut: nothing is lost and no new listing needed', async () => {
+  test('does not end a watch, nor the next one after a cut: no loss, no new listing', async () => {
     const registry = await site.registry({ auth: ROOT, endpoints: proxy.endpoint })
     const follow = site.follow(registry)
     await follow.waitFor('snapshot')
@@ -133,7 +142,7 @@ describe('a refusal', () => {
 
     await asRoot('role', 'grant-permission', 'flannel', 'read', `${PREFIX}/`, '--prefix')
     await follow.waitFor('snapshot', { timeoutMs: 20_000 })
-    const create = () => registry.createLease(subnetOf('10.5.3.0'), hostValue(3), ever)
+    const create = () => registry.leases.create(subnetOf('10.5.3.0'), hostValue(3), ever)
     await expect(create()).rejects.toMatchObject({ code: 'etcd-refused' })
 
     await asRoot('role', 'grant-permission', 'flannel', 'readwrite', `${PREFIX}/`, '--prefix')
@@ -147,7 +156,7 @@ describe('a refusal', () => {
   })
 })
 
-test('tokens that etcd signs (JWT) are replaced when they expire, and when users or roles change', async () => {
+test('signed tokens (JWT) are replaced when they expire, or when users or roles change', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'overlayd-jwt-'))
   const [priv, pub] = [join(directory, 'key'), join(directory, 'key.pub')]
   execFileSync('openssl', ['genrsa', '-out', priv, '2048'], { stdio: 'pipe' })
@@ -166,7 +175,7 @@ test('tokens that etcd signs (JWT) are replaced when they expire, and when users
     await follow.waitFor('snapshot')
     for (let round = 1; round <= 3; round++) {
       await root('role', 'add', `role${round}`)
-      const created = await registry.createLease(subnetOf(`10.5.${round}.0`), hostValue(round), ever)
+      const created = await registry.leases.create(subnetOf(`10.5.${round}.0`), hostValue(round), ever)
       expect(created.kind).toBe('created')
     }
     await follow.waitForEvents(3)

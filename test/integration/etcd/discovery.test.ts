@@ -1,7 +1,7 @@
-/** Endpoints found by DNS: a name server that knows one record, and the etcd it names. */
+/** Endpoints from DNS: a name server with one record, and the etcd in that record. */
 import { createSocket, type Socket } from 'node:dgram'
 import { getServers, setServers } from 'node:dns/promises'
-import { openEtcd } from '../../../src/etcd/client'
+import { openEtcd } from '../../../src/etcd/client/client'
 import { ever, Site } from './site'
 
 const DOMAIN = 'cluster.example'

@@ -3,11 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { EtcdLeaseId } from '../../../src/model/lease'
-import { GrpcProxy } from '../../support/etcd-proxy'
-import { Pending, sleep, waitFor } from '../../support/wait'
+import { GrpcProxy } from '../../lab/etcd-proxy'
+import { patient } from '../../lab/patience'
+import { Pending, sleep, waitFor } from '../../lab/wait'
 import { ever, hostValue, peerValue, Site, subnetOf } from './site'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let site: Site
 let proxy: GrpcProxy
@@ -28,17 +29,17 @@ beforeEach(() => site.clear())
 test('a lease is taken, guarded, renewed and given back', async () => {
   const registry = await site.registry({ endpoints: proxy.endpoint })
   const subnet = subnetOf('10.5.1.0')
-  const created = await registry.createLease(subnet, hostValue(11), ever)
+  const created = await registry.leases.create(subnet, hostValue(11), ever)
   if (created.kind !== 'created') throw new Error('someone has it')
-  expect(await registry.createLease(subnet, hostValue(12), ever)).toMatchObject({ kind: 'taken' })
+  expect(await registry.leases.create(subnet, hostValue(12), ever)).toMatchObject({ kind: 'taken' })
   expect((await registry.snapshot(ever)).leases).toEqual([created.lease])
   const { etcdLease } = created.lease
-  expect(await registry.keepAlive(etcdLease, ever)).toEqual({ ttlSeconds: 86_400 })
-  expect(await registry.keepAlive('4711' as EtcdLeaseId, ever)).toBe('expired')
-  const updated = await registry.updateLease(created.lease, hostValue(13), ever)
+  expect(await registry.etcdLeases.keepAlive(etcdLease, ever)).toEqual({ ttlSeconds: 86_400 })
+  expect(await registry.etcdLeases.keepAlive('4711' as EtcdLeaseId, ever)).toBe('expired')
+  const updated = await registry.leases.update(created.lease, hostValue(13), ever)
   expect(updated).toMatchObject({ kind: 'updated' })
-  expect(await registry.updateLease(created.lease, hostValue(14), ever)).toMatchObject({ kind: 'changed' })
-  await registry.revoke(etcdLease, ever)
+  expect(await registry.leases.update(created.lease, hostValue(14), ever)).toMatchObject({ kind: 'changed' })
+  await registry.etcdLeases.revoke(etcdLease, ever)
   expect((await registry.snapshot(ever)).leases).toEqual([])
 })
 
@@ -52,7 +53,7 @@ test('equal watches of many hosts are one for etcd', async () => {
     const metrics = await (await fetch(`${site.etcd.endpoint}/metrics`)).text()
     return Number(/^etcd_debugging_mvcc_events_total (\d+)$/m.exec(metrics)?.[1])
   }
-  // The proxy merges watches when an event has brought them to one revision.
+  // The proxy merges watches once an event has brought all of them to one revision.
   await site.put('subnets/10.5.1.0-24', peerValue(1))
   for (const follow of follows) await follow.waitForEvents(1)
   await waitFor('the watches to be one', async () => {
@@ -66,7 +67,7 @@ test('equal watches of many hosts are one for etcd', async () => {
   expect(follows.flatMap(({ updates }) => updates).filter(({ kind }) => kind === 'lost')).toEqual([])
 })
 
-test('pings that it takes as too many are made fewer: told once, nothing is lost or listed again', async () => {
+test('pings that are too many for it become fewer: logged once, no loss, no new listing', async () => {
   const warnings: string[] = []
   const log = { info() {}, warn: (message: string) => warnings.push(message) }
   const registry = await site.registry({ endpoints: proxy.endpoint, pingEveryMs: 300 }, log)
@@ -77,11 +78,13 @@ test('pings that it takes as too many are made fewer: told once, nothing is lost
   await follow.waitForEvents(1)
   expect(follow.updates.map(({ kind }) => kind)).toEqual(['snapshot', 'events'])
   expect(warnings).toEqual([
-    expect.stringMatching(/does not take a ping every 0\.3 s; .*every 305 s .*--grpc-keepalive-min-time=5s/),
+    expect.stringMatching(
+      /does not accept a ping every 0\.3 s; .*every 305 s, .*--grpc-keepalive-min-time=5s/,
+    ),
   ])
 })
 
-test('killed and started again, and etcd behind it: what happened meanwhile is told once, nothing is listed again', async () => {
+test('killed and started again, with etcd: each change comes once, without a new listing', async () => {
   const registry = await site.registry({ endpoints: proxy.endpoint })
   const follow = site.follow(registry)
   await follow.waitFor('snapshot')
@@ -104,7 +107,7 @@ test('killed and started again, and etcd behind it: what happened meanwhile is t
   expect(follow.events).toHaveLength(3)
 })
 
-test('killed, and the history compacted before it is back: who is not told of changes any more notices, and is told again', async () => {
+test('killed, and the history compacted: a silent watch is noticed and replaced', async () => {
   const others = await Promise.all(
     Array.from({ length: 8 }, () => site.registry({ endpoints: proxy.endpoint })),
   )
@@ -119,11 +122,12 @@ test('killed, and the history compacted before it is back: who is not told of ch
   await site.compact()
   await proxy.start()
   await sleep(1000)
-  // By now the proxy may have added one of the others to a watch that etcd has cancelled for the compaction, and adds to it whoever comes.
+  // By now etcd may have cancelled a watch of the proxy, because of the compaction. The proxy may have added
+  // one of the others to that watch, and adds every newcomer.
   const follow = site.follow(await site.registry({ endpoints: proxy.endpoint, relistMs: 1000 }))
   await follow.waitFor('snapshot')
   let puts = 0
-  // What is told as an event was told by a watch, not by a listing.
+  // An event comes from a watch, and not from a listing.
   await waitFor(
     'a watch to tell of a put',
     async () => {

@@ -1,19 +1,19 @@
-/** What the tests of this folder have in common: one etcd, registries on it, and someone who follows. */
+/** The common part of the tests in this folder: one etcd, registries on that etcd, and a follower. */
 import { Etcd3 } from 'etcd3'
-import { type EtcdClient, type EtcdLog, type EtcdOptions, openEtcd } from '../../../src/etcd/client'
+import { type EtcdClient, type EtcdLog, type EtcdOptions, openEtcd } from '../../../src/etcd/client/client'
+import type { RegistryEvent, RegistryUpdate } from '../../../src/etcd/follow/updates'
 import { Registry, type RegistryOptions } from '../../../src/etcd/registry'
-import type { RegistryEvent, RegistryUpdate } from '../../../src/etcd/updates'
 import { mac, networkOf, parseIpv4, parseMac } from '../../../src/model/address'
 import type { LeaseSubnet, LeaseValue } from '../../../src/model/lease'
-import { type Etcd, type EtcdSite, startEtcd } from '../../support/etcd'
-import { leaseValue } from '../../support/leases'
-import { assertSandbox } from '../../support/namespace'
-import { Pending, waitFor } from '../../support/wait'
+import { type Etcd, type EtcdSite, startEtcd } from '../../lab/etcd'
+import { leaseValue } from '../../lab/leases'
+import { assertSandbox } from '../../lab/namespace'
+import { Pending, waitFor } from '../../lab/wait'
 
 export const PREFIX = '/coreos.com/network'
 export const CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
 
-/** One etcd with someone else's client, as the other hosts of a cluster have. */
+/** One etcd, and a client that acts for the other hosts of a cluster. */
 export class Site {
   readonly #closing: (() => unknown)[] = []
 
@@ -34,7 +34,7 @@ export class Site {
     await this.etcd.stop()
   }
 
-  /** A registry with a client of its own. */
+  /** Makes a registry with a client of its own. */
   async registry(options: Partial<EtcdOptions & RegistryOptions> = {}, log?: EtcdLog): Promise<Registry> {
     return new Registry(await this.client(options, log), { prefix: PREFIX, ...options })
   }
@@ -78,13 +78,13 @@ export class Site {
     }
   }
 
-  /** Forgets the history up to now. */
+  /** Compacts the history up to now. */
   async compact(): Promise<void> {
     const { header } = await this.others.kv.range({ key: Buffer.from(PREFIX) })
     await this.others.kv.compact({ revision: header.revision, physical: true })
   }
 
-  /** RPCs that etcd gets while `action` runs, by method, those left out that it does not get. */
+  /** Numbers of RPCs that etcd gets while `action` runs, by method. A method without an RPC is absent. */
   async rpcsOf(action: () => Promise<unknown>): Promise<Record<string, number>> {
     const before = await this.etcd.metrics()
     await action()
@@ -94,7 +94,7 @@ export class Site {
   }
 }
 
-/** Someone who follows and keeps all updates. */
+/** A follower that keeps all updates. */
 export class Follow {
   readonly updates: RegistryUpdate[] = []
   readonly ended: Promise<void>
@@ -108,7 +108,7 @@ export class Follow {
     return this.updates.at(-1)
   }
 
-  /** All events, and none of the snapshots. */
+  /** All events, without the snapshots. */
   get events(): RegistryEvent[] {
     return this.updates.flatMap((update) => (update.kind === 'events' ? update.events : []))
   }
@@ -139,7 +139,7 @@ export class Follow {
     )
   }
 
-  /** @returns milliseconds it took */
+  /** @returns the duration in milliseconds */
   async end(): Promise<number> {
     const started = performance.now()
     this.#controller.abort()
@@ -168,7 +168,7 @@ export function subnetOf(text: string, length = 24): LeaseSubnet {
   return { ipv4: networkOf(address, length), ipv6: undefined }
 }
 
-/** The value a host announces, with a MAC made of its number. */
+/** The value that a host announces, with a MAC made from the host's number. */
 export function hostValue(host: number): LeaseValue {
   const publicIp = parseIpv4(`192.168.77.${host}`)
   if (publicIp === undefined) throw new Error(`there is no host ${host}`)
@@ -182,7 +182,7 @@ export function hostValue(host: number): LeaseValue {
   }
 }
 
-/** The same as etcd's text, written by another host. */
+/** The same value as text, as another host writes the value. */
 export const peerValue = (host: number): string =>
   leaseValue({
     subnet: '',

@@ -1,19 +1,19 @@
-/** A TCP proxy between a client and etcd that can be told to misbehave. */
+/** A TCP proxy between a client and etcd, with faults on demand. */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
 
 export class TcpProxy {
-  /** While false, connections are closed as soon as they are made. */
+  /** While false, each new connection is closed at once. */
   open = true
   /** Bytes from the server after which a connection is cut. */
   cutAfter = Number.POSITIVE_INFINITY
-  /** Milliseconds by which each direction is late. */
+  /** Delay of each direction, in milliseconds. */
   delayMs = 0
-  /** A request with this text goes through once, its answer does not: the connection is cut instead. */
+  /** A request with this text passes once. The connection is cut instead of the answer. */
   loseAnswerTo: string | undefined
   /** The names in the certificates that clients have shown, in the order of their connections. */
   readonly clientNames: string[] = []
-  /** How many have been made and served. */
+  /** Number of connections that were made and served. */
   connections = 0
   readonly #sockets = new Set<Socket>()
 
@@ -47,7 +47,7 @@ export class TcpProxy {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** Ends all connections by a RST, as a router that lost its state does. */
+  /** Ends all connections with a RST, as a router does that has lost its state. */
   reset(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy()
   }
@@ -93,7 +93,7 @@ export class TcpProxy {
     })
   }
 
-  /** In the order of the calls, as long as the delay does not shrink. */
+  /** The chunks keep the order of the calls as long as the delay does not shrink. */
   #later(send: () => void): void {
     if (this.delayMs === 0) send()
     else setTimeout(send, this.delayMs)

@@ -1,14 +1,18 @@
-/** TLS with a real etcd: who trusts whom, certificates that are replaced while all goes on, and several members. */
+/**
+ * TLS with a real etcd: trust in both directions, certificates that are replaced under way, several members.
+ */
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { CertificateAuthority, type SignedFiles } from '../../support/certificates'
-import { type Etcd, startEtcd } from '../../support/etcd'
-import { Pending, waitFor } from '../../support/wait'
+import { certificateLives } from '../../../src/etcd/client/tls'
+import { CertificateAuthority, type SignedFiles } from '../../lab/certificates'
+import { type Etcd, startEtcd } from '../../lab/etcd'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
 import { ever, PREFIX, peerValue, Site } from './site'
 import { TcpProxy } from './tcp-proxy'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let directory: string
 let authority: CertificateAuthority
@@ -20,7 +24,7 @@ afterAll(() => rmSync(directory, { recursive: true }))
 
 const key = (subnet: string) => `${PREFIX}/subnets/${subnet}`
 
-/** A log that is kept. */
+/** A log that keeps its lines. */
 function record() {
   const lines: string[] = []
   const push = (line: string) => lines.push(line)
@@ -94,6 +98,20 @@ describe('an etcd that asks for a certificate', () => {
   })
 })
 
+test('the ends of certificates are read from the files, and files that are none cost nothing', () => {
+  const files = authority.sign('short-lived')
+  const lives = certificateLives(files)
+  expect(lives.map(({ file, subject }) => [file, subject])).toEqual([
+    ['client', 'CN=short-lived'],
+    ['ca', 'CN=ca'],
+  ])
+  // The certificate is valid for two days.
+  for (const { notAfter } of lives) expect(notAfter * 1000 - Date.now()).toBeGreaterThan(86_400_000)
+  for (const { notAfter } of lives) expect(notAfter * 1000 - Date.now()).toBeLessThan(3 * 86_400_000)
+  writeFileSync(files.certFile, 'no certificate')
+  expect(certificateLives({ ...files, caFile: join(directory, 'missing.pem') })).toEqual([])
+})
+
 test('nothing below TLS 1.2 is spoken', async () => {
   const site = await Site.start()
   const { certFile, keyFile } = authority.sign('server')
@@ -128,7 +146,7 @@ describe('certificates that are replaced', () => {
     certFile: join(directory, 'used.pem'),
     keyFile: join(directory, 'used.key'),
   })
-  /** Puts a pair, and the CA, where the client looks. */
+  /** Writes a key pair and the CA to the files that the client reads. */
   const install = (pair: SignedFiles) => {
     copyFileSync(pair.caFile, files().caFile)
     copyFileSync(pair.certFile, files().certFile)
@@ -186,7 +204,9 @@ describe('certificates that are replaced', () => {
     await registry.status(ever)
     writeFileSync(files().certFile, 'half of a')
     await waitFor('a warning', () =>
-      lines.some((line) => line.includes('going on with')) ? true : new Pending(lines.join(' ')),
+      lines.some((line) => line.includes('the previous certificates stay in use'))
+        ? true
+        : new Pending(lines.join(' ')),
     )
     const before = proxy.clientNames.length
     proxy.cut()
@@ -210,7 +230,7 @@ describe('certificates that are replaced', () => {
       })
       const follow = site.follow(registry)
       await follow.waitFor('snapshot')
-      // etcd reads its own at each handshake.
+      // etcd reads its own certificate at each handshake.
       next.sign('rotating')
       await etcd.restart()
       const { error } = await follow.waitFor('lost')

@@ -1,17 +1,21 @@
-/** A host asks whether the owner of a lease lives: what owners do meanwhile, on a real etcd. All cases at once, for each takes seconds. */
+/**
+ * A host asks whether the owner of a lease lives, on a real etcd; meanwhile the owner acts. All cases run at
+ * once, because each takes seconds.
+ */
 
 import winston from 'winston'
-import { LeaseKeeper } from '../../../src/daemon/lease-keeper'
-import { settleClaims } from '../../../src/daemon/settle-claims'
+import { LeaseKeeper } from '../../../src/daemon/keepers/lease-keeper'
+import { settleClaims } from '../../../src/daemon/start/settle-claims'
 import type { Registry } from '../../../src/etcd/registry'
 import { parseIpv4 } from '../../../src/model/address'
+import { parseNetworkConfig } from '../../../src/model/config/network-config'
 import type { Lease } from '../../../src/model/lease'
-import { parseNetworkConfig } from '../../../src/model/network-config'
-import { type Evidence, IdentityConflict } from '../../../src/plan/identity'
-import { Pending, waitFor } from '../../support/wait'
+import { type Evidence, IdentityConflict } from '../../../src/plan/lease/identity'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
 import { CONFIG, ever, hostValue, Site, subnetOf } from '../etcd/site'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const config = parseNetworkConfig(CONFIG)
 const log = winston.createLogger({ silent: true })
@@ -30,7 +34,7 @@ beforeAll(async () => {
 afterAll(() => site?.stop())
 
 async function createLease(host: number): Promise<Lease> {
-  const result = await owners.createLease(subnetOf(`10.5.${host}.0`), hostValue(host), ever)
+  const result = await owners.leases.create(subnetOf(`10.5.${host}.0`), hostValue(host), ever)
   if (result.kind !== 'created') throw new Error('it is taken')
   return result.lease
 }
@@ -38,14 +42,14 @@ async function createLease(host: number): Promise<Lease> {
 function evidenceOf(host: number, remembered?: Lease): Evidence {
   const publicIp = parseIpv4(`192.168.77.${host}`)
   if (publicIp === undefined) throw new Error('no address')
-  return { publicIp, devices: none, remembered, sameMachine: false }
+  return { publicIp, devices: none, remembered, sameMachine: false, subnet: none }
 }
 
-/** A new host, with the address of that one or what it remembers, that comes to a lease. */
+/** A new host comes upon a lease, with the lease's address or with a remembered lease. */
 const settle = (lease: Lease, evidence: Evidence, registry = asking) =>
   settleClaims(registry, config, [lease], evidence, log, ever)
 
-/** Waits until the lease has been written as it is: someone asks. */
+/** Waits for a Put of the lease without a change: another host asks its owner. */
 const asked = (lease: Lease) =>
   waitFor(
     `a question about ${lease.key}`,
@@ -56,7 +60,7 @@ const asked = (lease: Lease) =>
     { timeoutMs: 20_000 },
   )
 
-/** An owner as it runs: it follows, and keeps its lease. */
+/** A running owner, which follows etcd and keeps its lease. */
 function live(lease: Lease): LeaseKeeper {
   const keeper = new LeaseKeeper(owners, lease, lease.value, log)
   const stop = new AbortController()
@@ -92,14 +96,15 @@ test('owners who live, who are gone, who go just then, and who write just then',
     settle(copied, evidenceOf(98, copied)),
     settle(dead, evidenceOf(97)),
   ])
-  // The one writes before it is asked, the other goes when it is.
-  expect(await owners.updateLease(written, hostValue(24), ever)).toMatchObject({ kind: 'updated' })
-  await asked(ending).then(() => owners.revoke(ending.etcdLease, ever))
+  // One owner writes before the question, the other owner goes at the question.
+  expect(await owners.leases.update(written, hostValue(24), ever)).toMatchObject({ kind: 'updated' })
+  await asked(ending).then(() => owners.etcdLeases.revoke(ending.etcdLease, ever))
   const [toAlive, toDead, toEnding, toWritten, toMoved, toCopied, toOther] = await cases
 
   expect(toAlive).toMatchObject({ status: 'rejected', reason: expect.any(IdentityConflict) })
   expect(keeper.state.kind).toBe('held')
-  // Taken for want of an answer: not known to be one's own, so its MAC is not taken.
+  // The lease is taken because no owner answered. The lease is not known to be the host's own, so its MAC is
+  // not taken.
   expect(toDead).toMatchObject({ value: { leases: [{ key: dead.key, value: dead.value }], known: [] } })
   expect(toEnding).toMatchObject({ value: { leases: [], known: [] } })
   expect(toWritten).toMatchObject({ status: 'rejected', reason: expect.any(IdentityConflict) })
@@ -107,14 +112,14 @@ test('owners who live, who are gone, who go just then, and who write just then',
   expect(toCopied).toMatchObject({ value: { leases: [], known: [] } })
   expect(toOther).toMatchObject({ value: { leases: [], known: [] } })
 
-  // A question is a Put of the very same, bound to the same etcd lease.
+  // A question is a Put of the same value, bound to the same etcd lease.
   const [kv] = (await site.others.get(dead.key).exec()).kvs
   expect(kv?.lease).toBe(dead.etcdLease)
   expect(kv?.version).toBe('2')
-  // What was claimed may be written at once.
+  // A claimed lease may be written at once.
   const claimed = toDead?.status === 'fulfilled' ? toDead.value.leases[0] : undefined
   if (claimed === undefined) throw new Error('nothing was claimed')
-  expect(await owners.updateLease(claimed, hostValue(12), ever)).toMatchObject({ kind: 'updated' })
+  expect(await owners.leases.update(claimed, hostValue(12), ever)).toMatchObject({ kind: 'updated' })
 })
 
 test('nobody is asked when one that is beyond doubt fits', async () => {

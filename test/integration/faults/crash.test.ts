@@ -1,13 +1,15 @@
 /**
- * A daemon that is killed at any moment of its life, again and again, while peers come, change and go: its containers and those of others are
- * reached all the time, and in the end its kernel is what etcd says. `scripts/soak` does it a thousand times.
+ * The daemon is killed at any moment of its life, again and again, while peers come, change and go.
+ * Containers of this host and of others stay reachable, and in the end the kernel has what etcd says.
+ * `scripts/soak` does a thousand kills.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { holdsPeer, tracesOf } from '../../support/kernel-view'
-import { Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
+import { holdsPeer, tracesOf } from '../../lab/kernel-view'
+import { Lab } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { Random } from '../../lab/random'
 
-/** How often, and which moments: the same seed kills at the same ones. */
+/** Number of kills. The same seed kills at the same moments. */
 const ROUNDS = Number(process.env['OVERLAYD_CRASHES'] ?? 30)
 const SEED = Number(process.env['OVERLAYD_SEED'] ?? Date.now() % 1e9)
 /** Milliseconds; a start takes about 300. */
@@ -22,19 +24,8 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-/** Uniform numbers in [0, 1): mulberry32. */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
-test(`killed ${ROUNDS} times at moments by chance (seed ${SEED}), it costs no packet, and nothing is left over`, async () => {
-  const random = randomFrom(SEED)
+test(`${ROUNDS} kills at random moments (seed ${SEED}) cost no packet and leave nothing`, async () => {
+  const random = new Random(SEED)
   const victim = lab.host(1)
   const containers = await Promise.all(lab.hosts.map((host) => host.addContainer()))
   const [first, second, third] = containers
@@ -45,21 +36,21 @@ test(`killed ${ROUNDS} times at moments by chance (seed ${SEED}), it costs no pa
   for (let round = 0; round < ROUNDS; round++) {
     if (victim.running) await victim.stop('SIGKILL')
     victim.start()
-    const end = pause(random() * LONGEST_LIFE)
+    const end = pause(random.fraction() * LONGEST_LIFE)
     for (let change = 0; change < 3; change++) {
-      const number = Math.floor(random() * 20)
-      if (present.has(number) && random() < 0.5) {
+      const number = random.integer(0, 19)
+      if (present.has(number) && random.chance(0.5)) {
         await lab.deletePeer(fakePeer(number))
         present.delete(number)
       } else {
         const peer = fakePeer(number)
         const other = { ...peer, mac: peer.mac.replace('4e:00', '4e:01') }
-        await lab.putPeers(random() < 0.3 ? other : peer)
+        await lab.putPeers(random.chance(0.3) ? other : peer)
         present.add(number)
       }
     }
     await end
-    if (random() < 0.3) victim.daemon.signal('SIGTERM')
+    if (random.chance(0.3)) victim.daemon.signal('SIGTERM')
   }
   if (victim.running) await victim.stop('SIGKILL')
   for (const number of present) await lab.putPeers(fakePeer(number))

@@ -1,16 +1,14 @@
-/** Whatever someone deletes, changes or adds by hand among the daemon's objects is right again by itself, also when its event was lost. */
-import winston from 'winston'
-import { Reconciler } from '../../../src/daemon/reconciler'
-import type { Kernel } from '../../../src/kernel/kernel'
+/** Objects that someone deletes, changes or adds on our device are put right, also if the event was lost. */
 import type { Revision } from '../../../src/model/lease'
-import { PeerTable } from '../../../src/plan/peer-table'
-import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../support/lab'
-import { dualPeer, leaseKey } from '../../support/leases'
-import { Pending, waitFor } from '../../support/wait'
-import { hw, ip, ipv4Range, lease, net } from '../../unit/plan/support'
-import { address, linkSpec, makeUnderlay, openKernel, removeUnderlay, run } from '../kernel/network'
+import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
+import { dualPeer, leaseKey } from '../../lab/leases'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
+import { hw, ip, lease } from '../../unit/plan/support'
+import { run } from '../kernel/network'
+import { kernelOfFile, makeReconciler } from './reconciler-site'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const FAKES = Array.from({ length: 5 }, (_, number) => dualPeer(number))
 const [PEER = dualPeer(0)] = FAKES
@@ -29,7 +27,10 @@ afterAll(() => {
   process.stdout.write(`time until right again, as iproute2 sees it:\n${lines.join('\n')}\n`)
 })
 
-/** All of ours on a host, without what may differ: interface indexes, and link-local addresses, which come late. */
+/**
+ * All objects of the daemon on a host, without what may differ: interface indexes, and link-local addresses,
+ * which come late.
+ */
 async function state(host: Host): Promise<string> {
   const commands = [device, device6].flatMap((name): [string, ...string[]][] => [
     ['ip', '-d', '-o', 'link', 'show', 'dev', name],
@@ -117,7 +118,7 @@ describe('drift on a host', () => {
     ['neighbour deleted', `ip neigh delete ${gateway} dev ${device}`],
     ['neighbour with another MAC', `ip neigh replace ${gateway} lladdr 02:00:00:00:00:99 dev ${device}`],
     ['neighbour not permanent', `ip neigh replace ${gateway} lladdr ${PEER.mac} dev ${device} nud reachable`],
-    ['neighbour added', `ip neigh add 10.5.77.0 lladdr 02:00:00:00:00:99 dev ${device} nud permanent`],
+    ['neighbour added', `ip neigh add 10.5.177.0 lladdr 02:00:00:00:00:99 dev ${device} nud permanent`],
     ['FDB entry deleted', `bridge fdb delete ${PEER.mac} dev ${device} dst ${PEER.publicIp}`],
     ['FDB entry with another destination', `bridge fdb replace ${PEER.mac} dev ${device} dst 172.16.9.9`],
     ['FDB entry with a port', `bridge fdb replace ${PEER.mac} dev ${device} dst ${PEER.publicIp} port 4789`],
@@ -131,7 +132,7 @@ describe('drift on a host', () => {
     ['FDB entry added', `bridge fdb add 02:00:00:00:00:99 dev ${device} dst 172.16.9.9 port 4789`],
     ['FDB entry of all MACs', `bridge fdb append 00:00:00:00:00:00 dev ${device} dst 172.16.9.9`],
     ['addresses deleted', `ip address flush dev ${device}`],
-    ['address added', `ip address add 10.5.77.0/32 dev ${device}`],
+    ['address added', `ip address add 10.5.177.0/32 dev ${device}`],
     ['device with another MAC', `ip link set ${device} address 02:00:00:00:00:99`],
     ['device with another MTU', `ip link set ${device} mtu 1400`],
     ['device down', `ip link set ${device} down`],
@@ -188,7 +189,7 @@ describe('drift on a host', () => {
     expect(await lab.ping(here, six, { count: 10 })).toMatchObject({ received: 10, lost: 0 })
   })
 
-  test('a blackhole loses to the bridge whichever came first, comes back, and goes with its flag', async () => {
+  test('a blackhole yields to the bridge in either order, comes back, and goes with its flag', async () => {
     const other = lab.host(2)
     const subnet = (await other.subnetEnv()).subnet.replace('.1/', '.0/')
     const blackholes = () => other.exec('ip', 'route', 'show', 'type', 'blackhole')
@@ -256,44 +257,24 @@ describe('drift of direct routes', () => {
 })
 
 describe('drift whose event was lost', () => {
-  let kernel: Kernel
   let end: AbortController
   let running: Promise<void>
 
+  // Written before the hooks of the kernel, so that it runs before the kernel is closed.
+  afterAll(async () => {
+    end?.abort()
+    await running
+    run('ip link delete flannel.1')
+  })
+  const kernel = kernelOfFile()
   beforeAll(async () => {
-    makeUnderlay()
-    kernel = await openKernel()
-    const link = await linkSpec(kernel)
-    const subnet = net('10.5.1.0/24')
-    const peers = new PeerTable(
-      { range: ipv4Range(), vni: 1 },
-      { key: 'own', subnet, publicIp: address('192.0.2.1'), mac: link.mac },
-    )
-    const target = {
-      link,
-      network: net('10.5.0.0/16'),
-      subnet,
-      peers,
-      directRouting: false,
-      blackhole: false,
-      stale: [],
-      forward: true,
-      surroundings: [],
-    }
-    // Nobody tells it what the kernel notifies: it is on its own.
-    const reconciler = new Reconciler(kernel, target, winston.createLogger({ silent: true }), { period: 300 })
+    // The reconciler gets no notification of the kernel.
+    const { peers, reconciler } = await makeReconciler(kernel(), { forward: true, options: { period: 300 } })
     const changes = peers.reset([lease('10.5.2.0/24', { publicIp: '192.0.2.9' })], [])
     reconciler.peersChanged(changes, 1n as Revision)
     end = new AbortController()
     await reconciler.syncAll(end.signal)
     running = reconciler.run(end.signal, { every: Number.POSITIVE_INFINITY, tell: () => undefined })
-  })
-  afterAll(async () => {
-    end?.abort()
-    await running
-    kernel?.close()
-    run('ip link delete flannel.1')
-    removeUnderlay()
   })
 
   const objects = () =>

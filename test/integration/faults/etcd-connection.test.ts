@@ -1,13 +1,14 @@
-/** The way to etcd is slow, breaks in the middle of a burst, or breaks every second. */
+/** The connection to etcd is slow, breaks in the middle of a burst, or breaks every second. */
+
+import type { Lab } from '../../lab/lab'
+import { ETCD_PREFIX } from '../../lab/lab'
+import { fakePeer, manyPeers, putPeers } from '../../lab/leases'
+import { Pending, sleep, waitFor } from '../../lab/wait'
 import { waitForTruth } from '../../support/etcd-truth'
-import type { Lab } from '../../support/lab'
-import { ETCD_PREFIX } from '../../support/lab'
-import { fakePeer, manyPeers, putPeers } from '../../support/leases'
-import { Pending, sleep, waitFor } from '../../support/wait'
 import { TcpProxy } from '../etcd/tcp-proxy'
 import { LARGE_CONFIG, startSite, underTraffic } from './etcd-site'
 
-/** How long the connection breaks every second; a soak run may want minutes. */
+/** Seconds during which the connection breaks every second. A soak run may take minutes. */
 const RESET_SECONDS = Number(process.env['OVERLAYD_RESET_SECONDS'] ?? '20')
 
 jest.setTimeout(120_000 + RESET_SECONDS * 1000)
@@ -41,7 +42,7 @@ test('slow: each answer takes longer than half a second', async () => {
     await lab
       .host(1)
       .waitForKernel('the later peer', ({ routes }) => routes.some((route) => route.startsWith('10.5.171.')))
-    // A start reads, grants and writes, one after another.
+    // A start reads, grants and writes in turn.
     await lab.host(2).restart()
     await waitForTruth(lab)
   })
@@ -51,7 +52,7 @@ test('cut again and again in the middle of 5,000 events', async () => {
   const many = manyPeers(5000)
   await underTraffic(lab, async () => {
     proxy.cutAfter = 400_000
-    // One revision each, so that they are as many events.
+    // Each put is one revision, so that each put is one event.
     for (let start = 0; start < many.length; start += 500) {
       await Promise.all(
         many.slice(start, start + 500).map((peer) => putPeers(lab.client, ETCD_PREFIX, [peer])),

@@ -1,12 +1,16 @@
-/** etcd comes back with another past, or is emptied: nobody is cut off for what may be a mistake, and what stays is what etcd says. */
+/**
+ * etcd comes back with another history, or is emptied. No peer is cut off because of a possible mistake, and
+ * in the end the peers are those in etcd.
+ */
 import { join } from 'node:path'
+import { holdsPeer } from '../../lab/kernel-view'
+import { ETCD_PREFIX, type Host, type Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { fakePeer, leaseKey } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 import { waitForTruth } from '../../support/etcd-truth'
-import { holdsPeer } from '../../support/kernel-view'
-import { ETCD_PREFIX, type Host, type Lab, NETWORK_CONFIG } from '../../support/lab'
-import { fakePeer, leaseKey } from '../../support/leases'
 import { GRACE, startSite, underTraffic } from './etcd-site'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const PEERS = Array.from({ length: 20 }, (_, number) => fakePeer(number))
 
@@ -17,7 +21,7 @@ beforeEach(async () => {
 })
 afterEach(() => lab.close())
 
-/** Waits until a host says that so many peers are held back, each of them with a reason in the table. */
+/** Waits until a host reports the number of held-back peers, each with a reason in the table. */
 async function waitHeld(host: Host, count: number): Promise<void> {
   const status = await host.waitForStatus(
     `${count} peers held back`,
@@ -26,13 +30,13 @@ async function waitHeld(host: Host, count: number): Promise<void> {
   )
   expect(status.state).toBe('degraded')
   expect(status.problems).toContainEqual(
-    expect.stringMatching(`^peers: ${count} are gone from etcd and kept`),
+    expect.stringMatching(`^peers: ${count} disappeared from etcd; kept `),
   )
   const [held] = status.peers.filter(({ state }) => state === 'held')
   expect(held?.reason).toContain('gone from etcd')
 }
 
-test('wiped: hosts put their leases again, and the peers that do not are let go after the grace', async () => {
+test('wiped: hosts put their leases again, and other peers are removed after the grace', async () => {
   await underTraffic(lab, async () => {
     await lab.etcd.wipe()
     for (const host of lab.hosts) await waitHeld(host, PEERS.length)
@@ -54,7 +58,7 @@ test('wiped, and the peers come back: not one of them is written to the kernel a
   })
 })
 
-test('restored from an older backup: who joined since puts its lease again, who left is back, the rest goes after the grace', async () => {
+test('restored from an older backup: newcomers put their leases again, the rest goes later', async () => {
   const [left = fakePeer(0)] = PEERS
   const since = [fakePeer(40), fakePeer(41)]
   const backup = join(lab.directory, 'backup')
@@ -76,7 +80,7 @@ test('restored from an older backup: who joined since puts its lease again, who 
 test('emptied by a slip of the hand: the same as wiped, and new peers are taken in meanwhile', async () => {
   const came = fakePeer(50)
   const changed = { ...fakePeer(0), publicIp: '172.16.9.1' }
-  // A host with another address and subnet, and the MAC it had.
+  // A host with another address and subnet, and with its former MAC.
   const moved = { ...fakePeer(60), mac: fakePeer(1).mac }
   const newcomers = [came, changed, moved]
   await underTraffic(lab, async () => {
@@ -92,7 +96,7 @@ test('emptied by a slip of the hand: the same as wiped, and new peers are taken 
   })
 })
 
-test('emptied while the hosts were cut off, and filled anew: newcomers do not have to wait either', async () => {
+test('emptied while the hosts were cut off, and filled anew: newcomers need not wait', async () => {
   const moved = { ...fakePeer(60), mac: fakePeer(1).mac }
   await underTraffic(lab, async () => {
     const [cutOff] = lab.hosts

@@ -1,10 +1,15 @@
-/** etcd dies, freezes or forgets its history: nothing is lost meanwhile, and what was missed is caught up with exactly. */
+/**
+ * etcd dies, freezes or forgets its history. No packet is lost meanwhile, and the hosts catch up with every
+ * missed change.
+ */
+
+import type { Lab } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 import { waitForTruth } from '../../support/etcd-truth'
-import type { Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
 import { startSite, underTraffic } from './etcd-site'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const PEERS = Array.from({ length: 20 }, (_, number) => fakePeer(number))
 const LATER = Array.from({ length: 5 }, (_, number) => fakePeer(30 + number))
@@ -23,7 +28,7 @@ afterEach(async () => {
 
 const isAway = ({ etcd }: { etcd: { connected: boolean } }) => !etcd.connected
 
-/** A few peers come, one changes, one goes. */
+/** A few peers come, one peer changes, one peer goes. */
 async function changeSome(): Promise<void> {
   const [first = fakePeer(0), second = fakePeer(1)] = PEERS
   await lab.putPeers(...LATER, { ...first, publicIp: '172.16.9.1' })
@@ -67,7 +72,7 @@ test('compacted behind the watch of a host that is cut off', async () => {
     await changeSome()
     const { header } = await lab.client.get('anything').exec()
     await lab.client.kv.compact({ revision: header.revision, physical: true })
-    // So that the connection breaks, and is not merely late.
+    // A restart breaks the connection. Without a restart the connection would only be slow.
     await lab.etcd.restart()
     await cutOff.exec('ip', 'route', 'delete', 'blackhole', '192.168.77.2/32')
     await waitForTruth(lab)

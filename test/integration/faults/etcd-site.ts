@@ -1,12 +1,17 @@
-/** Hosts under traffic, to which something is done by way of etcd. */
-import { Lab } from '../../support/lab'
-import type { FakePeer } from '../../support/leases'
-import { sleep } from '../../support/wait'
+/** Hosts under traffic, for tests of faults of etcd. */
+import { Lab } from '../../lab/lab'
+import type { FakePeer } from '../../lab/leases'
+import { sleep } from '../../lab/wait'
 
-/** Seconds for which departing peers are held back in these tests: long enough for every host to come back, short enough to be waited for. */
+/**
+ * Seconds for which departing peers are held back in these tests: long enough for every host to come back,
+ * short enough for a test to wait.
+ */
 export const GRACE = 6
 
-/** One /8, so that there is room for thousands of peers from 10.128.0.0 on; hosts take theirs from 10.5.1.0 to 10.5.99.0. */
+/**
+ * A /8 has room for thousands of peers from 10.128.0.0 on. Hosts take subnets from 10.5.1.0 to 10.5.99.0.
+ */
 export const LARGE_CONFIG =
   '{"Network":"10.0.0.0/8","SubnetLen":24,"SubnetMin":"10.5.1.0","SubnetMax":"10.5.99.0","Backend":{"Type":"vxlan"}}'
 
@@ -38,14 +43,17 @@ export async function startSite({ hosts, peers = [], prepare, flags, config }: S
   }
 }
 
-/** Does something while a container of the first host pings one of the last every 5 ms, and wants every answer. */
+/**
+ * Does something while a container of the first host pings one of the last host every 5 ms. Expects every
+ * answer.
+ */
 export async function underTraffic(lab: Lab, action: () => Promise<unknown>): Promise<void> {
   const [here] = lab.host(1).containers
   const [there] = lab.host(lab.hosts.length).containers
   if (here === undefined || there === undefined) throw new Error('a host has no container')
   const ping = await lab.startPing(here, there, 5)
   await action()
-  // Were the last pings lost, their successors show it.
+  // The answers to later pings show whether the last pings were lost.
   await sleep(200)
   expect(await ping.stop()).toMatchObject({ lost: 0 })
 }

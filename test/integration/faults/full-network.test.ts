@@ -1,7 +1,11 @@
-/** A network with fewer subnets than hosts: who finds none says so, waits, and takes the one that comes free. */
-import { ETCD_PREFIX, Lab } from '../../support/lab'
+/**
+ * A network with fewer subnets than hosts. A host without a subnet says so, waits, and takes a subnet that
+ * becomes free.
+ */
+import { ETCD_PREFIX, Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 /** Two subnets. */
 const CONFIG =

@@ -1,4 +1,7 @@
-/** Whose lease is it: hosts that move, are installed again, are copied, or share an address. Nobody ever writes over one who lives. */
+/**
+ * Ownership of leases: hosts move, are installed again, are copied, or share an address. No host overwrites
+ * the lease of a live host.
+ */
 import { rmSync } from 'node:fs'
 import {
   containerOf,
@@ -9,11 +12,12 @@ import {
   reconnectEtcd,
   remembered,
   stateFileOf,
-} from '../../support/faults'
-import { ETCD_PREFIX, type Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
+} from '../../lab/faults'
+import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(90_000)
+jest.setTimeout(patient(90_000))
 
 let lab: Lab
 
@@ -45,7 +49,7 @@ const inConflict = (host: Host) =>
   host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict', 30_000)
 const askedAnyone = (host: Host): boolean => /asking whether/.test(host.daemon.output)
 
-/** All that was ever put under a key: the values, in order. */
+/** All values that were ever put under a key, in order. */
 async function history(key: string, last: number): Promise<string[]> {
   const values: string[] = []
   const [kv] = (await lab.client.get(key).exec()).kvs
@@ -64,7 +68,7 @@ describe('a host takes up its own lease', () => {
     const [host] = lab.hosts
     if (host === undefined) throw new Error('no host')
     const mac = '02:00:00:00:aa:01'
-    const own = { subnet: '10.5.20.0-24', publicIp: host.address, mac }
+    const own = { subnet: `${await lab.freeSubnet()}-24`, publicIp: host.address, mac }
     await lab.putPeers(own)
     await host.exec(
       'ip',
@@ -87,7 +91,7 @@ describe('a host takes up its own lease', () => {
     )
     host.start()
     const { lease } = await host.waitConverged(0, 30_000)
-    expect(lease?.subnet).toBe('10.5.20.0/24')
+    expect(lease?.subnet).toBe(own.subnet.replace('-', '/'))
     expect(await host.link()).toMatchObject({ mac })
     expect(askedAnyone(host)).toBe(false)
   })
@@ -110,7 +114,7 @@ describe('a host takes up its own lease', () => {
     host.start()
     await host.waitConverged(1, 30_000)
     const after = { link: await host.link(), key: await keyOf(lab, host) }
-    // The MAC is new: an owner who only could not answer has to see that the lease is another's.
+    // The MAC is new. An owner that only could not answer must see that the lease has another owner.
     expect(after.link.mac).not.toBe(before.link.mac)
     expect(after.key).toMatchObject({ key: before.key.key, etcdLease: before.key.etcdLease })
     expect(after.key.value).toBe(before.key.value?.replace(before.link.mac, after.link.mac))
@@ -138,6 +142,42 @@ describe('a host takes up its own lease', () => {
     expect((await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/`).keys()).length).toBe(2)
   })
 
+  test('after its address changed while it was down, and the state file was lost', async () => {
+    const [host, other] = await startTwo()
+    const before = { link: await host.link(), key: await keyOf(lab, host), env: await host.subnetEnv() }
+    await host.stop('SIGKILL')
+    rmSync(host.stateDirectory, { recursive: true })
+    await changeAddress(host, '192.168.77.201')
+    host.start()
+    const { lease } = await host.waitConverged(1, 30_000)
+    expect(lease).toMatchObject({ state: 'held', publicIp: '192.168.77.201' })
+    expect(await host.link()).toMatchObject({ mac: before.link.mac })
+    expect(await host.subnetEnv()).toEqual(before.env)
+    expect(host.daemon.output).toMatch(/nobody answers for 10\.5\.\d+\.0\/24: it is ours/)
+    await other.waitForKernel('the new address', ({ fdb }) =>
+      fdb.includes(`${before.link.mac} 192.168.77.201`),
+    )
+    expect((await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/`).keys()).length).toBe(2)
+  })
+
+  test.each(['with its state', 'without'])(
+    'its device, renamed while it was down, is its own again: %s',
+    async (how) => {
+      const [host, other] = await startTwo()
+      const before = { link: await host.link(), key: await keyOf(lab, host), kernel: await host.kernel() }
+      await host.stop('SIGKILL')
+      if (how === 'without') rmSync(host.stateDirectory, { recursive: true })
+      await host.exec('ip', 'link', 'set', 'flannel.1', 'down')
+      await host.exec('ip', 'link', 'set', 'flannel.1', 'name', 'eth9')
+      host.start()
+      await host.waitConverged(1, 30_000)
+      expect({ link: await host.link(), key: await keyOf(lab, host), kernel: await host.kernel() }).toEqual(
+        before,
+      )
+      expect(await lab.ping(containerOf(other), containerOf(host))).toMatchObject({ lost: 0 })
+    },
+  )
+
   test('with the MAC of its state file when its lease has ended meanwhile', async () => {
     const [host] = await startTwo()
     const [{ mac }, { key, etcdLease }] = [await host.link(), await keyOf(lab, host)]
@@ -151,7 +191,123 @@ describe('a host takes up its own lease', () => {
   })
 })
 
-test('a copied machine gets a subnet and a MAC of its own, and the one it was copied from notices nothing', async () => {
+describe('a host that remembers its subnet', () => {
+  /**
+   * Writes keys as a host may write its own key: with address and MAC of another host. All hosts can read
+   * both in etcd.
+   */
+  async function writeImpostors(host: Host): Promise<string[]> {
+    const { mac } = await host.link()
+    const keys = await lab.client.getAll().prefix(`${ETCD_PREFIX}/subnets/`).keys()
+    const free = Array.from({ length: 97 }, (_, i) => `10.5.${i + 1}.0-24`).filter(
+      (subnet) => !keys.some((each) => each.endsWith(`/${subnet}`)),
+    )
+    // The keys come before and after the host's own in the order of keys; some are reservations.
+    const subnets = [...free.slice(0, 2), ...free.slice(-2)]
+    for (const [i, subnet] of subnets.entries()) {
+      const ttl = i % 2 === 0 ? undefined : 600
+      const value = leaseValue({ subnet, publicIp: host.address, mac })
+      const key = leaseKey(ETCD_PREFIX, subnet)
+      const granted = ttl && (await lab.client.leaseClient.leaseGrant({ ID: '0', TTL: ttl }))
+      await lab.client
+        .put(key)
+        .value(value)
+        .lease(granted ? granted.ID : '0')
+    }
+    return subnets
+  }
+
+  const moved = (host: Host): boolean => /has moved from/.test(host.daemon.output)
+
+  test('moves for no key of another that names it', async () => {
+    const [host] = await startTwo()
+    const before = { link: await host.link(), key: await keyOf(lab, host), env: await host.subnetEnv() }
+    const now = async () => ({
+      link: await host.link(),
+      key: await keyOf(lab, host),
+      env: await host.subnetEnv(),
+    })
+    const [impostor = ''] = await writeImpostors(host)
+    const up = () => host.waitForStatus('it runs', ({ daemon }) => daemon.phase === 'running', 30_000)
+    // The host finds its lease by everything that it has, by the state file alone, by device and subnet.env,
+    // by the device alone, and after the loss of its key.
+    await host.restart('SIGKILL')
+    await up()
+    expect(await now()).toEqual(before)
+    expect(host.daemon.output).toContain(`${impostor} has our address too; it is left alone`)
+    await powerCut(host)
+    host.start()
+    await up()
+    expect(await now()).toEqual(before)
+    await host.stop()
+    rmSync(host.stateDirectory, { recursive: true })
+    host.start()
+    await up()
+    expect(await now()).toEqual(before)
+    await host.stop()
+    rmSync(host.stateDirectory, { recursive: true })
+    rmSync(host.subnetFile)
+    host.start()
+    await up()
+    expect(await now()).toEqual(before)
+    await remembered(host, 1)
+    await powerCut(host)
+    await lab.client.delete().key(before.key.key)
+    host.start()
+    const { lease } = await up()
+    expect(await now()).toMatchObject({
+      link: before.link,
+      key: { value: before.key.value },
+      env: before.env,
+    })
+    expect(lease?.movedFrom).toBeUndefined()
+    expect(moved(host)).toBe(false)
+  })
+
+  test('moves when an operator reserves another for it, and says so', async () => {
+    const [host] = await startTwo()
+    const impostors = await writeImpostors(host)
+    const { key } = await keyOf(lab, host)
+    const { subnet: before } = await host.subnetEnv()
+    await host.stop()
+    await lab.client.delete().key(key)
+    const etcd = [`--etcd-endpoints=${lab.etcd.endpoint}`, `--etcd-prefix=${ETCD_PREFIX}`]
+    const reserve = (...flags: string[]) =>
+      host.overlayctl('reserve', `--public-ip=${host.address}`, ...flags, ...etcd)
+    expect(await reserve()).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('is named by 4 leases'),
+    })
+    for (const subnet of impostors) await lab.deletePeer({ subnet })
+    const free = await lab.freeSubnet()
+    expect(await reserve(`--subnet=${free}/24`)).toMatchObject({ code: 0 })
+    await writeImpostors(host)
+    host.start()
+    const { lease } = await host.waitForStatus('it runs', ({ daemon }) => daemon.phase === 'running', 30_000)
+    expect(lease).toMatchObject({
+      subnet: `${free}/24`,
+      movedFrom: {
+        subnet: before.replace('.1/', '.0/'),
+        reason: 'an operator has reserved it for this host',
+      },
+    })
+    expect(host.daemon.output).toMatch(
+      new RegExp(`warn {2}lease: this host has moved from .* to ${free.replaceAll('.', '\\.')}/24`),
+    )
+    const events = await host.overlayctl('events', '--kind=lease-moved', '-o', 'json')
+    expect(events.stdout).toContain('lease-moved')
+    // The host remembers this subnet from now on.
+    await remembered(host, 1).catch(() => undefined)
+    await host.restart()
+    await host.waitForStatus('it runs', ({ daemon }) => daemon.phase === 'running', 30_000)
+    expect((await host.subnetEnv()).subnet).toBe(`${free.replace(/0$/, '1')}/24`)
+    expect(moved(host)).toBe(false)
+    expect(await host.overlayctl('release', `${free}/24`, '--yes', ...etcd)).toMatchObject({ code: 0 })
+    expect(await lab.client.getAll().prefix(`${ETCD_PREFIX}/overlay/reservations/`).keys()).toEqual([])
+  })
+})
+
+test('a copied machine gets a subnet and a MAC of its own; the original machine is untouched', async () => {
   const [host, other] = await startTwo()
   const copy = lab.host(3)
   copyDisk(host, copy)
@@ -170,9 +326,11 @@ test('a copied machine gets a subnet and a MAC of its own, and the one it was co
   }).toEqual(before)
   expect((await copy.subnetEnv()).subnet).not.toBe(before.env.subnet)
   expect((await copy.link()).mac).not.toBe(before.link.mac)
-  expect(copy.daemon.output).toMatch(/this host is a copy of it, and gets a subnet and a MAC of its own/)
+  expect(copy.daemon.output).toMatch(
+    /this host is a copy of that host, and gets a subnet and a MAC of its own/,
+  )
   expect(await ping.stop()).toMatchObject({ lost: 0 })
-  // From now on it has a state of its own.
+  // From now on the copy has a state of its own.
   await remembered(copy, 2)
   const own = await copy.link()
   await powerCut(copy)
@@ -222,14 +380,14 @@ describe('two hosts with one PublicIP', () => {
       expect(await keyOf(lab, host)).toMatchObject({ value, etcdLease })
       expect(await ping.stop()).toMatchObject({ lost: 0 })
 
-      // The first one is taken out of service: then it is the second one's turn, without anyone restarting it.
+      // The first host is taken out of service. The second host starts then, and nobody restarts its daemon.
       await host.stop()
       await lab.client.delete().key(key)
       await second.waitConverged(1, 30_000)
     },
   )
 
-  test('taken over while the first was cut off, it is the first that gives way; neither ever fights', async () => {
+  test('taken over while the first host was cut off: the first host gives way, without a fight', async () => {
     const [host, other] = await startTwo()
     const second = lab.host(3)
     const { key, value } = await keyOf(lab, host)
@@ -245,7 +403,7 @@ describe('two hosts with one PublicIP', () => {
     expect(await host.kernel()).toEqual(kernel)
     expect(await second.status()).toMatchObject({ lease: { state: 'held' } })
 
-    // Started again it does not take it back: the second one answers.
+    // After its restart the first host does not take the lease back, because the second host answers.
     await host.restart('SIGKILL')
     const status = await inConflict(host)
     expect(status.daemon.phase).not.toBe('running')

@@ -1,11 +1,15 @@
-/** What can befall a host's own lease: it is made again when it is free, left alone when it is not, and the data plane stays in each case. */
+/**
+ * Faults of a host's own lease. The host makes the lease again if the key is free, and leaves a taken key
+ * alone. The data plane stays in each case.
+ */
 
-import { containerOf, cutFromEtcd, keyOf, reconnectEtcd, remembered } from '../../support/faults'
-import type { KernelView } from '../../support/kernel-view'
-import { Lab } from '../../support/lab'
-import { fakePeer, leaseValue } from '../../support/leases'
+import { containerOf, cutFromEtcd, keyOf, reconnectEtcd, remembered } from '../../lab/faults'
+import type { KernelView } from '../../lab/kernel-view'
+import { Lab } from '../../lab/lab'
+import { fakePeer, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const STRANGER = fakePeer(1)
 
@@ -58,7 +62,7 @@ test('its etcd lease revoked: made again under a new one, with the same value', 
   expect(lease?.reason).toBeUndefined()
 })
 
-test('revoked and taken before it could be made again: a conflict that is not written over, and resolves itself', async () => {
+test('revoked, and then taken: a conflict that is not overwritten, and resolves itself', async () => {
   const host = lab.host(1)
   const before = await keyOf(lab, host)
   await cutFromEtcd(host)
@@ -69,12 +73,14 @@ test('revoked and taken before it could be made again: a conflict that is not wr
   expect(status).toMatchObject({
     state: 'degraded',
     problems: [expect.stringContaining(STRANGER.publicIp)],
-    lease: { reason: expect.stringMatching(/stop the other host, or delete the key/) },
+    lease: {
+      reason: expect.stringMatching(/stop the other host, then here: overlayctl evict 10\.5\.\d+\.0\/24/),
+    },
   })
   expect(status.lease?.expiresInSeconds).toBeUndefined()
   expect(await keyOf(lab, host)).toMatchObject({ value: leaseValue(STRANGER), etcdLease: foreign })
   expect(await host.kernel()).toEqual(kernel)
-  // The other host goes, as its lease does.
+  // The other host goes, and its lease ends.
   await lab.client.leaseClient.leaseRevoke({ ID: foreign })
   await held()
   expect((await keyOf(lab, host)).value).toBe(before.value)
@@ -144,7 +150,7 @@ test('two hosts never own one subnet: of all that try to make a key again exactl
   const [first, second] = [lab.host(1), lab.host(2)]
   const before = await keyOf(lab, first)
   const other = await keyOf(lab, second)
-  // Both keys change hands while both are cut off.
+  // Both keys get another owner while both hosts are cut off.
   await Promise.all([cutFromEtcd(first), cutFromEtcd(second)])
   for (const { etcdLease } of [before, other])
     await lab.client.leaseClient.leaseRevoke({ ID: etcdLease ?? '' })

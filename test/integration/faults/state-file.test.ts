@@ -1,4 +1,7 @@
-/** The state file of a running host: when it is written, what it holds, and that nothing wrong with it keeps a host from its work. */
+/**
+ * The state file of a running host: times of writing and content. No fault of the file keeps a host from its
+ * work.
+ */
 import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import {
   containerOf,
@@ -9,11 +12,12 @@ import {
   remembered,
   savedState,
   stateFileOf,
-} from '../../support/faults'
-import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { fakePeer, leaseValue } from '../../support/leases'
+} from '../../lab/faults'
+import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { fakePeer, leaseValue } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const PEER = fakePeer(0)
 
@@ -53,14 +57,14 @@ test('it holds what it takes to come up again, and is the daemon’s alone', asy
   })
   expect(state.peers).toEqual([[expect.stringMatching(/10\.5\.150\.0-24$/), leaseValue(PEER)]])
   expect(statSync(stateFileOf(host)).mode & 0o777).toBe(0o600)
-  // It may just have been written once more.
+  // The daemon may just have written the file once more.
   await host.waitUntil('status and file of one time', async () => {
     const [status, { savedAt }] = [await host.status(), await savedState(host)]
     return 'stateFile' in status && status.stateFile?.inUse === false && status.stateFile.savedAt === savedAt
   })
 })
 
-test('peers that come, change and go, and a key that is made anew, are in it soon, and at the end at once', async () => {
+test('changes of peers and a key that is made anew are in it soon, and at the end at once', async () => {
   const [came, changed] = [fakePeer(1), { ...PEER, mac: '02:fa:4e:00:01:00' }]
   await lab.putPeers(came, changed)
   await savedState(
@@ -93,9 +97,9 @@ test('a peer that turned bad is remembered as it was last good', async () => {
 
 describe('starts without it, says why, and writes a good one:', () => {
   const spoiled: readonly (readonly [string, (host: Host) => void | Promise<void>, RegExp])[] = [
-    ['torn', (on) => truncateSync(stateFileOf(on), 100), /not whole/],
-    ['empty', (on) => truncateSync(stateFileOf(on), 0), /not whole/],
-    ['garbled', (on) => writeFileSync(stateFileOf(on), Buffer.from([1, 2, 255])), /not whole/],
+    ['torn', (on) => truncateSync(stateFileOf(on), 100), /truncated/],
+    ['empty', (on) => truncateSync(stateFileOf(on), 0), /truncated/],
+    ['garbled', (on) => writeFileSync(stateFileOf(on), Buffer.from([1, 2, 255])), /truncated/],
     ['of another version', (on) => replace(on, '"version":1', '"version":99'), /version 1/],
     ['changed by hand', (on) => replace(on, '10.5.150.0', '10.5.151.0'), /digest/],
     ['open to others', (on) => chmodSync(stateFileOf(on), 0o644), /mode 644/],
@@ -180,7 +184,7 @@ test('a directory that cannot be written is a problem in status and log, and not
   ])
   await host.addContainer()
   expect(containerOf(host).address).toMatch(/^10\.5\./)
-  // And it is cured by itself.
+  // The problem ends by itself.
   await host.stop()
   rmSync(host.stateDirectory)
   mkdirSync(host.stateDirectory, { mode: 0o700 })

@@ -1,4 +1,4 @@
-/** Hosts start while etcd is away: from what they remember, as long as nothing can have changed hands. */
+/** Hosts start while etcd is away: from their state files, as long as no lease can have another owner. */
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import {
@@ -11,13 +11,14 @@ import {
   powerCut,
   reconnectEtcd,
   remembered,
-} from '../../support/faults'
-import { holdsPeer, tracesOf } from '../../support/kernel-view'
-import { type Host, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { fakePeer, leaseValue } from '../../support/leases'
-import { NotifySocket } from '../../support/notify-socket'
+} from '../../lab/faults'
+import { holdsPeer, tracesOf } from '../../lab/kernel-view'
+import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { fakePeer, leaseValue } from '../../lab/leases'
+import { NotifySocket } from '../../lab/notify-socket'
+import { patient } from '../../lab/patience'
 
-jest.setTimeout(90_000)
+jest.setTimeout(patient(90_000))
 
 const FAKES = Array.from({ length: 5 }, (_, number) => fakePeer(number))
 const PEERS = FAKES.length + 1
@@ -54,7 +55,7 @@ const fromState = (host: Host) =>
 const waitsForEtcd = (host: Host) =>
   host.waitForStatus('it does not use its state', ({ stateFile }) => stateFile?.problem !== undefined, 30_000)
 
-test('killed and started without etcd it takes up its work, and loses no packet and writes nothing to the kernel', async () => {
+test('a start without etcd after a kill loses no packet and writes nothing to the kernel', async () => {
   const host = lab.host(1)
   const before = { kernel: await host.kernel(), link: await host.link(), key: await keyOf(lab, host) }
   const notify = new NotifySocket(join(lab.directory, 'notify'))
@@ -82,7 +83,7 @@ test('killed and started without etcd it takes up its work, and loses no packet 
   await notify.waitFor('READY=1')
   expect(await monitor.changes()).toEqual([])
 
-  // It looks after the kernel as ever.
+  // The daemon repairs the kernel as always.
   await host.exec('ip', 'route', 'delete', '10.5.150.0/24')
   await host.waitForKernel('the route again', (view) => FAKES.every((peer) => holdsPeer(view, peer)))
   await monitor.changes()
@@ -98,7 +99,7 @@ test('killed and started without etcd it takes up its work, and loses no packet 
   notify.close()
 })
 
-test('after a power cut without etcd all comes back: device, MAC, address, peers, rules, file, and the pings', async () => {
+test('a power cut without etcd: device, MAC, address, peers, rules, file and pings come back', async () => {
   const host = lab.host(1)
   const before = {
     kernel: await host.kernel(),
@@ -132,7 +133,7 @@ test('after a power cut without etcd all comes back: device, MAC, address, peers
   expect(await monitor.changes()).toEqual([])
 })
 
-test('a reboot is known by the boot id, and the wall clock then says whether the lease can live', async () => {
+test('the boot id tells a reboot, after which the wall clock says whether the lease can live', async () => {
   const host = lab.host(1)
   const uptime = Number((await host.exec('cat', '/proc/uptime')).split(' ')[0])
   const rebooted = (wallSeconds: number) =>
@@ -148,7 +149,7 @@ test('a reboot is known by the boot id, and the wall clock then says whether the
     }))
   await lab.etcd.kill()
   await powerCut(host)
-  // The clock has been set back since: nothing it says is worth anything.
+  // The clock has been set back since. So the time of the clock proves nothing.
   await rebooted(Date.now() / 1000 + 3600)
   host.start()
   expect((await waitsForEtcd(host)).stateFile?.problem).toMatch(/may have ended: the clock was set back/)
@@ -173,8 +174,12 @@ test('what changed meanwhile is put right when etcd is back', async () => {
   await lab.putPeers(changed, came)
   await lab.putConfig(NETWORK_CONFIG.replace('"vxlan"', '"vxlan","VNI":1'))
   await reconnectEtcd(host)
-  const view = await host.waitForKernel('the newcomer', (now) => holdsPeer(now, came), 20_000)
-  expect(tracesOf(view, left)).toEqual([])
+  // Objects are made before others are removed, so the newcomer alone does not show that all is right.
+  const view = await host.waitForKernel(
+    'the newcomer, and no trace of the peer that left',
+    (now) => holdsPeer(now, came) && tracesOf(now, left).length === 0,
+    20_000,
+  )
   expect(holdsPeer(view, changed)).toBe(true)
   const status = await host.waitForStatus(
     'etcd',
@@ -183,13 +188,13 @@ test('what changed meanwhile is put right when etcd is back', async () => {
   expect(status.lease).toMatchObject({ state: 'held' })
 })
 
-test('peers that the kernel has and the file has not, or has otherwise, stay as they are until etcd has answered', async () => {
+test('peers of the kernel that the file lacks or contradicts stay until etcd has answered', async () => {
   const host = lab.host(1)
   const [gone, other] = FAKES
   if (gone === undefined || other === undefined) throw new Error('no peers')
   await cutFromEtcd(host)
   await host.stop('SIGKILL')
-  // As when it was killed before it could write what it had just learnt.
+  // The state is as after a kill before the daemon could write its last news.
   await editState(host, (state) => ({
     ...state,
     peers: state.peers
@@ -214,7 +219,7 @@ test('peers that the kernel has and the file has not, or has otherwise, stay as 
   expect(holdsPeer(await host.kernel(), other)).toBe(true)
 })
 
-test('a lease that may have ended is nobody’s to use: no device is made, and none that is there is touched', async () => {
+test('with a lease that may have ended, no device is made, and no present device is touched', async () => {
   const host = lab.host(1)
   await lab.etcd.kill()
   await host.stop('SIGKILL')
@@ -235,7 +240,7 @@ test('a lease that may have ended is nobody’s to use: no device is made, and n
   await host.waitConverged(PEERS)
 })
 
-test('a key that someone else took meanwhile is a conflict: it is not written over, and the kernel goes on', async () => {
+test('a key that another host took meanwhile is a conflict and stays, and traffic goes on', async () => {
   const host = lab.host(1)
   const { key } = await keyOf(lab, host)
   const stranger = fakePeer(9)
@@ -250,14 +255,14 @@ test('a key that someone else took meanwhile is a conflict: it is not written ov
   expect(status.lease?.reason).toContain(stranger.publicIp)
   expect(await host.kernel()).toEqual(kernel)
   expect((await keyOf(lab, host)).value).toBe(leaseValue(stranger))
-  // From now on it must not come up by itself.
+  // From now on the host must not start by itself.
   await lab.etcd.kill()
   await powerCut(host)
   host.start()
   expect((await waitsForEtcd(host)).stateFile?.problem).toMatch(/not held/)
 })
 
-test('an etcd that was emptied meanwhile is doubted: the peers stay for a while, and the own key is made again', async () => {
+test('an etcd that was emptied meanwhile is doubted: peers stay a while, our key is put again', async () => {
   const host = lab.host(1)
   const { key, value } = await keyOf(lab, host)
   await lab.etcd.kill()
@@ -297,4 +302,22 @@ test('the daemon ends at once while it runs from its state, and comes up from th
   await powerCut(host)
   host.start()
   expect((await fromState(host)).stateFile).toEqual(first.stateFile)
+})
+
+test('without an underlay it waits for one, and comes up from its state then', async () => {
+  const host = lab.host(1)
+  const address = [`${host.address}/24`, 'dev', 'eth0']
+  await lab.etcd.kill()
+  await powerCut(host)
+  await host.exec('ip', 'address', 'delete', ...address)
+  host.start()
+  await host.waitForStatus(
+    'it waits for its underlay',
+    ({ daemon, problems }) => daemon.phase === 'starting' && problems.join().includes('underlay: '),
+    30_000,
+  )
+  await host.exec('ip', 'address', 'add', ...address)
+  const status = await fromState(host)
+  expect(status.lease).toMatchObject({ state: 'held' })
+  expect(host.daemon.output).toMatch(/error underlay: .*waiting for the underlay/)
 })

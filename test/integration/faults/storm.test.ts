@@ -1,12 +1,13 @@
-/** Tens of thousands of notifications that are none of the daemon's business neither kill nor starve it. */
+/** Tens of thousands of notifications that do not concern the daemon neither kill nor starve the daemon. */
 import { readFileSync } from 'node:fs'
-import { holdsPeer } from '../../support/kernel-view'
-import { type Host, Lab } from '../../support/lab'
-import { fakePeer, manyPeers } from '../../support/leases'
-import { ipBatch } from '../../support/namespace'
-import type { LongProcess } from '../../support/process'
+import { holdsPeer } from '../../lab/kernel-view'
+import { type Host, Lab } from '../../lab/lab'
+import { fakePeer, manyPeers } from '../../lab/leases'
+import { ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import type { LongProcess } from '../../lab/process'
 
-jest.setTimeout(180_000)
+jest.setTimeout(patient(180_000))
 
 const EVENTS = 50_000
 let lab: Lab
@@ -22,7 +23,10 @@ beforeAll(async () => {
 })
 afterAll(() => lab?.close())
 
-/** Makes about so many notifications: addresses, routes and neighbours of another link come and go. */
+/**
+ * Makes about the given number of notifications: addresses, routes and neighbours of another link come and
+ * go.
+ */
 function storm(events = EVENTS): Promise<void> {
   const lines = Array.from({ length: events / 8 }, (_, i) => {
     const tail = `${(i >> 8) & 255}.${i & 255}`
@@ -43,13 +47,13 @@ function storm(events = EVENTS): Promise<void> {
   return ipBatch(host.namespace, lines)
 }
 
-/** What a process has used of a CPU, in milliseconds; /proc counts in hundredths of a second. */
+/** CPU time of a process, in milliseconds. /proc counts in hundredths of a second. */
 function cpu(process: LongProcess): number {
   const fields = readFileSync(`/proc/${process.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
   return 10 * (Number(fields[11]) + Number(fields[12]))
 }
 
-test('a storm on another link: a peer that joins in the middle is programmed, and status answers', async () => {
+test('a storm on another link: a peer that joins meanwhile is programmed, and status answers', async () => {
   const peer = fakePeer(0)
   const [started, used] = [performance.now(), cpu(host.daemon)]
   let raging = true
@@ -95,7 +99,7 @@ test('a storm in our own place is bounded by the spacing of passes', async () =>
 test('a queue that overflows is noticed, and answered by comparing everything', async () => {
   const peer = fakePeer(0)
   const written = host.daemon.output.length
-  // It reads nothing, so the queue fills.
+  // The process reads nothing, so the queue fills.
   host.daemon.signal('SIGSTOP')
   try {
     for (let i = 0; i < 4; i += 1) await storm(100_000)

@@ -1,11 +1,15 @@
-/** What is not ours on a host is never touched, through a whole life of the daemon; and where it is in our way, that is said. */
-import { holdsPeer } from '../../support/kernel-view'
-import { Host, Lab } from '../../support/lab'
-import { fakePeer } from '../../support/leases'
-import { ipBatch } from '../../support/namespace'
+/**
+ * Objects of others on a host are never touched, through a whole life of the daemon. The daemon reports an
+ * object that is in its way.
+ */
+import { holdsPeer } from '../../lab/kernel-view'
+import { Host, Lab } from '../../lab/lab'
+import { fakePeer } from '../../lab/leases'
+import { ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 import { foreignState } from '../../support/snapshot'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const config = (DirectRouting: boolean): string =>
   JSON.stringify({
@@ -20,7 +24,7 @@ const TAKEN_ID = ((10 << 24) | (5 << 16) | (151 << 8)) >>> 0
 let lab: Lab
 afterEach(() => lab?.close())
 
-/** Lines of ours: on our device, or to the other host without encapsulation. */
+/** Lines about our objects: on our device, or to the other host without encapsulation. */
 const isOurs = (line: string): boolean =>
   /flannel\.1\b/.test(line) || /^10\.5\.\d+\.0\/24 via 192\.168\.77\.12 dev eth0 proto 79/.test(line)
 
@@ -38,11 +42,11 @@ const STRANGERS = [
   'neigh add fd99::2 lladdr 02:00:00:00:99:02 dev stranger0 nud permanent',
   'neigh add 198.51.100.3 lladdr 02:00:00:00:99:03 dev vxlan7 nud permanent',
   'route add 203.0.113.0/24 via 198.51.100.2 dev stranger0 proto static',
-  // Our protocol, and not our network.
+  // Routes with our protocol outside of our network.
   'route add 203.0.114.0/24 via 198.51.100.2 dev stranger0 proto 79',
   'route add 10.6.0.0/16 via 198.51.100.2 dev stranger0 proto 79',
   'route add fd98::/64 via fd99::2 dev stranger0 proto static',
-  // In our network, in another's hands.
+  // Routes of other programs in our network.
   'route add 10.5.150.0/24 via 198.51.100.2 dev stranger0 proto static',
   'route add 10.5.152.0/24 via 198.51.100.2 dev stranger0 proto bgp metric 20',
   'route add 10.5.0.0/16 via 198.51.100.2 dev stranger0 proto bgp metric 20',
@@ -57,13 +61,13 @@ const STRANGERS = [
   '-6 rule add from fd99::/64 table 100 priority 100',
 ]
 
-test('through start, churn, repair, restart and changes of the config not a byte of theirs changes', async () => {
+test('no byte of others changes during start, churn, repair, restart and config changes', async () => {
   lab = await Lab.create({ hosts: 2, config: config(false) })
   const host = lab.host(1)
-  // One by one: in a batch iproute2 6.1 gives a route the protocol of an earlier one.
+  // One command each: in a batch, iproute2 6.1 gives a route the protocol of an earlier route.
   for (const line of STRANGERS) await host.exec('ip', ...line.split(' '))
   await host.exec('bridge', 'fdb', 'add', '02:00:00:00:99:03', 'dev', 'vxlan7', 'dst', '192.168.77.99')
-  // Until the links have come to rest.
+  // Waits until the links have come to rest.
   await host.waitUntil('IPv6 of the links is ready', async () => {
     const shown = await host.exec('ip', '-6', 'address', 'show', 'tentative')
     return shown.trim() === '' && (await host.exec('ip', 'link', 'show', 'stranger0')).includes('state UP')
@@ -88,7 +92,7 @@ test('through start, churn, repair, restart and changes of the config not a byte
     'all others are there',
     ({ peers }) => peers.filter(({ state }) => state === 'ok').length === 3,
   )
-  // The number is taken, so the route names its gateway itself.
+  // The nexthop id is taken, so the route names its gateway itself.
   const view = await host.kernel()
   expect(view.routes).toContain('10.5.151.0/24 via 10.5.151.0 onlink')
   expect(view.nexthops).not.toContain('10.5.151.0')
@@ -117,14 +121,14 @@ test('through start, churn, repair, restart and changes of the config not a byte
     await expectUntouched()
   }
 
-  // Once they make room, ours follows at once, in place of the makeshift too.
+  // Once the other programs make room, our objects follow at once, also in place of the route by gateway.
   await host.exec('ip', 'route', 'delete', '10.5.150.0/24', 'dev', 'stranger0')
   await host.exec('ip', 'nexthop', 'delete', 'id', String(TAKEN_ID))
   await host.waitForKernel('all peers', (now) =>
     [ROUTED, NUMBERED, PLAIN].every((peer) => holdsPeer(now, peer)),
   )
   await lab.host(1).waitConverged(4)
-  // And where they come back, they find it taken or take it, and are left alone.
+  // Objects of others that come back find the place taken or take the place, and are left alone.
   await host.exec(
     'ip',
     'route',
@@ -160,8 +164,11 @@ test.each([
   await ipBatch(host.namespace, [command])
   const before = await host.exec('ip', '-d', 'link', 'show')
   host.start()
-  const { code } = await host.daemon.waitForExit(20_000)
-  expect(code).not.toBe(0)
+  // The daemon waits until the other program makes room, and gives the reason.
+  const { problems } = await host.waitForStatus('what is in the way', ({ daemon }) =>
+    ['name-taken', 'vni-in-use'].includes(daemon.waiting?.code ?? ''),
+  )
+  expect(problems.join()).toMatch(message)
   expect(host.daemon.output).toMatch(message)
   expect(await host.exec('ip', '-d', 'link', 'show')).toBe(before)
 })

@@ -1,11 +1,15 @@
-/** A program that undoes the daemon's work again and again meets one that repairs less and less often, says so, and wins in the end. */
-import { holdsPeer } from '../../support/kernel-view'
-import { Host, Lab } from '../../support/lab'
-import { type FakePeer, fakePeer } from '../../support/leases'
-import { inNamespace } from '../../support/namespace'
-import { LongProcess } from '../../support/process'
+/**
+ * A program undoes the daemon's work again and again. The daemon repairs less and less often, says so, and
+ * wins in the end.
+ */
+import { holdsPeer } from '../../lab/kernel-view'
+import { Host, Lab } from '../../lab/lab'
+import { type FakePeer, fakePeer } from '../../lab/leases'
+import { inNamespace } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { LongProcess } from '../../lab/process'
 
-jest.setTimeout(180_000)
+jest.setTimeout(patient(180_000))
 
 const PEER = fakePeer(0)
 const route = PEER.subnet.replace('-', '/')
@@ -24,7 +28,7 @@ afterAll(async () => {
   await lab?.close()
 })
 
-/** Does something in a loop, a hundred times a second, until it is stopped. */
+/** Runs a command a hundred times a second, until the caller stops the loop. */
 function startRival(host: Host, command: string): LongProcess {
   const script = `while :; do ${command} 2>/dev/null; sleep 0.01; done`
   const rival = new LongProcess(`a rival on ${host.name}`, inNamespace(host.namespace, ['sh', '-c', script]))
@@ -39,7 +43,7 @@ test('it is damped, named while it lasts, and over when the other program ends',
   ])
 })
 
-/** One fight from its start to its end; a peer joins in the middle. */
+/** One contest from its start to its end. A peer joins in the middle. */
 async function fight(number: number, other: FakePeer, command: string, what: string): Promise<void> {
   const host = lab.host(number)
   const mtu = (await host.link()).mtu
@@ -53,7 +57,7 @@ async function fight(number: number, other: FakePeer, command: string, what: str
   )
   expect(status).toMatchObject({ state: 'degraded' })
   expect(status.problems.join()).toContain(`another program changes ${what} again and again: put right`)
-  // Everything else goes on meanwhile, at once.
+  // All other work goes on meanwhile, without a delay.
   await lab.putPeers(other)
   await host.waitForKernel('a peer that joins', (view) =>
     view.routes.some((line) => line.startsWith(other.subnet.replace('-', '/'))),

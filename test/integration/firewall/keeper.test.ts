@@ -1,13 +1,14 @@
-/** How rules come into force, stay there, and go. */
+/** How rules come into force, stay in force, and go. */
 import { readFileSync, realpathSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FirewallMode } from '../../../src/model/firewall'
-import { desiredIptables, desiredTable } from '../../../src/plan/firewall'
+import { desiredIptables, desiredTable } from '../../../src/plan/firewall/firewall'
+import { patient } from '../../lab/patience'
+import { runOk } from '../../lab/process'
 import { prefix, request } from '../../support/firewall'
-import { runOk } from '../../support/process'
 import { apply, children, iptables, keeper, nft, OPERATOR, ruleset, Site, until, whileRunning } from './site'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let site: Site
 beforeAll(async () => {
@@ -19,15 +20,15 @@ afterEach(() => site.usePath(undefined))
 
 const MODES: readonly FirewallMode[] = ['iptables', 'nftables']
 const FAMILIES = ['IPv4', 'IPv6'] as const
-/** So long that only events can be the reason of a look. */
+/** A period so long that only events cause a check. */
 const NEVER = 3_600_000
 const signal = new AbortController().signal
 
-/** The rules with their handles, which change when they are written again. */
+/** The rules with their handles. A write of a rule changes its handle. */
 const handles = (): Promise<string> => runOk(['nft', '-a', 'list', 'ruleset'])
 const tables = (): Promise<string> => runOk(['nft', 'list', 'tables'])
 
-/** Whether the namespace has the rules of that mode, and none of ours in the other. */
+/** Whether the namespace has our rules in that mode, and no rule of ours in the other. */
 async function inForce(mode: FirewallMode): Promise<boolean> {
   const lines = (await iptables()).filter((line) => line.includes('FLANNEL'))
   const wanted = FAMILIES.flatMap((family) =>
@@ -44,7 +45,7 @@ async function inForce(mode: FirewallMode): Promise<boolean> {
   )
 }
 
-/** Waits until a keeper that runs hears of changes. */
+/** Waits until a running keeper has subscribed to notifications. */
 const listens = (): Promise<true> =>
   until('nft monitor listens', async () =>
     // Columns sk, Eth, Pid, Groups; protocol 12 is NETLINK_NETFILTER (linux/netlink.h).
@@ -73,6 +74,17 @@ describe.each(MODES)('in %s mode', (mode) => {
       await until('that is counted', async () => made.summary.repairs === 1)
     })
     expect(made.summary).toEqual({ mode, problem: undefined, repairs: 1 })
+  })
+
+  test('rules that are wanted anew during a check are set, and not counted as a repair', async () => {
+    const made = await apply({ mode })
+    const checking = made.look(signal)
+    const networks = request().networks.map((network) => ({ ...network, subnet: prefix('10.5.9.0/24') }))
+    made.retarget(request({ mode, networks: networks.slice(0, 1) }))
+    await checking
+    await made.look(signal)
+    expect(await ruleset()).toContain('10.5.9.0/24')
+    expect(made.summary).toEqual({ mode, problem: undefined, repairs: 0 })
   })
 
   test('without nft monitor they are back by the period', async () => {
@@ -131,7 +143,7 @@ describe.each(MODES)('in %s mode', (mode) => {
     expect(foreign(await iptables())).toEqual(before[1])
     expect(await ruleset()).toContain(OPERATOR)
     await apply({ mode, ipMasq: false, forwardRules: false })
-    // The chain is made for Docker, which finds it; nothing calls it.
+    // The chain exists for Docker, which finds the chain. No rule calls the chain.
     for (const program of ['iptables', 'ip6tables']) await runOk([program, '-X', 'DOCKER-USER'])
     expect(await iptables()).toEqual(before[1])
     expect(await ruleset()).toContain(OPERATOR)
@@ -302,14 +314,14 @@ test('a table that iptables cannot read is a problem where it is needed, and non
   )
   const made = keeper({})
   await made.look(signal)
-  expect(made.problem).toMatch(/^table filter holds rules that iptables cannot read/)
+  expect(made.problem).toMatch(/^table filter contains rules that iptables cannot read/)
   await apply({ mode: 'nftables' })
 })
 
 test.each(MODES)('in %s mode the capability CAP_NET_ADMIN is enough', async (mode) => {
   const root = join(__dirname, '../../..')
   const script = `
-    const { FirewallKeeper } = require('${root}/dist/daemon/firewall-keeper.js')
+    const { FirewallKeeper } = require('${root}/dist/daemon/keepers/firewall-keeper.js')
     const log = { log() {}, info() {}, error() {}, warn() {} }
     const revive = (key, value) => key === 'address' && typeof value === 'string' ? BigInt(value) : value
     const keeper = new FirewallKeeper(JSON.parse(process.argv[1], revive), { log, period: 60000 })
@@ -333,4 +345,24 @@ test.each(MODES)('in %s mode the capability CAP_NET_ADMIN is enough', async (mod
   const said = await runOk(['setpriv', ...user, ...capabilities, process.execPath, '-e', script, wanted])
   expect(said.trim()).toBe(`${NOBODY} undefined`)
   expect(await inForce(mode)).toBe(true)
+})
+
+test('without a free file descriptor the daemon has a problem, and no end', async () => {
+  const root = join(__dirname, '../../..')
+  const script = `
+    const { openSync } = require('node:fs')
+    const { Nftables } = require('${root}/dist/firewall/nftables.js')
+    Nftables.require().then(async (nftables) => {
+      const never = new AbortController().signal
+      try { for (;;) openSync('/dev/null') } catch (error) { console.log(error.code) }
+      for (const run of [() => nftables.monitor([], () => {}, never), () => nftables.ruleset(never)])
+        await run().catch((error) => console.log(error.code, error.message))
+    })`
+  const told = await runOk(['sh', '-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '-e', script])
+  expect(told.split('\n')).toEqual([
+    'EMFILE',
+    expect.stringMatching(/^nftables nft monitor rules ended: spawn .* EMFILE$/),
+    expect.stringMatching(/^nftables nft -a list ruleset: .* EMFILE/),
+    '',
+  ])
 })

@@ -1,8 +1,20 @@
 /** What the rules do to packets, in both modes and families. */
 import type { FirewallMode } from '../../../src/model/firewall'
-import { ADDRESSES, apply, MARKED_PORT, nft, OPERATOR, OVERLAY, Site, seenDuring, seenFrom } from './site'
+import { patient } from '../../lab/patience'
+import {
+  ADDRESSES,
+  apply,
+  MARKED_PORT,
+  nft,
+  OPERATOR,
+  OVERLAY,
+  run,
+  Site,
+  seenDuring,
+  seenFrom,
+} from './site'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let site: Site
 beforeAll(async () => {
@@ -71,4 +83,20 @@ test('packets of the overlay pass a FORWARD chain that drops', async () => {
   await apply({ mode: 'iptables' })
   await nft('chain ip filter FORWARD { policy drop; }')
   expect(await seenFrom('peer', ADDRESSES.ipv4.container)).toBe(ADDRESSES.ipv4.peer)
+})
+
+describe.each(MODES)('in %s mode a catch-all of others that was there before', (mode) => {
+  test.each(['ipv4', 'ipv6'] as const)(
+    'does not stop packets of the overlay, nor hide who sent them: %s',
+    async (version) => {
+      await site.flush()
+      const [program, reject] =
+        version === 'ipv4' ? ['iptables', 'icmp-host-prohibited'] : ['ip6tables', 'icmp6-adm-prohibited']
+      await run(program, '-A', 'FORWARD', '-j', 'REJECT', '--reject-with', reject)
+      if (mode === 'iptables') await run(program, '-t', 'nat', '-A', 'POSTROUTING', '-j', 'MASQUERADE')
+      await apply({ mode })
+      expect(await seenFrom('peer', ADDRESSES[version].container)).toBe(ADDRESSES[version].peer)
+      expect(await seenFrom('container', ADDRESSES[version].peer)).toBe(ADDRESSES[version].container)
+    },
+  )
 })

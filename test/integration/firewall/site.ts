@@ -1,22 +1,23 @@
 /**
- * A host between three others, in both families; the host is the sandbox itself, so that the code under test runs in the test's process.
+ * A host between three others, in both families. The host is the sandbox itself, so that the code under test
+ * runs in the test's process.
  *
  *   container 10.5.1.2 ── docker0 ┐
  *   peer      10.5.2.2 ─ flannel.1┼─ host ─ eth0 192.0.2.1 ── outside 192.0.2.2
  *
- * Each of them answers a connection to port 7000 or 7001 with the address it comes from.
+ * Each of these hosts answers a connection to port 7000 or 7001 with the source address of the connection.
  */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import winston from 'winston'
-import { FirewallKeeper, type FirewallKeeperOptions } from '../../../src/daemon/firewall-keeper'
+import { FirewallKeeper, type FirewallKeeperOptions } from '../../../src/daemon/keepers/firewall-keeper'
 import { findProgram } from '../../../src/firewall/program'
 import type { FirewallRequest } from '../../../src/model/firewall'
+import { assertSandbox, inNamespace, ipBatch } from '../../lab/namespace'
+import { type Command, LongProcess, runOk } from '../../lab/process'
+import { Pending, waitFor } from '../../lab/wait'
 import { request } from '../../support/firewall'
-import { assertSandbox, inNamespace, ipBatch } from '../../support/namespace'
-import { type Command, LongProcess, runOk } from '../../support/process'
-import { Pending, waitFor } from '../../support/wait'
 
 export type Place = 'host' | 'container' | 'peer' | 'outside'
 type Neighbour = Exclude<Place, 'host'>
@@ -26,13 +27,13 @@ export const ADDRESSES: Readonly<Record<Version, Readonly<Record<Place, string>>
   ipv4: { host: '192.0.2.1', container: '10.5.1.2', peer: '10.5.2.2', outside: '192.0.2.2' },
   ipv6: { host: '2001:db8::1', container: 'fd00:5:0:1::2', peer: 'fd00:5:0:2::2', outside: '2001:db8::2' },
 }
-/** Of the host in the overlay. */
+/** Addresses of the host in the overlay. */
 export const OVERLAY: Readonly<Record<Version, string>> = { ipv4: '10.5.1.0', ipv6: 'fd00:5:0:1::' }
 export const PORT = 7000
-/** Of connections that {@link OPERATOR} marks. */
+/** Port of connections that {@link OPERATOR} marks. */
 export const MARKED_PORT = 7001
 
-/** Rules of someone else, one of which marks packets that are not to be masqueraded, with a bit more than is needed. */
+/** Rules of another program. One rule marks packets that must not be masqueraded, and sets one bit more. */
 export const OPERATOR = `table inet operator {
 	chain prerouting {
 		type filter hook prerouting priority mangle; policy accept;
@@ -116,7 +117,7 @@ export class Site {
     await nft('flush ruleset')
   }
 
-  /** A PATH with these programs alone, or, with none given, the one there was. */
+  /** A PATH with the given programs alone; without programs, the former PATH. */
   async onlyPrograms(...names: readonly string[]): Promise<void> {
     const directory = mkdtempSync(join(this.directory, 'bin-'))
     for (const name of names) {
@@ -165,7 +166,7 @@ async function connect({ place, device, near, far, routes }: Wire): Promise<void
   ])
 }
 
-/** Without waiting for duplicates of an IPv6 address. */
+/** The flag of `ip address add` that makes an IPv6 address usable without duplicate address detection. */
 const nodad = (address: string): string => (address.includes(':') ? ' nodad' : '')
 
 const ASK = `const [host, port, localAddress] = process.argv.slice(1)
@@ -180,13 +181,13 @@ const askCommand = (from: Place, script: string, args: readonly string[]): Comma
   return from === 'host' ? command : inNamespace(from, command)
 }
 
-/** The address from which a connection is seen at its end. */
+/** The source address that the other end of a connection sees. */
 export async function seenFrom(from: Place, to: string, port = PORT, local?: string): Promise<string> {
   const args = [to, String(port), ...(local === undefined ? [] : [local])]
   return (await runOk(askCommand(from, 'ask().then(console.log)', args))).trim()
 }
 
-/** Connects again and again while something is done, and collects the addresses that were seen. */
+/** Connects again and again during an action, and collects the source addresses that the other end saw. */
 export async function seenDuring(from: Place, to: string, action: () => Promise<void>): Promise<Set<string>> {
   const forever = '(async () => { for (;;) console.log(await ask()) })()'
   const asking = new LongProcess(`connections from ${from}`, askCommand(from, forever, [to, String(PORT)]))
@@ -201,7 +202,7 @@ export async function seenDuring(from: Place, to: string, action: () => Promise<
   }
 }
 
-/** A keeper, and what it logs. */
+/** A keeper, and the lines of its log. */
 export function keeper(
   fields: Partial<FirewallRequest>,
   options: Partial<FirewallKeeperOptions> = {},
@@ -210,7 +211,7 @@ export function keeper(
   return new FirewallKeeper(request(fields), { log, ...options })
 }
 
-/** Has the rules of a request in force by one look; throws what is in the way. */
+/** Enforces the rules of a request by one check. Throws the problem of the keeper. */
 export async function apply(fields: Partial<FirewallRequest>): Promise<FirewallKeeper> {
   const made = keeper(fields)
   await made.look(new AbortController().signal)
@@ -218,7 +219,7 @@ export async function apply(fields: Partial<FirewallRequest>): Promise<FirewallK
   return made
 }
 
-/** Runs a keeper while something is done, and ends it. */
+/** Runs a keeper during an action, and ends the keeper. */
 export async function whileRunning<T>(made: FirewallKeeper, action: () => Promise<T>): Promise<T> {
   const ending = new AbortController()
   await made.look(ending.signal)
@@ -234,10 +235,13 @@ export async function whileRunning<T>(made: FirewallKeeper, action: () => Promis
 export const nft = (...input: readonly string[]): Promise<string> =>
   runOk(['nft', '-f', '-'], { input: `${input.join('\n')}\n` })
 
-/** All rules there are. */
+/** A program with its arguments. */
+export const run = (...command: [string, ...string[]]): Promise<string> => runOk(command)
+
+/** All rules of the namespace. */
 export const ruleset = (): Promise<string> => runOk(['nft', 'list', 'ruleset'])
 
-/** What iptables-save prints of both families, without its remarks, policies and counters. */
+/** The output of iptables-save for both families, without remarks, policies and counters. */
 export async function iptables(): Promise<string[]> {
   const both = [await runOk(['iptables-save']), await runOk(['ip6tables-save'])]
   return both.flatMap((text) => text.split('\n')).filter((line) => /^-A|^:.* - /.test(line))

@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { Kernel, KernelChange } from '../../../src/kernel/kernel'
-import type { ObjectOperation } from '../../../src/model/kernel'
+import type { ObjectOperation } from '../../../src/model/kernel/objects'
+import { patient } from '../../lab/patience'
+import { remove, removeRoute, set, setRoute, to } from '../../support/operations'
 import {
   address,
   collectChanges,
@@ -18,6 +20,8 @@ import {
   run,
   testPeer,
 } from './network'
+
+jest.setTimeout(patient(60_000))
 
 let kernel: Kernel
 let index: number
@@ -42,7 +46,7 @@ afterAll(() => removeUnderlay())
 
 const ofPeers = (change: KernelChange) => change.kind !== 'link' && change.kind !== 'address'
 
-/** Makes a change that is told, so that all before it have been. */
+/** Makes a change and waits for its notification. All earlier notifications have come by then. */
 async function fence({ until }: ReturnType<typeof collectChanges>): Promise<void> {
   run('ip address add 192.0.2.200/32 dev lo')
   await until((change) => change.kind === 'address' && !change.deleted)
@@ -80,12 +84,12 @@ test('changes of others are told', async () => {
   await told('link', true)
 })
 
-test('a nexthop that goes is told, for its routes go without a word, and so is a default route on any link', async () => {
+test('a lost nexthop is notified, because its routes are not; so is any default route', async () => {
   expect(await kernel.apply(index, peerOperations(testPeer(1)))).toEqual([])
   const changes = collectChanges(kernel)
   run('ip nexthop delete id 10001')
   await changes.until((change) => change.kind === 'nexthop' && change.deleted)
-  expect((await kernel.observe('IPv4', index)).routes.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).route.size).toBe(0)
   run(`ip route add default dev ${PARENT} metric 77`)
   await changes.until((change) => change.kind === 'route' && change.linkIndex !== index)
   run(`ip route delete default dev ${PARENT} metric 77`)
@@ -96,15 +100,16 @@ test('changes of our own are not, whatever they are', async () => {
   const peers = Array.from({ length: 100 }, (_, n) => testPeer(n))
   const operations = peers.flatMap((peer, n): ObjectOperation[] => [
     ...peerOperations(peer),
-    { kind: 'set-fdb', mac: peer.mac, destination: testPeer(n + 1).publicIp },
-    { kind: 'set-nexthop', id: peer.nexthop, gateway: testPeer(n + 1).subnet, replace: true },
-    { kind: 'set-route', route: { ...routeOf(peer, 'gateway') }, replace: true },
-    { kind: 'delete-route', route: routeOf(peer, 'gateway') },
-    { kind: 'delete-nexthop', id: peer.nexthop },
-    { kind: 'delete-fdb', mac: peer.mac, destination: testPeer(n + 1).publicIp },
-    { kind: 'delete-neighbour', address: peer.subnet },
+    set('fdb', peer.mac, to(testPeer(n + 1).publicIp)),
+    set('nexthop', peer.nexthop, testPeer(n + 1).subnet, true),
+    setRoute({ ...routeOf(peer, 'gateway') }, true),
+    removeRoute(routeOf(peer, 'gateway')),
+    remove('nexthop', peer.nexthop, peer.subnet),
+    remove('fdb', peer.mac, to(testPeer(n + 1).publicIp)),
+    remove('neighbour', peer.subnet, peer.mac),
   ])
-  // One at a time, and read before the next: of two quick changes of one entry, the first would differ from what was last asked.
+  // One at a time, and read before the next: of two quick changes of one entry, the first would differ from
+  // what was last asked.
   for (const operation of operations) {
     expect(await kernel.apply(index, [operation])).toEqual([])
     await new Promise(setImmediate)
@@ -125,7 +130,7 @@ test('nor are changes on links that are not watched', async () => {
 
 test('a forwarding entry of ours that someone takes away is told', async () => {
   const peer = testPeer(1)
-  await kernel.apply(index, [{ kind: 'set-fdb', mac: peer.mac, destination: peer.publicIp }])
+  await kernel.apply(index, [set('fdb', peer.mac, to(peer.publicIp))])
   const changes = collectChanges(kernel)
   run('bridge fdb delete 02:01:00:00:00:01 dst 172.16.0.1 dev flannel.1')
   await changes.until((change) => change.kind === 'neighbour' && change.deleted)
@@ -145,11 +150,11 @@ test('lost notifications are told as an overrun, and do no harm', async () => {
     burst.child.stdin?.end(batch.join('\n'))
     await burst
     await changes.until((change) => change.kind === 'overrun')
-    // It still works.
+    // The socket still works.
     changes.seen.splice(0)
     await fence(changes)
-    expect((await small.observe('IPv4', index)).neighbours.has(address('10.16.1.0'))).toBe(false)
+    expect((await small.observe('IPv4', index)).neighbour.has(address('10.16.1.0'))).toBe(false)
   } finally {
     small.close()
   }
-}, 60_000)
+})

@@ -1,11 +1,16 @@
-/** The codec of nftables against the kernel: what it writes is what `nft` shows, and what the kernel tells is what was wanted. */
+/**
+ * The codec of nftables against the kernel: what it writes is what `nft` shows, and what the kernel tells is
+ * what was wanted.
+ */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { MulticastDevice } from '../../../src/kernel/bridges/multicast'
 import type { Kernel } from '../../../src/kernel/kernel'
-import { MulticastKernel } from '../../../src/kernel/multicast'
-import { wantedObjects } from '../../../src/kernel/netfilter-objects'
 import { NetlinkError } from '../../../src/kernel/netlink/errors'
-import type { FrameRule, FrameTable } from '../../../src/model/multicast'
+import { type Applied, AppliedTable } from '../../../src/kernel/nftables/apply-table'
+import { wantedObjects } from '../../../src/kernel/nftables/netfilter-objects'
+import { type IpAddress, ipv4, parseIp } from '../../../src/model/address'
+import type { Rule, RuleTable } from '../../../src/model/kernel/tables'
 import {
   existing,
   makeUnderlay,
@@ -18,10 +23,11 @@ import {
 } from './network'
 
 const NAME = 'frames'
+const ID = { family: 'netdev', name: NAME } as const
 
 let kernel: Kernel
-let frames: MulticastKernel
-let table: FrameTable
+let frames: MulticastDevice
+let table: RuleTable
 
 /** A table of netdev as `nft` shows it, line by line. */
 const shown = (name = NAME): string[] =>
@@ -43,7 +49,7 @@ beforeAll(async () => {
   requireSandbox()
   makeUnderlay()
   kernel = await openKernel()
-  frames = await MulticastKernel.open(
+  frames = await MulticastDevice.open(
     kernel,
     () => NAME,
     () => undefined,
@@ -51,12 +57,12 @@ beforeAll(async () => {
   )
   const { index } = await existing(kernel, PARENT)
   table = {
-    name: NAME,
+    ...ID,
     chains: [
       {
         name: 'in',
         link: PARENT,
-        otherwise: 'drop',
+        policy: 'drop',
         rules: [
           {
             family: 'IPv4',
@@ -77,20 +83,21 @@ beforeAll(async () => {
           },
         ],
       },
-      { name: 'out', link: `${PARENT}-peer`, otherwise: 'accept', rules: [] },
+      { name: 'out', link: `${PARENT}-peer`, policy: 'accept', rules: [] },
     ],
   }
 })
 afterEach(() => expect(reported).toEqual([]))
-afterAll(() => {
+afterAll(async () => {
+  await frames?.tables.delete(ID)
   frames?.close()
   kernel?.close()
   removeUnderlay()
 })
 
 test('what is written is what nft shows, and what the kernel tells is what was wanted', async () => {
-  expect(await frames.readTable(NAME)).toEqual([])
-  await frames.writeTable(table)
+  expect(await frames.tables.read(ID)).toEqual([])
+  await frames.tables.write(table)
   expect(shown()).toEqual([
     'table netdev frames {',
     'chain in {',
@@ -100,21 +107,21 @@ test('what is written is what nft shows, and what the kernel tells is what was w
     'chain out {',
     `type filter hook ingress device "${PARENT}-peer" priority 100; policy accept;`,
   ])
-  expect(await frames.readTable(NAME)).toEqual(wantedObjects(table))
+  expect(await frames.tables.read(ID)).toEqual(wantedObjects(table))
 })
 
 test('written again it is the same, and another takes its place', async () => {
   const before = shown()
-  await frames.writeTable(table)
+  await frames.tables.write(table)
   expect(shown()).toEqual(before)
   const [first] = table.chains
-  const other: FrameTable = {
-    name: NAME,
-    chains: first === undefined ? [] : [{ ...first, otherwise: 'accept' }],
+  const other: RuleTable = {
+    ...ID,
+    chains: first === undefined ? [] : [{ ...first, policy: 'accept' }],
   }
-  await frames.writeTable(other)
+  await frames.tables.write(other)
   expect(shown()).toEqual(before.slice(0, 5).map((line) => line.replace('policy drop', 'policy accept')))
-  expect(await frames.readTable(NAME)).toEqual(wantedObjects(other))
+  expect(await frames.tables.read(ID)).toEqual(wantedObjects(other))
 })
 
 test.each([
@@ -126,33 +133,33 @@ test.each([
   'add table netdev frames { flags dormant; }',
   'flush table netdev frames',
 ])('%s makes it another', async (change) => {
-  await frames.writeTable(table)
+  await frames.tables.write(table)
   run('nft -f -', change)
-  const words = async () => (await frames.readTable(NAME)).map((object) => object.words)
+  const words = async () => (await frames.tables.read(ID)).map((object) => object.words)
   expect(await words()).not.toEqual(wantedObjects(table).map((object) => object.words))
 })
 
-test('a limit, a counter and a jump are told as they were meant, and what is counted makes no other of them', async () => {
-  const limited: FrameTable = {
-    name: NAME,
+test('a limit, a counter and a jump are read back as written, whatever the counts are', async () => {
+  const limited: RuleTable = {
+    ...ID,
     chains: [
       {
         name: 'limit',
-        otherwise: 'return',
+        policy: 'return',
         rules: [
-          { conditions: [], limit: 1, copyTo: [1], goTo: 'back' },
+          { conditions: [], limit: 1, copyTo: [1], verdict: 'return' },
           { conditions: [], counted: true, copyTo: [] },
         ],
       },
       {
         name: 'out',
         link: PARENT,
-        otherwise: 'accept',
-        rules: [{ conditions: [], copyTo: [], goTo: { chain: 'limit' } }],
+        policy: 'accept',
+        rules: [{ conditions: [], copyTo: [], verdict: { jump: 'limit' } }],
       },
     ],
   }
-  await frames.writeTable(limited)
+  await frames.tables.write(limited)
   expect(shown()).toEqual([
     'table netdev frames {',
     'chain limit {',
@@ -162,10 +169,10 @@ test('a limit, a counter and a jump are told as they were meant, and what is cou
     `type filter hook ingress device "${PARENT}" priority 100; policy accept;`,
     'jump limit',
   ])
-  expect(await frames.counted(NAME, 'limit')).toBe(0)
-  expect(await frames.counted(NAME, 'out')).toBeUndefined()
-  expect(await frames.counted('nowhere', 'out')).toBeUndefined()
-  // What the other end of the pair sends comes in here.
+  expect(await frames.tables.counted(ID, 'limit')).toBe(0n)
+  expect(await frames.tables.counted(ID, 'out')).toBeUndefined()
+  expect(await frames.tables.counted({ ...ID, name: 'nowhere' }, 'out')).toBeUndefined()
+  // Packets from the other end of the pair come in here.
   run(`ip address add 192.0.2.7/24 dev ${PARENT}-peer`)
   const socket = createSocket('udp4')
   socket.bind(0, '192.0.2.7')
@@ -174,8 +181,8 @@ test('a limit, a counter and a jump are told as they were meant, and what is cou
   for (let sent = 0; sent < 1000; sent += 1)
     await new Promise((resolve) => socket.send('x', 9, '239.9.9.9', resolve))
   socket.close()
-  expect(await frames.counted(NAME, 'limit')).toBeGreaterThan(0)
-  expect((await frames.readTable(NAME)).map(({ words }) => words)).toEqual(
+  expect(await frames.tables.counted(ID, 'limit')).toBeGreaterThan(0n)
+  expect((await frames.tables.read(ID)).map(({ words }) => words)).toEqual(
     wantedObjects(limited).map(({ words }) => words),
   )
 })
@@ -186,12 +193,12 @@ test('tables of others are neither told nor touched', async () => {
     'nft -f -',
     ...tables.map((name) => `add table ${name}; add chain ${name} in; add rule ${name} in counter`),
   )
-  await frames.writeTable(table)
-  expect(await frames.readTable(NAME)).toEqual(wantedObjects(table))
-  await frames.deleteTable(NAME)
-  expect(await frames.readTable(NAME)).toEqual([])
-  // That there is none is no failure.
-  await frames.deleteTable(NAME)
+  await frames.tables.write(table)
+  expect(await frames.tables.read(ID)).toEqual(wantedObjects(table))
+  await frames.tables.delete(ID)
+  expect(await frames.tables.read(ID)).toEqual([])
+  // An absent table is no failure.
+  await frames.tables.delete(ID)
   const left = run('nft list tables').trim().split('\n')
   expect(left).toEqual(expect.arrayContaining(tables.map((name) => `table ${name}`)))
   for (const name of tables) {
@@ -200,19 +207,19 @@ test('tables of others are neither told nor touched', async () => {
   }
 })
 
-test('an interface that is not there is refused with what to do, or waited for, as the kernel does with nft', async () => {
-  const nowhere: FrameTable = {
-    name: NAME,
-    chains: [{ name: 'in', link: 'nowhere', otherwise: 'drop', rules: [] }],
+test('a missing interface is refused with a fix, or awaited, as the kernel does for nft', async () => {
+  const nowhere: RuleTable = {
+    ...ID,
+    chains: [{ name: 'in', link: 'nowhere', policy: 'drop', rules: [] }],
   }
   const hook = '{ type filter hook ingress device "nowhere" priority 100; policy drop; }'
   const isWaitedFor = accepts(
     `add table netdev other; add chain netdev other in ${hook}; delete table netdev other`,
   )
-  const written = frames.writeTable(nowhere)
+  const written = frames.tables.write(nowhere)
   if (isWaitedFor) {
     await written
-    expect(await frames.readTable(NAME)).toEqual(wantedObjects(nowhere))
+    expect(await frames.tables.read(ID)).toEqual(wantedObjects(nowhere))
   } else {
     await expect(written).rejects.toMatchObject({
       code: 'no-frame-rules',
@@ -222,14 +229,14 @@ test('an interface that is not there is refused with what to do, or waited for, 
 })
 
 test('what cannot be written is refused, and leaves what is there', async () => {
-  await frames.writeTable(table)
+  await frames.tables.write(table)
   const before = shown()
-  const on = (link: string, ...rules: FrameRule[]): FrameTable => ({
-    name: NAME,
-    chains: [{ name: 'in', link, otherwise: 'accept', rules }],
+  const on = (link: string, ...rules: Rule[]): RuleTable => ({
+    ...ID,
+    chains: [{ name: 'in', link, policy: 'accept', rules }],
   })
-  const lost: FrameRule = { conditions: [], copyTo: [], goTo: { chain: 'nowhere' } }
-  await expect(frames.writeTable(on(PARENT, lost))).rejects.toMatchObject({
+  const lost: Rule = { conditions: [], copyTo: [], verdict: { jump: 'nowhere' } }
+  await expect(frames.tables.write(on(PARENT, lost))).rejects.toMatchObject({
     code: 'no-frame-rules',
     message: expect.stringContaining(
       'cannot add a rule to the chain in of the nftables table netdev frames: ',
@@ -238,7 +245,87 @@ test('what cannot be written is refused, and leaves what is there', async () => 
   })
   // NFT_NAME_MAXLEN is 256.
   const long = { ...on(PARENT), name: 'f'.repeat(300) }
-  await expect(frames.writeTable(long)).rejects.toBeInstanceOf(NetlinkError)
+  await expect(frames.tables.write(long)).rejects.toBeInstanceOf(NetlinkError)
   expect(shown()).toEqual(before)
-  await frames.deleteTable(NAME)
+  await frames.tables.delete(ID)
+})
+
+describe('a table that is kept as wanted', () => {
+  const never = new AbortController().signal
+  const ip = (text: string): IpAddress => parseIp(text) ?? ipv4(0)
+  /** Groups that may pass, and a rule that matches these groups. */
+  const wanting = (...groups: readonly string[]): RuleTable => ({
+    ...ID,
+    sets: [{ name: 'wanted4', family: 'IPv4', addresses: groups.map(ip) }],
+    chains: [
+      {
+        name: 'in',
+        link: PARENT,
+        policy: 'drop',
+        rules: [{ family: 'IPv4', conditions: [], to: 'wanted4', copyTo: [1] }],
+      },
+    ],
+  })
+  let kept: AppliedTable
+  const apply = async (wanted: RuleTable): Promise<Applied> =>
+    kept.apply(wanted, await frames.tables.read(ID), never)
+  /** Distinguishes a replaced table from a changed table: the kernel gives each new table a higher handle. */
+  const handle = (): string | undefined =>
+    /chain in \{ # handle (\d+)/.exec(run(`nft -a list table netdev ${NAME}`))?.[1]
+
+  beforeEach(async () => {
+    await frames.tables.delete(ID)
+    kept = new AppliedTable(frames.tables)
+    expect(await apply(wanting('239.1.1.1'))).toBe('rewritten')
+  })
+
+  test('is not written while it is in order, also by another run', async () => {
+    const before = handle()
+    expect(await apply(wanting('239.1.1.1'))).toBe('unchanged')
+    kept = new AppliedTable(frames.tables)
+    expect(await apply(wanting('239.1.1.1'))).toBe('unchanged')
+    expect(handle()).toBe(before)
+  })
+
+  test('gets other groups and rules in place', async () => {
+    const before = handle()
+    expect(await apply(wanting('239.1.1.2', '239.1.1.3'))).toBe('rewritten')
+    const all = wanting('239.1.1.2')
+    const open = { ...all, chains: all.chains.map((chain) => ({ ...chain, rules: [] })) }
+    expect(await apply(open)).toBe('rewritten')
+    expect(shown()).not.toContainEqual(expect.stringContaining('@wanted4'))
+    expect(handle()).toBe(before)
+    expect(await apply(open)).toBe('unchanged')
+  })
+
+  test.each([
+    ['element', `delete element netdev ${NAME} wanted4 { 239.1.1.1 }`],
+    ['element too many', `add element netdev ${NAME} wanted4 { 239.9.9.9 }`],
+    ['rule', `add rule netdev ${NAME} in counter`],
+    ['table', `delete table netdev ${NAME}`],
+  ])('is repaired when another program changes it: %s', async (_what, change) => {
+    const before = shown()
+    run('nft -f -', change)
+    expect(await apply(wanting('239.1.1.1'))).toBe('repaired')
+    expect(shown()).toEqual(before)
+  })
+
+  test.each([
+    ['of an earlier run', () => (kept = new AppliedTable(frames.tables))],
+    ['with a rule of another program', () => run('nft -f -', `add rule netdev ${NAME} in counter`)],
+  ])('gets rules in the chains that it has: a table %s', async (_what, change) => {
+    const before = handle()
+    change()
+    const { chains, ...rest } = wanting('239.1.1.1')
+    const open = { ...rest, chains: chains.map((chain) => ({ ...chain, rules: [] })) }
+    expect(await apply(open)).toBe('rewritten')
+    expect(handle()).toBe(before)
+    expect(await frames.tables.read(ID)).toEqual(wantedObjects(open))
+  })
+
+  test('is new when it was deleted', async () => {
+    await frames.tables.delete(ID)
+    kept.forget()
+    expect(await apply(wanting('239.1.1.1'))).toBe('rewritten')
+  })
 })

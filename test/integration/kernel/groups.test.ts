@@ -1,13 +1,14 @@
-/** Groups of a real bridge, and rules that look into sets, in the kernel these tests run on. */
+/** Groups of a real bridge, and rules that use sets, in the kernel of the machine. */
 
+import { MdbSocket } from '../../../src/kernel/bridges/mdb'
+import { MulticastDevice } from '../../../src/kernel/bridges/multicast'
 import type { Kernel } from '../../../src/kernel/kernel'
-import { GroupsKernel } from '../../../src/kernel/mdb'
-import { MulticastKernel } from '../../../src/kernel/multicast'
 import { formatIp, type IpAddress, ipv4, parseIp } from '../../../src/model/address'
-import { EVERY_GROUP, type FrameTable } from '../../../src/model/multicast'
-import { groupMac } from '../../../src/plan/multicast-groups'
-import { frameTable, wantedSets } from '../../../src/plan/multicast-rules'
-import { Pending, waitFor } from '../../support/wait'
+import type { RuleTable } from '../../../src/model/kernel/tables'
+import { EVERY_GROUP } from '../../../src/model/multicast'
+import { groupMac } from '../../../src/plan/multicast/groups'
+import { frameTable, wantedSets } from '../../../src/plan/multicast/rules'
+import { Pending, waitFor } from '../../lab/wait'
 import {
   existing,
   makeDevice,
@@ -47,11 +48,11 @@ afterAll(() => {
 const address = (text: string): IpAddress => parseIp(text) ?? ipv4(0)
 
 describe('the groups of a bridge', () => {
-  let groups: GroupsKernel
+  let groups: MdbSocket
   let told: number[] = []
 
   beforeAll(async () => {
-    groups = await GroupsKernel.open(
+    groups = await MdbSocket.open(
       kernel,
       (index) => told.push(index),
       (error) => reported.push(error),
@@ -62,7 +63,7 @@ describe('the groups of a bridge', () => {
   const look = async () => (await groups.look([bridge, 9999]))[0]
   const known = async (): Promise<string[]> =>
     (await look())?.members.flatMap((each) => each.groups.map(formatIp)).sort() ?? []
-  /** Waits for a word of it, so that nobody has to ask. */
+  /** Waits for a notification, so that no poll is needed. */
   async function waitTold(): Promise<void> {
     await waitFor('a word of the bridge', () => told.includes(bridge) || new Pending(told.join()))
     told = []
@@ -101,7 +102,7 @@ describe('the groups of a bridge', () => {
   test('a querier is seen as it comes and goes, and how long members take to answer', async () => {
     expect((await look())?.bridge).toMatchObject({
       name: BRIDGE,
-      // Linux asks twice, 31.24 s apart, and gives 10 s to answer.
+      // Linux asks twice, 31.24 s apart, and members have 10 s for an answer.
       snooping: { queriers: [], answeredWithin: 72_480 },
     })
     run(`ip link set ${BRIDGE} type bridge mcast_startup_query_interval 100 mcast_query_response_interval 50`)
@@ -126,11 +127,12 @@ describe('the groups of a bridge', () => {
 })
 
 describe('sets', () => {
-  let multicast: MulticastKernel
+  let multicast: MulticastDevice
   const TABLE = 'fl-test'
+  const ID = { family: 'netdev', name: TABLE } as const
 
   beforeAll(async () => {
-    multicast = await MulticastKernel.open(
+    multicast = await MulticastDevice.open(
       kernel,
       () => TABLE,
       () => undefined,
@@ -138,11 +140,11 @@ describe('sets', () => {
     )
   })
   afterAll(async () => {
-    await multicast.deleteTable(TABLE)
+    await multicast.tables.delete(ID)
     multicast.close()
   })
 
-  const table = (groups4: readonly IpAddress[], groups6: readonly IpAddress[]): FrameTable =>
+  const table = (groups4: readonly IpAddress[], groups6: readonly IpAddress[]): RuleTable =>
     frameTable(
       { name: 'port0', index: 1 },
       [],
@@ -154,10 +156,12 @@ describe('sets', () => {
       },
     )
   const write = (groups4: readonly IpAddress[], groups6: readonly IpAddress[]) =>
-    multicast.writeTable({ ...table(groups4, groups6), name: TABLE })
+    multicast.tables.write({ ...table(groups4, groups6), name: TABLE })
   const shown = () => run(`nft list table netdev ${TABLE}`)
   const read = async () =>
-    (await multicast.readSets(TABLE, wantedSets()))?.map(({ addresses }) => addresses.map(formatIp).sort())
+    (await multicast.tables.readSets(ID, wantedSets()))?.map(({ addresses }) =>
+      addresses.map(formatIp).sort(),
+    )
 
   test('nft shows them and the rules that look into them as people write them', async () => {
     await write([address('239.1.2.3')], [address('ff05::77')])
@@ -175,17 +179,17 @@ describe('sets', () => {
       ...each,
       addresses: groups.map(address),
     })
-    const rules = await multicast.readTable(TABLE)
-    await multicast.changeSets(TABLE, 'add-addresses', [
+    const rules = await multicast.tables.read(ID)
+    await multicast.tables.changeSets(ID, 'add-addresses', [
       set(four, '239.1.2.4'),
       set(six, 'ff05::78', 'ff05::79'),
     ])
-    await multicast.changeSets(TABLE, 'delete-addresses', [set(four, '239.1.2.3'), set(six)])
+    await multicast.tables.changeSets(ID, 'delete-addresses', [set(four, '239.1.2.3'), set(six)])
     expect(await read()).toEqual([['239.1.2.4'], ['ff05::77', 'ff05::78', 'ff05::79']])
-    expect(await multicast.readTable(TABLE)).toEqual(rules)
+    expect(await multicast.tables.read(ID)).toEqual(rules)
     await write([], [])
     expect(await read()).toEqual([[], []])
-    await multicast.deleteTable(TABLE)
+    await multicast.tables.delete(ID)
     expect(await read()).toBeUndefined()
   })
 
@@ -199,7 +203,7 @@ describe('sets', () => {
       [],
       [{ name: BRIDGE, index: bridge, routerBefore: 1 }],
     )
-    await multicast.replaceRules(TABLE, chains)
+    await multicast.tables.replaceRules(ID, chains)
     expect(chainsOf()).toEqual(before)
     expect(shown()).not.toContain('@wanted')
     expect(shown().match(/dup to/g)).toHaveLength(3)
@@ -211,30 +215,70 @@ describe('sets', () => {
     expect((await read())?.[1]).toEqual(many.map(formatIp).sort())
     const { name, family } = wantedSets()[1] ?? { name: '', family: 'IPv6' }
     const half = { name, family, addresses: many.slice(0, 2048) }
-    await multicast.changeSets(TABLE, 'delete-addresses', [half])
+    await multicast.tables.changeSets(ID, 'delete-addresses', [half])
     expect((await read())?.[1]).toHaveLength(2048)
   })
 })
 
-test('a MAC loses its whole list in one operation, and that it has none is no failure', async () => {
-  const { index } = await makeDevice(kernel)
-  const multicast = await MulticastKernel.open(
+const openMulticast = (): Promise<MulticastDevice> =>
+  MulticastDevice.open(
     kernel,
     () => 'none',
     () => undefined,
     (error) => reported.push(error),
   )
+
+test('a MAC loses its whole list in one operation, and that it has none is no failure', async () => {
+  const { index } = await makeDevice(kernel)
+  const multicast = await openMulticast()
   try {
     const mac = groupMac(address('239.1.2.3'))
     const add = (to: typeof mac, text: string) =>
-      ({ kind: 'add-destination', link: index, destination: { mac: to, address: address(text) } }) as const
+      ({
+        kind: 'add-destination',
+        link: index,
+        destination: { mac: to, address: address(text), via: 0 },
+      }) as const
     const all = { kind: 'delete-destinations', link: index, mac } as const
     const hosts = ['192.0.2.2', '192.0.2.3', '192.0.2.4']
     const operations = [add(EVERY_GROUP, '192.0.2.2'), ...hosts.map((host) => add(mac, host))]
     expect(await multicast.apply(operations)).toEqual([])
     expect(await multicast.destinations(index)).toHaveLength(4)
     expect(await multicast.apply([all, all])).toEqual([])
-    expect(await multicast.destinations(index)).toEqual([{ mac: EVERY_GROUP, address: address('192.0.2.2') }])
+    expect(await multicast.destinations(index)).toEqual([
+      { mac: EVERY_GROUP, address: address('192.0.2.2'), via: 0 },
+    ])
+  } finally {
+    multicast.close()
+    await removeDevice(kernel, (await existing(kernel, 'flannel.1')).name)
+  }
+})
+
+test('destinations over a link that is gone are deleted, and all others stay', async () => {
+  const { index } = await makeDevice(kernel)
+  const multicast = await openMulticast()
+  try {
+    run('ip link add tunnel0 type veth peer name tunnel1')
+    const via = show('ip -j link show dev tunnel0')[0]?.['ifindex'] as number
+    const mac = groupMac(address('239.1.2.3'))
+    const over = (to: typeof mac, text: string, link: number) => ({
+      mac: to,
+      address: address(text),
+      via: link,
+    })
+    const lost = [over(mac, '192.0.2.2', via), over(EVERY_GROUP, '192.0.2.2', via)]
+    const stay = [over(mac, '192.0.2.2', 0), over(mac, '192.0.2.3', 0), over(EVERY_GROUP, '192.0.2.4', 0)]
+    const add = [...lost, ...stay].map(
+      (destination) => ({ kind: 'add-destination', link: index, destination }) as const,
+    )
+    expect(await multicast.apply([...add, ...add])).toEqual([])
+    expect(new Set(await multicast.destinations(index))).toEqual(new Set([...lost, ...stay]))
+    run('ip link delete tunnel0')
+    const remove = lost.map(
+      (destination) => ({ kind: 'delete-destination', link: index, destination }) as const,
+    )
+    expect(await multicast.apply([...remove, ...remove])).toEqual([])
+    expect(new Set(await multicast.destinations(index))).toEqual(new Set(stay))
   } finally {
     multicast.close()
     await removeDevice(kernel, (await existing(kernel, 'flannel.1')).name)

@@ -157,7 +157,13 @@ test('MAC, MTU and learning change in place, together or alone, while the device
   expect(await existing(kernel, name)).toMatchObject({ mtu: 1450, vxlan: { learning: false } })
   await expect(kernel.applyLink({ kind: 'change-link', index, name, mtu: 20 })).rejects.toMatchObject({
     errnoName: 'EINVAL',
-    message: expect.stringContaining('cannot correct the device flannel.1: '),
+    message: expect.stringContaining('cannot correct the device flannel.1 (MTU 20): '),
+  })
+  await expect(kernel.applyLink({ kind: 'change-link', index, name, mtu: 1451 })).rejects.toMatchObject({
+    code: 'mtu-refused',
+    message: expect.stringMatching(
+      /cannot give flannel.1 the MTU 1451: .+ below it has 1500, which leaves 1450/,
+    ),
   })
 })
 

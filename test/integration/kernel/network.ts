@@ -1,9 +1,17 @@
-/** The network of these tests: an underlay made of a veth pair, a VXLAN device made by the code under test, and what `ip` says of it. */
+/**
+ * The network of these tests: an underlay made of a veth pair, a VXLAN device made by the code under test,
+ * and what `ip` says of it.
+ */
+
 import { execFileSync } from 'node:child_process'
 import { Kernel, type KernelChange } from '../../../src/kernel/kernel'
 import { type Ipv4, ipv4, type MacAddress, mac, parseIpv4 } from '../../../src/model/address'
-import type { LinkSpec, ObjectOperation, ObservedLink, Route } from '../../../src/model/kernel'
-import { ROUTE_PROTOCOL } from '../../../src/model/kernel'
+import type { LinkSpec, ObservedLink } from '../../../src/model/kernel/link'
+import type { ObjectOperation } from '../../../src/model/kernel/objects'
+import type { Route } from '../../../src/model/kernel/route'
+import { ROUTE_PROTOCOL } from '../../../src/model/kernel/route'
+import { patient } from '../../lab/patience'
+import { set, setRoute, to } from '../../support/operations'
 
 export function requireSandbox(): void {
   if (process.env['OVERLAYD_SANDBOX'] === '1') return
@@ -12,7 +20,7 @@ export function requireSandbox(): void {
   )
 }
 
-/** Runs `ip`, `bridge`, ... and gives what it prints. */
+/** Runs `ip`, `bridge` or another program, and returns the output. */
 export function run(command: string, ...input: string[]): string {
   const [program = '', ...args] = command.split(' ')
   return execFileSync(program, args, {
@@ -22,7 +30,7 @@ export function run(command: string, ...input: string[]): string {
   })
 }
 
-/** The same, of a command that prints JSON. */
+/** The same for a command that prints JSON. */
 export function show(command: string): Record<string, unknown>[] {
   return JSON.parse(run(command) || '[]')
 }
@@ -30,7 +38,7 @@ export function show(command: string): Record<string, unknown>[] {
 export const address = (text: string): Ipv4 => parseIpv4(text) ?? ipv4(0)
 
 export const PARENT = 'under0'
-const PARENT_ADDRESS = '192.0.2.1'
+export const PARENT_ADDRESS = '192.0.2.1'
 
 /** Makes the underlay interface, with an address and a default route. */
 export function makeUnderlay(): void {
@@ -45,12 +53,12 @@ export function removeUnderlay(): void {
   run(`ip link delete ${PARENT}`)
 }
 
-/** Errors that reached nobody; a test that expects some empties it. */
+/** Errors that no caller got. A test that expects such errors empties the list. */
 export const reported: Error[] = []
 
 export const openKernel = (
   options: { nexthopObjects?: 'auto' | 'off'; eventBuffer?: number } = {},
-): Promise<Kernel> => Kernel.open({ report: (error) => reported.push(error), ...options })
+): Promise<Kernel> => Kernel.openWriter({ report: (error) => reported.push(error), ...options })
 
 export async function linkSpec(kernel: Kernel, changes: Partial<LinkSpec> = {}): Promise<LinkSpec> {
   const parent = await kernel.link(PARENT)
@@ -74,7 +82,7 @@ export async function existing(kernel: Kernel, name: string): Promise<ObservedLi
   return link
 }
 
-/** Makes `flannel.1`, up, with an address, and watches it. */
+/** Makes the device `flannel.1`, up, with an address, and watches the device. */
 export async function makeDevice(kernel: Kernel, changes: Partial<LinkSpec> = {}): Promise<ObservedLink> {
   const spec = await linkSpec(kernel, changes)
   await kernel.applyLink({ kind: 'create-link', link: spec })
@@ -124,13 +132,13 @@ export function routeOf(peer: TestPeer, target: 'nexthop' | 'gateway' = 'nexthop
 
 /** All four objects of a peer, in the order in which they carry traffic. */
 export const peerOperations = (peer: TestPeer): ObjectOperation[] => [
-  { kind: 'set-neighbour', address: peer.subnet, mac: peer.mac },
-  { kind: 'set-fdb', mac: peer.mac, destination: peer.publicIp },
-  { kind: 'set-nexthop', id: peer.nexthop, gateway: peer.subnet, replace: false },
-  { kind: 'set-route', route: routeOf(peer), replace: false },
+  set('neighbour', peer.subnet, peer.mac),
+  set('fdb', peer.mac, to(peer.publicIp)),
+  set('nexthop', peer.nexthop, peer.subnet),
+  setRoute(routeOf(peer)),
 ]
 
-/** Collects changes, and waits for one. */
+/** Collects changes, and waits for a given one. */
 export function collectChanges(kernel: Kernel): {
   readonly seen: KernelChange[]
   until(wanted: (change: KernelChange) => boolean): Promise<void>
@@ -148,7 +156,7 @@ export function collectChanges(kernel: Kernel): {
         const timer = setTimeout(() => {
           waiting.delete(check)
           reject(new Error(`no such change; seen: ${JSON.stringify(seen.slice(-20))}`))
-        }, 10_000)
+        }, patient(10_000))
         const check = (): void => {
           if (!seen.some(wanted)) return
           waiting.delete(check)

@@ -1,6 +1,9 @@
 import type { Kernel } from '../../../src/kernel/kernel'
 import { type Ipv4, ipv4, mac } from '../../../src/model/address'
-import { type ObjectOperation, type Route, routeKey } from '../../../src/model/kernel'
+import { type ObjectOperation, operationName } from '../../../src/model/kernel/objects'
+import { type Route, routeKey } from '../../../src/model/kernel/route'
+import { patient } from '../../lab/patience'
+import { remove, removeRoute, set, setRoute, to } from '../../support/operations'
 import {
   address,
   makeDevice,
@@ -17,6 +20,8 @@ import {
   show,
   testPeer,
 } from './network'
+
+jest.setTimeout(patient(30_000))
 
 let kernel: Kernel
 let index: number
@@ -42,7 +47,7 @@ afterAll(() => removeUnderlay())
 const peer = testPeer(1)
 const other = testPeer(2)
 
-/** Applies, twice, and expects no refusal. */
+/** Applies the operations twice, and expects no refusal. */
 async function applyTwice(...operations: ObjectOperation[]): Promise<void> {
   expect(await kernel.apply(index, operations)).toEqual([])
   expect(await kernel.apply(index, operations)).toEqual([])
@@ -51,21 +56,21 @@ async function applyTwice(...operations: ObjectOperation[]): Promise<void> {
 const only = (address: Ipv4, length = 24) => routeKey({ address, length })
 
 test('neighbours', async () => {
-  await applyTwice({ kind: 'set-neighbour', address: peer.subnet, mac: other.mac })
-  await applyTwice({ kind: 'set-neighbour', address: peer.subnet, mac: peer.mac })
+  await applyTwice(set('neighbour', peer.subnet, other.mac))
+  await applyTwice(set('neighbour', peer.subnet, peer.mac))
   run(`ip neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev ${PARENT}`)
   run('ip neighbour add 10.99.0.1 lladdr 02:00:00:00:00:78 dev flannel.1 nud reachable')
-  expect((await kernel.observe('IPv4', index)).neighbours).toEqual(new Map([[peer.subnet, peer.mac]]))
+  expect((await kernel.observe('IPv4', index)).neighbour).toEqual(new Map([[peer.subnet, peer.mac]]))
   expect(show('ip -j neighbour show 10.16.1.0 dev flannel.1')).toEqual([
     { dst: '10.16.1.0', lladdr: '02:01:00:00:00:01', state: ['PERMANENT'] },
   ])
-  await applyTwice({ kind: 'delete-neighbour', address: peer.subnet })
-  expect((await kernel.observe('IPv4', index)).neighbours.size).toBe(0)
+  await applyTwice(remove('neighbour', peer.subnet, peer.mac))
+  expect((await kernel.observe('IPv4', index)).neighbour.size).toBe(0)
 })
 
 test('forwarding entries', async () => {
-  await applyTwice({ kind: 'set-fdb', mac: peer.mac, destination: other.publicIp })
-  await applyTwice({ kind: 'set-fdb', mac: peer.mac, destination: peer.publicIp })
+  await applyTwice(set('fdb', peer.mac, to(other.publicIp)))
+  await applyTwice(set('fdb', peer.mac, to(peer.publicIp)))
   run(`ip link add rival type vxlan id 2 dev ${PARENT} dstport 8472`)
   run('bridge fdb add 02:00:00:00:00:55 dst 192.0.2.55 dev rival')
   run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.66 dev flannel.1')
@@ -73,8 +78,8 @@ test('forwarding entries', async () => {
   try {
     expect((await kernel.observe('IPv4', index)).fdb).toEqual(
       new Map([
-        [peer.mac, [peer.publicIp]],
-        [mac(0), [address('192.0.2.66'), address('192.0.2.67')]],
+        [peer.mac, [to(peer.publicIp)]],
+        [mac(0), [to(address('192.0.2.66')), to(address('192.0.2.67'))]],
       ]),
     )
     expect(show('bridge -j fdb show dev flannel.1')).toContainEqual(
@@ -85,29 +90,68 @@ test('forwarding entries', async () => {
         flags: ['self'],
       }),
     )
-    // Of a MAC that is behind another destination by now, nothing is deleted.
-    await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: other.publicIp })
-    await applyTwice({ kind: 'delete-fdb', mac: mac(0), destination: address('192.0.2.66') })
+    // Nothing is deleted if the MAC has another destination by now.
+    await applyTwice(remove('fdb', peer.mac, to(other.publicIp)))
+    await applyTwice(remove('fdb', mac(0), to(address('192.0.2.66'))))
     expect((await kernel.observe('IPv4', index)).fdb).toEqual(
       new Map([
-        [peer.mac, [peer.publicIp]],
-        [mac(0), [address('192.0.2.67')]],
+        [peer.mac, [to(peer.publicIp)]],
+        [mac(0), [to(address('192.0.2.67'))]],
       ]),
     )
-    await applyTwice({ kind: 'delete-fdb', mac: peer.mac, destination: peer.publicIp })
+    await applyTwice(remove('fdb', peer.mac, to(peer.publicIp)))
     expect((await kernel.observe('IPv4', index)).fdb.has(peer.mac)).toBe(false)
   } finally {
     run('ip link delete rival')
   }
 })
 
-test('nexthops', async () => {
-  const add = (replace: boolean, gateway = peer.subnet): ObjectOperation => ({
-    kind: 'set-nexthop',
-    id: 7,
-    gateway,
-    replace,
+describe('a forwarding entry with a link of its own', () => {
+  const entryOf = async (): Promise<unknown> => (await kernel.observe('IPv4', index)).fdb.get(peer.mac)
+  const indexOf = (name: string): number => show(`ip -j link show dev ${name}`)[0]?.['ifindex'] as number
+  let link: number
+
+  beforeEach(() => {
+    run('ip link add tunnel0 type veth peer name tunnel1')
+    link = indexOf('tunnel0')
   })
+  afterEach(() => {
+    const isThere = show('ip -j link show').some(({ ifname }) => ifname === 'tunnel0')
+    if (isThere) run('ip link delete tunnel0')
+  })
+
+  test('changes its link in place, and the address with it', async () => {
+    await applyTwice(set('fdb', peer.mac, to(peer.publicIp)))
+    await applyTwice(set('fdb', peer.mac, to(peer.publicIp, link)))
+    expect(await entryOf()).toEqual([to(peer.publicIp, link)])
+    expect(show('bridge -j fdb show dev flannel.1')).toContainEqual(
+      expect.objectContaining({ mac: '02:01:00:00:00:01', dst: '172.16.0.1', viaIf: 'tunnel0' }),
+    )
+    await applyTwice(set('fdb', peer.mac, to(other.publicIp, indexOf('tunnel1'))))
+    expect(await entryOf()).toEqual([to(other.publicIp, indexOf('tunnel1'))])
+    await applyTwice(set('fdb', peer.mac, to(peer.publicIp)))
+    expect(await entryOf()).toEqual([to(peer.publicIp)])
+  })
+
+  test('keeps a link that is gone until it is replaced, and can be deleted nevertheless', async () => {
+    await applyTwice(
+      set('fdb', peer.mac, to(peer.publicIp, link)),
+      set('fdb', other.mac, to(other.publicIp, link)),
+    )
+    run('ip link delete tunnel0')
+    expect(await entryOf()).toEqual([to(peer.publicIp, link)])
+    expect(await kernel.apply(index, [set('fdb', peer.mac, to(peer.publicIp, link))])).toMatchObject([
+      { cause: 'gone', errno: 'EADDRNOTAVAIL' },
+    ])
+    await applyTwice(set('fdb', peer.mac, to(peer.publicIp)))
+    await applyTwice(remove('fdb', other.mac, to(other.publicIp, link)))
+    expect((await kernel.observe('IPv4', index)).fdb).toEqual(new Map([[peer.mac, [to(peer.publicIp)]]]))
+  })
+})
+
+test('nexthops', async () => {
+  const add = (replace: boolean, gateway = peer.subnet): ObjectOperation =>
+    set('nexthop', 7, gateway, replace)
   await applyTwice(add(true, other.subnet))
   await applyTwice(add(true))
   const [failure] = await kernel.apply(index, [add(false, other.subnet)])
@@ -116,7 +160,7 @@ test('nexthops', async () => {
   run('ip nexthop add id 9 dev flannel.1')
   run('ip nexthop add id 10 blackhole')
   run('ip nexthop add id 11 group 7')
-  expect((await kernel.observe('IPv4', index)).nexthops).toEqual(
+  expect((await kernel.observe('IPv4', index)).nexthop).toEqual(
     new Map([
       [7, peer.subnet],
       [9, ipv4(0)],
@@ -125,8 +169,8 @@ test('nexthops', async () => {
   expect(show('ip -j nexthop show id 7')).toEqual([
     expect.objectContaining({ id: 7, gateway: '10.16.1.0', dev: 'flannel.1', flags: ['onlink'] }),
   ])
-  await applyTwice({ kind: 'delete-nexthop', id: 7 }, { kind: 'delete-nexthop', id: 9 })
-  expect((await kernel.observe('IPv4', index)).nexthops.size).toBe(0)
+  await applyTwice(remove('nexthop', 7, peer.subnet), remove('nexthop', 9, ipv4(0)))
+  expect((await kernel.observe('IPv4', index)).nexthop.size).toBe(0)
   for (const id of [8, 10]) run(`ip nexthop delete id ${id}`)
 })
 
@@ -143,11 +187,9 @@ test('a route through a nexthop object looks as users of flannel know it', async
   expect(run('ip route show 10.16.1.0/24')).toBe(
     '10.16.1.0/24 nhid 10001 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
   )
-  expect((await kernel.observe('IPv4', index)).routes).toEqual(
-    new Map([[only(peer.subnet), [routeOf(peer)]]]),
-  )
-  await applyTwice({ kind: 'delete-route', route: routeOf(peer) })
-  expect((await kernel.observe('IPv4', index)).routes.size).toBe(0)
+  expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  await applyTwice(removeRoute(routeOf(peer)))
+  expect((await kernel.observe('IPv4', index)).route.size).toBe(0)
 })
 
 test('routes of flannel are seen, replaced in place, and deleted exactly', async () => {
@@ -158,7 +200,7 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
   run('ip route add 10.16.4.0/24 via 192.0.2.4')
   run('ip route add blackhole 10.16.5.0/24')
   const flannel = (metric: number): Route => ({ ...routeOf(peer, 'gateway'), metric, protocol: 3 })
-  expect((await kernel.observe('IPv4', index)).routes).toEqual(
+  expect((await kernel.observe('IPv4', index)).route).toEqual(
     new Map([
       [only(peer.subnet), [flannel(0), flannel(9)]],
       [only(other.subnet), [{ ...routeOf(other), protocol: 4, target: { kind: 'other' } }]],
@@ -168,19 +210,17 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
   if (neighbour === undefined || entry === undefined || nexthop === undefined)
     throw new Error('three are wanted')
   await kernel.apply(index, [neighbour, entry, nexthop])
-  await applyTwice({ kind: 'set-route', route: routeOf(peer), replace: true })
-  expect((await kernel.observe('IPv4', index)).routes.get(only(peer.subnet))).toEqual([
+  await applyTwice(setRoute(routeOf(peer), true))
+  expect((await kernel.observe('IPv4', index)).route.get(only(peer.subnet))).toEqual([
     routeOf(peer),
     flannel(9),
   ])
   await applyTwice(
-    { kind: 'delete-route', route: flannel(9) },
-    { kind: 'delete-route', route: { ...routeOf(other), protocol: 4, target: { kind: 'other' } } },
-    { kind: 'delete-route', route: flannel(0) },
+    removeRoute(flannel(9)),
+    removeRoute({ ...routeOf(other), protocol: 4, target: { kind: 'other' } }),
+    removeRoute(flannel(0)),
   )
-  expect((await kernel.observe('IPv4', index)).routes).toEqual(
-    new Map([[only(peer.subnet), [routeOf(peer)]]]),
-  )
+  expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
   expect(show('ip -j route show table 100').length).toBe(1)
   expect(show('ip -j route show 10.16.4.0/24').length).toBe(1)
   for (const route of ['10.16.4.0/24', 'blackhole 10.16.5.0/24']) run(`ip route delete ${route}`)
@@ -190,15 +230,15 @@ test("a stranger's route of the same prefix is neither overwritten nor deleted",
   run('ip route add 10.16.1.0/24 via 192.0.2.4')
   try {
     const failures = await kernel.apply(index, peerOperations(peer))
-    expect(failures.map(({ operation }) => operation.kind)).toEqual(['set-route'])
+    expect(failures.map(({ operation }) => operationName(operation))).toEqual(['set-route'])
     expect(failures[0]?.error).toMatchObject({
       errnoName: 'EEXIST',
       message:
         'cannot add the route to 10.16.1.0/24 through nexthop 10001 proto 79: file already exists (EEXIST)',
     })
     const plain = routeOf(peer, 'gateway')
-    expect((await kernel.apply(index, [{ kind: 'set-route', route: plain, replace: false }])).length).toBe(1)
-    await applyTwice({ kind: 'delete-route', route: routeOf(peer) }, { kind: 'delete-route', route: plain })
+    expect((await kernel.apply(index, [setRoute(plain)])).length).toBe(1)
+    await applyTwice(removeRoute(routeOf(peer)), removeRoute(plain))
     expect(run('ip route show 10.16.1.0/24')).toBe(`10.16.1.0/24 via 192.0.2.4 dev ${PARENT} \n`)
   } finally {
     run('ip route delete 10.16.1.0/24')
@@ -211,10 +251,10 @@ test('without nexthop objects there are plain routes', async () => {
     expect([kernel.nexthopObjects, plain.nexthopObjects]).toEqual([true, false])
     run('ip nexthop add id 7 via 10.16.2.0 dev flannel.1 onlink')
     const route = routeOf(peer, 'gateway')
-    expect(await plain.apply(index, [{ kind: 'set-route', route, replace: false }])).toEqual([])
+    expect(await plain.apply(index, [setRoute(route)])).toEqual([])
     expect(await plain.observe('IPv4', index)).toMatchObject({
-      nexthops: new Map(),
-      routes: new Map([[only(peer.subnet), [route]]]),
+      nexthop: new Map(),
+      route: new Map([[only(peer.subnet), [route]]]),
     })
     expect(run('ip route show 10.16.1.0/24')).toBe(
       '10.16.1.0/24 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
@@ -228,13 +268,11 @@ test('the poison ones of 200 operations fail, and nothing else', async () => {
   const poison = (n: number) => n % 17 === 0 || n === 63 || n === 127 || n === 199
   const operations = Array.from({ length: 200 }, (_, n): ObjectOperation => {
     const address = poison(n) ? ipv4(0xe0000001) : testPeer(n).subnet // no gateway may be a multicast group
-    return poison(n)
-      ? { kind: 'set-nexthop', id: n + 1, gateway: address, replace: true }
-      : { kind: 'set-neighbour', address, mac: testPeer(n).mac }
+    return poison(n) ? set('nexthop', n + 1, address, true) : set('neighbour', address, testPeer(n).mac)
   })
   const failures = await kernel.apply(index, operations)
   expect(failures.map(({ operation }) => operation)).toEqual(operations.filter((_, n) => poison(n)))
-  expect((await kernel.observe('IPv4', index)).neighbours.size).toBe(
+  expect((await kernel.observe('IPv4', index)).neighbour.size).toBe(
     operations.filter((_, n) => !poison(n)).length,
   )
 })
@@ -245,7 +283,7 @@ test('what has ended by its signal can be done again', async () => {
   setImmediate(() => controller.abort(new Error('enough')))
   await expect(kernel.apply(index, operations, controller.signal)).rejects.toThrow('enough')
   await expect(kernel.observe('IPv4', index, undefined, controller.signal)).rejects.toThrow('enough')
-  const { neighbours } = await kernel.observe('IPv4', index)
+  const { neighbour: neighbours } = await kernel.observe('IPv4', index)
   expect(neighbours.size).toBeGreaterThan(0)
   expect(neighbours.size).toBeLessThan(1000)
 })
@@ -254,10 +292,10 @@ test('10,000 peers are programmed and read back', async () => {
   const peers = Array.from({ length: 10_000 }, (_, n) => testPeer(n))
   expect(await kernel.apply(index, peers.flatMap(peerOperations))).toEqual([])
   expect(await kernel.observe('IPv4', index)).toEqual({
-    neighbours: new Map(peers.map(({ subnet, mac }) => [subnet, mac])),
-    fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [publicIp]])),
-    nexthops: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),
-    routes: new Map(peers.map((peer) => [only(peer.subnet), [routeOf(peer)]])),
+    neighbour: new Map(peers.map(({ subnet, mac }) => [subnet, mac])),
+    fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [to(publicIp)]])),
+    nexthop: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),
+    route: new Map(peers.map((peer) => [only(peer.subnet), [routeOf(peer)]])),
     takenNexthops: new Set(),
   })
-}, 30_000)
+})

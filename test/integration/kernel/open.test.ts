@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { Kernel } from '../../../src/kernel/kernel'
+import { patient } from '../../lab/patience'
 import { openKernel, reported, requireSandbox } from './network'
 
 beforeAll(() => requireSandbox())
@@ -35,7 +36,7 @@ test('without CAP_NET_ADMIN one clear error says so', () => {
   const script = `
     require('tsx/cjs')
     const { Kernel } = require('./src/kernel/kernel.ts')
-    Kernel.open({ report() {} }).then(() => console.log('opened'), (error) => console.log(error.code, error.message, error.fix))`
+    Kernel.openWriter({ report() {} }).then(() => console.log('opened'), (error) => console.log(error.code, error.message, error.fix))`
   // A user namespace of its own has no rights over this network.
   const output = execFileSync('unshare', ['--user', process.execPath, '-e', script], { encoding: 'utf8' })
   expect(output).toContain(
@@ -44,17 +45,28 @@ test('without CAP_NET_ADMIN one clear error says so', () => {
   expect(output).toContain('AmbientCapabilities=CAP_NET_ADMIN')
 })
 
+test('a reader needs no right', () => {
+  const script = `
+    require('tsx/cjs')
+    const { Kernel } = require('./src/kernel/kernel.ts')
+    Kernel.open().then(async (kernel) => console.log((await kernel.links())[0].name), (error) => console.log(error.code))`
+  const output = execFileSync('unshare', ['--user', process.execPath, '-e', script], { encoding: 'utf8' })
+  expect(output).toBe('lo\n')
+})
+
 test('it does not keep a process alive, and an exit with it open is clean', () => {
   const script = `
     require('tsx/cjs')
     const { Kernel } = require('./src/kernel/kernel.ts')
-    Kernel.open({ report() {} }).then(async (kernel) => console.log((await kernel.hostNetwork()).links[0].name))`
-  expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', timeout: 20_000 })).toBe('lo\n')
+    Kernel.openWriter({ report() {} }).then(async (kernel) => console.log((await kernel.hostNetwork()).links[0].name))`
+  expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', timeout: patient(20_000) })).toBe(
+    'lo\n',
+  )
 })
 
 test('an error thrown by a listener reaches the report, not the process', async () => {
   const errors: Error[] = []
-  const kernel = await Kernel.open({ report: (error) => errors.push(error) })
+  const kernel = await Kernel.openWriter({ report: (error) => errors.push(error) })
   try {
     const told = new Promise<void>((resolve) => {
       kernel.onChange(() => {

@@ -17,7 +17,7 @@ afterAll(() => {
   writeFileSync(`${IPV6}/all/forwarding`, '0')
 })
 
-test('IPv6 forwarding is switched on once, and a link that listens to router advertisements goes on to', async () => {
+test('IPv6 forwarding is enabled once; a link that accepts router advertisements still does', async () => {
   expect(await enableIpv6Forward()).toBe(true)
   expect(read(`${IPV6}/all/forwarding`)).toBe('1')
   expect(read(`${IPV6}/listens/accept_ra`)).toBe('2')

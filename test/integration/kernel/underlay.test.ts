@@ -1,11 +1,11 @@
-/** What the kernel tells of addresses and ways out, and the underlay chosen from it. */
+/** The kernel's addresses and default routes, and the underlay that is chosen from both. */
 import type { Kernel } from '../../../src/kernel/kernel'
 import { formatIp, formatPrefix, type IpAddress, parseIp } from '../../../src/model/address'
-import type { HostAddress } from '../../../src/model/kernel'
-import { chooseUnderlay } from '../../../src/plan/underlay'
+import type { HostAddress } from '../../../src/model/kernel/link'
+import { chooseUnderlay } from '../../../src/plan/host/underlay'
 import { openKernel, requireSandbox, run } from './network'
 
-/** `wan` has a peer that is up, `lan` one that is down: there an IPv6 address stays tentative. */
+/** The peer of `wan` is up. The peer of `lan` is down, so an IPv6 address of `lan` stays tentative. */
 const LINKS = ['wan', 'lan']
 
 let kernel: Kernel
@@ -52,7 +52,7 @@ describe('addresses', () => {
     const found = await addressesOf('wan')
     const of = (text: string) => found.find(({ address }) => formatPrefix(address) === text)
     expect(of('192.0.2.1/24')).toMatchObject({ scope: 'global', permanent: true, deprecated: false })
-    // The second address of an IPv4 network has the bit that says temporary of an IPv6 one.
+    // The second address of an IPv4 network has the bit that means "temporary" for an IPv6 address.
     expect(of('192.0.2.2/24')).toMatchObject({ permanent: false, temporary: false, deprecated: false })
     expect(of('192.0.2.3/24')).toMatchObject({ permanent: false, deprecated: true })
     expect(of('2001:db8::1/64')).toMatchObject({
@@ -80,7 +80,7 @@ describe('ways out', () => {
     run('ip -6 address add 2001:db8::1/64 dev wan nodad')
   })
 
-  test('default routes come in the order of their metrics, with their gateways; other tables do not count', async () => {
+  test('default routes come by metric, with gateways; other tables do not count', async () => {
     run('ip route add default via 198.51.100.254 dev lan metric 200')
     run('ip route add default via 192.0.2.254 dev wan metric 100')
     run('ip route add default via 198.51.100.253 dev lan table 100')

@@ -1,10 +1,14 @@
-/** The alert rules and the dashboard's queries, as Prometheus reads them. That a daemon has the series they ask for: telemetry.test.ts. */
+/**
+ * The alert rules and the queries of the dashboard, as Prometheus reads them. telemetry.test.ts tests that a
+ * daemon has the series.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { patient } from '../../lab/patience'
 import { dashboardQueries, MONITORING, promtool } from '../../support/prometheus'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 test('the alert rules are valid, and do what their tests say', async () => {
   expect(await promtool(['check', 'rules', join(MONITORING, 'alerts.yml')])).toMatchObject({ code: 0 })
@@ -14,7 +18,7 @@ test('the alert rules are valid, and do what their tests say', async () => {
 test("the dashboard's queries are valid", async () => {
   const queries = dashboardQueries()
   expect(queries.length).toBeGreaterThan(20)
-  // As rules, for which promtool has a check.
+  // The queries are written as rules, because promtool can check rules.
   const rules = queries.map((query, place) => ({
     record: `query_${place}`,
     expr: query.replaceAll('$__rate_interval', '5m'),

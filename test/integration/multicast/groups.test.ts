@@ -1,7 +1,12 @@
-/** Containers' multicast goes only to hosts whose containers have joined, where bridges ask for members, and to all where they do not. */
+/**
+ * Multicast of containers goes only to hosts whose containers have joined, if the bridges ask for members;
+ * otherwise to all hosts.
+ */
 import { z } from 'zod'
+import { type Container, ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
+import { patient } from '../../lab/patience'
+import { Pending, waitFor } from '../../lab/wait'
 import { doctor } from '../../support/doctor'
-import { type Container, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
 import {
   DEVICE,
   Listener,
@@ -12,21 +17,23 @@ import {
   sourceOf,
   VNI,
 } from '../../support/multicast'
-import { Pending, waitFor } from '../../support/wait'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
-/** One that each kind of plan is about. */
+/** Groups, one for each kind of plan. */
 const GROUPS = ['239.1.2.3', 'ff05::77'] as const
 const NOBODYS = '239.66.66.66'
 const LINK_LOCAL = ['224.0.0.251', 'ff02::fb'] as const
-/** Of the link, so it goes to all: what was sent before it has come where it has. */
+/**
+ * A link-local group, which goes to all hosts. Packets from before the witness have arrived when the witness
+ * arrives.
+ */
 const WITNESS = '224.0.0.99'
 
 let lab: Lab
 const listeners: Listener[] = []
 
-/** Those that take part. */
+/** The hosts that take part. */
 const members = (): readonly Host[] => lab.hosts.slice(0, 3)
 const container = (host: number): Container => {
   const [found] = lab.host(host).containers
@@ -41,7 +48,7 @@ async function listen(host: number, ...groups: readonly string[]): Promise<Liste
 
 beforeAll(async () => {
   lab = await Lab.create({ hosts: 4, config: multicastConfig({ Multicast: true }) })
-  // One after another: two that choose at once may choose the same half of a subnet.
+  // The hosts start in turn, because two hosts that choose at once may choose the same half of a subnet.
   for (const host of lab.hosts) {
     host.start(host === lab.host(4) ? { flags: { multicast: 'off' } } : {})
     await host.subnetEnv()
@@ -57,7 +64,8 @@ afterAll(async () => {
 
 /** Has a host's underlay count the encapsulated packets to each group. */
 async function countOnWire(host: Host): Promise<void> {
-  // From the UDP header on: 8 bytes and VXLAN's 8, then the inner Ethernet header of 14 and the address in the IP header.
+  // From the UDP header on: 8 bytes of UDP, 8 bytes of VXLAN, 14 bytes of the inner Ethernet header, then the
+  // address in the IP header.
   const inner = 8 * (8 + 8 + 14)
   const rules = [...GROUPS, ...LINK_LOCAL, NOBODYS, WITNESS].map((group) => {
     const six = group.includes(':')
@@ -88,7 +96,7 @@ const ruleSchema = z.object({
   ),
 })
 
-/** How many encapsulated packets to a group a host has got. */
+/** Number of encapsulated packets to a group that a host has received. */
 async function onWire(host: Host, group: string): Promise<number> {
   const { nftables } = ruleSchema.parse(
     JSON.parse(await host.exec('nft', '-j', 'list', 'table', 'ip', 'wire')),
@@ -97,12 +105,13 @@ async function onWire(host: Host, group: string): Promise<number> {
   return rule?.expr.find(({ counter }) => counter)?.counter?.packets ?? Number.NaN
 }
 
-/** Packets to a group with their last one, as a sender sends them. */
+/** Number of packets of one sender to a group, with the last one. */
 const COUNT = 20
 let words = 0
 
 /**
- * A container sends, and exactly those hosts get it that are meant to, once on the wire and once in each container that listens.
+ * A container sends. Exactly the given hosts get each packet once on the wire, and each listening container
+ * gets each packet once.
  * @param on the hosts that get encapsulated packets
  * @param heardBy the listeners that hear it
  */
@@ -133,7 +142,7 @@ async function passWitness(from: number, word: string): Promise<void> {
   })
 }
 
-/** Has the bridge ask for members; they have answered within seconds. */
+/** Makes the bridge ask for members, who answer within seconds. */
 const ask = (host: Host) =>
   host.exec(
     ...(['ip', 'link', 'set', 'docker0', 'type', 'bridge'] as const),
@@ -178,9 +187,9 @@ test('without queriers all get everything, nothing is told, and it is said why',
   const listener = await listen(2, ...GROUPS)
   for (const group of GROUPS) await expectSent(1, group, [2, 3], [listener])
   await listener.stop()
-  const status = await lab.host(1).overlayctl('status', `--run-dir=${lab.host(1).runDirectory}`)
+  const status = await lab.host(1).overlayctl('status')
   expect(status.stdout.replace(/\s+/g, ' ')).toContain(
-    'IPv4: sent to all (no other host tells which IPv4 groups it wants), but for what is told; all comes in (docker0 has no IPv4 querier)',
+    'IPv4: sent to all (no other host announces the IPv4 groups that it wants), except announced groups; everything comes in (docker0 has no IPv4 querier)',
   )
 })
 
@@ -196,7 +205,7 @@ test('with queriers hosts tell what they want, in a key each that ends with its 
   const { TTL } = await lab.client.leaseClient.leaseTimeToLive({ ID: kvs[0]?.lease ?? '0' })
   expect(Number(TTL)).toBeLessThanOrEqual(30)
   const { checks } = await doctor(lab, lab.host(1), '--only=multicast')
-  // But for the host that takes no part.
+  // All hosts, except the host that takes no part.
   expect(checks[0]?.findings.map(({ code }) => code)).toEqual(['multicast-peers'])
 })
 
@@ -220,7 +229,7 @@ test('all that joined hear each packet once, from two hosts and in the sender’
   for (const group of GROUPS) await expectSent(1, group, [2], [second])
 })
 
-test('while others join, leave, stop telling and tell again, a member loses and doubles nothing', async () => {
+test('a member has no loss and no duplicate while others join, leave and stop announcing', async () => {
   const listener = await listen(2, '239.1.2.4')
   await waitForGroups(lab.host(1), 3)
   const count = 3000
@@ -267,7 +276,7 @@ test('a host without a querier gets everything from then on, and it is named wit
 
 test('a key that cannot be read costs its host nothing and no other anything, and is named', async () => {
   const key = await keyOf(lab.host(3))
-  // Its host would write over it.
+  // The host of the key would overwrite the value.
   lab.host(3).daemon.signal('SIGSTOP')
   await lab.client.put(key).value('{"vni":')
   const status = await lab
@@ -333,7 +342,7 @@ test('a daemon that starts again finds what it has written, and writes nothing',
 
 test('a daemon that is killed says nothing soon, and its host gets everything', async () => {
   await lab.host(3).stop('SIGKILL')
-  // Until the word has ended nothing changes.
+  // Nothing changes until the announcement has ended.
   await expectSent(1, GROUPS[0], [2], [])
   await waitForModes(lab.host(1), 'partly', 60_000)
   const listener = await listen(3, ...GROUPS)
@@ -354,14 +363,14 @@ test('with etcd away for long all get everything, so that what is joined meanwhi
       ({ multicast }) => multicast?.families?.every(({ mode }) => mode === 'flooding') === true,
       80_000,
     )
-  expect(status.multicast?.families?.[0]?.why).toBe('etcd has not been heard for 30 s')
+  expect(status.multicast?.families?.[0]?.why).toBe('etcd has not answered for 30 s')
   const listener = await listen(3, ...GROUPS)
   for (const group of GROUPS) await expectSent(1, group, [2, 3], [listener])
   lab.etcd.resume()
   await waitForModes(lab.host(1), 'selective', 40_000)
   for (const group of GROUPS) await expectSent(1, group, [2, 3], [listener])
   const events = await lab.host(1).overlayctl('events', '--kind=multicast-flooding,multicast-selective')
-  expect(events.stdout).toContain('etcd has not been heard for 30 s')
+  expect(events.stdout).toContain('etcd has not answered for 30 s')
   await listener.stop()
 })
 

@@ -1,9 +1,16 @@
-/** Containers' multicast crosses hosts, in the kernel: exactly once, from its own source, and only where it is wanted. */
+/**
+ * Multicast of containers crosses hosts in the kernel: exactly once, with the container's source address, and
+ * only to hosts that want multicast.
+ */
 import { isDeepStrictEqual } from 'node:util'
-import { doctor, doctorFlags } from '../../support/doctor'
+import { type Container, ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
+import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
+import { execOk, inNamespace, ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
+import { Pending, waitFor } from '../../lab/wait'
+import { doctor } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
-import { type Container, ETCD_PREFIX, type Host, Lab } from '../../support/lab'
-import { fakePeer, leaseKey, leaseValue } from '../../support/leases'
 import {
   DEVICE,
   Listener,
@@ -14,18 +21,15 @@ import {
   sourceOf,
   VNI,
 } from '../../support/multicast'
-import { execOk, inNamespace, ipBatch } from '../../support/namespace'
-import { run } from '../../support/process'
-import { Pending, waitFor } from '../../support/wait'
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 const GROUPS = ['239.1.2.3', '224.0.0.251', 'ff02::fb', 'ff05::77']
 
 let lab: Lab
 let listeners: Listener[] = []
 
-/** Those that take part. */
+/** The hosts that take part. */
 const members = (): readonly Host[] => lab.hosts.slice(0, 3)
 const container = (host: number, number = 1): Container => {
   const found = lab.host(host).containers[number - 1]
@@ -41,7 +45,7 @@ beforeAll(async () => {
   await lab.putPeers(fakePeer(0))
   for (const host of lab.hosts) await host.addContainer()
   for (const host of [lab.host(1), lab.host(2)]) await host.addContainer()
-  // Until then a link-local address is no source.
+  // Until then a link-local address cannot be a source.
   for (const { containers } of lab.hosts)
     for (const { namespace } of containers) await settleAddresses(namespace)
 })
@@ -74,7 +78,7 @@ const rules = (host: Host): Promise<string> => host.exec('nft', '-s', 'list', 't
 const destinations = async (host: Host): Promise<string[]> =>
   (await host.exec('bridge', 'fdb', 'show', 'dev', DEVICE)).trim().split('\n').sort()
 
-/** Copies that its device has sent. */
+/** Number of copies that the device of a host has sent. */
 async function sent(host: Host): Promise<number> {
   const status = await host.status()
   if (!('multicast' in status)) throw new Error('no multicast in the status')
@@ -104,7 +108,7 @@ test('it is off by default, and switched on while hosts run without a lost packe
   await waitForHosts(2)
   expect(await ping.stop()).toMatchObject({ lost: 0 })
   const [, two, three] = lab.hosts.map(({ address }) => address)
-  // Neither the host that is kept out nor the one whose lease says nothing.
+  // No copy goes to the excluded host, and none to the host whose lease does not announce multicast.
   expect(await destinations(lab.host(1))).toEqual([
     `00:00:00:00:00:00 dst ${two} self permanent`,
     `00:00:00:00:00:00 dst ${three} self permanent`,
@@ -126,9 +130,9 @@ test('the status and the doctor say how it stands', async () => {
       findings: [{ code: 'multicast-querier' }, { code: 'multicast-peers' }],
     },
   ])
-  // The host that is kept out, and the one that is not there.
+  // The excluded host, and the host that does not exist.
   expect(checks[0]?.findings[1]?.what).toBe('2 of 4 other hosts take no part in multicast')
-  const status = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  const status = await host.overlayctl('status')
   expect(status.stdout).toMatch(
     /^mcast {4}fl-mc\.1, VNI 8388609, docker0, to 2 hosts; \d+ packets in, \d+ copies out$/m,
   )
@@ -139,7 +143,7 @@ test('all that joined hear every packet once, from its own source, with two send
   listeners = await Promise.all(all.map((each) => Listener.start(each, GROUPS)))
   for (const group of GROUPS) await expectExactlyOnce(group, 'first')
   const outsider = listeners.find((listener) => listener.container === container(4))
-  expect(outsider?.heard).toEqual([])
+  expect(outsider?.received).toEqual([])
 })
 
 test('with a querier on the bridge too', async () => {
@@ -158,12 +162,12 @@ test('what concerns a link alone stays there: IGMP, MLD, neighbour discovery, br
   await run(inNamespace(namespace, ['ping', '-b', '-c', '1', '-W', '1', address.replace(/\d+$/, '255')]))
   await run(inNamespace(namespace, ['ping', '-c', '1', '-W', '1', address.replace(/\d+$/, '77')]))
   expect(await sent(lab.host(1))).toBe(before)
-  // The witness that it would have been counted.
+  // This witness shows that the packet would have been counted.
   await sendTo('239.1.2.3', container(1), 'witness', { count: 0 })
   await lab.host(1).waitUntil('a copy to each host', async () => (await sent(lab.host(1))) === before + 2)
 })
 
-test('a bridge that is deleted, made again or renamed is followed, and what strangers undo is put right', async () => {
+test('a deleted, remade or renamed bridge is followed, and changes of others are put right', async () => {
   const host = lab.host(1)
   const { subnet, ipv6Subnet } = await host.subnetEnv()
   const make = (name: string) =>
@@ -233,12 +237,12 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
     })
     for (const monitor of monitors) expect(await monitor.changes()).toEqual([])
     expect(await rules(host)).toBe(before)
-    // The witness that it would have been seen.
+    // This witness shows that the packet would have been seen.
     await host.exec('nft', 'add', 'rule', 'netdev', DEVICE, 'in', 'counter')
     const [, tables] = monitors
     await host.waitUntil('it is put right', async () => (await rules(host)) === before)
     expect((await tables?.changes())?.join('\n')).toMatch(
-      /^add rule .*counter[\s\S]*^delete table netdev fl-mc\.1$/m,
+      /^add rule .*counter[\s\S]*^delete rule netdev fl-mc\.1 in handle \d+$/m,
     )
   },
 )
@@ -260,7 +264,7 @@ test.each([
   const chain = await host.exec('nft', '-a', 'list', 'chain', 'netdev', DEVICE, 'in')
   const first = /(?<=fwd to .*handle )\d+/.exec(chain)?.[0] ?? ''
   await host.exec('nft', change.replace('TABLE', DEVICE).replace('FIRST', first))
-  // What it was before us is only remembered by the table.
+  // Only the table has the value from before the daemon.
   await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_router', '1')
   const now = (): Promise<string> => rules(host).catch(() => '')
   expect(await now()).not.toBe(before)
@@ -293,10 +297,8 @@ test('with another VNI too; one that is taken on a host keeps only that one out,
 
 test('with a limit no more than that leaves, and the containers of the host itself hear all', async () => {
   const host = lab.host(1)
-  const endpoint = `--etcd-endpoints=${lab.etcd.endpoint}`
   const limit = 50
-  const set = (backend: object) =>
-    host.overlayctl('config', 'set', '--yes', endpoint, multicastConfig(backend))
+  const set = (backend: object) => host.overlayctl('config', 'set', '--yes', multicastConfig(backend))
   expect(await set({ Multicast: true, MulticastLimit: 0 })).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('MulticastLimit: Too small'),
@@ -319,7 +321,8 @@ test('with a limit no more than that leaves, and the containers of the host itse
     return passed + (multicast?.overLimit ?? 0) === count + 1
   })
   expect(passed).toBeGreaterThanOrEqual(limit)
-  // A second's worth at once, and what comes in the meantime; both ends count.
+  // The limit allows the packets of one second at once, and the packets of the time meanwhile. Both ends
+  // count.
   expect(passed).toBeLessThanOrEqual(limit + limit * seconds + 1)
   const [local, remote] = [container(1, 2), container(3)].map((each) => {
     return listeners.find((listener) => listener.container === each)
@@ -329,7 +332,7 @@ test('with a limit no more than that leaves, and the containers of the host itse
   const heard = () => Object.values(remote?.countOf('limited') ?? {})
   await host.waitUntil('what passed to be heard elsewhere', async () => heard().length === passed)
   expect(new Set(heard())).toEqual(new Set([1]))
-  const shown = await host.overlayctl('status', `--run-dir=${host.runDirectory}`)
+  const shown = await host.overlayctl('status')
   expect(shown.stdout).toContain(`, to 2 hosts, at most 50 packets/s (${count + 1 - passed} were over it); `)
   expect(await set({ Multicast: true })).toMatchObject({ code: 0 })
   for (const member of members()) {
@@ -355,7 +358,7 @@ test('a peer gets nothing for as long as its subnet covers an address of this ho
   const route = fakePeer(0).subnet.replace('-', '/')
   const count = async () => (await destinations(host)).length
   for (let round = 0; round < 5; round += 1) {
-    // After a repair the next pass waits, and so does what it finds of addresses.
+    // After a repair the next pass waits, and so does the reading of addresses.
     await ipBatch(host.namespace, [`route del ${route}`])
     await host.waitUntil('a repair', async () => (await host.exec('ip', 'route', 'show', route)) !== '')
     await ipBatch(host.namespace, [covered.replace('address', 'address add')])
@@ -383,7 +386,7 @@ test('a lease that is written without it stays a reservation, and is announced a
 test('a host that is taken down keeps nothing of it', async () => {
   const host = lab.host(3)
   await host.stop()
-  await host.overlayctl('teardown', '--yes', ...doctorFlags(lab, host), `--state-dir=${host.stateDirectory}`)
+  await host.overlayctl('teardown', '--yes')
   expect(await residue(host)).toEqual(NOTHING)
   host.start()
   await waitForHosts(2)
@@ -393,7 +396,7 @@ test('switched off it leaves nothing behind, and what others have on the bridge 
   const [one, two] = [lab.host(1), lab.host(2)]
   await two.exec('tc', 'qdisc', 'add', 'dev', 'docker0', 'clsact')
   await two.exec('nft', 'add table netdev stranger')
-  // One that is switched off while the daemon does not run.
+  // Multicast is switched off while the daemon does not run.
   await lab.host(3).stop()
   const ping = await lab.startPing(container(1), container(2), 5)
   await lab.putConfig(multicastConfig())
@@ -415,7 +418,7 @@ test('switched off it leaves nothing behind, and what others have on the bridge 
   await sendTo('239.1.2.3', container(1), 'off')
   const [local] = listeners.filter((listener) => listener.container === container(1, 2))
   await local?.waitForEnd('off')
-  for (const { container: each, heard } of listeners) {
+  for (const { container: each, received: heard } of listeners) {
     if (each.name.startsWith('host1')) continue
     expect(heard.filter((line) => line.includes(' off-'))).toEqual([])
   }

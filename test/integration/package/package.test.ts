@@ -1,5 +1,9 @@
-/** The Debian package: what is in it, that it installs and goes without a trace, and that what it installs makes an overlay. */
+/**
+ * The Debian package: its content, installation, removal without leftovers. The installed programs make an
+ * overlay.
+ */
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -12,21 +16,25 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
-import { CertificateAuthority } from '../../support/certificates'
-import { startEtcd } from '../../support/etcd'
-import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../support/lab'
-import { inNamespace } from '../../support/namespace'
-import { type Command, run, runOk } from '../../support/process'
+import { CertificateAuthority } from '../../lab/certificates'
+import { startEtcd } from '../../lab/etcd'
+import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
+import { inNamespace } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
+import { type Command, run, runOk } from '../../lab/process'
 
-jest.setTimeout(120_000)
+jest.setTimeout(patient(120_000))
 
 const ROOT = resolve(__dirname, '../../..')
 const DIRECTORY = join(ROOT, 'dist/package')
 const ARCH = process.arch === 'x64' ? 'amd64' : process.arch
-const SOURCES = ['src', 'scripts/package', 'scripts/systemd', 'package.json', 'package-lock.json', 'LICENSE']
+const SOURCES = [
+  ...['src', 'scripts/package', 'scripts/systemd', 'scripts/docs', 'scripts/monitoring'],
+  ...['package.json', 'package-lock.json', 'LICENSE', 'CHANGELOG.md'],
+]
 
 let deb: string
-/** Where dpkg installs it, with a database of its own. */
+/** The root where dpkg installs the package, with a database of its own. */
 let root: string
 
 beforeAll(async () => {
@@ -49,7 +57,7 @@ afterAll(() => {
   if (root !== undefined) rmSync(root, { recursive: true })
 })
 
-/** Makes the package unless there is one that is newer than all it is made of. */
+/** Makes the package, unless the package is newer than all its sources. */
 async function buildPackage(): Promise<string> {
   const find = () => {
     const names = existsSync(DIRECTORY) ? readdirSync(DIRECTORY) : []
@@ -76,23 +84,33 @@ function dpkgWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<s
   return runOk(['dpkg', `--root=${root}`, ...options, ...args], { env: { ...process.env, ...env } })
 }
 
-/** All that lies below the root, without dpkg's own. */
+/** The files of accounts. The package's user stays when the package goes. */
+const ACCOUNTS = /^\.\/etc\/(\.pwd\.lock|(passwd|group|shadow|gshadow)-?)$/
+
+/** All files below the root, without dpkg's own files and the accounts. */
 async function installedFiles(): Promise<string[]> {
   const text = await runOk([
     'sh',
     '-c',
     `cd "${root}" && find . -path ./var/lib/dpkg -prune -o ! -type d -print`,
   ])
-  return text.split('\n').filter((line) => line !== '')
+  return text.split('\n').filter((line) => line !== '' && !ACCOUNTS.test(line))
 }
 
-/** A command on a machine that has the package: a view of /usr with its files in it. */
+/** The file with the id of the package's user, which the functions below read and set. */
+const passwd = () => join(root, 'etc/passwd')
+const userOfService = (): number =>
+  Number(/^overlayd:[^:]*:(\d+):/m.exec(readFileSync(passwd(), 'utf8'))?.[1])
+const setUserOfService = (uid: number): void =>
+  writeFileSync(passwd(), readFileSync(passwd(), 'utf8').replace(/^(overlayd:[^:]*:)\d+:/m, `$1${uid}:`))
+
+/** Runs a command as on a machine with the package: /usr has the files of the package. */
 function onInstalled(...command: readonly [string, ...string[]]): Command {
   const script = 'mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr && shift && exec "$@"'
   return ['unshare', '--mount', 'sh', '-c', script, 'sh', root, ...command]
 }
 
-test('every file is where Debian has such files, belongs to root, and is dated by the changelog', async () => {
+test('each file is where Debian wants it, belongs to root, and has the date of the changelog', async () => {
   const listing = (await runOk(['dpkg-deb', '--contents', deb])).trimEnd().split('\n')
   expect(listing.filter((line) => !/^\S+ root\/root /.test(line))).toEqual([])
   expect(
@@ -107,7 +125,8 @@ test('every file is where Debian has such files, belongs to root, and is dated b
       './usr/lib/overlayd/netlink.node',
       './usr/lib/overlayd/koffi.node',
       './usr/lib/overlayd/mk-docker-opts.sh',
-      './etc/default/overlayd',
+      './usr/lib/sysusers.d/overlayd.conf',
+      './usr/share/overlayd/default',
       './usr/share/overlayd/monitoring/alerts.yml',
       './usr/share/overlayd/monitoring/dashboard.json',
       './usr/share/man/man8/overlayd.8.gz',
@@ -116,15 +135,18 @@ test('every file is where Debian has such files, belongs to root, and is dated b
       './usr/share/zsh/vendor-completions/_overlayctl',
       './usr/share/fish/vendor_completions.d/overlayctl.fish',
       './usr/share/doc/overlayd/copyright',
+      './usr/share/doc/overlayd/changelog.gz',
       './usr/share/doc/overlayd/changelog.Debian.gz',
       './usr/share/doc/overlayd/NOTICES.gz',
     ]),
   )
   expect(await runOk(['dpkg-deb', '--field', deb, 'Architecture'])).toBe(`${ARCH}\n`)
-  expect(await runOk(['dpkg-deb', '--info', deb, 'conffiles'])).toBe('/etc/default/overlayd\n')
+  // A file of settings from before the package must not make dpkg ask.
+  expect((await run(['dpkg-deb', '--info', deb, 'conffiles'])).code).not.toBe(0)
+  expect(paths).not.toContain('./etc/default/overlayd')
 })
 
-test('the units are those of the tree, and so is the drop-in for Docker, which is only an example', async () => {
+test('the units are those of the tree, and so is the example of a drop-in for Docker', async () => {
   const units = join(ROOT, 'scripts/systemd')
   await dpkg('--install', deb)
   const read = (directory: string) =>
@@ -174,6 +196,21 @@ describe('installed', () => {
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('no-such-flag') })
   })
 
+  test('the pages are installed, and each of their links leads to another of them', () => {
+    const directory = join(root, 'usr/share/doc/overlayd')
+    const source = join(ROOT, 'scripts/docs')
+    const pagesIn = (path: string) => readdirSync(path).filter((name) => name.endsWith('.md'))
+    expect(pagesIn(directory).sort()).toEqual(pagesIn(source).sort())
+    const links = pagesIn(directory).flatMap((name) =>
+      Array.from(
+        readFileSync(join(directory, name), 'utf8').matchAll(/\]\(([^)#:]+)[^):]*\)/g),
+        ([, to = '']) => to,
+      ),
+    )
+    expect(links.length).toBeGreaterThan(20)
+    expect(links.filter((to) => !existsSync(join(directory, to)))).toEqual([])
+  })
+
   test("flannel's mk-docker-opts.sh is there", async () => {
     const input = join(root, 'subnet.env')
     const output = join(root, 'docker-opts.env')
@@ -197,7 +234,7 @@ describe('installed', () => {
   test('two hosts that have it make an overlay', async () => {
     const lab = await Lab.create({ hosts: 2 })
     try {
-      // The host's own command ends with node, its script and the flags; only the flags are wanted here.
+      // The host's own command ends with node, a script and flags. Only the flags are wanted here.
       const wrapper = onInstalled('sh', '-c', 'shift 2 && exec /usr/bin/overlayd "$@"', 'sh')
       for (const host of lab.hosts) host.start({ wrapper })
       await lab.waitConverged()
@@ -215,14 +252,14 @@ describe('installed', () => {
     }
   })
 
-  // Of etcd's protocol the bundle has only the part that is used.
+  // The bundle has only the used part of etcd's protocol.
   test('a host takes part by an etcd that wants certificates and a login', async () => {
     const lab = await Lab.create({ hosts: 1 })
     const certificates = mkdtempSync(join(tmpdir(), 'overlayd-tls-'))
     const authority = new CertificateAuthority(certificates)
     const client = authority.sign('client')
     const host = lab.host(1)
-    // On the host itself, at the address that the certificates are for.
+    // etcd runs on the host itself, at the address in the certificates.
     const tls = { server: authority.sign('server'), client }
     const etcd = await startEtcd({ netns: host.namespace, tls })
     try {
@@ -244,7 +281,7 @@ describe('installed', () => {
         wrapper: onInstalled('sh', '-c', 'shift 2 && exec /usr/bin/overlayd "$@"', 'sh'),
       })
       await host.waitConverged(0)
-      // Each of these is another kind of call.
+      // Each of these commands makes another kind of call.
       const overlayctl = (...words: readonly string[]) => {
         const given = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
         const command = onInstalled('/usr/bin/overlayctl', ...words, ...given)
@@ -273,47 +310,126 @@ describe('installed', () => {
   })
 })
 
+test('settings from before the package are kept, and a password in them becomes private', async () => {
+  await dpkg('--purge', 'overlayd').catch(() => undefined)
+  const file = join(root, 'etc/default/overlayd')
+  mkdirSync(join(root, 'etc/default'), { recursive: true })
+  for (const [text, mode] of [
+    ['FLANNELD_V=1\n', 0o644],
+    ['FLANNELD_ETCD_PASSWORD=hunter2\n', 0o640],
+    ['#FLANNELD_ETCD_PASSWORD=hunter2\n', 0o644],
+  ] as const) {
+    writeFileSync(file, text)
+    chmodSync(file, 0o644)
+    await dpkg('--install', deb)
+    expect(readFileSync(file, 'utf8')).toBe(text)
+    expect(statSync(file).mode & 0o777).toBe(mode)
+  }
+  rmSync(file)
+  await dpkg('--install', deb)
+  expect(readFileSync(file, 'utf8')).toContain('#FLANNELD_ETCD_PASSWORD=')
+  expect(statSync(file).mode & 0o777).toBe(0o640)
+})
+
 describe('removed', () => {
-  /** As systemd makes them for a dynamic user. */
+  /**
+   * Directories as systemd makes them: for the package's user, or below `private` for the dynamic user of an
+   * earlier package.
+   */
   const DIRECTORIES = {
     run: ['overlayd', 'overlayd-blue', 'flannel'],
     'var/lib': ['overlayd', 'overlayd-blue'],
   }
   const subnetFiles = ['subnet.env', 'networks/blue.env']
 
-  beforeEach(async () => {
-    await dpkg('--install', deb)
-    for (const [parent, names] of Object.entries(DIRECTORIES)) {
-      for (const name of names) {
-        mkdirSync(join(root, parent, 'private', name), { recursive: true })
-        symlinkSync(`private/${name}`, join(root, parent, name))
+  describe.each([
+    ['directories of its user', false],
+    ['those of a dynamic user', true],
+  ])('with %s', (_, isDynamic) => {
+    /** Where the directories are. */
+    const [runs, states] = isDynamic ? ['run/private', 'var/lib/private'] : ['run', 'var/lib']
+
+    beforeEach(async () => {
+      await dpkg('--install', deb)
+      expect(userOfService()).toBeGreaterThan(0)
+      // A sandbox without root has no other user who could own directories.
+      setUserOfService(process.getuid?.() ?? 0)
+      for (const [parent, names] of Object.entries(DIRECTORIES)) {
+        for (const name of names) {
+          if (isDynamic) {
+            mkdirSync(join(root, parent, 'private', name), { recursive: true })
+            symlinkSync(`private/${name}`, join(root, parent, name))
+          } else {
+            mkdirSync(join(root, parent, name), { recursive: true })
+          }
+        }
       }
-    }
-    mkdirSync(join(root, 'run/flannel/networks'))
-    for (const file of subnetFiles) writeFileSync(join(root, 'run/flannel', file), '')
-    await dpkg('--remove', 'overlayd')
-  })
+      mkdirSync(join(root, 'run/flannel/networks'))
+      for (const file of subnetFiles) writeFileSync(join(root, 'run/flannel', file), '')
+      await dpkg('--remove', 'overlayd')
+    })
 
-  test('it leaves the configuration and what runs; purged, nothing', async () => {
-    const left = await installedFiles()
-    expect(left).toContain('./etc/default/overlayd')
-    expect(left).toContain('./run/private/flannel/subnet.env')
-    expect(left.filter((path) => path.startsWith('./usr/'))).toEqual([])
-    await dpkg('--purge', 'overlayd')
-    expect(await installedFiles()).toEqual([])
-    expect(readdirSync(join(root, 'run/private'))).toEqual([])
-    expect(readdirSync(join(root, 'var/lib/private'))).toEqual([])
-  })
+    // The user goes with the package.
+    afterEach(() => rmSync(join(root, 'etc'), { recursive: true, force: true }))
 
-  test('purged where flannel is, it leaves the subnet files', async () => {
-    const programs = join(root, 'flannel')
-    mkdirSync(programs)
-    writeFileSync(join(programs, 'flanneld'), '#!/bin/sh\n', { mode: 0o755 })
-    await dpkgWith({ PATH: `${programs}:${process.env['PATH']}` }, '--purge', 'overlayd')
-    rmSync(programs, { recursive: true })
-    const left = (await installedFiles()).filter((path) => !path.startsWith('./run/flannel'))
-    expect(left.sort()).toEqual(subnetFiles.map((file) => `./run/private/flannel/${file}`).sort())
-    rmSync(join(root, 'run'), { recursive: true })
+    test('it leaves the configuration and what runs; purged, nothing', async () => {
+      const left = await installedFiles()
+      expect(left).toContain('./etc/default/overlayd')
+      expect(left).toContain(`./${runs}/flannel/subnet.env`)
+      expect(left.filter((path) => path.startsWith('./usr/'))).toEqual([])
+      await dpkg('--purge', 'overlayd')
+      expect(await installedFiles()).toEqual([])
+      for (const directory of [runs, states]) {
+        const names = readdirSync(join(root, directory))
+        expect(names.filter((name) => /overlayd|flannel/.test(name))).toEqual([])
+      }
+      expect(userOfService()).toBe(process.getuid?.())
+    })
+
+    test('a purge takes nothing of others, and follows no link that the service may have made', async () => {
+      const theirs = ['var/lib/overlayd-exporter/data', 'var/lib/private/overlayd-tools/data', 'etc/x.env']
+      for (const path of theirs) {
+        mkdirSync(join(root, path, '..'), { recursive: true })
+        writeFileSync(join(root, path), 'precious')
+      }
+      symlinkSync('private/overlayd-tools', join(root, 'var/lib/overlayd-tools'))
+      for (const name of ['state.json', 'wireguard-keys.json', '.wireguard-keys.json.7.a1b2c3d4'])
+        writeFileSync(join(root, 'var/lib/overlayd-blue', name), '{}')
+      rmSync(join(root, 'run/flannel/networks'), { recursive: true })
+      symlinkSync(join(root, 'etc'), join(root, 'run/flannel/networks'))
+      await dpkg('--purge', 'overlayd')
+      for (const path of theirs) expect(readFileSync(join(root, path), 'utf8')).toBe('precious')
+      expect(existsSync(join(root, 'var/lib/overlayd-tools/data'))).toBe(true)
+      expect(existsSync(join(root, states, 'overlayd-blue'))).toBe(false)
+      expect(existsSync(join(root, runs, 'flannel/subnet.env'))).toBe(false)
+      for (const path of ['var/lib', 'run', 'etc'])
+        rmSync(join(root, path, path === 'var/lib' ? 'private' : '.'), { recursive: true, force: true })
+      for (const path of ['overlayd-exporter', 'overlayd-tools'])
+        rmSync(join(root, 'var/lib', path), { recursive: true, force: true })
+    })
+
+    test('purged, it leaves directories of another user', async () => {
+      const file = join(root, 'var/lib/overlayd-blue/state.json')
+      writeFileSync(file, '{}')
+      setUserOfService((process.getuid?.() ?? 0) + 1)
+      await dpkg('--purge', 'overlayd')
+      expect(existsSync(file)).toBe(!isDynamic)
+      for (const path of ['var/lib', 'run']) {
+        const names = readdirSync(join(root, path)).filter((name) => /^(private|overlayd.*)$/.test(name))
+        for (const name of names) rmSync(join(root, path, name), { recursive: true })
+      }
+    })
+
+    test('purged where flannel is, it leaves the subnet files', async () => {
+      const programs = join(root, 'flannel')
+      mkdirSync(programs)
+      writeFileSync(join(programs, 'flanneld'), '#!/bin/sh\n', { mode: 0o755 })
+      await dpkgWith({ PATH: `${programs}:${process.env['PATH']}` }, '--purge', 'overlayd')
+      rmSync(programs, { recursive: true })
+      const left = (await installedFiles()).filter((path) => path !== './run/flannel')
+      expect(left.sort()).toEqual(subnetFiles.map((file) => `./${runs}/flannel/${file}`).sort())
+      rmSync(join(root, 'run'), { recursive: true })
+    })
   })
 })
 

@@ -1,10 +1,11 @@
-/** What commands show before they change something, and of the kernel. */
-import { renderConfigPreview } from '../../../src/cli/render-config'
-import { renderDrainPreview } from '../../../src/cli/render-drain'
-import { renderRoutes } from '../../../src/cli/render-routes'
-import { renderTeardown } from '../../../src/cli/render-teardown'
-import { type RoutesDocument, routesDocumentSchema } from '../../../src/cli/routes'
-import { planConfigEffect } from '../../../src/plan/config-effect'
+/** Previews that commands show before they change something, and the routes of the kernel. */
+
+import { type RoutesDocument, routesDocumentSchema } from '../../../src/api/documents'
+import { renderConfigPreview } from '../../../src/cli/show/render-config'
+import { renderDrainPreview } from '../../../src/cli/show/render-drain'
+import { renderRoutes } from '../../../src/cli/show/render-routes'
+import { renderTeardown } from '../../../src/cli/show/render-teardown'
+import { planConfigEffect } from '../../../src/plan/config/config-effect'
 import { config, hw, ip, lease, net } from '../plan/support'
 import { DUAL_STACK, plain, STATUS, WIDTHS } from './fixtures'
 
@@ -54,13 +55,19 @@ describe.each(WIDTHS)('in %i columns', (width) => {
     ).toMatchSnapshot()
   })
 
-  test('a config that is taken up live', () => {
+  test('a config that is applied without a restart', () => {
     expect(preview({ Network: '10.4.0.0/15' }, screen)).toMatchSnapshot()
   })
 
-  test('a config that one host has no place in, and this one cannot use', () => {
+  test('a config that one lease does not fit, and that this host cannot use', () => {
     const fields = { Network: '10.5.0.0/16', SubnetMax: '10.5.99.0', Backend: { Type: 'vxlan', VNI: 7 } }
     expect(preview(fields, screen, ['Backend.MTU is 9000, and eth0 carries 1500'])).toMatchSnapshot()
+  })
+
+  test('a config that requires encryption while a host has no keys', () => {
+    expect(
+      preview({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan', Encryption: 'required' } }, screen),
+    ).toMatchSnapshot()
   })
 
   test('a config for which every host needs another subnet', () => {

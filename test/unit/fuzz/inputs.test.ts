@@ -1,41 +1,52 @@
 /**
- * Every byte that comes from outside is read, or refused with an error of ours that says what is wrong: for any input, never anything else, and
- * in bounded time. `scripts/fuzz` runs it long; what once failed is in `corpus.json` and tried first.
+ * Input from outside is read, or refused with an OverlayError that has a reason, for any bytes and in bounded
+ * time. `scripts/fuzz` runs these tests for long. Inputs that once failed are in `corpus.json` and are tried
+ * first.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { z } from 'zod'
-import { parseCommandLine, parseOptions } from '../../../src/daemon/options'
-import { statusSchema } from '../../../src/daemon/status'
-import { parseEndpoints } from '../../../src/etcd/endpoints'
-import { decodeGroupsValue } from '../../../src/etcd/groups-codec'
-import { etcdPrefix, keysUnder, parseSubnetName } from '../../../src/etcd/keys'
-import { decodeLease, decodeLeaseValue, isReadable } from '../../../src/etcd/lease-codec'
+import { statusSchema } from '../../../src/api/status'
+import { parseEndpoints } from '../../../src/etcd/client/endpoints'
+import { decodeGroupsValue } from '../../../src/etcd/codec/groups-codec'
+import { etcdPrefix, keysUnder, parseSubnetName, placeOf } from '../../../src/etcd/codec/keys'
+import {
+  decodeLease,
+  decodeLeaseValue,
+  encodeLeaseValue,
+  isReadable,
+} from '../../../src/etcd/codec/lease-codec'
 import { parseIptablesSave } from '../../../src/firewall/iptables'
 import { readPreviousSubnets } from '../../../src/host/subnet-env'
-import { listBridges } from '../../../src/kernel/bridges'
-import { Echoes } from '../../../src/kernel/echoes'
-import { readChanges } from '../../../src/kernel/events'
-import { decodeMembers, readMemberChanges } from '../../../src/kernel/mdb'
-import { listAddresses, replaceTable, STEP_FORMAT } from '../../../src/kernel/netfilter'
-import { listTableObjects, TABLE_KINDS } from '../../../src/kernel/netfilter-objects'
+import { listBridges } from '../../../src/kernel/bridges/bridges'
+import { decodeMembers, readMemberChanges } from '../../../src/kernel/bridges/mdb'
+import { Echoes } from '../../../src/kernel/events/echoes'
+import { readChanges } from '../../../src/kernel/events/events'
 import { MessageCursor, MessageWriter, viewOf } from '../../../src/kernel/netlink/bytes'
 import * as messages from '../../../src/kernel/netlink/messages'
 import { readDone, readError } from '../../../src/kernel/netlink/replies'
+import { listAddresses, replaceTable, STEP_FORMAT } from '../../../src/kernel/nftables/netfilter'
+import { listTableObjects, TABLE_KINDS } from '../../../src/kernel/nftables/netfilter-objects'
+import { deviceMessage, familyMessage } from '../../../src/kernel/wireguard/messages'
+import { joinParts } from '../../../src/kernel/wireguard/peers'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, parseMac } from '../../../src/model/address'
+import { findIgnored, parseNetworkConfig } from '../../../src/model/config/network-config'
 import { OverlayError } from '../../../src/model/errors'
 import type { EtcdLeaseId, Revision } from '../../../src/model/lease'
-import { parseNetworkConfig } from '../../../src/model/network-config'
-import { PeerTable } from '../../../src/plan/peer-table'
+import { parseCommandLine, parseOptions } from '../../../src/options/schema'
+import { dockerOptions, SUBNET_VARIABLES } from '../../../src/plan/host/docker-options'
+import { PeerTable } from '../../../src/plan/peers/peer-table'
 import { hw, ip, ipv4Range, net } from '../plan/support'
+import { runs } from '../support/runs'
+import { binaryText } from '../support/text'
 import corpus from './corpus.json'
 
-const numRuns = Number(process.env['OVERLAYD_FUZZ_RUNS'] ?? 200)
+const numRuns = runs(200)
 jest.setTimeout(Math.max(10_000, numRuns))
 
-/** Only an error of ours may come out. */
+/** Runs a function, which may throw nothing but an OverlayError. */
 function oursOrNothing(act: () => unknown): void {
   try {
     act()
@@ -44,8 +55,8 @@ function oursOrNothing(act: () => unknown): void {
   }
 }
 
-const anyText = fc.string({ unit: 'binary', maxLength: 200 })
-/** JSON, its tokens in disorder, and anything: most of it gets past the first look. */
+const anyText = binaryText({ maxLength: 200 })
+/** JSON, JSON tokens in any order, and any text. */
 const nearlyJson = fc.oneof(
   fc.json(),
   anyText,
@@ -87,6 +98,17 @@ const nearlyJson = fc.oneof(
 )
 const field = (names: readonly string[], values: fc.Arbitrary<unknown>) =>
   fc.dictionary(fc.constantFrom(...names), values, { maxKeys: 8 }).map((object) => JSON.stringify(object))
+/** A public key of WireGuard, or what nearly is one: one character is another, one is missing, or one is too many. */
+const keyText = fc.oneof(
+  fc.uint8Array({ minLength: 31, maxLength: 33 }).map((bytes) => Buffer.from(bytes).toString('base64')),
+  fc
+    .tuple(fc.uint8Array({ minLength: 32, maxLength: 32 }), fc.nat(43), fc.string({ maxLength: 2 }))
+    .map(([bytes, at, more]) => {
+      const text = Buffer.from(bytes).toString('base64')
+      return text.slice(0, at) + more + text.slice(at + 1)
+    }),
+  fc.constant('AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='),
+)
 const someValue = fc.oneof(
   fc.jsonValue(),
   fc.constantFrom(
@@ -107,7 +129,31 @@ const someValue = fc.oneof(
     Port: fc.integer(),
     MTU: fc.integer(),
   }),
+  fc.record({
+    Type: fc.constant('vxlan'),
+    Encryption: fc.constantFrom('off', 'prefer', 'required', 'on', true),
+    EncryptionPort: fc.oneof(fc.integer(), fc.nat(65_536), fc.constantFrom(8471, 8472)),
+  }),
   fc.record({ VNI: fc.integer(), VtepMAC: fc.constantFrom('02:00:00:00:00:01', 'x') }),
+  fc.record(
+    {
+      VNI: fc.constant(1),
+      VtepMAC: fc.constant('02:00:00:00:00:01'),
+      WireGuard: fc.oneof(
+        fc.jsonValue(),
+        fc.record(
+          {
+            Turn: fc.oneof(fc.integer(), fc.constantFrom(0, 2 ** 31 - 1, 2 ** 31, '1')),
+            Port: fc.oneof(fc.nat(70_000), fc.constantFrom('51820')),
+            Keys: fc.array(fc.oneof(keyText, fc.jsonValue()), { maxLength: 3 }),
+            Source: fc.constantFrom('10.0.0.1', 'fd77::1', '', 'x', 7, null),
+          },
+          { requiredKeys: [] },
+        ),
+      ),
+    },
+    { requiredKeys: ['VNI', 'VtepMAC'] },
+  ),
 )
 const configText = fc.oneof(
   nearlyJson,
@@ -142,7 +188,16 @@ const keyName = fc.oneof(
   fc.tuple(fc.ipV4(), fc.nat(40)).map(([address, length]) => `${address}-${length}`),
   fc.tuple(fc.ipV4(), fc.nat(40), fc.ipV6(), fc.nat(140)).map(([a, n, b, m]) => `${a}-${n}&${b}-${m}`),
 )
-/** Bytes whose lengths are often about right: as netlink messages one after another. */
+const anyBytes = fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes))
+/** The last part of a key, as bytes. */
+const keyBytes = fc.oneof(
+  keyName.map((name) => Buffer.from(name)),
+  anyBytes,
+  fc
+    .tuple(keyName, fc.uint8Array({ maxLength: 3 }))
+    .map(([name, more]) => Buffer.concat([Buffer.from(name), more])),
+)
+/** Any bytes, and sequences of netlink messages whose lengths are often right or nearly so. */
 const datagram = fc.oneof(
   fc.uint8Array({ maxLength: 300 }),
   fc
@@ -169,12 +224,17 @@ const datagram = fc.oneof(
 )
 
 function readAll(bytes: Uint8Array): void {
-  const codecs = Object.values(messages)
+  const codecs = [...Object.values(messages), familyMessage, deviceMessage]
   const cursor = new MessageCursor(bytes)
   while (cursor.next()) {
     for (const codec of codecs) oursOrNothing(() => codec.decode(cursor.view, cursor.start, cursor.end))
-    for (const read of [decodeMembers, listBridges.decode, listAddresses('a', 'b').decode])
+    for (const read of [
+      decodeMembers,
+      listBridges.decode,
+      listAddresses({ family: 'netdev', name: 'a' }, 'b').decode,
+    ])
       oursOrNothing(() => read(cursor.view, cursor.start, cursor.end))
+    oursOrNothing(() => joinParts([deviceMessage.decode(cursor.view, cursor.start, cursor.end)]))
     oursOrNothing(() => readError(cursor))
     oursOrNothing(() => readDone(cursor))
   }
@@ -200,11 +260,11 @@ const readDatagram = (bytes: Uint8Array): void => {
   oursOrNothing(() => readChanges(bytes, filter, () => undefined))
 }
 
-/** What text comes in where, and what reads it. */
+/** Kind of text -> arbitrary text of that kind, and the function that reads it. */
 const TEXTS: Readonly<Record<string, readonly [fc.Arbitrary<string>, (text: string) => unknown]>> = {
   'network config': [configText, parseNetworkConfig],
   'lease value': [leaseText, decodeLeaseValue],
-  'word of groups': [groupsText, decodeGroupsValue],
+  'value of groups': [groupsText, decodeGroupsValue],
   'lease key': [keyName, parseSubnetName],
   'etcd endpoints': [anyText, parseEndpoints],
   'etcd prefix': [anyText, etcdPrefix],
@@ -224,24 +284,52 @@ test.each(Object.keys(TEXTS))('any %s is read or refused', (name) => {
   )
 })
 
-test('any key with any value is a lease or unreadable with a reason, and any lease a peer or rejected with a reason', () => {
+test('any key with any value becomes a peer, or is unreadable or rejected with a reason', () => {
   fc.assert(
-    fc.property(keyName, leaseText, (name, value) => {
-      const key = keys.subnets + name
-      const found = decodeLease(keys, {
-        key,
-        value,
-        modRevision: 7n as Revision,
-        etcdLease: '8' as EtcdLeaseId,
-      })
-      const peers = new PeerTable({ range: ipv4Range(), vni: 1 }, own)
-      if (isReadable(found)) peers.put(found)
-      else peers.putUnreadable(found)
-      expect(peers.size + [...peers.rejected()].length).toBe(1)
-      for (const { reason } of peers.rejected()) expect(reason).not.toBe('')
-    }),
+    fc.property(
+      keyBytes,
+      fc.oneof(
+        leaseText.map((text) => Buffer.from(text)),
+        anyBytes,
+      ),
+      (name, value) => {
+        const key = Buffer.concat([keys.bytes.subnets, name])
+        const place = placeOf(keys, key)
+        if (place?.kind !== 'lease') throw new Error('it is under subnets/')
+        const found = decodeLease(place, {
+          key,
+          value,
+          modRevision: 7n as Revision,
+          etcdLease: '8' as EtcdLeaseId,
+          isNew: true,
+        })
+        expect(found.key).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
+        const peers = new PeerTable({ range: ipv4Range(), vni: 1 }, own)
+        if (isReadable(found)) peers.put(found)
+        else peers.putUnreadable(found)
+        expect(peers.size + [...peers.rejected()].length).toBe(1)
+        for (const { reason } of peers.rejected()) expect(reason).not.toBe('')
+      },
+    ),
     { numRuns },
   )
+})
+
+test('any WireGuard of a lease is one of whole numbers, ports, and two keys, or none', () => {
+  const property = fc.property(leaseText, (text) => {
+    const { value } = decodeLeaseValue(text)
+    for (const vtep of [value?.vtep, value?.vtep6]) {
+      if (vtep?.wireguard === undefined) continue
+      const { turn, port, keys, source } = vtep.wireguard
+      expect(Number.isInteger(turn) && turn >= 0 && turn < 2 ** 31).toBe(true)
+      expect(Number.isInteger(port) && port >= 1 && port <= 65_534).toBe(true)
+      expect(new Set(keys).size).toBe(2)
+      for (const key of keys) expect(Buffer.from(key, 'base64')).toHaveLength(32)
+      expect(['number', 'bigint', 'undefined']).toContain(typeof source)
+    }
+    if (value !== undefined) expect(decodeLeaseValue(encodeLeaseValue(value))).toEqual({ value })
+  })
+  fc.assert(property, { numRuns })
 })
 
 test('any datagram of the kernel is read or refused', () => {
@@ -263,7 +351,11 @@ test('any answer of nftables is an object, of another table, or refused', () => 
       words.set(bytes, 4)
       return words
     })
-  const table = { name: 't', chains: [{ name: 'c', link: 'l', otherwise: 'drop', rules: [] }] } as const
+  const table = {
+    family: 'netdev',
+    name: 't',
+    chains: [{ name: 'c', link: 'l', policy: 'drop', rules: [] }],
+  } as const
   const steps = replaceTable(table).map((step) => {
     const writer = new MessageWriter()
     STEP_FORMAT.encode(writer, step)
@@ -276,7 +368,7 @@ test('any answer of nftables is an object, of another table, or refused', () => 
       .map((all) =>
         Buffer.concat([Buffer.alloc(4), Buffer.from('06000100740000', 'hex'), Buffer.alloc(1), ...all]),
       ),
-    // One that is right but for a byte, or ends early.
+    // A valid message with one byte changed, or truncated.
     fc
       .record({ step: fc.constantFrom(...steps), at: fc.nat(200), byte: fc.nat(255), end: fc.nat(200) })
       .map(({ step, at, byte, end }) => {
@@ -286,12 +378,12 @@ test('any answer of nftables is an object, of another table, or refused', () => 
       }),
   )
   const property = fc.property(answer, fc.constantFrom(...TABLE_KINDS), (bytes, kind) => {
-    oursOrNothing(() => listTableObjects('t', kind).decode(viewOf(bytes), 0, bytes.length))
+    oursOrNothing(() => listTableObjects(table, kind).decode(viewOf(bytes), 0, bytes.length))
   })
   fc.assert(property, { numRuns })
 })
 
-test('any subnet.env is read, and a subnet in it is one', async () => {
+test('any subnet.env is read, or has problems that name the file', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'overlayd-fuzz-'))
   const path = join(directory, 'subnet.env')
   const line = fc.tuple(
@@ -314,7 +406,53 @@ test('any subnet.env is read, and a subnet in it is one', async () => {
   }
 })
 
-test('any flags and variables are options, or a usage error', async () => {
+test('from any subnet.env only addresses, a number, true and false reach Docker', () => {
+  const value = fc.oneof(
+    anyText,
+    keyName,
+    fc.constantFrom('10.5.1.1/24', '1450', 'true', 'false', '--x', '"\nLD_PRELOAD=/x'),
+  )
+  const variables = fc.record(
+    Object.fromEntries(SUBNET_VARIABLES.map((name) => [name, fc.option(value, { nil: undefined })])),
+  )
+  const safe =
+    /^(?:DOCKER_OPT_BIP="--bip=[\d.]+\/\d+"|DOCKER_OPT_MTU="--mtu=\d+"|DOCKER_OPT_IPMASQ="--ip-masq=(?:true|false)"|DOCKER_OPTS="(?: --(?:bip=[\d.]+\/\d+|mtu=\d+|ip-masq=(?:true|false)))*")$/
+  fc.assert(
+    fc.property(
+      variables,
+      fc.boolean(),
+      fc.boolean(),
+      fc.boolean(),
+      (given, individual, combined, ipMasq) => {
+        const { value: text, problem } = dockerOptions(given, {
+          individual,
+          combined,
+          key: 'DOCKER_OPTS',
+          ipMasq,
+        })
+        if (text === undefined) expect(problem?.text).toMatch(/^FLANNEL_\w+ is /)
+        else for (const line of text.split('\n').slice(0, -1)) expect(line).toMatch(safe)
+      },
+    ),
+    { numRuns: 5 * numRuns },
+  )
+})
+
+test('a config is read the same with blanks around it, and ignored fields have a text', () => {
+  fc.assert(
+    fc.property(configText, (text) => {
+      oursOrNothing(() => {
+        parseNetworkConfig(text)
+        for (const ignored of findIgnored(text)) expect(ignored).not.toBe('')
+        // Go ignores blanks around JSON.
+        expect(parseNetworkConfig(` \n${text}\t`)).toEqual(parseNetworkConfig(text))
+      })
+    }),
+    { numRuns },
+  )
+})
+
+test('any flags and variables become options, or a usage error', async () => {
   const names = Object.keys(parseOptions({}, {}))
   const word = fc.oneof(
     anyText,

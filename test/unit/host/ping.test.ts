@@ -1,4 +1,4 @@
-import { aheadOf } from '../../../src/etcd/greeting'
+import { aheadOf } from '../../../src/etcd/client/greeting'
 import { readPing } from '../../../src/host/ping'
 import { startTicks } from '../../../src/host/procfs'
 
@@ -13,13 +13,13 @@ test.each<[string, object]>([
   expect(readPing(output, 3)).toEqual(answer)
 })
 
-test('the start of a process whose name has brackets and blanks', () => {
+test('the start time of a process whose name has brackets and blanks', () => {
   const fields = Array.from({ length: 40 }, (_, i) => i + 3).join(' ')
   expect(startTicks(`17 (a) b) ${fields}`)).toBe(22)
   expect(startTicks('')).toBeUndefined()
 })
 
-test('a clock of whole seconds agrees with ours wherever it may', () => {
+test('a clock in whole seconds agrees with ours within its precision', () => {
   const date = 'Thu, 01 Jan 2026 00:00:10 GMT'
   const at = (seconds: number) => Date.parse('2026-01-01T00:00:00Z') + seconds * 1000
   expect(aheadOf(date, at(10.9), at(10.95))).toBe(0)

@@ -46,7 +46,7 @@ const STATE: SavedState = {
   peers: [['/coreos.com/network/subnets/10.5.2.0-24', '{"PublicIP":"192.0.2.2"}']],
 }
 
-test('what was written is read, by nobody else', async () => {
+test('a written state is read again, and its file is private', async () => {
   await writeStateFile(directory, STATE)
   expect(await readStateFile(directory)).toEqual({ state: STATE })
   expect(statSync(stateFilePath(directory)).mode & 0o777).toBe(0o600)
@@ -54,19 +54,19 @@ test('what was written is read, by nobody else', async () => {
   expect(readdirSync(directory)).toEqual(['state.json'])
 })
 
-test('a file whose mode was widened is written as narrow as ever', async () => {
+test('a file with widened permissions is written with the narrow ones again', async () => {
   await writeStateFile(directory, STATE)
   chmodSync(stateFilePath(directory), 0o644)
   await writeStateFile(directory, STATE)
   expect(statSync(stateFilePath(directory)).mode & 0o777).toBe(0o600)
 })
 
-test('none is neither a state nor a refusal', async () => {
+test('without a file there is neither a state nor a refusal', async () => {
   expect(await readStateFile(directory)).toEqual({})
 })
 
-describe('refused, with the file and the reason named:', () => {
-  /** Spoils the file by changing its text. */
+describe('a state file is refused, with its path and the reason, if it is', () => {
+  /** Changes the text of the file. */
   async function spoil(change: (text: string) => string | Buffer) {
     await writeStateFile(directory, STATE)
     const path = stateFilePath(directory)
@@ -75,11 +75,15 @@ describe('refused, with the file and the reason named:', () => {
   }
 
   test.each<[string, (text: string) => string | Buffer, RegExp]>([
-    ['empty', () => '', /not whole/],
-    ['torn', (text) => text.slice(0, text.length / 2), /not whole/],
-    ['garbled', () => Buffer.from([0xff, 0, 1, 2, 3]), /not whole/],
-    ['JSON of something else', () => '[1,2,3]', /none of version 1/],
-    ['of another version', (text) => text.replace('"version":1', '"version":2'), /none of version 1/],
+    ['empty', () => '', /truncated/],
+    ['torn', (text) => text.slice(0, text.length / 2), /truncated/],
+    ['garbled', () => Buffer.from([0xff, 0, 1, 2, 3]), /truncated/],
+    ['JSON of something else', () => '[1,2,3]', /not a state file of version 1/],
+    [
+      'of another version',
+      (text) => text.replace('"version":1', '"version":2'),
+      /not a state file of version 1/,
+    ],
     ['changed in one place', (text) => text.replace('10.5.2.0-24', '10.5.3.0-24'), /digest/],
     ['a digest of nothing', (text) => text.replace(/"sha256":"\w+"/, '"sha256":""'), /digest/],
   ])('%s', async (_, change, reason) => {
@@ -100,18 +104,18 @@ describe('refused, with the file and the reason named:', () => {
   })
 
   test.each<[string, Partial<SavedState>, RegExp]>([
-    ['a field that is not right', { revision: 'seven' }, /revision/],
+    ['an invalid field', { revision: 'seven' }, /revision/],
     ['a peer without a value', { peers: [['/key'] as unknown as [string, string]] }, /peers: .*pairs/],
     ['a peer with a number', { peers: [['/key', 7] as unknown as [string, string]] }, /peers: .*pairs/],
-  ])('a state with %s', async (_, change, reason) => {
+  ])('valid JSON with %s', async (_, change, reason) => {
     await writeStateFile(directory, { ...STATE, ...change })
     expect((await readStateFile(directory)).refusal).toMatch(reason)
   })
 
-  test('open to others', async () => {
+  test('accessible by others', async () => {
     await writeStateFile(directory, STATE)
     chmodSync(stateFilePath(directory), 0o640)
-    expect((await readStateFile(directory)).refusal).toMatch(/mode 640, 600 is wanted/)
+    expect((await readStateFile(directory)).refusal).toMatch(/mode 640, expected 600/)
   })
 
   test('of another user', async () => {
@@ -122,18 +126,18 @@ describe('refused, with the file and the reason named:', () => {
     other.mockRestore()
   })
 
-  test('a link or a directory in its place', async () => {
+  test('a symlink or a directory', async () => {
     mkdirSync(directory)
     writeFileSync(join(root, 'elsewhere'), '{}', { mode: 0o600 })
     symlinkSync(join(root, 'elsewhere'), stateFilePath(directory))
     expect((await readStateFile(directory)).refusal).toMatch(/ELOOP/)
     rmSync(stateFilePath(directory))
     mkdirSync(stateFilePath(directory), { mode: 0o700 })
-    expect((await readStateFile(directory)).refusal).toMatch(/no file/)
+    expect((await readStateFile(directory)).refusal).toMatch(/not a regular file/)
   })
 })
 
-test('a directory that cannot be made is an error that says what to do', async () => {
+test('a directory that cannot be made is an error with a fix', async () => {
   writeFileSync(directory, '')
   await expect(writeStateFile(directory, STATE)).rejects.toMatchObject({
     code: 'state-file',
@@ -142,7 +146,7 @@ test('a directory that cannot be made is an error that says what to do', async (
   })
 })
 
-test('what a killed writer left is removed, and nothing else', async () => {
+test('temporary files of a killed writer are removed, and nothing else', async () => {
   await writeStateFile(directory, STATE)
   writeFileSync(join(directory, '.state.json.123'), 'half')
   writeFileSync(join(directory, 'other'), '')

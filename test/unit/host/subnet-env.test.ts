@@ -34,7 +34,7 @@ test.each([
   ['IPv4', { ipv4 }, IPV4 + END],
   ['dual-stack', { ipv4, ipv6 }, IPV4 + IPV6 + END],
   ['IPv6', { ipv6 }, IPV6 + END],
-  ['IPv6 told to be undefined', { ipv4, ipv6: undefined }, IPV4 + END],
+  ['IPv6 given as undefined', { ipv4, ipv6: undefined }, IPV4 + END],
 ])('the text for %s is flannel’s, byte for byte', (_, families, text) => {
   expect(formatSubnetEnv({ ...families, mtu: 1450, ipMasq: true })).toBe(text)
 })
@@ -50,7 +50,7 @@ test.each([[env], [{ ipv4, ipv6, mtu: 1430, ipMasq: true }]])(
   },
 )
 
-test('the file is written in a new directory, readable by all, and nothing else is left there', async () => {
+test('the file is written into a new directory, readable by all, without other files', async () => {
   const path = join(directory, 'flannel', 'subnet.env')
   expect(await writeSubnetEnv(path, env)).toBe(true)
   expect(await readFile(path, 'utf8')).toBe(TEXT)
@@ -58,7 +58,7 @@ test('the file is written in a new directory, readable by all, and nothing else 
   expect(await readdir(join(directory, 'flannel'))).toEqual(['subnet.env'])
 })
 
-test('the same again is not written', async () => {
+test('the same content is not written again', async () => {
   const path = join(directory, 'subnet.env')
   await writeSubnetEnv(path, env)
   const before = await stat(path)
@@ -66,15 +66,21 @@ test('the same again is not written', async () => {
   expect((await stat(path)).ino).toBe(before.ino)
 })
 
-test('an existing file keeps its mode', async () => {
-  const path = join(directory, 'subnet.env')
-  await writeFile(path, 'old')
-  await chmod(path, 0o600)
-  expect(await writeSubnetEnv(path, env)).toBe(true)
-  expect((await stat(path)).mode & 0o777).toBe(0o600)
-})
+test.each([0o600, 0o666])(
+  'an existing file of mode %s is readable by all and writable by nobody else',
+  async (mode) => {
+    const path = join(directory, 'subnet.env')
+    for (const text of ['old', TEXT]) {
+      await writeFile(path, text)
+      await chmod(path, mode)
+      expect(await writeSubnetEnv(path, env)).toBe(true)
+      expect((await stat(path)).mode & 0o777).toBe(0o644)
+      expect(await writeSubnetEnv(path, env)).toBe(false)
+    }
+  },
+)
 
-test('through a link the file behind it is written, and the link stays', async () => {
+test('through a symlink its target is written, and the symlink stays', async () => {
   const [path, link] = [join(directory, 'subnet.env'), join(directory, 'link')]
   await writeFile(path, 'old')
   await symlink(path, link)
@@ -83,7 +89,7 @@ test('through a link the file behind it is written, and the link stays', async (
   expect((await lstat(link)).isSymbolicLink()).toBe(true)
 })
 
-test('the directory it makes can be entered by all', async () => {
+test('a new directory can be entered by all', async () => {
   const path = join(directory, 'flannel', 'networks', 'blue.env')
   await writeSubnetEnv(path, env)
   for (const made of [join(directory, 'flannel'), join(directory, 'flannel', 'networks')]) {
@@ -91,7 +97,7 @@ test('the directory it makes can be entered by all', async () => {
   }
 })
 
-test('a place that cannot be written is one clear error, and leaves nothing', async () => {
+test('a path that cannot be written is an error, and leaves no files', async () => {
   const path = join(directory, 'file', 'subnet.env')
   await writeFile(join(directory, 'file'), '')
   await expect(writeSubnetEnv(path, env)).rejects.toThrow(`subnet file ${path} cannot be`)
@@ -119,12 +125,12 @@ test.each([
 test.each([
   ['', 'no FLANNEL_SUBNET'],
   ['FLANNEL_MTU=1450', 'no FLANNEL_SUBNET'],
-  ['FLANNEL_SUBNET=fd00::1/64', 'FLANNEL_SUBNET=fd00::1/64, part of which names no subnet'],
+  ['FLANNEL_SUBNET=fd00::1/64', 'FLANNEL_SUBNET=fd00::1/64, part of which is not a subnet'],
   ['FLANNEL_IPV6_SUBNET=10.5.12.1/24', 'FLANNEL_IPV6_SUBNET=10.5.12.1/24, part of which'],
   ['FLANNEL_SUBNET=10.5.12.1', 'FLANNEL_SUBNET=10.5.12.1, part of which'],
   ['FLANNEL_SUBNET=10.5.12.1/24,10.5.13.1/24', 'more than one subnet'],
   ['\0\xff garbage', 'no FLANNEL_SUBNET'],
-])('%j names none, and why is said', async (text, problem) => {
+])('%j names no subnet, and has a problem with the reason', async (text, problem) => {
   expect(await readBack(text)).toEqual({
     ipv4: undefined,
     ipv6: undefined,
@@ -132,7 +138,7 @@ test.each([
   })
 })
 
-test('what cannot be read in a list is said and left out', async () => {
+test('an unreadable entry of a list is reported and left out', async () => {
   expect(await readBack(`FLANNEL_SUBNET=10.5.12.1/24,x\n${IPV6}`)).toEqual({
     ipv4: ipv4.subnet,
     ipv6: ipv6.subnet,
@@ -140,7 +146,7 @@ test('what cannot be read in a list is said and left out', async () => {
   })
 })
 
-test('a missing file is normal', async () => {
+test('a missing file is no problem', async () => {
   expect(await readPreviousSubnets(join(directory, 'none'))).toEqual({
     ipv4: undefined,
     ipv6: undefined,

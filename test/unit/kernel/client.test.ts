@@ -3,18 +3,20 @@ import { NetlinkClient, type Question, type RequestFormat } from '../../../src/k
 import type { NetlinkHandlers, NetlinkSocket } from '../../../src/kernel/netlink/socket'
 import { ACKNOWLEDGEMENT, DONE, ERROR_WITH_TEXT, NEXTHOP } from './captured'
 
-/** One message of a datagram that was sent. */
+/** One message of a sent datagram. */
 interface Sent {
   readonly type: number
   readonly flags: number
   readonly sequence: number
 }
 
-/** A socket whose kernel is a function. */
+/** A socket with a function in place of the kernel. */
 class FakeSocket implements NetlinkSocket {
   readonly portId = 77
   readonly receiveBuffer = 0
   readonly sends: Sent[][] = []
+  /** What was sent, as it is now. */
+  readonly datagrams: Buffer[] = []
   closed = false
 
   constructor(
@@ -27,6 +29,7 @@ class FakeSocket implements NetlinkSocket {
     const messages: Sent[] = []
     while (cursor.next()) messages.push({ type: cursor.type, flags: cursor.flags, sequence: cursor.sequence })
     this.sends.push(messages)
+    this.datagrams.push(datagram)
     this.kernel(messages, (...datagrams) => {
       for (const answer of datagrams) setImmediate(() => this.handlers.onDatagram(answer))
     })
@@ -54,7 +57,7 @@ async function client(kernel: ConstructorParameters<typeof FakeSocket>[1], deadl
   return NetlinkClient.open(connect, (error) => reported.push(error), { deadline })
 }
 
-/** A captured datagram as the answer to that message. */
+/** A captured datagram, changed into the answer to the message. */
 function answerTo({ sequence }: Sent, captured: Buffer, flags = 0): Buffer {
   const datagram = Buffer.from(captured)
   datagram.writeUInt32LE(sequence, 8)
@@ -93,7 +96,7 @@ const EBUSY = 16
 beforeEach(() => reported.splice(0))
 
 describe('a batch', () => {
-  test('is sent 64 messages at a time, acknowledged on the last only, in order', async () => {
+  test('is sent in order, 64 messages at a time, of which only the last is acknowledged', async () => {
     const requests = await client((messages, reply) => reply(answerTo(last(messages), ACKNOWLEDGEMENT)))
     const items = Array.from({ length: 150 }, (_, index) => 100 + index)
     expect(await requests.batch(items, format)).toEqual([])
@@ -105,7 +108,7 @@ describe('a batch', () => {
     expect(new Set(socket.sends.flat().map(({ sequence }) => sequence)).size).toBe(150)
   })
 
-  test('tells exactly the messages that were refused, the last one included', async () => {
+  test('returns exactly the refused messages, including the last one', async () => {
     const requests = await client((messages, reply) =>
       reply(
         Buffer.concat(
@@ -121,13 +124,13 @@ describe('a batch', () => {
     )
   })
 
-  test('of nothing sends nothing', async () => {
+  test('without items sends nothing', async () => {
     const requests = await client(() => undefined)
     expect(await requests.batch([], format)).toEqual([])
     expect(socket.sends).toEqual([])
   })
 
-  test('gives up at its deadline, and a late answer is not taken for the next', async () => {
+  test('fails at its deadline, and a late answer does not count for the next batch', async () => {
     let mute: Sent | undefined
     const requests = await client((messages, reply) => {
       if (mute === undefined) mute = last(messages)
@@ -137,7 +140,7 @@ describe('a batch', () => {
     expect(await requests.batch([2], format)).toEqual([])
   })
 
-  test('ends with its signal after the send that is under way', async () => {
+  test('ends with its signal, after the current send', async () => {
     const controller = new AbortController()
     const requests = await client((messages, reply) => {
       setImmediate(() => {
@@ -168,10 +171,53 @@ describe('a batch', () => {
     expect(socket.closed).toBe(true)
   })
 
-  test('an error of the socket with nothing under way is reported', async () => {
+  test('an error of an idle socket is reported', async () => {
     await client(() => undefined)
     handlers.onError(new Error('broken'))
     expect(reported.map(({ message }) => message)).toEqual(['broken'])
+  })
+})
+
+describe('a message with a secret', () => {
+  const SECRET = 'the secret'
+  /** What the writer's memory has when a message begins. */
+  const memory: string[] = []
+  const secret: RequestFormat<number> = {
+    ...format,
+    isSecret: true,
+    encode(writer, item) {
+      memory.push(Buffer.from(writer.view.buffer).toString('latin1'))
+      writer.begin(item, 1)
+      writer.text(writer.reserve(SECRET.length), SECRET)
+      writer.finish()
+    },
+  }
+  const isOverwritten = (datagram: Buffer | undefined) => datagram?.every((byte) => byte === 0)
+
+  beforeEach(() => memory.splice(0))
+
+  test('is overwritten once the kernel has answered, and not before', async () => {
+    let sent: Buffer | undefined
+    const requests = await client((messages, reply) => {
+      sent = Buffer.from(socket.datagrams.at(-1) ?? [])
+      reply(answerTo(last(messages), ACKNOWLEDGEMENT))
+    })
+    await requests.change(1, secret)
+    expect(sent?.includes(SECRET)).toBe(true)
+    expect(isOverwritten(socket.datagrams[0])).toBe(true)
+    await requests.change(2, secret)
+    expect(memory.map((content) => content.includes(SECRET))).toEqual([false, false])
+    await requests.change(3, format)
+    expect(isOverwritten(socket.datagrams[2])).toBe(false)
+  })
+
+  test('is overwritten when the kernel refuses, and when it does not answer', async () => {
+    const requests = await client((messages, reply) => {
+      if (last(messages).type === 1) reply(errnoTo(last(messages), 1))
+    }, 20)
+    await expect(requests.change(1, secret)).rejects.toMatchObject({ code: 'netlink-refused' })
+    await expect(requests.change(2, secret)).rejects.toMatchObject({ code: 'netlink-timeout' })
+    expect(socket.datagrams.map(isOverwritten)).toEqual([true, true])
   })
 })
 
@@ -182,7 +228,7 @@ describe('a transaction', () => {
     what: 'do it all',
   }
 
-  test('is one send between its two ends, acknowledged on the last but one', async () => {
+  test('is one send with begin and end, of which the message before the end is acknowledged', async () => {
     const requests = await client((messages, reply) => {
       const asked = messages.find(({ flags }) => flags === 5)
       if (asked !== undefined) reply(answerTo(asked, ACKNOWLEDGEMENT))
@@ -195,7 +241,7 @@ describe('a transaction', () => {
     ['one of its messages', (messages) => messages[1], 'do 1'],
     ['the last', (messages) => messages[2], 'do 2'],
     ['all of it', (messages) => messages[0], 'do it all'],
-  ])('whose kernel refuses %s is refused in those words', async (_, refused, words) => {
+  ])('of which the kernel refuses %s fails with a matching text', async (_, refused, words) => {
     const requests = await client((messages, reply) => {
       const [, , final] = messages
       const message = refused(messages)
@@ -210,7 +256,7 @@ describe('a transaction', () => {
 })
 
 describe('a dump', () => {
-  test('collects all parts up to its end, and ignores answers to others', async () => {
+  test('collects all parts up to its end, and ignores answers to other requests', async () => {
     const requests = await client((messages, reply) => {
       const message = last(messages)
       const part = answerTo(message, NEXTHOP)
@@ -225,7 +271,7 @@ describe('a dump', () => {
     expect(last(socket.sends.flat()).flags).toBe(0x301)
   })
 
-  test('is done again when the tables changed under it, or another is still being sent', async () => {
+  test('is repeated if the tables changed meanwhile, or if another dump is under way', async () => {
     let attempts = 0
     const requests = await client((messages, reply) => {
       attempts++
@@ -238,13 +284,13 @@ describe('a dump', () => {
     expect(attempts).toBe(3)
   })
 
-  test('but not for ever', async () => {
+  test('is repeated a bounded number of times', async () => {
     const requests = await client((messages, reply) => reply(answerTo(last(messages), DONE, DUMP_INTR)))
     await expect(requests.dump(question)).rejects.toMatchObject({ code: 'netlink-dump-interrupted' })
     expect(socket.sends.length).toBe(3)
   })
 
-  test('fails with the errno of its end or of its refusal', async () => {
+  test('fails with the errno at its end, or of its refusal', async () => {
     const failed = Buffer.from(DONE)
     failed.writeInt32LE(-19, 16)
     const requests = await client((messages, reply) =>
@@ -254,7 +300,7 @@ describe('a dump', () => {
     await expect(requests.dump(question)).rejects.toMatchObject({ errnoName: 'EOPNOTSUPP' })
   })
 
-  test('whose parts cannot be read is read to its end before it fails', async () => {
+  test('with unreadable parts is read to its end before it fails', async () => {
     let ended = false
     const requests = await client((messages, reply) => {
       reply(answerTo(last(messages), NEXTHOP))
@@ -268,7 +314,7 @@ describe('a dump', () => {
     expect(ended).toBe(true)
   })
 
-  test('waits for its turn', async () => {
+  test('waits until the dump before has ended', async () => {
     let under = 0
     const requests = await client((messages, reply) => {
       expect(++under).toBe(1)
@@ -282,15 +328,15 @@ describe('a dump', () => {
   })
 })
 
-describe('a question for one object', () => {
-  test('gives the answer that comes before the acknowledgement', async () => {
+describe('a request for one object', () => {
+  test('returns the answer that comes before the acknowledgement', async () => {
     const requests = await client((messages, reply) =>
       reply(answerTo(last(messages), NEXTHOP), answerTo(last(messages), ACKNOWLEDGEMENT)),
     )
     expect(await requests.get(question)).toBe(2)
   })
 
-  test('fails with what the kernel says', async () => {
+  test('fails with the errno of the kernel', async () => {
     const requests = await client((messages, reply) => reply(errnoTo(last(messages), 19)))
     await expect(requests.get(question)).rejects.toMatchObject({
       errnoName: 'ENODEV',

@@ -24,6 +24,7 @@ import {
   routeMessage,
 } from '../../../src/kernel/netlink/messages'
 import { formatIpv4, formatMac, ipv4, mac } from '../../../src/model/address'
+import { runs } from '../support/runs'
 import { FORWARDING, LINK, NEIGHBOUR, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE } from './captured'
 
 const codec = messageCodec(
@@ -76,7 +77,7 @@ const messages = fc.record({
   lenient: optional(macs),
 })
 
-/** The body of the first message. */
+/** Decodes the body of the first message. */
 function decodeWith<T>(
   { decode }: { decode(view: DataView, start: number, end: number): T },
   datagram: Uint8Array,
@@ -92,8 +93,8 @@ function encoded(write: (writer: MessageWriter) => void): Buffer {
   return writer.take()
 }
 
-describe('what is encoded', () => {
-  test('is decoded to the same, and several messages of a buffer stay apart', () => {
+describe('an encoded message', () => {
+  test('is decoded to the same values, also beside other messages in one buffer', () => {
     fc.assert(
       fc.property(fc.array(messages, { maxLength: 5 }), (sent) => {
         const datagram = encoded((writer) => {
@@ -118,7 +119,7 @@ describe('what is encoded', () => {
     )
   })
 
-  test('does not depend on what a reused buffer held before', () => {
+  test('does not depend on the former content of a reused buffer', () => {
     const writer = new MessageWriter(64)
     const write = () => codec.encode(writer, 1, 1, { name: 'a', inner: { kind: 'known', data: { id: 7 } } })
     write()
@@ -135,18 +136,18 @@ describe('what is encoded', () => {
     expect(writer.take().equals(clean)).toBe(true)
   })
 
-  test('leaves out what is undefined or an unset flag, and zeroes header fields', () => {
+  test('has no attribute for undefined values and unset flags, and zeroes in absent header fields', () => {
     const datagram = encoded((writer) => codec.encode(writer, 1, 1, { byte: undefined, mark: false }))
     expect(datagram.length).toBe(16 + 12)
     expect(decodeWith(codec, datagram)).toMatchObject({ small: 0, middle: 0, signed: 0, large: 0 })
   })
 
-  test('cannot be an attribute that is only looked for', () => {
+  test('cannot contain an attribute that is only read', () => {
     expect(() => present.write(new MessageWriter(), 1, true)).toThrow(TypeError)
   })
 })
 
-describe('what the kernel sent', () => {
+describe('decodes messages of a real kernel:', () => {
   test('a VXLAN link', () => {
     const message = decodeWith(linkMessage, LINK)
     expect(message).toMatchObject({ index: 4, name: 'flannel.1', mtu: 1450 })
@@ -209,7 +210,7 @@ describe('bad bytes', () => {
   const decoders = [linkMessage, addressMessage, neighbourMessage, nexthopMessage, routeMessage, codec]
   const samples = [LINK, NEIGHBOUR, FORWARDING, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE]
 
-  /** Walks over a datagram and decodes all its messages; anything but the typed error is a failure. */
+  /** Decodes all messages of a datagram. Any error but a MalformedMessageError is a failure. */
   function readAll(datagram: Uint8Array): void {
     for (const decoder of decoders) {
       try {
@@ -221,11 +222,11 @@ describe('bad bytes', () => {
     }
   }
 
-  test('garbage gives the typed error or a message, and ends', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), readAll), { numRuns: 2000 })
+  test('garbage is decoded or refused with a MalformedMessageError, in finite time', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), readAll), { numRuns: runs(1000) })
   })
 
-  test('so do damaged messages', () => {
+  test('so are damaged messages', () => {
     const damage = fc.array(fc.tuple(fc.nat(1000), byte), { minLength: 1, maxLength: 8 })
     fc.assert(
       fc.property(fc.constantFrom(...samples), damage, (sample, changes) => {
@@ -233,11 +234,11 @@ describe('bad bytes', () => {
         for (const [at, value] of changes) datagram[at % datagram.length] = value
         readAll(datagram)
       }),
-      { numRuns: 5000 },
+      { numRuns: runs(1000) },
     )
   })
 
-  test('a message that is cut anywhere is refused', () => {
+  test('a message that is truncated anywhere is refused', () => {
     for (const sample of samples) {
       for (let length = 1; length < sample.length; length++) {
         expect(() => new MessageCursor(sample.subarray(0, length)).next()).toThrow(MalformedMessageError)
@@ -245,7 +246,7 @@ describe('bad bytes', () => {
     }
   })
 
-  test('so is one that is cut and says so, unless the cut is between two attributes', () => {
+  test('a truncated message with a matching length is refused, unless it ends between two attributes', () => {
     for (let length = 16; length < NEXTHOP.length; length++) {
       const cut = Buffer.from(NEXTHOP.subarray(0, length))
       cut.writeUInt32LE(length, 0)
@@ -256,24 +257,24 @@ describe('bad bytes', () => {
     }
   })
 
-  test('bytes around a view are never read', () => {
+  test('bytes outside a view are never read', () => {
     const around = Buffer.concat([Buffer.alloc(8, 0xff), NEXTHOP, NEXTHOP])
     const datagram = around.subarray(8, 8 + NEXTHOP.length)
-    datagram.writeUInt16LE(12, NEXTHOP.length - 8) // the last attribute claims four bytes too many
+    datagram.writeUInt16LE(12, NEXTHOP.length - 8) // the length of the last attribute is four bytes too large
     expect(() => decodeWith(nexthopMessage, datagram)).toThrow('does not end inside')
   })
 
-  test('an attribute of the wrong size is named', () => {
+  test('an attribute of a wrong size is refused by name', () => {
     const datagram = Buffer.from(NEXTHOP)
     datagram.writeUInt16LE(6, 24) // NHA_ID
     expect(() => decodeWith(nexthopMessage, datagram)).toThrow('attribute id has 2 bytes where 4 are wanted')
   })
 
-  test('an attribute whose size depends on the link is absent when it does not fit', () => {
+  test('an attribute whose size depends on the link is absent if its size does not fit', () => {
     const datagram = encoded((writer) => {
       writer.begin(28, 0)
       writer.reserve(12)
-      writer.attribute(1, 20) // the destination of another link's
+      writer.attribute(1, 20) // the destination of another kind of link
       writer.attribute(2, 20) // an InfiniBand address
       writer.finish()
     })
@@ -283,7 +284,7 @@ describe('bad bytes', () => {
     })
   })
 
-  test("another kind of device's data is not read as VXLAN's, and unknown attributes are passed over", () => {
+  test("data of another kind of device are not read as VXLAN's, and unknown attributes are skipped", () => {
     const datagram = encoded((writer) => {
       writer.begin(16, 0)
       writer.reserve(16)

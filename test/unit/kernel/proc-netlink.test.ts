@@ -6,7 +6,7 @@ const TABLE = `sk               Eth Pid        Groups   Rmem     Wmem     Dump  
 00000000ceefc385 0   3221229567 80000000 0        0        0     2        47000    1505
 `
 
-test('the row of a socket is found by its protocol and port id', () => {
+test('the row of a socket is found by protocol and port id', () => {
   expect(findNetlinkRow(TABLE, 3221229567)).toEqual({ inode: '1505', drops: 47000 })
   expect(findNetlinkRow(TABLE, 3221229567, 4)).toEqual({ inode: '1504', drops: 9 })
   expect(findNetlinkRow(TABLE, 12)).toBeUndefined()

@@ -20,7 +20,7 @@ test('an error with and without a text', () => {
   expect(readError(first(ERROR_WITH_TEXT))).toEqual({ errno: 22, detail: TEXT })
 })
 
-test('an error that echoes the whole request has its text behind it', () => {
+test('the text of an error that echoes the whole request comes after the echo', () => {
   const echo = Buffer.alloc(0x30 - 16, 0xee)
   const datagram = Buffer.concat([ERROR_WITH_TEXT.subarray(0, 36), echo, ERROR_WITH_TEXT.subarray(36)])
   datagram.writeUInt32LE(datagram.length, 0)
@@ -35,14 +35,14 @@ test('an echo longer than the message is refused', () => {
   expect(() => readError(first(datagram))).toThrow(MalformedMessageError)
 })
 
-test('the end of a dump tells its errno', () => {
+test('the end of a dump has its errno', () => {
   expect(readDone(first(DONE))).toEqual({ errno: 0, detail: undefined })
   const failed = Buffer.from(DONE)
   failed.writeInt32LE(-105, 16)
   expect(readDone(first(failed))).toEqual({ errno: 105, detail: undefined })
 })
 
-test('replies that are cut short are refused', () => {
+test('truncated replies are refused', () => {
   const cut = (datagram: Buffer, length: number) => {
     const short = Buffer.from(datagram.subarray(0, length))
     short.writeUInt32LE(length, 0)
@@ -52,7 +52,7 @@ test('replies that are cut short are refused', () => {
   expect(() => readDone(cut(DONE, 18))).toThrow(MalformedMessageError)
 })
 
-test('the error says what was tried, and why not, in words', () => {
+test('the message of an error has the attempt and the reason', () => {
   const known = new NetlinkError(17, 'add nexthop 5')
   expect(known).toMatchObject({ code: 'netlink-refused', errno: 17, errnoName: 'EEXIST' })
   expect(known.message).toBe('cannot add nexthop 5: file already exists (EEXIST)')

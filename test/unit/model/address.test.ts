@@ -33,7 +33,7 @@ const prefix = (text: string): Ipv4Prefix => {
   return parsed
 }
 
-test('an IPv4 address survives being written and read', () => {
+test('an IPv4 address is the same after writing and reading', () => {
   fc.assert(fc.property(anyIpv4, (address) => parseIpv4(formatIpv4(address)) === address))
 })
 
@@ -42,7 +42,7 @@ test.each(['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '01.2.3.4', '1.2.3.4 ', '0x1.2
   (text) => expect(parseIpv4(text)).toBeUndefined(),
 )
 
-test('an IPv6 address survives being written and read', () => {
+test('an IPv6 address is the same after writing and reading', () => {
   fc.assert(
     fc.property(fc.bigInt({ min: 0n, max: (1n << 128n) - 1n }), (bits) => {
       return parseIpv6(formatIpv6(bits as Ipv6)) === bits
@@ -56,7 +56,7 @@ test.each([
   ['2001:db8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
   ['0:0:0:0:0:0:0:0', '::'],
   ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
-])('%s is written as RFC 5952 wants it', (text, canonical) => {
+])('%s is written as in RFC 5952', (text, canonical) => {
   const address = parseIpv6(text)
   expect(address === undefined ? undefined : formatIpv6(address)).toBe(canonical)
 })
@@ -65,7 +65,7 @@ test.each(['', ':::', 'fe80::1%eth0', '10.0.0.1', '12345::'])('not an IPv6 addre
   expect(parseIpv6(text)).toBeUndefined(),
 )
 
-test('a MAC survives being written and read', () => {
+test('a MAC is the same after writing and reading', () => {
   fc.assert(fc.property(anyMac, (address) => parseMac(formatMac(address)) === address))
 })
 
@@ -99,7 +99,7 @@ test('the null MAC and group MACs are not unicast', () => {
   ])
 })
 
-test('a prefix survives being written and read', () => {
+test('a prefix is the same after writing and reading', () => {
   fc.assert(
     fc.property(anyPrefix, (network) => {
       expect(parseIpv4Prefix(formatPrefix(network))).toEqual(network)

@@ -1,70 +1,99 @@
 import {
-  bashCompletion,
+  commandSections,
+  completion,
   defaultsFile,
-  fishCompletion,
+  flagRows,
+  installedPage,
   manPage,
-  zshCompletion,
 } from '../../../scripts/package/documents'
-import { parseHelp } from '../../../scripts/package/help'
+import { bashCompletion, fishCompletion, optionsOf, zshCompletion } from '../../../src/cli/completion'
+import { verb } from '../../../src/cli/verb'
+import { VERBS } from '../../../src/cli/verbs'
+import { documentedOptions } from '../../../src/options/schema'
 
-const own = parseHelp(
-  `tool: does things.
+const OPTIONS = {
+  help: { type: 'boolean', describe: 'print this help' },
+  'run-dir': { type: 'string', default: '/run/tool', describe: "where it's run" },
+  output: { alias: 'o', choices: ['a', 'b'], describe: 'how' },
+  c: { type: 'boolean', default: false, describe: 'only if' },
+} as const
 
-Options:
-  --help      print this help
-  --run-dir   where it runs (default: /run/tool)      [string]
-  --iface     interface (default: that of the route)  [array]
-  --if-wanted only if                                 [boolean]`,
-  'tool',
-)
-const helps = new Map([['tool', own]])
+const tool = new Map([
+  [
+    'tool',
+    { commands: [{ name: 'set', describe: "it's to set" }], options: optionsOf({ help: OPTIONS.help }) },
+  ],
+  ['tool set', { commands: [], options: optionsOf(OPTIONS) }],
+])
 
-test('/etc/default has each option as a comment with its default, and no default that is words', () => {
-  expect(defaultsFile(own)).toMatch(/\n# where it runs\n#FLANNELD_RUN_DIR=\/run\/tool\n/)
-  expect(defaultsFile(own)).toMatch(/\n# interface \(default: that of the route\)\n#FLANNELD_IFACE=\n/)
-  expect(defaultsFile(own)).not.toContain('HELP')
-  expect(
-    defaultsFile(own)
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('#')),
-  ).toEqual([])
-})
+const PAGE = { version: '1', date: '2026-01-31', sections: '.SH SEE ALSO' }
 
-test('a man page names each option, with its dashes as dashes', () => {
-  const page = manPage(helps, {
-    name: 'tool',
-    summary: 'does',
-    version: '1',
-    date: '2026-01-31',
-    sections: '',
-  })
-  expect(page).toContain('\\fB\\-\\-run\\-dir\\fR \\fIvalue\\fR\nwhere it runs')
-  expect(page).toContain('\\fB\\-\\-if\\-wanted\\fR\nonly if')
-})
-
-test('a man page has the examples of each command', () => {
-  const set = parseHelp(
-    'tool set\n\nsets\n\nOptions:\n  -o  how  [string] [choices: "a", "b"]\n\nExamples:\n  tool set -o a  it\'s the first',
-    'tool set',
+test('/etc/default has each option as a comment, with its default unless that is a description', () => {
+  const text = defaultsFile()
+  expect(text).toContain(
+    '\n# file that tells Docker and CNI the subnet\n#FLANNELD_SUBNET_FILE=/run/flannel/subnet.env\n',
   )
-  const all = new Map([
-    ['tool', parseHelp("tool: x\n\nCommands:\n  tool set  it's to set", 'tool')],
-    ['tool set', set],
+  expect(text).toContain("(default: the default route's)\n#FLANNELD_IFACE=\n")
+  expect(text).toContain('\n#FLANNELD_IP_FORWARD=true\n')
+  expect(text).not.toMatch(/HELP|VERSION/)
+  expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([])
+})
+
+test('a man page has each flag with real dashes, value, choices and default', () => {
+  expect(flagRows(OPTIONS)).toEqual([
+    ...['.TP', '\\fB\\-\\-run\\-dir\\fR \\fIvalue\\fR', "where it's run (default: /run/tool)"],
+    ...['.TP', '\\fB\\-o\\fR, \\fB\\-\\-output\\fR \\fIvalue\\fR', 'a or b: how'],
+    ...['.TP', '\\fB\\-c\\fR', 'only if'],
   ])
-  const fields = { name: 'tool', summary: 'does', version: '1', date: '2026-01-31', sections: '' }
-  expect(manPage(all, fields)).toContain(".PP\nExample:\n.TP\n\\fBtool set \\-o a\\fR\nit's the first")
-  const fish = fishCompletion('tool', all)
+})
+
+test('text that roff would interpret is escaped', () => {
+  const odd = verb({ path: 'odd', describe: ".SH 'x' \\", examples: [['odd', "'tis"]], run: async () => 0 })
+  const text = commandSections([odd]).join('\n')
+  expect(text).toContain(
+    ".SS overlayctl odd\n\\&.SH 'x' \\e\n.PP\nExample:\n.TP\n\\fBoverlayctl odd\\fR\n\\&'tis",
+  )
+})
+
+test('the man page of the daemon has every option, that of overlayctl every command and example', () => {
+  const roff = (text: string): string => text.replaceAll('-', '\\-')
+  const daemon = manPage('overlayd', PAGE)
+  for (const { name, description } of documentedOptions()) {
+    if (name === 'help' || name === 'version') continue
+    expect(daemon).toContain(`\\fB${roff(name.length === 1 ? `-${name}` : `--${name}`)}\\fR`)
+    expect(daemon).toContain(roff(description))
+  }
+  const operator = manPage('overlayctl', PAGE)
+  for (const { path, examples } of VERBS) {
+    expect(operator).toContain(`\n.SS overlayctl ${roff(path)}`)
+    for (const [line, purpose] of examples)
+      expect(operator).toContain(`\\fBoverlayctl ${roff(line)}\\fR\n${roff(purpose)}`)
+  }
+  expect(operator).toMatch(/^\.TH OVERLAYCTL 8 "2026-01-31" "overlayd 1"/)
+  expect(operator).toMatch(/\n\.SH SEE ALSO\n$/)
+})
+
+test('completions contain commands and flags', () => {
+  expect(bashCompletion('tool', tool)).toContain("'tool set') words='--help --run-dir -o --output -c'")
+  expect(zshCompletion('tool', tool)).toContain(`'--run-dir=[where it'\\''s run]:value:_files'`)
+  const fish = fishCompletion('tool', tool)
   expect(fish).toContain("complete -c tool -n \"__tool_at 'tool'\" -f -a 'set' -d 'it\\'s to set'")
-  expect(fish).toContain("complete -c tool -n \"__tool_at 'tool set'\" -s o -x -a 'a b' -d 'how'")
+  expect(fish).toContain(
+    "complete -c tool -n \"__tool_at 'tool set'\" -l run-dir -r -F -d 'where it\\'s run'",
+  )
+  expect(fish).toContain("complete -c tool -n \"__tool_at 'tool set'\" -s o -l output -x -a 'a b' -d 'how'")
   expect(fish).toContain("case 'tool' 'tool set'")
 })
 
-test('completions offer the flags', () => {
-  expect(bashCompletion('tool', helps)).toContain("'tool') words='--help --run-dir --iface --if-wanted'")
-  expect(zshCompletion('tool', helps)).toContain(
-    "'--run-dir=[where it runs (default  /run/tool)]:value:_files'",
+test('the completion of the daemon contains every option', () => {
+  const offered = /'overlayd'\) words='([^']*)'/.exec(completion('bash', 'overlayd'))?.[1]?.split(' ')
+  expect(offered).toEqual(
+    documentedOptions().map(({ name }) => (name.length === 1 ? `-${name}` : `--${name}`)),
   )
-  expect(fishCompletion('tool', helps)).toContain(
-    "complete -c tool -n \"__tool_at 'tool'\" -l run-dir -r -F -d 'where it runs (default: /run/tool)'",
-  )
+})
+
+test('an installed page links to the pages beside it, and to no file of the source tree', () => {
+  expect(
+    installedPage('see [firewall](firewall.md#docker), [the unit](../systemd/a.service) and [b](../../b)'),
+  ).toBe('see [firewall](firewall.md#docker), the unit and b')
 })

@@ -1,4 +1,4 @@
-/** What ships with the package may be shipped with it. */
+/** The licences of all shipped packages allow shipping. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -16,10 +16,10 @@ const lock = z
   })
   .parse(JSON.parse(readFileSync(join(__dirname, '../../../package-lock.json'), 'utf8')))
 
-/** Licences that ask for nothing but to be named. */
+/** Licences whose only condition is that the licence is included. */
 const PERMISSIVE = ['MIT', 'ISC', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD', 'BlueOak-1.0.0']
 
-test('each package that is installed for use has a permissive licence', () => {
+test('each package of the production install has a permissive licence', () => {
   const shipped = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && dev !== true)
   expect(shipped.length).toBeGreaterThan(10)
   const others = shipped.filter(([, { license = 'none' }]) => !PERMISSIVE.includes(license))

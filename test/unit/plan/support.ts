@@ -1,4 +1,4 @@
-/** Short ways to write addresses, leases and configs in tests. */
+/** Short constructors of addresses, leases and configs for tests. */
 import {
   type Ipv4,
   type Ipv4Prefix,
@@ -11,9 +11,13 @@ import {
   parseIpv6Prefix,
   parseMac,
 } from '../../../src/model/address'
-import type { KernelObjects, ObjectMemory } from '../../../src/model/kernel'
+import {
+  type NetworkConfig,
+  parseNetworkConfig,
+  type SubnetRange,
+} from '../../../src/model/config/network-config'
+import { type KernelObjects, type ObjectMemory, objectsOf } from '../../../src/model/kernel/objects'
 import type { EtcdLeaseId, Lease, Revision } from '../../../src/model/lease'
-import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../../../src/model/network-config'
 
 export const ip = (text: string): Ipv4 => must(parseIpv4(text), text)
 export const net = (text: string): Ipv4Prefix => must(parseIpv4Prefix(text), text)
@@ -43,7 +47,7 @@ export interface LeaseFields {
   readonly key?: string
 }
 
-/** A lease as another host would write it. */
+/** A lease of another host. */
 export function lease(subnet: string, fields: LeaseFields = {}): Lease {
   const { publicIp = '192.168.77.12', mac = '02:00:00:00:00:02', vni = 1, revision = 1, multicast } = fields
   return {
@@ -88,10 +92,5 @@ function must<T>(value: T | undefined, text: string): T {
   return value
 }
 
-/** A copy that can be changed. */
-export const remember = ({ neighbours, fdb, nexthops, routes }: KernelObjects): ObjectMemory => ({
-  neighbours: new Map(neighbours),
-  fdb: new Map(fdb),
-  nexthops: new Map(nexthops),
-  routes: new Map(routes),
-})
+/** A mutable copy. */
+export const remember = (objects: KernelObjects): ObjectMemory => objectsOf((kind) => new Map(objects[kind]))

@@ -1,0 +1,80 @@
+/**
+ * Documents of overlayctl besides the status, as `-o json` prints them and `--schema` describes them. Fields
+ * are only added.
+ */
+import { z } from 'zod'
+import { KINDS_REVERSED, type Kind } from '../model/kernel/objects'
+import { statusSchema } from './status'
+
+/** Raised when a field is removed or changes its meaning. Within one number fields are only added. */
+export const DOCUMENT_SCHEMA = 1
+
+/** What `overlayctl peers -o json` prints. */
+export const peersDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  /** Why the peers are not known; then `peers` is empty. */
+  unknown: z.string().optional(),
+  /** The number of all peers. */
+  total: z.number(),
+  peers: statusSchema.shape.peers,
+})
+export type PeersDocument = z.infer<typeof peersDocumentSchema>
+
+/** What `overlayctl lease -o json` prints. */
+export const leaseDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  /** Whether a daemon maintains the lease. */
+  daemonRunning: z.boolean(),
+  /** Why it is not known whether this host has a lease. */
+  unknown: z.string().optional(),
+  /** Why this host has none. */
+  waiting: z.string().optional(),
+  /** Absent where this host has no lease, or where that is not known. */
+  lease: statusSchema.shape.lease,
+})
+export type LeaseDocument = z.infer<typeof leaseDocumentSchema>
+
+export type ObjectKind = 'device' | Kind
+const OBJECT_KINDS: readonly ObjectKind[] = ['device', ...KINDS_REVERSED]
+
+/**
+ * `in-sync`: as desired. `missing`: desired, and not in the kernel. `wrong`: desired, and in the kernel with
+ * other values. `extra`: in a place of ours, and not desired; overlayd removes it. `foreign`: of another
+ * program, in the overlay's network; overlayd leaves it alone. `unknown`: in the kernel, and it is not known
+ * whether it is desired.
+ */
+export const OBJECT_STATES = ['missing', 'wrong', 'extra', 'foreign', 'unknown', 'in-sync'] as const
+export type ObjectState = (typeof OBJECT_STATES)[number]
+
+/** Objects of the kernel, compared with the desired ones. */
+const comparedObjectsSchema = z.array(
+  z.object({
+    kind: z.enum(OBJECT_KINDS),
+    object: z.string(),
+    state: z.enum(OBJECT_STATES),
+    found: z.string().optional(),
+  }),
+)
+
+/** Answer to `GET /objects`. */
+export const objectsDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  objects: comparedObjectsSchema,
+})
+export type ObjectsDocument = z.infer<typeof objectsDocumentSchema>
+
+/** What `overlayctl routes -o json` prints. */
+export const routesDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  /**
+   * Whether a daemon gave the desired objects. Without one they are those of the leases in etcd, valid or
+   * not.
+   */
+  daemonRunning: z.boolean(),
+  /** Why the desired objects are not known; then no object is `extra`. */
+  unknown: z.string().optional(),
+  /** Of all objects, also of those that a flag leaves out. */
+  counts: z.partialRecord(z.enum(OBJECT_STATES), z.number()),
+  objects: comparedObjectsSchema,
+})
+export type RoutesDocument = z.infer<typeof routesDocumentSchema>

@@ -1,0 +1,90 @@
+/**
+ * Requests of the control socket, for the daemon and for overlayctl: HTTP/1.1 over a unix socket in the run
+ * directory. A new request is a line of {@link REQUESTS} and a handler in the daemon.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import { objectsDocumentSchema } from './documents'
+import { eventSchema } from './events'
+import { statusSchema } from './status'
+
+export const controlSocketPath = (runDirectory: string): string => join(runDirectory, 'overlayd.sock')
+
+/** Body of `POST /drain`. */
+const drainRequestSchema = z.strictObject({ schema: z.literal(1), drained: z.boolean() })
+
+/** Body of `POST /rotate-key`. */
+const rotateKeyRequestSchema = z.strictObject({ schema: z.literal(1) })
+
+/** The most characters of an option's value, and the most values of an option. */
+const MOST_TEXT = 16_384
+const MOST_VALUES = 256
+
+/** Answer to `GET /settings`: the options of the running daemon as text, without the password. */
+const settingsSchema = z.object({
+  schema: z.literal(1),
+  pid: z.number().int().positive(),
+  options: z.record(
+    z.string().max(64),
+    z.union([z.string().max(MOST_TEXT), z.array(z.string().max(MOST_TEXT)).max(MOST_VALUES)]),
+  ),
+})
+
+/** Body of an answer with HTTP status 400 or 409: the fields of an OverlayError. */
+export const refusalSchema = z.object({ code: z.string(), message: z.string(), fix: z.string().optional() })
+export type Refusal = z.infer<typeof refusalSchema>
+
+export interface RequestShape {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  /** Schema of the body, which is JSON. */
+  readonly body?: z.ZodType
+  /**
+   * `json`: one document. `lines`: one JSON document a line, without end where the path says `follow`.
+   * `text`: anything.
+   */
+  readonly form: 'json' | 'lines' | 'text'
+  readonly answer: z.ZodType
+}
+
+export const REQUESTS = {
+  /**
+   * The status document, with an `etag` that changes when the document does, apart from clocks and latencies.
+   * With `if-none-match` and `prefer: wait=SECONDS` (RFC 7240) the answer comes as soon as the document is
+   * another one, or is 304 after that time.
+   */
+  status: { method: 'GET', path: '/status', form: 'json', answer: statusSchema },
+  /** The same with the peers that a person is shown first, and the number of all. */
+  briefStatus: { method: 'GET', path: '/status?brief', form: 'json', answer: statusSchema },
+  /** The objects that this host should have in the kernel, compared with those that the kernel has. */
+  objects: { method: 'GET', path: '/objects', form: 'json', answer: objectsDocumentSchema },
+  settings: { method: 'GET', path: '/settings', form: 'json', answer: settingsSchema },
+  /** Prometheus's text format. */
+  metrics: { method: 'GET', path: '/metrics', form: 'text', answer: z.string() },
+  /** Events that the daemon keeps, the oldest first. */
+  events: { method: 'GET', path: '/events', form: 'lines', answer: eventSchema },
+  /** The same, and then each event as it happens. */
+  followEvents: { method: 'GET', path: '/events?follow', form: 'lines', answer: eventSchema },
+  /** Gives this host's lease back, or takes it again. Refused with 409. */
+  drain: {
+    method: 'POST',
+    path: '/drain',
+    body: drainRequestSchema,
+    form: 'json',
+    answer: z.object({ drained: z.boolean() }),
+  },
+  /** Asks for a change of this host's WireGuard keys, which takes a minute or more. Refused with 409. */
+  rotateKey: {
+    method: 'POST',
+    path: '/rotate-key',
+    body: rotateKeyRequestSchema,
+    form: 'json',
+    answer: z.object({ asked: z.literal(true) }),
+  },
+} as const satisfies Readonly<Record<string, RequestShape>>
+
+export type RequestName = keyof typeof REQUESTS
+export type AnswerTo<R extends RequestName> = z.infer<(typeof REQUESTS)[R]['answer']>
+export type BodyOf<R extends RequestName> = (typeof REQUESTS)[R] extends { body: infer S extends z.ZodType }
+  ? z.infer<S>
+  : undefined

@@ -1,0 +1,85 @@
+/**
+ * Compares the kernel with the desired objects of a status document: for a host whose daemon is down, or has
+ * not started.
+ */
+import { OBJECT_STATES } from '../../api/documents'
+import { sortPeers } from '../../api/peer-order'
+import type { Status } from '../../api/status'
+import { readSubnets } from '../../api/status-parts'
+import { Kernel, type KernelReader } from '../../kernel/kernel'
+import { readOverlay } from '../../kernel/read-overlay'
+import {
+  FAMILIES,
+  type Family,
+  familyOf,
+  type Prefix,
+  parseIp,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+  parseMac,
+} from '../../model/address'
+import type { KernelObjects } from '../../model/kernel/objects'
+import { routeKey } from '../../model/kernel/route'
+import type { Peer } from '../../model/lease'
+import { type ComparedObject, compareOverlay } from '../../plan/reconcile/compare'
+import { hostObjects, linkName } from '../../plan/reconcile/desired'
+import { directLinkFinder } from '../../plan/reconcile/direct'
+
+/** Without a config, flannel's default is the best guess. */
+const DEFAULT_VNI = 1
+
+export async function compareLocally(status: Status): Promise<ComparedObject[]> {
+  const kernel = await Kernel.open()
+  try {
+    const found: ComparedObject[] = []
+    for (const family of FAMILIES) found.push(...(await compareFamily(kernel, status, family)))
+    return found
+  } finally {
+    kernel.close()
+  }
+}
+
+/** Worst first. */
+export const worstFirst = (objects: readonly ComparedObject[]): ComparedObject[] =>
+  [...objects].sort((a, b) => OBJECT_STATES.indexOf(a.state) - OBJECT_STATES.indexOf(b.state))
+
+async function compareFamily(
+  kernel: KernelReader,
+  status: Status,
+  family: Family,
+): Promise<ComparedObject[]> {
+  const name = linkName(family, status.network?.vni ?? DEFAULT_VNI)
+  const network = networkOf(status, family)
+  const subnet = readSubnets(status.lease)[family === 'IPv4' ? 'ipv4' : 'ipv6']
+  const observed = await readOverlay(kernel, family, name, network)
+  const { link, routes, objects } = observed
+  if (network === undefined && link === undefined) return []
+  const find = directLinkFinder(routes.filter(({ linkIndex }) => linkIndex !== link?.index))
+  const desired = hostObjects(
+    peersOf(status, family),
+    {
+      style: kernel.usesNexthops(family) ? 'nexthop' : 'gateway',
+      directLink: status.routing?.directRouting === true ? find : () => undefined,
+      taken: objects.takenNexthops,
+    },
+    // Only a daemon knows whether there should be a blackhole: an existing one counts as desired.
+    subnet && { subnet, blackhole: status.routing?.blackhole ?? hasBlackhole(objects, subnet) },
+  )
+  return compareOverlay(desired, { ...observed, name, network, subnet })
+}
+
+/** Whether a route drops packets to unused addresses of the subnet. */
+const hasBlackhole = (observed: KernelObjects, subnet: Prefix): boolean =>
+  observed.route.get(routeKey(subnet))?.some(({ target }) => target.kind === 'blackhole') === true
+
+const networkOf = ({ network }: Status, family: Family): Prefix | undefined =>
+  family === 'IPv4' ? parseIpv4Prefix(network?.network ?? '') : parseIpv6Prefix(network?.ipv6Network ?? '')
+
+/** All peers of a family but the rejected ones, in the order of their subnets. */
+const peersOf = ({ peers }: Status, family: Family): Peer[] =>
+  sortPeers(peers, 'subnet').flatMap(({ subnet: text, publicIp: host, mac: lladdr, state }): Peer[] => {
+    const subnet = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+    const [publicIp, mac] = [parseIp(host), parseMac(lladdr)]
+    if (state === 'rejected' || subnet === undefined || publicIp === undefined || mac === undefined) return []
+    return familyOf(subnet.address) === family ? [{ key: text, subnet, publicIp, mac }] : []
+  })

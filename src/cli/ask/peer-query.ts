@@ -1,0 +1,66 @@
+/** The peers that are shown, and their order. */
+
+import { type PeerSort, sortPeers, subnetOf } from '../../api/peer-order'
+import { PEER_STATES, type PeerState, type PeerStatus } from '../../api/status'
+import { familyOf, type IpAddress, parseIp, prefixContains } from '../../model/address'
+import { UsageError } from '../../options/usage-error'
+
+export interface PeerQuery {
+  /** Empty for all. */
+  readonly states: readonly PeerState[]
+  /** A part of a peer's line, or an address in its subnet; empty for all. */
+  readonly match: string
+  readonly sort: PeerSort
+}
+
+export const ALL_PEERS: PeerQuery = { states: [], match: '', sort: 'state' }
+
+/**
+ * Reads the flags.
+ * @param states comma list
+ * @throws {UsageError} naming the states there are
+ */
+export function readPeerQuery(flags: {
+  readonly state?: string | undefined
+  readonly match?: string | undefined
+  readonly sort?: PeerSort | undefined
+}): PeerQuery {
+  const states = (flags.state ?? '').split(',').flatMap((name) => name.trim() || [])
+  const isState = (name: string): name is PeerState => (PEER_STATES as readonly string[]).includes(name)
+  const unknown = states.find((name) => !isState(name))
+  if (unknown !== undefined) {
+    throw new UsageError(
+      `--state is ${JSON.stringify(unknown)}, and no peer is ever in that state`,
+      `the states are ${PEER_STATES.join(', ')}`,
+    )
+  }
+  return { states: states.filter(isState), match: flags.match ?? '', sort: flags.sort ?? 'state' }
+}
+
+/** The peers that match, sorted. Equal ones are in the order of their subnets. */
+export function queryPeers(
+  peers: readonly PeerStatus[],
+  { states, match, sort }: PeerQuery,
+): readonly PeerStatus[] {
+  const address = parseIp(match)
+  const text = match.toLowerCase()
+  const chosen = peers.filter(
+    (peer) =>
+      (states.length === 0 || states.includes(peer.state)) &&
+      (text === '' || matchesText(peer, text) || (address !== undefined && holds(peer, address))),
+  )
+  return sortPeers(chosen, sort)
+}
+
+function matchesText(peer: PeerStatus, text: string): boolean {
+  const { subnet, publicIp, mac, state, reason, encryption, encryptionReason } = peer
+  const parts = [subnet, publicIp, mac, state, reason, encryption, encryptionReason]
+  return parts.some((part) => part?.toLowerCase().includes(text))
+}
+
+function holds(peer: PeerStatus, address: IpAddress): boolean {
+  const subnet = subnetOf(peer)
+  return (
+    subnet !== undefined && familyOf(subnet.address) === familyOf(address) && prefixContains(subnet, address)
+  )
+}

@@ -1,0 +1,466 @@
+/**
+ * The table of overlayctl's commands and their flags. The program, its help and the shell completions are
+ * made from it.
+ */
+import { PEER_SORTS } from '../api/peer-order'
+import { PEER_STATES } from '../api/status'
+import { print } from '../host/streams'
+import { readPeerQuery } from './ask/peer-query'
+import { EXIT } from './exit'
+import { OUTPUTS } from './show/output'
+import { type Verb, verb } from './verb'
+
+const DOCUMENT_OUTPUT = {
+  output: {
+    alias: 'o',
+    choices: OUTPUTS,
+    default: 'text',
+    describe: 'text for people (wide: nothing left out), json or yaml for programs',
+  },
+  schema: { type: 'boolean', default: false, describe: 'print the JSON Schema of -o json' },
+} as const
+const REPORT_OUTPUT = {
+  output: {
+    alias: 'o',
+    choices: ['text', 'json', 'yaml'],
+    default: 'text',
+    describe: 'text for people, json or yaml for programs',
+  },
+} as const
+const WATCH = {
+  watch: {
+    alias: 'w',
+    type: 'boolean',
+    default: false,
+    describe: 'show it again whenever it changes; q or Ctrl-C to quit',
+  },
+} as const
+const PEER_QUERY = {
+  state: {
+    type: 'string',
+    describe: `only peers in these states, comma separated: ${PEER_STATES.join(', ')}`,
+  },
+  sort: { choices: PEER_SORTS, describe: 'order (default: state, worst first)' },
+} as const
+const YES = {
+  yes: { alias: 'y', type: 'boolean', default: false, describe: 'do not ask' },
+} as const
+const CONSENT = {
+  'dry-run': { type: 'boolean', default: false, describe: 'only show what would be done' },
+  ...YES,
+} as const
+const CONFIG = {
+  config: {
+    type: 'string',
+    demandOption: true,
+    describe: 'a file with the config, its JSON text, or - for standard input',
+  },
+} as const
+
+const DOCUMENTS = {
+  status: async () => (await import('../api/status.js')).statusSchema,
+  peers: async () => (await import('../api/documents.js')).peersDocumentSchema,
+  lease: async () => (await import('../api/documents.js')).leaseDocumentSchema,
+  routes: async () => (await import('../api/documents.js')).routesDocumentSchema,
+}
+
+async function printSchemaOf(name: keyof typeof DOCUMENTS): Promise<number> {
+  const { printSchema } = await import('./show/output.js')
+  await printSchema(await DOCUMENTS[name](), `overlayctl ${name} -o json`)
+  return EXIT.healthy
+}
+
+export const VERBS: readonly Verb[] = [
+  verb({
+    path: 'status',
+    describe:
+      'show network, lease, device, etcd and peers; exit code 0 healthy, 1 degraded, 2 nothing reachable',
+    options: {
+      ...DOCUMENT_OUTPUT,
+      ...WATCH,
+      peers: { type: 'boolean', default: false, describe: 'list all peers instead of a few' },
+      ...PEER_QUERY,
+      match: {
+        type: 'string',
+        describe: 'only peers that contain this text, or this address in their subnet',
+      },
+    },
+    examples: [
+      ['status', 'everything on one screen'],
+      ['status --watch', 'and again whenever it changes'],
+      ['status --state=rejected,failing -o yaml', 'with those peers, for programs'],
+    ],
+    run: async ({ output, watch, schema, peers, state, sort, match }, { local }) => {
+      if (schema) return printSchemaOf('status')
+      const { statusView } = await import('./verbs/views.js')
+      const isListed = peers || [state, sort, match].some((flag) => flag !== undefined)
+      const query = isListed ? readPeerQuery({ state, sort, match }) : undefined
+      const { showStatus } = await import('./verbs/status.js')
+      return showStatus(await local(), { output, watch }, statusView(query))
+    },
+  }),
+  verb({
+    path: 'peers',
+    args: '[match]',
+    describe: 'list the other hosts; exit code 2 if they are not known',
+    positionals: {
+      match: {
+        type: 'string',
+        describe: 'only peers that contain this text, or this address in their subnet',
+      },
+    },
+    options: { ...DOCUMENT_OUTPUT, ...WATCH, ...PEER_QUERY },
+    examples: [
+      ['peers', 'all peers, worst first'],
+      ['peers 10.5.42.7', 'on which host is that container?'],
+      ['peers --state=rejected --sort=public-ip', 'hosts whose leases are rejected'],
+    ],
+    run: async ({ output, watch, schema, match, state, sort }, { local }) => {
+      if (schema) return printSchemaOf('peers')
+      const query = readPeerQuery({ state, sort, match })
+      const { showStatus } = await import('./verbs/status.js')
+      const { peersView } = await import('./verbs/views.js')
+      return showStatus(await local(), { output, watch }, peersView(query))
+    },
+  }),
+  verb({
+    path: 'lease',
+    describe: "show this host's own lease; exit code 0 held, 1 not, 2 not known",
+    options: { ...DOCUMENT_OUTPUT, ...WATCH },
+    examples: [
+      ['lease', 'which subnet, since when and for how long'],
+      ['lease -o json | jq -r .lease.subnet', 'for a script'],
+    ],
+    run: async ({ output, watch, schema }, { local }) => {
+      if (schema) return printSchemaOf('lease')
+      const { showStatus } = await import('./verbs/status.js')
+      const { leaseView } = await import('./verbs/views.js')
+      return showStatus(await local(), { output, watch }, leaseView())
+    },
+  }),
+  verb({
+    path: 'routes',
+    args: '[match]',
+    describe:
+      "compare the kernel's objects for peers with what they should be; " +
+      'exit code 0 in sync, 1 not, 2 not known',
+    positionals: {
+      match: { type: 'string', default: '', describe: 'only objects that contain this text' },
+    },
+    options: {
+      ...DOCUMENT_OUTPUT,
+      state: {
+        type: 'string',
+        default: '',
+        describe: 'only these states, comma separated: missing, wrong, extra, foreign, unknown, in-sync',
+      },
+    },
+    examples: [
+      ['routes', 'every route, nexthop, neighbour and FDB entry'],
+      ['routes --state=missing,wrong,extra,foreign', 'only objects that are not as they should be'],
+    ],
+    run: async ({ output, schema, state, match }, { local }) => {
+      if (schema) return printSchemaOf('routes')
+      const { runRoutes } = await import('./verbs/routes.js')
+      return runRoutes(await local(), { output, state, match })
+    },
+  }),
+  verb({
+    path: 'doctor',
+    describe:
+      'find out what is wrong and how to fix it; changes nothing; ' +
+      'exit code 0 all well, 1 warnings or checks that were not possible, 2 problems',
+    options: {
+      ...REPORT_OUTPUT,
+      only: {
+        type: 'string',
+        describe: 'only these checks, comma separated; an unknown name lists all',
+      },
+      peer: {
+        type: 'string',
+        describe: 'probe only the peer with this PublicIP, subnet or container address',
+      },
+    },
+    examples: [
+      ['doctor', 'check everything, and probe all peers'],
+      ['doctor --only=udp,mtu,reach --peer=10.5.42.0/24', 'why is that host not reachable?'],
+    ],
+    run: async ({ output, only = '', peer = '' }, { settings }) => {
+      const { runDoctor } = await import('./verbs/doctor.js')
+      return runDoctor(await settings(), { output, only, peer })
+    },
+  }),
+  verb({
+    path: 'events',
+    describe: 'show what the daemon has done recently, and what it does',
+    options: {
+      output: {
+        alias: 'o',
+        choices: ['text', 'json'],
+        default: 'text',
+        describe: 'text for people, json for programs: one object per line',
+      },
+      follow: { alias: 'f', type: 'boolean', default: false, describe: 'keep printing new events' },
+      since: { type: 'string', describe: 'only events not older than this, as in 90s, 10m, 2h, 1d' },
+      kind: {
+        type: 'string',
+        array: true,
+        describe: 'only these kinds, comma separated; an unknown one lists all',
+      },
+      peer: { type: 'string', describe: 'only events about the peer with this subnet or PublicIP' },
+    },
+    examples: [
+      ['events --since=10m', 'what happened in the last ten minutes'],
+      ['events -f --kind=peer-rejected,kernel-repair -o json', 'for a program that watches'],
+    ],
+    run: async ({ output, follow, since = '', kind = [], peer = '' }, { local }) => {
+      const { runEvents } = await import('./verbs/events.js')
+      return runEvents((await local())['run-dir'], { output, follow, since, kind: [kind].flat(), peer })
+    },
+  }),
+  verb({
+    path: 'metrics',
+    describe: "print the daemon's metrics in Prometheus's text format",
+    examples: [['metrics | grep -v ^#', 'only the values']],
+    run: async (_, { local }) => {
+      const { runMetrics } = await import('./verbs/events.js')
+      return runMetrics((await local())['run-dir'])
+    },
+  }),
+  verb({
+    path: 'config get',
+    describe: 'print the network config as it is in etcd; exit code 1 if it is missing or not valid',
+    examples: [['config get', 'the JSON text in etcd']],
+    run: async (_, { settings }) => {
+      const { getConfig } = await import('./verbs/config.js')
+      await getConfig(await settings())
+      return EXIT.healthy
+    },
+  }),
+  ...(['config validate', 'config check'] as const).map((path) =>
+    verb({
+      path,
+      args: '<config>',
+      describe:
+        path === 'config check'
+          ? 'the same as config validate'
+          : 'explain a config, or say what is wrong with it',
+      positionals: CONFIG,
+      isOfHost: false,
+      examples: [
+        [`${path} network.json`, 'a config in a file'],
+        [`${path} - < network.json`, 'from standard input'],
+      ],
+      run: async ({ config }) => {
+        const { validateConfig } = await import('./verbs/config.js')
+        await validateConfig(config)
+        return EXIT.healthy
+      },
+    }),
+  ),
+  verb({
+    path: 'config set',
+    args: '<config>',
+    describe: 'check a config, show its effect on the existing hosts, and write it',
+    positionals: CONFIG,
+    options: {
+      'if-absent': { type: 'boolean', default: false, describe: 'do not replace an existing config' },
+      ...CONSENT,
+    },
+    examples: [
+      [`config set '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'`, 'create a network'],
+      ['config set --dry-run network.json', 'what would happen to the hosts?'],
+    ],
+    run: async ({ config, 'if-absent': ifAbsent, 'dry-run': dryRun, yes }, { settings }) => {
+      const { setConfig } = await import('./verbs/config.js')
+      await setConfig(await settings(), config, { ifAbsent, dryRun, yes })
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'reserve',
+    describe: 'reserve a subnet for a host, however long it is away: its present one, or a new one',
+    options: {
+      'public-ip': { type: 'string', describe: "the host's IPv4 address, as its lease names it" },
+      'public-ipv6': { type: 'string', describe: 'its IPv6 address, in a network that has IPv6' },
+      subnet: {
+        type: 'string',
+        describe: 'the subnet to reserve (default: the one the host has, else any free one)',
+      },
+      'ipv6-subnet': { type: 'string', describe: 'the same for IPv6' },
+      mac: {
+        type: 'string',
+        describe: "MAC of the host's VXLAN device (default: the one it has, else random)",
+      },
+    },
+    examples: [
+      ['reserve --public-ip=192.0.2.11', "that host's subnet, or any free one"],
+      ['reserve --public-ip=192.0.2.12 --subnet=10.5.42.0/24', 'this subnet'],
+    ],
+    run: async (
+      { 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac },
+      { settings },
+    ) => {
+      const { runReserve } = await import('./verbs/reservations.js')
+      const wanted = { 'public-ip': ip, 'public-ipv6': ipv6, subnet, 'ipv6-subnet': subnet6, mac }
+      await runReserve(await settings(), wanted)
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'release',
+    args: '<subnet>',
+    describe: 'end a reservation; a live lease is not touched',
+    positionals: {
+      subnet: { type: 'string', demandOption: true, describe: 'the subnet, as in 10.5.12.0/24' },
+    },
+    options: YES,
+    examples: [['release 10.5.42.0/24', 'any host may take it then']],
+    run: async ({ subnet, yes }, { settings }) => {
+      const { runRelease } = await import('./verbs/reservations.js')
+      await runRelease(await settings(), subnet, yes)
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'evict',
+    args: '<key>',
+    describe: 'delete the lease of a host that is gone, or an unreadable key; a live host is left alone',
+    positionals: {
+      key: {
+        type: 'string',
+        demandOption: true,
+        describe: 'its subnet as in 10.5.12.0/24, or its name under subnets/ as shown by peers',
+      },
+    },
+    options: {
+      force: { type: 'boolean', default: false, describe: 'even if something answers at its PublicIP' },
+      ...CONSENT,
+    },
+    examples: [
+      ['evict 10.5.12.0/24', 'asks whether its host is alive, then you, then deletes its lease'],
+      ["evict 'not-a-subnet'", 'a key that cannot be read'],
+    ],
+    run: async ({ key, force, 'dry-run': dryRun, yes }, { settings }) => {
+      const { runEvict } = await import('./verbs/evict.js')
+      await runEvict(await settings(), key, { force, dryRun, yes })
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'drain',
+    describe: "give this host's subnet back while overlayd keeps running; the other hosts remove it",
+    options: {
+      undo: { type: 'boolean', default: false, describe: 'take it again' },
+      ...CONSENT,
+    },
+    examples: [
+      ['drain --dry-run', 'who uses the subnet?'],
+      ['drain', 'asks, then gives it back'],
+      ['drain --undo', 'takes the same subnet again, if it is still free'],
+    ],
+    run: async ({ undo, 'dry-run': dryRun, yes }, { local }) => {
+      const { runDrain } = await import('./verbs/drain.js')
+      return runDrain(await local(), { undo, dryRun, yes })
+    },
+  }),
+  verb({
+    path: 'rotate-key',
+    describe: "change this host's WireGuard key now, without losing a packet",
+    examples: [
+      ['rotate-key', 'asks the daemon; other hosts move to the next key, and the former one is deleted'],
+      ['events -f --kind=encryption-key', 'how far is it?'],
+    ],
+    run: async (_, { local }) => {
+      const { runRotateKey } = await import('./verbs/rotate-key.js')
+      await runRotateKey(await local())
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'teardown',
+    describe:
+      'remove what overlayd made on this host: device, routes, rules, files; only while it is stopped',
+    options: {
+      lease: {
+        type: 'boolean',
+        default: false,
+        describe: 'give the lease in etcd back too, unless it is reserved',
+      },
+      ...CONSENT,
+    },
+    examples: [
+      ['teardown --dry-run', 'what is there to remove?'],
+      ['teardown --lease', 'for good, after: systemctl stop overlayd'],
+    ],
+    run: async ({ lease, 'dry-run': dryRun, yes }, { local }) => {
+      const { runTeardown } = await import('./verbs/teardown.js')
+      return runTeardown(await local(), { lease, dryRun, yes })
+    },
+  }),
+  verb({
+    path: 'docker-opts',
+    describe: "write Docker's options from subnet.env, like flannel's mk-docker-opts.sh",
+    isOfHost: false,
+    options: {
+      f: { type: 'string', default: '/run/flannel/subnet.env', describe: 'subnet.env' },
+      d: { type: 'string', default: '/run/docker_opts.env', describe: 'file to write' },
+      i: {
+        type: 'boolean',
+        default: false,
+        describe: 'one variable per option (neither -i nor -c: both)',
+      },
+      c: { type: 'boolean', default: false, describe: 'all options in one variable' },
+      k: { type: 'string', default: 'DOCKER_OPTS', describe: 'name of that variable' },
+      m: { type: 'boolean', default: false, describe: 'leave out --ip-masq' },
+    },
+    examples: [['docker-opts -c -d /run/docker_opts.env', 'as in a drop-in of docker.service']],
+    run: async ({ f, d, i, c, k, m }) => {
+      const { runDockerOptions } = await import('./verbs/docker-options.js')
+      await runDockerOptions({ input: f, output: d }, { individual: i, combined: c, key: k, ipMasq: !m })
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'completion',
+    args: '<shell>',
+    describe: 'print the completion of bash, zsh or fish',
+    isOfHost: false,
+    positionals: {
+      shell: { choices: ['bash', 'zsh', 'fish'] as const, demandOption: true, describe: 'the shell' },
+    },
+    examples: [['completion bash > /etc/bash_completion.d/overlayctl', 'if no package installs it']],
+    run: async ({ shell }) => {
+      const { completionFor } = await import('./completion.js')
+      print(completionFor(shell, VERBS))
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'version',
+    describe: 'print the version',
+    isOfHost: false,
+    examples: [['version', 'the same as --version']],
+    run: async () => {
+      const { readVersion } = await import('../options/version.js')
+      print(`${readVersion()}\n`)
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'help',
+    args: '[command..]',
+    describe: 'explain a command; overlayctl help etcd: the flags that all commands take',
+    isOfHost: false,
+    positionals: { command: { type: 'string', array: true, describe: 'the command' } },
+    examples: [
+      ['help config set', 'the same as config set --help'],
+      ['help etcd', 'the flags for etcd and the daemon'],
+    ],
+    // src/overlayctl.ts prints the help itself, because it has all texts.
+    run: async () => EXIT.healthy,
+  }),
+]
+
+/** All words that may come first. */
+export const FIRST_WORDS: readonly string[] = [...new Set(VERBS.map(({ path }) => path.split(' ')[0] ?? ''))]

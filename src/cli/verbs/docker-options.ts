@@ -1,0 +1,187 @@
+/** `overlayctl docker-opts`: does the work of flannel's mk-docker-opts.sh, with its options. */
+import { execFile } from 'node:child_process'
+import { stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { parseArgs, promisify } from 'node:util'
+import { writeFileAtomically } from '../../host/atomic-file'
+import { complain } from '../../host/streams'
+import { readSubnetVariables } from '../../host/subnet-env'
+import { openPlace } from '../../host/trusted-path'
+import { formatPrefix, networkOf, parseIpv4Prefix } from '../../model/address'
+import { childEnvironment } from '../../model/child-environment'
+import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
+import {
+  type DockerOptionsRequest,
+  dockerOptions,
+  isVariableName,
+  SUBNET_VARIABLES,
+} from '../../plan/host/docker-options'
+
+export interface DockerOptionsFiles {
+  /** subnet.env; a missing file gives no options. */
+  readonly input: string
+  readonly output: string
+}
+
+/** Milliseconds. */
+const IP_DEADLINE = 5000
+
+const FLAGS = {
+  f: { type: 'string', short: 'f' },
+  d: { type: 'string', short: 'd' },
+  i: { type: 'boolean', short: 'i' },
+  c: { type: 'boolean', short: 'c' },
+  k: { type: 'string', short: 'k' },
+  m: { type: 'boolean', short: 'm' },
+} as const
+
+/**
+ * Converts the flags to the form `--name=value`, by the rules of the shell's getopts, as unit files write
+ * them: `-ic`, `-kKEY`; the last value of a repeated flag counts.
+ * @throws {OverlayError} `docker-opts` for an invalid flag, including `-h` and `-?`: flannel's exit code for
+ *   all of them is 1
+ */
+export function splitGetopts(words: readonly string[]): string[] {
+  try {
+    const { values } = parseArgs({ args: [...words], options: FLAGS })
+    return Object.entries(values).map(([name, value]) => `--${name}=${value}`)
+  } catch (error) {
+    const [problem = ''] = describeError(error).split('. ')
+    complain('usage: overlayctl docker-opts [-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]')
+    throw new OverlayError('docker-opts', problem, 'overlayctl docker-opts --help explains each')
+  }
+}
+
+/**
+ * Writes the options file.
+ * @throws {OverlayError} `docker-opts`; also, as in flannel after the file was written, if the subnet is
+ *   routed elsewhere
+ */
+export async function runDockerOptions(
+  files: DockerOptionsFiles,
+  request: DockerOptionsRequest,
+): Promise<void> {
+  if (!isVariableName(request.key)) {
+    throw new OverlayError(
+      'docker-opts',
+      `-k is ${JSON.stringify(request.key)}, which is not a variable name`,
+      'use letters, digits and _: -k DOCKER_OPTS',
+    )
+  }
+  const found = await readSubnetVariables(files.input)
+  const variables: Record<string, string | undefined> = { ...process.env }
+  for (const name of SUBNET_VARIABLES) if (found[name] !== undefined) variables[name] = found[name]
+  const made = dockerOptions(variables, request)
+  if (!made.ok) {
+    const { text, code } = made.problem
+    throw new OverlayError(code, `${files.input}: ${text}`, 'let overlayd write the file again')
+  }
+  const isOwnInput = await isSameFile(files.input, files.output)
+  complainOfLeftOut(files.input, found, isOwnInput)
+  if (isOwnInput) complainOfInput(files)
+  else await complainOfOwner(files.output)
+  try {
+    await writeFileAtomically(files.output, isOwnInput ? besideSubnet(found, made.value) : made.value)
+  } catch (error) {
+    throw new OverlayError(
+      'docker-opts',
+      `cannot write ${files.output}: ${describeError(error)}`,
+      'choose another file with -d, or correct its permissions',
+      { cause: error },
+    )
+  }
+  const bridge = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
+  if (bridge === undefined) return
+  const subnet = formatPrefix(networkOf(bridge.address, bridge.length))
+  const route = (await listRoutes()).find((words) => words.includes(subnet) && words.includes('via'))
+  if (route !== undefined) {
+    throw new OverlayError(
+      'docker-opts',
+      `the subnet is routed elsewhere: ${route.join(' ')}`,
+      `remove that route, or Docker's bridge will not be reached: ip route del ${subnet}`,
+    )
+  }
+}
+
+/** Whether both paths name the same file, also through links. */
+async function isSameFile(input: string, output: string): Promise<boolean> {
+  const [one, other] = await Promise.all([input, output].map((path) => stat(path).catch(() => undefined)))
+  if (one === undefined || other === undefined) return resolve(input) === resolve(output)
+  return one.dev === other.dev && one.ino === other.ino && one.isFile()
+}
+
+/** Warns of unknown variables. They do not get to dockerd, which runs as root. */
+function complainOfLeftOut(
+  path: string,
+  found: Readonly<Record<string, string | undefined>>,
+  isOwnInput: boolean,
+): void {
+  const known: readonly string[] = SUBNET_VARIABLES
+  const names = Object.keys(found).filter((name) => !known.includes(name))
+  // Options that an earlier run wrote there are not worth a warning.
+  const strange = isOwnInput
+    ? names.filter((name) => !/--(?:bip|mtu|ip-masq)=/.test(found[name] ?? ''))
+    : names
+  if (strange.length === 0) return
+  const some = strange.slice(0, 5).map((name) => name.slice(0, 64))
+  const listed = `${some.join(', ')}${strange.length > some.length ? ', ...' : ''}`
+  complain(
+    `overlayctl: ${path} has ${listed}, which is not for Docker and is ignored; ` +
+      'your own options belong in DOCKER_OPTS in /etc/default/docker',
+  )
+}
+
+function complainOfInput({ output }: DockerOptionsFiles): void {
+  complain(
+    `overlayctl: ${output} is the subnet file itself, which belongs to overlayd: ` +
+      "Docker's options are written below its own lines, and overlayd keeps them there; " +
+      'better write them to a file of their own, -d /run/docker_opts.env, ' +
+      "and name that in Docker's EnvironmentFile=",
+  )
+}
+
+/** Docker's unit reads the file as root, so whoever can replace it controls dockerd. */
+async function complainOfOwner(output: string): Promise<void> {
+  const place = await openPlace(output).catch(() => undefined)
+  await place?.close()
+  if (place?.otherWriter === undefined) return
+  complain(
+    `overlayctl: ${dirname(output)} can be changed by ${place.otherWriter}, ` +
+      `and Docker reads its options from ${output} as root; ` +
+      "better write them to a directory of root's: -d /run/docker_opts.env",
+  )
+}
+
+/** Addresses, prefixes, numbers and words. */
+const PLAIN = /^[\w.:/,]+$/
+
+/** The text of the subnet file with the options below its own lines. */
+function besideSubnet(found: Readonly<Record<string, string | undefined>>, text: string): string {
+  const own = SUBNET_VARIABLES.flatMap((name) =>
+    PLAIN.test(found[name] ?? '') ? [`${name}=${found[name]}\n`] : [],
+  )
+  if (own.length === 0) {
+    throw new OverlayError(
+      'docker-opts',
+      'the subnet file has no subnet yet, and a file of options only would pass for one with a subnet',
+      'start overlayd first, or write the options into a file of their own: -d /run/docker_opts.env',
+    )
+  }
+  return own.join('') + text
+}
+
+/** The words of each route in the main table; none without iproute2, as in flannel's script. */
+async function listRoutes(): Promise<string[][]> {
+  try {
+    const { stdout } = await promisify(execFile)('ip', ['route', 'show'], {
+      timeout: IP_DEADLINE,
+      env: childEnvironment(),
+    })
+    return stdout.split('\n').map((line) => line.trim().split(' '))
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return []
+    throw new OverlayError('docker-opts', `cannot list the routes: ${describeError(error)}`, undefined, {
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * `overlayctl doctor`: checks everything that an overlay needs, and reports what is wrong. It changes
+ * nothing.
+ */
+
+import type { Knowledge } from '../../client/settings'
+import { CHECKS, diagnose, factsFor } from '../../doctor/diagnose'
+import type { PeerFact } from '../../doctor/facts'
+import { gatherFacts } from '../../doctor/gather/gather'
+import { OVERLAY, peerKey, peersOf } from '../../doctor/overlay'
+import { EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
+import { print, standardOutput } from '../../host/streams'
+import { parseIp, parseIpv4Prefix, parseIpv6Prefix, prefixContains, samePrefix } from '../../model/address'
+import { commandsIn } from '../../model/commands'
+import { OverlayError } from '../../model/errors'
+import { type Options, UsageError } from '../../options/schema'
+import { toYaml } from '../show/output'
+import { renderReport, screenOf } from '../show/render-doctor'
+
+export interface DoctorFlags {
+  readonly output: 'text' | 'json' | 'yaml'
+  /** Comma list of checks; empty for all. */
+  readonly only: string
+  /** PublicIP, subnet, or an address in it; empty for all. */
+  readonly peer: string
+}
+
+/**
+ * Prints the report.
+ * @returns the exit code
+ * @throws {UsageError} with the names of all checks
+ * @throws {OverlayError} `no-such-peer`
+ */
+export async function runDoctor(
+  options: Options & { readonly known?: Knowledge },
+  flags: DoctorFlags,
+): Promise<number> {
+  const only = readOnly(flags.only)
+  const matches = readPeer(flags.peer)
+  const started = performance.now()
+  const facts = await gatherFacts(options, {
+    facts: [...factsFor(only), ...(flags.peer === '' ? [] : OVERLAY)],
+    isProbed: matches,
+  })
+  if (flags.peer !== '') demandPeer(peersOf(facts), matches, flags.peer)
+  const made = makeReport(facts, diagnose(facts, only), (performance.now() - started) / 1000)
+  const report = commandsIn(options.known?.network, made)
+  const documents = {
+    text: () => renderReport(report, screenOf(standardOutput())),
+    json: () => reportToJson(report),
+    yaml: () => toYaml(JSON.parse(reportToJson(report))),
+  }
+  print(documents[flags.output]())
+  return EXIT_CODES[report.verdict]
+}
+
+function readOnly(text: string): string[] {
+  const names = text.split(',').flatMap((name) => name.trim() || [])
+  const known = CHECKS.map(({ name }) => name)
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown === undefined) return names
+  throw new UsageError(`there is no check ${JSON.stringify(unknown)}`, `the checks are ${known.join(', ')}`)
+}
+
+type Matches = (peer: PeerFact) => boolean
+
+function readPeer(text: string): Matches {
+  if (text === '') return () => true
+  const subnet = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  if (subnet !== undefined) return (peer) => samePrefix(peer.subnet, subnet)
+  const address = parseIp(text)
+  if (address === undefined) {
+    throw new UsageError(
+      `--peer is ${JSON.stringify(text)}: expected a PublicIP such as 192.0.2.12, or a subnet such as ` +
+        '10.5.42.0/24',
+    )
+  }
+  return (peer) => peer.publicIp === address || prefixContains(peer.subnet, address)
+}
+
+/** @throws {OverlayError} `no-such-peer` */
+function demandPeer(all: readonly PeerFact[], matches: Matches, text: string): void {
+  if (all.some(matches)) return
+  const some = all.slice(0, 5).map(peerKey)
+  throw new OverlayError(
+    'no-such-peer',
+    `no peer is, or has, ${text}`,
+    some.length === 0
+      ? 'this host knows no peer'
+      : `there are ${all.length}: ${some.join(', ')}${all.length > 5 ? ', ...' : ''}`,
+  )
+}

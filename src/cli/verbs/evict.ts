@@ -1,0 +1,276 @@
+/**
+ * `overlayctl evict`: deletes from etcd the key of a host that is gone, or an unreadable key. Refuses for a
+ * live host.
+ */
+
+import { readSubnets } from '../../api/status-parts'
+import { readDaemonStatus } from '../../client/daemon-status'
+import type { Settings } from '../../client/settings'
+import { askOwner } from '../../etcd/ask-owner'
+import type { Snapshot } from '../../etcd/follow/snapshot'
+import type { Registry } from '../../etcd/registry'
+import { ping } from '../../host/ping'
+import { print } from '../../host/streams'
+import { readPreviousSubnets } from '../../host/subnet-env'
+import { Kernel } from '../../kernel/kernel'
+import { FAMILIES, formatIp, formatMac, type IpAddress } from '../../model/address'
+import { parseNetworkConfig } from '../../model/config/network-config'
+import { describeError, OverlayError } from '../../model/errors'
+import { familyLease, formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
+import { printable } from '../../model/printable'
+import {
+  type EvictedKey,
+  type HostLife,
+  judgeLife,
+  keysMeant,
+  leasesBeside,
+  type SignsOfLife,
+  shownName,
+} from '../../plan/lease/evict'
+import { macsOf, ownLease } from '../../plan/lease/find-own'
+import { linkName } from '../../plan/reconcile/desired'
+import { withRegistry } from '../ask/with-registry'
+import { confirm } from '../show/confirm'
+import { hang, screenOf } from '../show/screen'
+
+export interface EvictFlags {
+  /** Evicts even if something answers at the PublicIP. */
+  readonly force: boolean
+  readonly dryRun: boolean
+  readonly yes: boolean
+}
+
+/** Number of pings, and the bytes of each. Several, because a bad link loses some. */
+const PINGS = 3
+const SMALL = 64
+/** Without a config, flannel's default is the best guess. */
+const DEFAULT_VNI = 1
+/** Milliseconds for etcd and the owner's answer; waiting for the owner takes up to 6 s. */
+const PROBE_DEADLINE = 20_000
+
+/**
+ * Finds the key, checks whether its host is alive, asks the operator, and deletes the key if it has not
+ * changed.
+ * @param text a subnet, or a key as shown by status and doctor
+ * @throws {OverlayError} `evict` if it is refused, `not-confirmed`
+ */
+export async function runEvict(settings: Settings, text: string, flags: EvictFlags): Promise<void> {
+  const say = (line: string): void => {
+    for (const each of hang('', printable(line), screenOf().width, 0)) print(`${each}\n`)
+  }
+  const snapshot = await withRegistry(settings, (registry, signal) => registry.snapshot(signal))
+  const found = chosen(keysMeant(snapshot, text), text)
+  if (found.kind === 'unreadable') {
+    const { key, reason } = found.lease
+    say(`${key} cannot be read: ${reason}`)
+    say('No host follows it. If its host is alive, it creates its key again, or takes another subnet.')
+    return deleteIt(settings, found, flags, say)
+  }
+  const { lease } = found
+  if (isReservation(lease)) {
+    throw new OverlayError(
+      'evict',
+      `${describe(lease)} is a reservation: it stays for its host however long that is away`,
+      `end it: overlayctl release ${subnetOf(lease)}`,
+    )
+  }
+  await refuseOwn(settings, snapshot, lease)
+  say(`asking whether the host of ${describe(lease)} is alive; that takes up to 6 s`)
+  const [{ now, isRenewed }, answers] = await Promise.all([askEtcd(settings, lease), pingHost(lease)])
+  const signs = { ...answers, isRenewed, isShared: leasesBeside(lease, snapshot.leases).length > 0 }
+  for (const line of evidence(lease, signs, answers.problem)) say(`- ${line}`)
+  refuseAlive(lease, judgeLife(signs), signs, flags.force)
+  if (now === undefined) {
+    say(`${lease.key} is gone, or belongs to another host now; nothing was deleted`)
+    return
+  }
+  await deleteIt(settings, { kind: 'lease', lease: now }, flags, say)
+}
+
+function chosen(found: readonly EvictedKey[], text: string): EvictedKey {
+  const [first, ...more] = found
+  if (first === undefined) {
+    throw new OverlayError('evict', `nobody has ${JSON.stringify(text)}`, 'overlayctl peers lists all')
+  }
+  if (more.length === 0) return first
+  const keys = found.map(({ lease }) => `'${shownName(lease.key)}'`)
+  throw new OverlayError(
+    'evict',
+    `${keys.length} keys have ${text}: ${keys.join(', ')}`,
+    `name one: overlayctl evict ${keys[0]}`,
+  )
+}
+
+/** @throws {OverlayError} for the lease that this host uses */
+async function refuseOwn(settings: Settings, { leases, config }: Snapshot, lease: Lease): Promise<void> {
+  if (!(await isOwn(settings, leases, config, lease))) return
+  throw new OverlayError(
+    'evict',
+    `${describe(lease)} is this host's own lease`,
+    'give it back: overlayctl drain while overlayd runs, ' +
+      'or overlayctl teardown --lease when it is stopped for good',
+  )
+}
+
+async function isOwn(
+  settings: Settings,
+  leases: readonly Lease[],
+  config: string | undefined,
+  lease: Lease,
+): Promise<boolean> {
+  const status = await readDaemonStatus(settings['run-dir'], true).catch(() => undefined)
+  const held = status?.lease
+  // A lease that another host has overwritten belongs to that host.
+  if (held?.state === 'conflict' || held?.state === 'drained') return false
+  const evidence =
+    held === undefined
+      ? {
+          subnetFile: await readPreviousSubnets(settings['subnet-file']).catch(() => undefined),
+          devices: macsOf(await readDevices(config)),
+        }
+      : { daemon: readSubnets(held) }
+  return ownLease(leases, evidence)?.key === lease.key
+}
+
+async function readDevices(config: string | undefined) {
+  const kernel = await Kernel.open()
+  try {
+    const vni = vniOf(config)
+    const links = await Promise.all(
+      FAMILIES.map(async (family) => ({ family, link: await kernel.link(linkName(family, vni)) })),
+    )
+    return links.flatMap(({ family, link }) => (link === undefined ? [] : [{ family, link }]))
+  } finally {
+    kernel.close()
+  }
+}
+
+function vniOf(config: string | undefined): number {
+  try {
+    return config === undefined ? DEFAULT_VNI : parseNetworkConfig(config).backend.vni
+  } catch {
+    return DEFAULT_VNI
+  }
+}
+
+async function askEtcd(
+  settings: Settings,
+  lease: Lease,
+): Promise<{ readonly now: Lease | undefined; readonly isRenewed: boolean }> {
+  const { alive, now } = await withRegistry(
+    settings,
+    (registry, signal) => askOwner(registry, lease, signal),
+    PROBE_DEADLINE,
+  )
+  return { now, isRenewed: alive }
+}
+
+interface PingAnswers extends Pick<SignsOfLife, 'vteps' | 'publicIps'> {
+  /** Why no ping was possible. */
+  readonly problem?: string
+}
+
+async function pingHost(lease: Lease): Promise<PingAnswers> {
+  const parts = FAMILIES.flatMap((family) => familyLease(lease, family) ?? [])
+  const vteps = parts.map(({ subnet }) => subnet.address)
+  const publicIps = parts.flatMap(({ publicIp }) => publicIp ?? [])
+  const answering = async (addresses: readonly IpAddress[]): Promise<IpAddress[]> => {
+    const answers = await Promise.all(
+      addresses.map(async (address) => {
+        const { received } = await ping({ address, size: SMALL, count: PINGS })
+        return received > 0 ? [address] : []
+      }),
+    )
+    return answers.flat()
+  }
+  try {
+    return { vteps: await answering(vteps), publicIps: await answering(publicIps) }
+  } catch (error) {
+    return { vteps: [], publicIps: [], problem: describeError(error) }
+  }
+}
+
+function evidence(
+  lease: Lease,
+  { isRenewed, vteps, publicIps, isShared }: SignsOfLife,
+  problem?: string,
+): string[] {
+  const list = (addresses: readonly IpAddress[]): string => addresses.map(formatIp).join(' and ')
+  const { ipv4, ipv6 } = lease.subnet
+  const ownVteps = list([ipv4, ipv6].flatMap((each) => each?.address ?? []))
+  return [
+    isRenewed
+      ? 'its etcd lease was renewed when its owner was asked'
+      : 'nobody renewed its etcd lease when its owner was asked',
+    ...(problem === undefined
+      ? [
+          vteps.length > 0
+            ? `its VXLAN device answers over the overlay (${list(vteps)})`
+            : `its VXLAN device does not answer over the overlay (${ownVteps})`,
+          publicIps.length > 0
+            ? `its PublicIP answers (${list(publicIps)})${isShared ? ', which another lease has too' : ''}`
+            : 'its PublicIP does not answer',
+        ]
+      : [`it could not be pinged: ${problem}`]),
+  ]
+}
+
+/** @throws {OverlayError} `evict` */
+function refuseAlive(lease: Lease, life: HostLife, { publicIps }: SignsOfLife, force: boolean): void {
+  if (life === 'alive') {
+    throw new OverlayError(
+      'evict',
+      `the host of ${describe(lease)} is alive, and uses the subnet; nothing was deleted`,
+      'on that host: overlayctl drain, or stop overlayd there, then overlayctl teardown --lease',
+    )
+  }
+  if (life !== 'up' || force) return
+  throw new OverlayError(
+    'evict',
+    `the host of ${describe(lease)} may be up: ${publicIps.map(formatIp).join(' and ')} answers, ` +
+      'and containers there are reached through this lease; nothing was deleted',
+    'if another machine answers, or the host is to lose the subnet: ' +
+      `overlayctl evict --force ${subnetOf(lease)}`,
+  )
+}
+
+async function deleteIt(
+  settings: Settings,
+  { kind, lease }: EvictedKey,
+  { dryRun, yes }: EvictFlags,
+  say: (line: string) => void,
+): Promise<void> {
+  const what = kind === 'lease' ? describe(lease) : lease.key
+  if (dryRun) {
+    say(`would be deleted (--dry-run): ${lease.key}`)
+    return
+  }
+  await confirm(
+    kind === 'lease'
+      ? `Delete the lease of ${what}? The other hosts remove their routes to it, ` +
+          'and any host may take the subnet.'
+      : `Delete ${what}?`,
+    yes,
+  )
+  const isDone = await withRegistry(settings, (registry: Registry, signal) =>
+    registry.leases.deleteKey(lease, signal),
+  )
+  if (!isDone) {
+    throw new OverlayError(
+      'evict',
+      `${lease.key} was changed meanwhile; nothing was deleted`,
+      'check it: overlayctl peers, then try again',
+    )
+  }
+  say(`deleted ${lease.key}${kind === 'lease' ? ` (${what})` : ''}`)
+}
+
+const subnetOf = ({ subnet: { ipv4, ipv6 } }: Lease): string =>
+  formatLeaseSubnet(ipv4 === undefined ? { ipv4, ipv6 } : { ipv4, ipv6: undefined })
+
+function describe({ subnet, value: { publicIp, publicIpv6, vtep, vtep6 } }: Lease): string {
+  const host = subnet.ipv4 === undefined ? publicIpv6 : publicIp
+  const mac = (vtep ?? vtep6)?.mac
+  const address = host === undefined ? '' : ` at ${formatIp(host)}`
+  return `${formatLeaseSubnet(subnet)}${address}${mac === undefined ? '' : ` with the MAC ${formatMac(mac)}`}`
+}

@@ -1,0 +1,202 @@
+/**
+ * `overlayctl reserve` and `release`: subnets that stay with a host however long it is away (flannel:
+ * Documentation/reservations.md).
+ */
+import { randomBytes } from 'node:crypto'
+import type { Snapshot } from '../../etcd/follow/snapshot'
+import { NO_GROUPS, type Registry } from '../../etcd/registry'
+import { racing } from '../../etcd/transactions'
+import { print } from '../../host/streams'
+import {
+  formatIp,
+  formatMac,
+  formatPrefix,
+  networkOf,
+  type Prefix,
+  parseIpv4,
+  parseIpv4Prefix,
+  parseIpv6,
+  parseIpv6Prefix,
+  parseMac,
+  randomMac,
+  samePrefix,
+} from '../../model/address'
+import { evictKey, evictLease } from '../../model/commands'
+import { parseNetworkConfig } from '../../model/config/network-config'
+import { OverlayError } from '../../model/errors'
+import {
+  formatLeaseSubnet,
+  isReservation,
+  type Lease,
+  type LeaseSubnet,
+  type UnreadableLease,
+} from '../../model/lease'
+import { type Options, UsageError } from '../../options/schema'
+import { planReservation, type ReservationRequest } from '../../plan/lease/reserve'
+import { missingConfig, withRegistry } from '../ask/with-registry'
+import { confirm } from '../show/confirm'
+
+/** A reservation as the operator typed it. */
+export interface ReserveFlags {
+  readonly 'public-ip'?: string | undefined
+  readonly 'public-ipv6'?: string | undefined
+  readonly mac?: string | undefined
+  readonly subnet?: string | undefined
+  readonly 'ipv6-subnet'?: string | undefined
+}
+
+/** Most retries after someone else's write came between reading and writing. */
+const MOST_RACES = 10
+
+/**
+ * Reserves a subnet for a host: the one it has, the one asked for, or any that is free.
+ * @throws {OverlayError} `reserve`, `out-of-subnets`, `no-config`; {ConfigError}
+ */
+export async function runReserve(options: Options, flags: ReserveFlags): Promise<void> {
+  const wanted = readFlags(flags)
+  await withRegistry(options, async (registry, signal) => {
+    const refused: LeaseSubnet[] = []
+    const request = { ...wanted, refused }
+    const outcome = await racing(MOST_RACES, () => reserveOnce(registry, options, request, signal))
+    if (outcome === undefined)
+      throw new OverlayError(
+        'reserve',
+        'others were faster each time',
+        'see overlayctl status, then try again',
+      )
+    print(`${outcome}\n`)
+  })
+}
+
+/** @returns what was done; `undefined` if someone else was faster */
+async function reserveOnce(
+  registry: Registry,
+  options: Options,
+  request: ReservationRequest & { readonly refused: LeaseSubnet[] },
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { config, leases } = await registry.snapshot(signal, NO_GROUPS)
+  if (config === undefined) throw missingConfig(options)
+  const fresh = () => randomMac(randomBytes(6))
+  const plan = planReservation(parseNetworkConfig(config), leases, request, Math.random, fresh)
+  const { ipv4, ipv6 } = request.subnet
+  // The host itself decides which of its subnets it uses, unless the operator names one.
+  const isNamed = (ipv4 ?? ipv6) !== undefined
+  if (plan.kind === 'unchanged') {
+    if (isNamed && !(await registry.reservations.note(plan.lease, signal))) return undefined
+    return `unchanged: ${describe(plan.lease)} is reserved`
+  }
+  if (plan.kind === 'convert') {
+    const result = await registry.reservations.reserve(plan.lease, signal)
+    if (result.kind !== 'updated') return undefined
+    if (isNamed) await registry.reservations.note(result.lease, signal)
+    return `reserved ${describe(result.lease)}, which it had`
+  }
+  const result = await registry.reservations.create(plan.subnet, plan.value, signal, true)
+  if (result.kind === 'created') return `reserved ${describe(result.lease)}`
+  if (isNamed && 'reason' in result.by) {
+    throw new OverlayError(
+      'reserve',
+      `${formatLeaseSubnet(plan.subnet)} is taken by ${result.by.key}, ` +
+        `which cannot be read: ${result.by.reason}`,
+      'choose another, or leave it out',
+    )
+  }
+  request.refused.push(plan.subnet)
+  return undefined
+}
+
+/**
+ * Deletes a reservation, and nothing else.
+ * @throws {OverlayError} `release` if there is none, or if it is a live lease; `not-confirmed`
+ */
+export async function runRelease(options: Options, text: string, yes: boolean): Promise<void> {
+  const subnet = readSubnet(text)
+  const reservation = await withRegistry(options, async (registry, signal) =>
+    findReservation(await registry.snapshot(signal, NO_GROUPS), subnet),
+  )
+  await confirm(`Release ${describe(reservation)}? Any host may take the subnet then.`, yes)
+  await withRegistry(options, async (registry, signal) => {
+    const changed = await registry.reservations.delete(reservation, signal)
+    if (changed === undefined) return
+    throw new OverlayError(
+      'release',
+      `${reservation.key} was changed meanwhile; nothing was deleted`,
+      'check it, then try again',
+    )
+  })
+  print(`released ${describe(reservation)}; if overlayd runs there, it continues with an ordinary lease\n`)
+}
+
+function findReservation({ leases, unreadable }: Snapshot, wanted: Prefix): Lease {
+  const lease = leases.find(({ subnet: { ipv4, ipv6 } }) =>
+    [ipv4, ipv6].some((subnet) => subnet !== undefined && samePrefix(subnet, wanted)),
+  )
+  if (lease === undefined) throw noReservation(wanted, unreadable)
+  if (isReservation(lease)) return lease
+  throw new OverlayError(
+    'release',
+    `${describe(lease)} is a live lease, not a reservation`,
+    `it ends by itself within a day after its host is gone; to end it now: ${evictLease(lease.subnet)}`,
+  )
+}
+
+function noReservation(wanted: Prefix, unreadable: readonly UnreadableLease[]): OverlayError {
+  const name = formatPrefix(wanted).replace('/', '-')
+  const broken = unreadable.find(({ key }) => key.endsWith(`/${name}`))
+  if (broken === undefined) {
+    return new OverlayError('release', `nobody has ${formatPrefix(wanted)}`, 'overlayctl status lists all')
+  }
+  return new OverlayError(
+    'release',
+    `${broken.key} cannot be read, so its owner is not known: ${broken.reason}`,
+    `if it is not needed: ${evictKey(broken.key)}`,
+  )
+}
+
+function describe({ subnet, value: { publicIp, publicIpv6, vtep, vtep6 } }: Lease): string {
+  const host = subnet.ipv4 === undefined ? publicIpv6 : publicIp
+  const macs = [vtep, vtep6].filter((each) => each !== undefined).map(({ mac }) => formatMac(mac))
+  const owner = host === undefined ? '' : ` for ${formatIp(host)}`
+  const devices = macs.length === 0 ? '' : ` with the MAC ${macs.join(' and ')}`
+  return `${formatLeaseSubnet(subnet)}${owner}${devices}`
+}
+
+function readFlags(flags: ReserveFlags): Omit<ReservationRequest, 'refused'> {
+  return {
+    publicIp: read(flags, 'public-ip', parseIpv4, 'an IPv4 address such as 192.0.2.11'),
+    publicIpv6: read(flags, 'public-ipv6', parseIpv6, 'an IPv6 address such as 2001:db8::11'),
+    mac: read(flags, 'mac', parseMac, 'a MAC such as 02:00:00:00:00:01'),
+    subnet: {
+      ipv4: read(flags, 'subnet', masked(parseIpv4Prefix), 'a subnet such as 10.5.12.0/24'),
+      ipv6: read(flags, 'ipv6-subnet', masked(parseIpv6Prefix), 'a subnet such as fd00:5:0:37::/64'),
+    },
+  }
+}
+
+function read<T>(
+  flags: ReserveFlags,
+  name: keyof ReserveFlags,
+  parse: (text: string) => T | undefined,
+  wanted: string,
+): T | undefined {
+  const text = flags[name]
+  if (text === undefined) return undefined
+  const value = parse(text)
+  if (value !== undefined) return value
+  throw new UsageError(`the flag --${name} is ${JSON.stringify(text)}: expected ${wanted}`)
+}
+
+/** Clears the host bits: subnet.env shows the subnet with the bridge's address. */
+const masked =
+  <P extends Prefix>(parse: (text: string) => P | undefined) =>
+  (text: string): P | undefined => {
+    const prefix = parse(text)
+    return prefix && (networkOf(prefix.address, prefix.length) as P)
+  }
+
+function readSubnet(text: string): Prefix {
+  const subnet = masked(parseIpv4Prefix)(text) ?? masked(parseIpv6Prefix)(text)
+  if (subnet !== undefined) return subnet
+  throw new UsageError(`the subnet is ${JSON.stringify(text)}: expected a subnet such as 10.5.12.0/24`)
+}

@@ -1,0 +1,185 @@
+/**
+ * Brings the rules of a request into force, by the programs of both modes. Our rules of the unused mode are
+ * removed only when those of the used mode are in force, so that a change of mode leaves neither a gap nor a
+ * remnant. A failure in one family or mode does not stop the others.
+ */
+import { Iptables } from '../../firewall/iptables'
+import { Nftables } from '../../firewall/nftables'
+import { FAMILIES, type Family } from '../../model/address'
+import { describeError } from '../../model/errors'
+import type { DesiredIptables, DesiredTable, FirewallRequest } from '../../model/firewall'
+import { desiredBeside, desiredIptables, desiredTable } from '../../plan/firewall/firewall'
+import { diffIptables } from '../../plan/firewall/iptables'
+import { diffTable, sameRules } from '../../plan/firewall/nftables'
+
+export interface FirewallOutcome {
+  readonly changed: boolean
+  /** Why wanted rules are not in force. */
+  readonly problems: readonly string[]
+  /** Why rules of ours that are not wanted may still be there. */
+  readonly remnants: readonly string[]
+}
+
+/** Applies the difference that a check found. @returns whether anything was written */
+type Change = () => Promise<boolean>
+
+/** @param chains whether our own chains are written, or removed, too */
+type IptablesChange = (chains: boolean) => Promise<boolean>
+
+/** The differences that a check of one family found. */
+interface Look {
+  readonly family: Family
+  readonly table: Change
+  readonly iptables: IptablesChange
+}
+
+type Step =
+  | { readonly kind: 'same' | 'changed' }
+  | { readonly kind: 'failed'; readonly needed: boolean; readonly problem: string }
+
+export class FirewallRules {
+  readonly #iptables = new Map<Family, Iptables>()
+  #nftables: Nftables | undefined
+  /**
+   * Table name -> a listing that differs from the wanted text, and that writing the text did not change: this
+   * nft prints the same rules in other words.
+   */
+  readonly #synonyms = new Map<string, { readonly wanted: string; readonly printed: string }>()
+
+  constructor(private readonly request: FirewallRequest) {}
+
+  /** Compares all rules with those of the host, and changes those that differ. One call at a time. */
+  async bring(signal: AbortSignal): Promise<FirewallOutcome> {
+    // The checks run in parallel, for each runs a program or two. The changes are made one after the other.
+    const looks = await Promise.all(FAMILIES.map((family) => this.#look(family, signal)))
+    const steps: Step[] = []
+    for (const look of looks) steps.push(...(await this.#bringFamily(look)))
+    const failed = steps.filter((step) => step.kind === 'failed')
+    const textsOf = (needed: boolean): string[] =>
+      failed.filter((step) => step.needed === needed).map(({ problem }) => problem)
+    return {
+      changed: steps.some(({ kind }) => kind === 'changed'),
+      problems: [...new Set(textsOf(true))],
+      remnants: textsOf(false).map((text) => `cannot clear what a former mode may have left: ${text}`),
+    }
+  }
+
+  /** A failure of the check is thrown by the change that it stands for. */
+  async #look(family: Family, signal: AbortSignal): Promise<Look> {
+    const rethrow = (error: unknown) => () => Promise.reject(error)
+    const [table, iptables] = await Promise.all([
+      this.#lookAtTable(family, signal).catch(rethrow),
+      this.#lookAtIptables(family, signal).catch(rethrow),
+    ])
+    return { family, table, iptables }
+  }
+
+  /** The used mode first: the rules that it replaces are removed only after that. */
+  async #bringFamily({ family, table, iptables }: Look): Promise<Step[]> {
+    const { chains, hooks } = desiredIptables(this.request, family)
+    const wantsTable = desiredTable(this.request, family).text !== undefined
+    const wantsIptables = hooks.length > 0 || areWanted(chains)
+    if (this.request.mode === 'nftables') {
+      const first = await this.#attempt(wantsTable, table)
+      return [first, await this.#attempt(wantsIptables, () => iptables(!isProblem(first)))]
+    }
+    const first = await this.#attempt(wantsIptables, () => iptables(true))
+    return isProblem(first) ? [first] : [first, await this.#attempt(wantsTable, table)]
+  }
+
+  /** @param needed whether a failure is a problem */
+  async #attempt(needed: boolean, change: Change): Promise<Step> {
+    try {
+      return { kind: (await change()) ? 'changed' : 'same' }
+    } catch (error) {
+      // The next check finds programs that were installed, replaced or moved meanwhile.
+      this.#iptables.clear()
+      this.#nftables = undefined
+      return { kind: 'failed', needed, problem: describeError(error) }
+    }
+  }
+
+  async #lookAtIptables(family: Family, signal: AbortSignal): Promise<IptablesChange> {
+    const needed = areWanted(desiredIptables(this.request, family).chains)
+    const iptables = await this.#findIptables(family, needed)
+    if (iptables === undefined) return async () => false
+    // Ask for the program's age in parallel: we will most likely have to write.
+    const [observed, recent] = await Promise.all([
+      iptables.list(signal),
+      needed && iptables.fullyRandom(signal),
+    ])
+    const fullyRandom = recent && this.request.ipMasq && this.request.fullyRandom
+    const desired = desiredIptables({ ...this.request, fullyRandom }, family)
+    const beside = await this.#lookBeside(iptables, family, signal)
+    return async (chains) => {
+      const wanted = chains ? desired : { ...desired, chains: [] }
+      const change = diffIptables(wanted, this.request.links, observed)
+      if (change !== undefined) await iptables.apply(change, signal)
+      return (await beside()) || change !== undefined
+    }
+  }
+
+  /** Packets meet the rules of both variants, and an accept in one does not undo a drop in the other. */
+  async #lookBeside(iptables: Iptables, family: Family, signal: AbortSignal): Promise<Change> {
+    const other = await iptables.other(family, signal)
+    // The legacy variant needs rights that the service may not have. Without them no rule of ours can be in
+    // it.
+    const observed = await other?.list(signal).catch(() => undefined)
+    if (other === undefined || observed === undefined) return async () => false
+    const change = diffIptables(desiredBeside(this.request, family), this.request.links, observed)
+    return async () => {
+      if (change !== undefined) await other.apply(change, signal)
+      return change !== undefined
+    }
+  }
+
+  async #lookAtTable(family: Family, signal: AbortSignal): Promise<Change> {
+    const { name, text } = desiredTable(this.request, family)
+    const needed = text !== undefined
+    const nftables = await this.#findNftables(needed)
+    if (nftables === undefined) return async () => false
+    const masquerades = needed && this.request.ipMasq && this.request.fullyRandom
+    const [observed, fullyRandom] = await Promise.all([
+      nftables.list(name, signal),
+      masquerades && nftables.fullyRandom(signal),
+    ])
+    const desired = desiredTable({ ...this.request, fullyRandom }, family)
+    return () => this.#bringTable(nftables, desired, observed, signal)
+  }
+
+  /** @returns whether anything was changed */
+  async #bringTable(
+    nftables: Nftables,
+    desired: DesiredTable,
+    observed: string | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const synonym = this.#synonyms.get(desired.name)
+    if (synonym !== undefined && synonym.wanted === desired.text && synonym.printed === observed) return false
+    const change = diffTable(desired, observed)
+    if (change === undefined) return false
+    await nftables.apply(change, signal)
+    if (desired.text === undefined || observed === undefined) return true
+    const printed = await nftables.list(desired.name, signal)
+    if (printed !== observed || !sameRules(printed, desired.text)) return true
+    this.#synonyms.set(desired.name, { wanted: desired.text, printed })
+    return false
+  }
+
+  async #findIptables(family: Family, needed: boolean): Promise<Iptables | undefined> {
+    const iptables =
+      this.#iptables.get(family) ?? (await (needed ? Iptables.require(family) : Iptables.find(family)))
+    if (iptables !== undefined) this.#iptables.set(family, iptables)
+    return iptables
+  }
+
+  async #findNftables(needed: boolean): Promise<Nftables | undefined> {
+    this.#nftables ??= await (needed ? Nftables.require() : Nftables.find())
+    return this.#nftables
+  }
+}
+
+const areWanted = (chains: DesiredIptables['chains']): boolean =>
+  chains.some(({ rules }) => rules !== undefined)
+
+const isProblem = (step: Step): boolean => step.kind === 'failed' && step.needed

@@ -1,0 +1,29 @@
+/** The parts of a node. */
+
+import type { HostPlan } from '../../plan/host-plan'
+import type { DelayedRemovals } from '../../plan/peers/delayed-removals'
+import type { Encryption } from '../encryption/encryption'
+import type { FirewallKeeper } from '../keepers/firewall-keeper'
+import type { LeaseKeeper } from '../keepers/lease-keeper'
+import type { UnderlayKeeper } from '../keepers/underlay-keeper'
+import type { Overlay } from '../overlay/overlay'
+
+export interface NodeParts {
+  readonly underlay: UnderlayKeeper
+  readonly lease: LeaseKeeper
+  /** One for each family of the network. */
+  readonly overlays: readonly Overlay[]
+  readonly firewall: FirewallKeeper
+  readonly encryption: Encryption
+}
+
+/** A node as status and metrics see it. */
+export interface NodeView extends NodeParts {
+  /** The plan in force. */
+  readonly plan: HostPlan
+  /** Text of the config in use. */
+  readonly configText: string | undefined
+  /** Why the config in etcd is not in use; `undefined` if it is. */
+  readonly configProblem: string | undefined
+  readonly holdBack: DelayedRemovals
+}

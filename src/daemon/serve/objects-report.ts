@@ -1,0 +1,24 @@
+/** Compares the objects in the kernel with those that the daemon wants. */
+import { DOCUMENT_SCHEMA, type ObjectsDocument } from '../../api/documents'
+import type { KernelReader } from '../../kernel/kernel'
+import { readOverlay } from '../../kernel/read-overlay'
+import { type ComparedObject, compareOverlay } from '../../plan/reconcile/compare'
+import type { Overlay } from '../overlay/overlay'
+
+/**
+ * Reads the kernel anew, for the daemon's memory may lag behind it.
+ * @param overlays none while the daemon waits for its start
+ */
+export async function reportObjects(
+  kernel: KernelReader,
+  overlays: readonly Overlay[],
+): Promise<ObjectsDocument> {
+  const objects: ComparedObject[] = []
+  for (const { spec, reconciler } of overlays) {
+    const { family, link, range, subnet } = spec
+    const observed = await readOverlay(kernel, family, link.name, range.network)
+    const desired = reconciler.desiredObjects(observed.objects)
+    objects.push(...compareOverlay(desired, { ...observed, name: link.name, network: range.network, subnet }))
+  }
+  return { schema: DOCUMENT_SCHEMA, objects }
+}

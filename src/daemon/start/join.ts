@@ -1,0 +1,277 @@
+/**
+ * Joins the network: chooses the underlay, makes the devices, takes the lease, puts all peers into the
+ * kernel.
+ */
+import { endpointAddresses } from '../../etcd/client/endpoints'
+import type { Snapshot } from '../../etcd/follow/snapshot'
+import { readPreviousSubnets } from '../../host/subnet-env'
+import { enableIpForward, enableIpv6Forward } from '../../kernel/sysctl'
+import { FAMILIES, type Family } from '../../model/address'
+import type { NetworkConfig } from '../../model/config/network-config'
+import { OverlayError } from '../../model/errors'
+import type { HostNetwork, ObservedLink } from '../../model/kernel/link'
+import { formatLeaseSubnet, type Lease, type LeaseSubnet } from '../../model/lease'
+import type { Waiting } from '../../model/waiting'
+import type { Options } from '../../options/schema'
+import { checkMtu } from '../../plan/config/check-mtu'
+import { checkAbility } from '../../plan/encryption/encryption-plan'
+import { describeOverlap, overlapped } from '../../plan/host/host-prefixes'
+import { type OverlaySpec, planDevices, planHost } from '../../plan/host-plan'
+import { findMove, leaseValue, type Move } from '../../plan/lease/own-lease'
+import type { ProtectedAddress } from '../../plan/peers/claim'
+import { PeerTable } from '../../plan/peers/peer-table'
+import { familiesOf, linkName } from '../../plan/reconcile/desired'
+import { type StaleLink, staleLinks } from '../../plan/reconcile/stale-links'
+import type { Edges } from '../edges'
+import { Encryption } from '../encryption/encryption'
+import { Ways } from '../encryption/ways'
+import { FirewallKeeper } from '../keepers/firewall-keeper'
+import { firewallRequest } from '../keepers/firewall-request'
+import { LeaseKeeper, renewInterval } from '../keepers/lease-keeper'
+import { UnderlayKeeper } from '../keepers/underlay-keeper'
+import { giveWay, inTurns } from '../loop/give-way'
+import { hostPolicy } from '../node/host-policy'
+import { Node } from '../node/node'
+import { AddressGuard } from '../overlay/address-guard'
+import { ensureLink } from '../overlay/ensure-link'
+import { Overlay } from '../overlay/overlay'
+import { Reconciler } from '../overlay/reconciler'
+import type { Target } from '../overlay/target'
+import type { Logger } from '../tell/logger'
+import { acquireLease, type LeaseRequest } from './acquire-lease'
+import { chooseMacs } from './choose-macs'
+import { gatherIdentity, type HostIdentification } from './gather-identity'
+import type { HostMemory } from './host-memory'
+import { type Claims, settleClaims } from './settle-claims'
+
+/** The data that a start is based on: those in etcd, or those that an earlier run saved in the state file. */
+export interface StartBasis {
+  readonly origin: 'etcd' | 'state'
+  /** The config as text, and all leases. */
+  readonly snapshot: Snapshot
+  /** The content of the state file, if it is usable. */
+  readonly memory: HostMemory | undefined
+}
+
+/**
+ * Joins the network. A failure before the lease is taken leaves nothing in etcd. A start from the state file
+ * does not ask etcd, and neither replaces nor removes anything in the kernel: the kernel may be newer.
+ * @param config the parsed config of `start.snapshot`
+ * @param waits called with each reason to wait, and with `undefined` when the wait is over
+ * @throws {ConfigError} when this host cannot use the config
+ * @throws {IdentityConflict} when another live host has our address
+ * @throws {OverlayError} `no-underlay`, `out-of-subnets`, `state-unusable`, ..., or the kernel's refusal
+ */
+export async function joinNetwork(
+  edges: Edges,
+  config: NetworkConfig,
+  start: StartBasis,
+  waits: (waiting: Waiting | undefined) => void,
+  signal: AbortSignal,
+): Promise<Node> {
+  const { options, kernel, registry, locks, log } = edges
+  const { snapshot, origin } = start
+  const underlayKeeper = await UnderlayKeeper.choose(edges, config, start.memory, signal)
+  const underlay = underlayKeeper.current
+  const subnetFile = await readPreviousSubnets(options['subnet-file'])
+  for (const problem of subnetFile.problems) log.warn(`subnet file: ${problem}`)
+  const host = await gatherIdentity(kernel, config, underlay, start.memory, subnetFile, signal)
+  const claims =
+    origin === 'state'
+      ? rememberedLease(start.memory, host)
+      : await settleClaims(registry, config, snapshot.leases, host, log, signal, waits)
+  await giveWay(signal)
+  checkMtu(config, underlay)
+  const macs = chooseMacs(snapshot.leases, claims.known, host)
+  const ability = await edges.wireguard.ability(config)
+  checkAbility(config, ability)
+  const devices = planDevices({ config, underlay, macs })
+  for (const { link } of devices) await locks.take(link.name)
+  // Before the lease, so that a device that cannot be made leaves nothing in etcd.
+  for (const { link } of devices) await ensureLink(kernel, link, log, signal)
+
+  const value = leaseValue(config, underlay, devices, ability)
+  const lease = await ownLease(
+    edges,
+    config,
+    start,
+    underlayKeeper,
+    { value, claimed: claims.leases, publicIp: host.publicIp, previous: { ...NO_SUBNET, ...host.subnet } },
+    waits,
+    signal,
+  )
+  const moved = findMove(config, host.had, lease, snapshot.leases, claims.appointed !== undefined)
+  if (moved !== undefined) logMove(log, lease, moved)
+  const around = await kernel.hostNetwork({}, signal)
+  // The state file may be older than the kernel's state, so a start from it removes no device.
+  const stale = origin === 'state' ? [] : staleLinks(config, around.links, around.addresses)
+  const surroundings = protectedAddresses(options, around)
+  const plan = planHost({ config, underlay, macs, lease: lease.subnet, policy: hostPolicy(options), ability })
+  const ways = new Ways()
+  const overlays = plan.overlays.map((spec, i) => {
+    const succeeds = staleFor(stale, spec.family, i === 0, familiesOf(config))
+    return makeOverlay(edges, spec, lease, surroundings, {
+      stale: succeeds,
+      unconfirmed: origin === 'state',
+      wayOf: (peer) => ways.of(peer),
+    })
+  })
+  const stops: (() => void)[] = []
+  for (const { peers, reconciler } of overlays) {
+    // Before the first dump, so that no change after the dump is missed.
+    stops.push(kernel.onChange((change) => reconciler.kernelChanged(change)))
+    const { leases, unreadable, moreMisnamed } = snapshot
+    const listed = peers.resetting(leases, () => ({ leases: unreadable, moreMisnamed }))
+    const changes = await inTurns(listed, signal)
+    reconciler.peersChanged(changes, snapshot.revision)
+  }
+  // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
+  if (options['ip-forward']) await enableForwarding(plan.overlays, log)
+  const names = FAMILIES.map((family) => linkName(family, config.backend.vni))
+  const request = await firewallRequest(plan.firewall, names, log)
+  const firewall = new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
+  // Before the peers are put into the kernel: entries through tunnels of an earlier run stay as they are.
+  const encryption = new Encryption(edges, overlays, ways, plan, origin === 'state')
+  await encryption.prepare(signal)
+  // In parallel: an iptables that hangs must not delay routes.
+  await Promise.all([
+    firewall.look(signal),
+    ...overlays.map(({ reconciler }) => reconciler.syncAll(signal)),
+  ]).catch((error: unknown) => {
+    // The next attempt makes reconcilers of its own.
+    for (const stop of stops) stop()
+    encryption.close()
+    throw error
+  })
+  const keeper = new LeaseKeeper(registry, lease, value, log, {
+    renewEvery: renewInterval(options['subnet-lease-renew-margin']),
+    ...(origin === 'state' && { renewal: start.memory?.renewal }),
+    moved,
+  })
+  const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption }
+  return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
+}
+
+/**
+ * The lease of a host that starts from its state file.
+ * @throws {OverlayError} `state-unusable` if another machine wrote the file, or this one at another address
+ */
+function rememberedLease(memory: HostMemory | undefined, { difference }: HostIdentification): Claims {
+  if (memory === undefined) throw new TypeError('a start from the state file without its content')
+  if (difference === undefined) return { leases: [memory.own], known: [memory.own] }
+  throw new OverlayError(
+    'state-unusable',
+    `it was written by another host, or at another address: ${difference}`,
+  )
+}
+
+const NO_SUBNET: LeaseSubnet = { ipv4: undefined, ipv6: undefined }
+
+function logMove(log: Logger, { subnet }: Lease, { from, reason }: Move): void {
+  const about = [formatLeaseSubnet(subnet), formatLeaseSubnet(from)]
+  log.warn(
+    `lease: this host has moved from ${about[1]} to ${about[0]}: ${reason}. ` +
+      'Containers started before have addresses of the former subnet and are cut off: restart Docker',
+    { kind: 'lease-moved', about },
+  )
+}
+
+/** Acquires the lease, or returns the remembered one; logs a subnet that overlaps prefixes of this host. */
+async function ownLease(
+  { registry, log }: Edges,
+  config: NetworkConfig,
+  { origin, snapshot }: StartBasis,
+  underlay: UnderlayKeeper,
+  request: Required<Pick<LeaseRequest, 'value' | 'claimed' | 'publicIp' | 'previous'>>,
+  waits: (waiting: Waiting | undefined) => void,
+  signal: AbortSignal,
+): Promise<Lease> {
+  const [remembered] = request.claimed
+  const own = await underlay.lookInside(true, signal)
+  if (origin === 'state' && remembered !== undefined) return remembered
+  const inside = overlapped(request.previous, own)
+  if (inside !== undefined)
+    log.warn(
+      `lease: the subnet that this host had last overlaps ${inside.what}; ` +
+        'another one is taken unless the former is leased to this host',
+    )
+  const avoid = own.map(({ prefix }) => prefix)
+  const lease = await acquireLease(registry, snapshot, { config, ...request, avoid }, log, signal, waits)
+  const overlap = overlapped(lease.subnet, own)
+  if (overlap !== undefined)
+    log.error(
+      `lease: ${describeOverlap(lease.subnet, overlap)}; ` +
+        'enlarge the network, or reserve another subnet for this host',
+      { kind: 'lease-overlap' },
+    )
+  return lease
+}
+
+/** Enables forwarding for the families of the overlays, where it is off. */
+async function enableForwarding(overlays: readonly OverlaySpec[], log: Logger): Promise<void> {
+  const has = (family: Family): boolean => overlays.some((overlay) => overlay.family === family)
+  const changed = [
+    has('IPv4') && (await enableIpForward()) && 'IPv4',
+    has('IPv6') && (await enableIpv6Forward()) && 'IPv6',
+  ].filter((family) => family !== false)
+  if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
+}
+
+/**
+ * The stale devices that one family's device replaces. Those of a family that the config no longer has are
+ * assigned to the first device.
+ */
+function staleFor(
+  stale: readonly StaleLink[],
+  family: Family,
+  isFirst: boolean,
+  families: readonly Family[],
+): ObservedLink[] {
+  return stale
+    .filter((each) => each.family === family || (isFirst && !families.includes(each.family)))
+    .map(({ link }) => link)
+}
+
+/**
+ * Addresses outside the overlay that no peer may cover: etcd and default gateways. Names are not resolved.
+ */
+function protectedAddresses(
+  options: Options,
+  { defaultRoutes }: Pick<HostNetwork, 'defaultRoutes'>,
+): readonly ProtectedAddress[] {
+  const gateways = defaultRoutes.flatMap(({ gateway }) => gateway ?? [])
+  return [
+    ...endpointAddresses(options['etcd-endpoints']).map((address) => ({
+      address,
+      what: 'the address of etcd',
+    })),
+    ...gateways.map((address) => ({ address, what: 'the gateway of the default route' })),
+  ]
+}
+
+function makeOverlay(
+  { options, kernel, meters, log }: Edges,
+  spec: OverlaySpec,
+  lease: Lease,
+  surroundings: readonly ProtectedAddress[],
+  present: Pick<Target, 'stale' | 'unconfirmed' | 'wayOf'>,
+): Overlay {
+  const { link, range, subnet, vni, publicIp, directRouting, blackhole, forward } = spec
+  const peers = new PeerTable(
+    { range, vni, overlap: options['allow-network-overlap'] },
+    { key: lease.key, subnet, publicIp, mac: link.mac },
+  )
+  const target = {
+    link,
+    network: range.network,
+    subnet,
+    peers,
+    directRouting,
+    blackhole,
+    forward,
+    ...present,
+  }
+  const addresses = new AddressGuard(peers, surroundings, log)
+  const reconciler = new Reconciler(kernel, target, (links) => addresses.protect(links), log, { meters })
+  return new Overlay(spec, peers, addresses, reconciler)
+}

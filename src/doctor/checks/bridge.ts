@@ -1,0 +1,123 @@
+/** The bridge of the containers, Docker's or CNI's. It is told by its address, whatever its name. */
+import { FAMILIES, type Family, formatPrefix, type Prefix, prefixContains } from '../../model/address'
+import type { ObservedLink } from '../../model/kernel/link'
+import type { Known } from '../facts'
+import { type Check, check, type Finding, type Outcome, outcome } from '../finding'
+import { deviceOf, familiesOf, OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
+
+/** Docker's bridge, unless Docker's option `bridge` names another. */
+const DOCKER_BRIDGE = 'docker0'
+/** Start times are known to the second. subnet.env is written before the programs start that wait for it. */
+const SLACK_MS = 2000
+
+export const BRIDGE_CHECKS: readonly Check[] = [
+  check({
+    name: 'bridge',
+    about: 'containers get addresses of our subnet, and no larger MTU than fits',
+    needs: ['kernel'],
+    uses: [...OVERLAY, 'dockerd'],
+    premise: 'started',
+    run: checkBridge,
+  }),
+]
+
+type BridgeFacts = OverlayFacts & Known<'kernel', 'dockerd'>
+
+function checkBridge(facts: BridgeFacts): Outcome {
+  const [family = 'IPv4'] = familiesOf(facts)
+  const subnet = ownSubnet(facts, family)
+  if (subnet === undefined) return { skipped: 'this host has no subnet yet', because: 'needless' }
+  const bridge = findBridge(facts, subnet)
+  const { links } = facts.kernel.value
+  const docker = links.find(({ name }) => name === DOCKER_BRIDGE)
+  if (bridge === undefined) {
+    if (docker === undefined) return outcome('no container bridge yet', [])
+    return outcome('', [notOnSubnet(facts, docker, subnet)])
+  }
+  const summary = `${bridge.link.name} has ${formatPrefix(bridge.address)}, MTU ${bridge.link.mtu}`
+  return outcome(summary, [
+    bridge.address.length === subnet.length ? undefined : notOnSubnet(facts, bridge.link, subnet),
+    tooLarge(facts, bridge.link),
+  ])
+}
+
+function findBridge(
+  facts: OverlayFacts,
+  subnet: Prefix,
+): { readonly link: ObservedLink; readonly address: Prefix } | undefined {
+  const { links, addresses, devices } = facts.kernel.value ?? { links: [], addresses: [], devices: [] }
+  for (const { linkIndex, address } of addresses) {
+    const link = links.find(({ index }) => index === linkIndex)
+    const isDevice =
+      link?.kind === 'vxlan' ||
+      link?.kind === 'wireguard' ||
+      devices.some((device) => device.link.index === linkIndex)
+    if (link !== undefined && !isDevice && prefixContains(subnet, address.address)) return { link, address }
+  }
+  return undefined
+}
+
+/** The bridge of the containers of one family. */
+export function containerBridge(facts: OverlayFacts, family: Family): ObservedLink | undefined {
+  const subnet = ownSubnet(facts, family)
+  return subnet && findBridge(facts, subnet)?.link
+}
+
+function notOnSubnet(facts: BridgeFacts, link: ObservedLink, subnet: Prefix): Finding {
+  const addresses = facts.kernel.value.addresses
+    .filter(({ linkIndex, scope }) => linkIndex === link.index && scope === 'global')
+    .map(({ address }) => formatPrefix(address))
+  const own = addresses.join(' and ') || 'no address'
+  const has = `${link.name} has ${own}; the subnet of this host is ${formatPrefix(subnet)}`
+  const breaks = 'containers get addresses that no other host knows the way to'
+  const commands = ['systemctl restart docker']
+  const file = facts.subnetFile.value
+  const early = facts.dockerd.value?.find(({ startedAt }) => startedAt + SLACK_MS < (file?.writtenAt ?? 0))
+  if (early !== undefined) {
+    const seconds = Math.round(((file?.writtenAt ?? 0) - early.startedAt) / 1000)
+    return {
+      code: 'docker-started-early',
+      severity: 'fail',
+      what: 'Docker was started before overlayd had the subnet for it',
+      evidence: [`dockerd (process ${early.pid}) started ${seconds} s before ${file?.path} was written`, has],
+      breaks,
+      fix: 'start it again; the drop-in docker.service.d/40-overlayd.conf has it wait at each boot',
+      commands,
+    }
+  }
+  return {
+    code: 'bridge-subnet',
+    severity: 'fail',
+    what: `the bridge ${link.name} is not on the subnet of this host`,
+    evidence: [has],
+    breaks,
+    fix:
+      'start Docker with the options of overlayctl docker-opts, as the drop-in ' +
+      'docker.service.d/40-overlayd.conf does; "bip" in daemon.json must go',
+    commands,
+  }
+}
+
+const ports = (first: string, others: number): string =>
+  others === 0 ? `${first}, port of` : `${first} and ${others} other ports of`
+
+/**
+ * The ports of the bridge have the MTU of the containers. A bridge without ports has 1500 from the kernel.
+ */
+function tooLarge(facts: BridgeFacts, bridge: ObservedLink): Finding | undefined {
+  const limits = FAMILIES.flatMap((family) => deviceOf(facts, family)?.link.mtu ?? [])
+  const limit = facts.subnetFile.value?.mtu ?? Math.min(...limits)
+  const wrong = facts.kernel.value.links.filter(({ master, mtu }) => master === bridge.index && mtu > limit)
+  const [first] = wrong
+  if (first === undefined || !Number.isFinite(limit)) return undefined
+  const others = wrong.length - 1
+  return {
+    code: 'bridge-mtu',
+    severity: 'fail',
+    what: `containers have a larger MTU than fits through the overlay`,
+    evidence: [`${ports(first.name, others)} ${bridge.name} have an MTU of ${first.mtu}; ${limit} fits`],
+    breaks: 'large packets that must not be cut are lost: connections open, and hang when data flows',
+    fix: `start Docker with --mtu=${limit} (overlayctl docker-opts does), then make the containers anew`,
+    commands: ['systemctl restart docker'],
+  }
+}

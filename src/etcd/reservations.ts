@@ -1,0 +1,150 @@
+/**
+ * Reservations: leases that an operator keeps for a host. They are bound to no etcd lease. A note beside each
+ * names its host.
+ */
+import type { IRequestOp } from 'etcd3'
+import {
+  isReservation,
+  type Lease,
+  type LeaseSubnet,
+  type LeaseValue,
+  NO_ETCD_LEASE,
+  type ReservedFor,
+  type UnreadableLease,
+} from '../model/lease'
+import type { EtcdCalls } from './client/client'
+import { EtcdError } from './client/errors'
+import type { Keys } from './codec/keys'
+import { encodeLeaseValue, toRevision } from './codec/lease-codec'
+import { decodeReservedFor, encodeReservedFor, reservationKey } from './codec/reservation-codec'
+import type { EtcdLeases } from './etcd-leases'
+import type { CreateResult, UpdateResult } from './leases'
+import { leaseOf, subnetPlace } from './subnet-place'
+import { ABSENT, foundIn, type Transactions } from './transactions'
+
+/** The character after `/`. */
+const AFTER_SLASH = '0'
+/** Notes that are read: far more than a network has reserved subnets. */
+const MOST_NOTES = 16_384
+
+export class Reservations {
+  constructor(
+    private readonly client: EtcdCalls,
+    private readonly keys: Keys,
+    private readonly transactions: Transactions,
+    private readonly etcdLeases: EtcdLeases,
+  ) {}
+
+  /**
+   * Takes a subnet for good if no host has it: the key is bound to no etcd lease.
+   * @param byOperator whether a note is written too, under a key that hosts may not write
+   * @returns `created` also when the same reservation exists, most likely by a first try of ours
+   */
+  async create(
+    subnet: LeaseSubnet,
+    value: LeaseValue,
+    signal: AbortSignal,
+    byOperator = false,
+  ): Promise<CreateResult> {
+    const { key, range } = subnetPlace(this.keys, subnet)
+    const wanted = Buffer.from(encodeLeaseValue(value))
+    const note = byOperator ? [this.#noteOf(subnet, value)] : []
+    const response = await this.transactions.run(
+      'create the reservation',
+      {
+        compare: [{ ...range, ...ABSENT }],
+        success: [{ request_put: { key, value: wanted } }, ...note],
+        failure: [{ request_range: range }],
+      },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response, (kv) => key.equals(kv.key))
+    if (found !== undefined && !(found.etcdLease === NO_ETCD_LEASE && found.value.equals(wanted))) {
+      return { kind: 'taken', by: leaseOf(this.keys, found) }
+    }
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
+    return {
+      kind: 'created',
+      lease: { key: key.toString(), subnet, value, etcdLease: NO_ETCD_LEASE, modRevision },
+    }
+  }
+
+  /**
+   * Makes a lease a reservation if it is still as `current` says: the same value, no longer bound to an etcd
+   * lease. The former etcd lease is given back; if that fails, it ends by itself within a day.
+   */
+  async reserve(current: Lease, signal: AbortSignal): Promise<UpdateResult> {
+    const key = Buffer.from(current.key)
+    const value = Buffer.from(encodeLeaseValue(current.value))
+    const response = await this.transactions.guarded(
+      'reserve the lease',
+      current,
+      { request_put: { key, value } },
+      signal,
+    )
+    const found = response.succeeded ? undefined : foundIn(response)
+    const isDone = response.succeeded || (found?.etcdLease === NO_ETCD_LEASE && found.value.equals(value))
+    if (!isDone) {
+      return { kind: 'changed', now: found === undefined ? undefined : leaseOf(this.keys, found) }
+    }
+    if (!isReservation(current))
+      await this.etcdLeases.revoke(current.etcdLease, signal).catch(ignoreEtcdError)
+    const modRevision = found?.modRevision ?? toRevision(response.header.revision)
+    return { kind: 'updated', lease: { ...current, etcdLease: NO_ETCD_LEASE, modRevision } }
+  }
+
+  /**
+   * Writes the note of a reservation, if the reservation is still as `current` says.
+   * @returns whether it was
+   */
+  async note(current: Lease, signal: AbortSignal): Promise<boolean> {
+    const note = this.#noteOf(current.subnet, current.value)
+    return (await this.transactions.guarded('note for whom a subnet is reserved', current, note, signal))
+      .succeeded
+  }
+
+  /**
+   * The notes of operators: the key of a reservation -> its host. Unreadable notes are left out.
+   */
+  async reservedFor(signal: AbortSignal): Promise<ReadonlyMap<string, ReservedFor>> {
+    const start = this.keys.reservations
+    const request = {
+      key: Buffer.from(start),
+      range_end: Buffer.from(`${start.slice(0, -1)}${AFTER_SLASH}`),
+      limit: MOST_NOTES,
+    }
+    const { kvs } = await this.client.call(
+      'read for whom subnets are reserved',
+      (etcd, options) => etcd.kv.range(request, options),
+      signal,
+    )
+    return new Map(
+      kvs.flatMap(({ key, value }) => {
+        const note = decodeReservedFor(this.keys, key.toString(), value.toString())
+        return note === undefined ? [] : [note]
+      }),
+    )
+  }
+
+  /**
+   * Deletes a reservation and its note, if it is still as `current` says.
+   * @returns the lease that is there instead; undefined when the key is gone
+   */
+  async delete(current: Lease, signal: AbortSignal): Promise<Lease | UnreadableLease | undefined> {
+    const key = Buffer.from(current.key)
+    const note = Buffer.from(reservationKey(this.keys, current.subnet))
+    const deletions = [{ request_delete_range: { key } }, { request_delete_range: { key: note } }]
+    const response = await this.transactions.guarded('delete the reservation', current, deletions, signal)
+    const found = response.succeeded ? undefined : foundIn(response)
+    return found === undefined ? undefined : leaseOf(this.keys, found)
+  }
+
+  #noteOf(subnet: LeaseSubnet, value: LeaseValue): IRequestOp {
+    const key = Buffer.from(reservationKey(this.keys, subnet))
+    return { request_put: { key, value: Buffer.from(encodeReservedFor(value)) } }
+  }
+}
+
+function ignoreEtcdError(error: unknown): void {
+  if (!(error instanceof EtcdError)) throw error
+}

@@ -1,0 +1,79 @@
+/** Permanent neighbours: address of a peer's gateway -> link-layer address (linux/neighbour.h). */
+import type { Family, IpAddress, MacAddress } from '../../model/address'
+import type { Notification } from '../events/notification'
+import type { Question } from '../netlink/client'
+import {
+  NLM_F_CREATE,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+  NUD_PERMANENT,
+  RTM_DELNEIGH,
+  RTM_GETNEIGH,
+  RTM_NEWNEIGH,
+  RTNLGRP_NEIGH,
+} from '../netlink/constants'
+import { familyNumber, familyNumberOf } from '../netlink/families'
+import { neighbourMessage } from '../netlink/messages'
+import type { KernelKind } from './kind'
+
+export interface Neighbour {
+  readonly address: IpAddress
+  readonly mac: MacAddress
+}
+
+/**
+ * Dump of the neighbours of one family on one link.
+ * @param states only neighbours in one of these states (NUD_*); permanent ones were set by a program
+ */
+export const listNeighbours = (
+  wanted: Family,
+  linkIndex: number,
+  states = NUD_PERMANENT,
+): Question<Neighbour> => ({
+  attempted: 'list neighbours',
+  encode: (writer) =>
+    neighbourMessage.encode(writer, RTM_GETNEIGH, NLM_F_REQUEST, {
+      family: familyNumber(wanted),
+      link: linkIndex,
+    }),
+  decode(view, start, end) {
+    const { family, index, state, destination, linkAddress } = neighbourMessage.decode(view, start, end)
+    if (family !== familyNumber(wanted) || index !== linkIndex || (state & states) === 0) return undefined
+    if (destination === undefined || linkAddress === undefined) return undefined
+    return { address: destination, mac: linkAddress }
+  },
+})
+
+/** The kernel notifies neighbours and forwarding entries with the same messages. */
+export const NEIGHBOUR_NOTIFICATION: Notification = {
+  made: RTM_NEWNEIGH,
+  deleted: RTM_DELNEIGH,
+  groups: [RTNLGRP_NEIGH],
+  // ndm_ifindex
+  index: { at: 4 },
+  namesSender: false,
+}
+
+/** The kernel refuses to delete a neighbour that is not there (ENOENT). */
+export const neighbour: KernelKind<'neighbour'> = {
+  async read({ dump, family, link }) {
+    const neighbours = new Map<IpAddress, MacAddress>()
+    for (const { address, mac } of await dump(listNeighbours(family, link))) neighbours.set(address, mac)
+    return neighbours
+  },
+  encode(writer, link, { do: verb, key, value }) {
+    const family = familyNumberOf(key)
+    if (verb === 'delete') {
+      neighbourMessage.encode(writer, RTM_DELNEIGH, NLM_F_REQUEST, { family, index: link, destination: key })
+      return
+    }
+    neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, {
+      family,
+      index: link,
+      state: NUD_PERMANENT,
+      destination: key,
+      linkAddress: value,
+    })
+  },
+  notification: NEIGHBOUR_NOTIFICATION,
+}

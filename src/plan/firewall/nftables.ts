@@ -1,0 +1,28 @@
+/**
+ * Computes the change from the present to the desired state of a table of nf_tables, as input for one `nft -f
+ * -`, which applies all of it or nothing.
+ */
+import type { DesiredTable } from '../../model/firewall'
+
+/**
+ * The table belongs to us as a whole. So it is replaced whenever its listing differs, which also removes
+ * foreign rules, chains and sets in it.
+ * @param observed output of `nft list table`; `undefined` if there is no such table
+ * @returns `undefined` if there is nothing to do
+ */
+export function diffTable({ name, text }: DesiredTable, observed: string | undefined): string | undefined {
+  if (observed === text) return undefined
+  // `add table` first, because `delete table` fails for a missing table.
+  return [`add table ${name}`, `delete table ${name}`, text ?? ''].join('\n')
+}
+
+/**
+ * Whether two listings have the same chains, addresses and verdicts in the same order, regardless of
+ * spelling. Versions of nft print masks differently, and comments that the kernel does not keep.
+ */
+export function sameRules(listing: string, other: string): boolean {
+  const essence = (text: string): string[] =>
+    text.match(/chain \S+|hook \S+|[sd]addr|!=|[\da-f:.]+\/\d+|return|masquerade|fully-random|accept$/gm) ??
+    []
+  return essence(listing).join(' ') === essence(other).join(' ')
+}
