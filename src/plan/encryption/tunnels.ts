@@ -21,6 +21,7 @@ import type {
 } from '../../model/kernel/wireguard'
 import { type Slot, slotOf } from '../../model/lease'
 import type { Way } from '../../model/way'
+import { LONGEST_FOLLOW_TIME } from './rotation'
 import type { TunnelHost } from './tunnel-hosts'
 
 /**
@@ -112,7 +113,10 @@ export interface TunnelStep {
   readonly ways: ReadonlyMap<string, ReadonlyMap<Family, Way>>
   /** Whether a handshake is awaited. */
   readonly isTrying: boolean
-  /** Whether a host may still use the slot that this host and that one leave. */
+  /**
+   * Whether this host should keep its turn for another host's sake: that host may still use the slot that the
+   * pair leaves, or a handshake of the pair may succeed by a turn that is not the last one any more.
+   */
   readonly isChanging: boolean
 }
 
@@ -129,7 +133,7 @@ export function planTunnels(inputs: TunnelInputs): TunnelStep {
     const tunnel = step(slot).want(host, slot, true)
     // The other host may use the former slot until it has heard of the turn, and seen the handshake too.
     const isFormerUseful = isPresent(inputs, former, keys[former]) && !tunnel.isSettled
-    isChanging ||= isFormerUseful
+    isChanging ||= isFormerUseful || mayStillBegin(tunnel, inputs.now)
     const old = isFormerUseful ? step(former).want(host, former, false) : undefined
     const device = tunnel.isProven ? devices[slot] : old?.isProven === true ? devices[former] : undefined
     if (device === undefined) continue
@@ -151,6 +155,13 @@ export function planTunnels(inputs: TunnelInputs): TunnelStep {
 export const slotWith = (turn: number, host: TunnelHost): Slot => slotOf(turnWith(turn, host))
 
 const turnWith = (turn: number, { announced }: TunnelHost): number => Math.max(turn, announced.turn)
+
+/**
+ * Whether a first handshake of the pair is awaited still. A host that moves on meanwhile would not know of a
+ * handshake in the slot that both know whether the other host has heard of the move.
+ */
+const mayStillBegin = ({ isProven, chosen }: TunnelMemory, now: number): boolean =>
+  !isProven && chosen !== undefined && now - chosen.since < LONGEST_FOLLOW_TIME
 
 const isPresent = ({ devices, memories }: TunnelInputs, slot: Slot, key: WireguardKey): boolean =>
   memories[slot].get(key)?.isSet === true || devices[slot]?.peers.has(key) === true

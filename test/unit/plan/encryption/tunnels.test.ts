@@ -336,6 +336,22 @@ class Model {
   }
 }
 
+/**
+ * The second host knows the first one by turn 0 and tries it by turn 1. The first host would move to turn 2, and
+ * both handshakes would succeed at once: the one by turn 0 would look like one by turn 2.
+ */
+const MOVE_WHILE_A_HANDSHAKE_IS_AWAITED: readonly Action[] = [
+  ['hear', 1, 0],
+  ['pass', 1, 0],
+  ['move', 1, 0],
+  ['hear', 0, 1],
+  ['wait', 0, 0],
+  ['move', 0, 0],
+  ['pass', 0, 0],
+  ['shake', 0, 1],
+  ['wait', 0, 0],
+]
+
 test('whatever the order of news, handshakes, passes and changes of keys: nothing is lost or in clear', () => {
   const action = fc.tuple(
     fc.oneof(
@@ -364,6 +380,6 @@ test('whatever the order of news, handshakes, passes and changes of keys: nothin
         for (const host of model.hosts) expect(host.ways.size).toBe(size - 1)
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 60, examples: [[2, true, [...MOVE_WHILE_A_HANDSHAKE_IS_AWAITED]]] },
   )
 })
