@@ -3,6 +3,7 @@
  * stopped, and keeps its output.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { Socket } from 'node:net'
 import { patient } from './patience'
 import { Pending, type WaitOptions, waitFor } from './wait'
 
@@ -85,7 +86,10 @@ export class LongProcess {
   ) {
     const [program, ...args] = command
     const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    // A failed test may leave the process running. The sandbox ends the process then, once jest has ended.
+    child.unref()
     for (const stream of [child.stdout, child.stderr]) {
+      if (stream instanceof Socket) stream.unref()
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.#output += text
       })
