@@ -11,6 +11,7 @@ import {
   powerCut,
   reconnectEtcd,
   remembered,
+  savedState,
 } from '../../lab/faults'
 import { holdsPeer, tracesOf } from '../../lab/kernel-view'
 import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
@@ -256,6 +257,7 @@ test('a key that another host took meanwhile is a conflict and stays, and traffi
   expect(await host.kernel()).toEqual(kernel)
   expect((await keyOf(lab, host)).value).toBe(leaseValue(stranger))
   // From now on the host must not start by itself.
+  await savedState(host, ({ own }) => own.state === 'conflict')
   await lab.etcd.kill()
   await powerCut(host)
   host.start()

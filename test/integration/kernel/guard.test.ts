@@ -12,9 +12,13 @@ import { wantedObjects } from '../../../src/kernel/nftables/netfilter-objects'
 import { Tables } from '../../../src/kernel/nftables/tables'
 import type { Guard, GuardCounts } from '../../../src/model/guard'
 import { execOk } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 import { ping, RunningPing } from '../../lab/ping'
 import { Pending, waitFor } from '../../lab/wait'
 import { reported, requireSandbox, run, show } from './network'
+
+// A flood through the guard takes a second on an idle machine.
+jest.setTimeout(patient(30_000))
 
 const NAME = 'fl-wg.1'
 const OTHER = 'other'
