@@ -89,10 +89,13 @@ export const RTA_OIF = 4
 export const RTA_GATEWAY = 5
 export const RTA_PRIORITY = 6
 export const RTA_PREFSRC = 7
+export const RTA_METRICS = 8
 export const RTA_MULTIPATH = 9
 export const RTA_TABLE = 15
 export const RTA_ENCAP_TYPE = 21
 export const RTA_NH_ID = 30
+/** In RTA_METRICS. */
+export const RTAX_MTU = 2
 /** The table is named by an attribute: its number exceeds the 8 bits of the header. */
 export const RT_TABLE_UNSPEC = 0
 export const RT_TABLE_MAIN = 254

@@ -134,6 +134,7 @@ export const routeMessage = messageCodec(
     nexthop: [k.RTA_NH_ID, u32],
     multipath: [k.RTA_MULTIPATH, nexthopLinks],
     encapsulation: [k.RTA_ENCAP_TYPE, present],
+    metrics: [k.RTA_METRICS, nested({ mtu: [k.RTAX_MTU, u32] })],
     tableId: [k.RTA_TABLE, u32],
   },
 )

@@ -181,7 +181,7 @@ function encodeRoute(
   type: number,
   flags: number,
   index: number,
-  { destination, metric, tos, protocol, target }: Route,
+  { destination, metric, tos, protocol, target, mtu }: Route,
   scope: number,
 ): void {
   routeMessage.encode(writer, type, flags, {
@@ -198,8 +198,16 @@ function encodeRoute(
     link: linkOf(target, index),
     metric: metric === 0 ? undefined : metric,
     nexthop: target.kind === 'nexthop' ? target.id : undefined,
+    metrics: mtu !== 0 || needsMetrics(target, flags) ? { mtu } : undefined,
   })
 }
+
+/**
+ * A route without metrics would get those of a former route through the same nexthop object: the kernel does not
+ * compare them (fib_create_info and fib_find_info_nh, net/ipv4/fib_semantics.c). An MTU of 0 is none.
+ */
+const needsMetrics = ({ kind }: RouteTarget, flags: number): boolean =>
+  kind === 'nexthop' && (flags & NLM_F_REPLACE) !== 0
 
 /** With a nexthop object, the link is that of the object: the kernel refuses a message with both. */
 function linkOf(target: RouteTarget, index: number): number | undefined {
@@ -229,9 +237,10 @@ function isMain(message: RouteMessage, family: Family): boolean {
 
 /** A default route has no RTA_DST. */
 function routeOf(message: RouteMessage, family: Family, target: RouteTarget): Route {
-  const { destination, destinationLength, metric = 0, tos, protocol } = message
+  const { destination, destinationLength, metric = 0, tos, protocol, metrics } = message
   const address = destination ?? anyAddress(family)
-  return { destination: { address, length: destinationLength }, metric, tos, protocol, target }
+  const mtu = metrics?.mtu ?? 0
+  return { destination: { address, length: destinationLength }, metric, tos, protocol, target, mtu }
 }
 
 function targetOf({ nexthop, gateway, multipath, encapsulation, flags }: RouteMessage): RouteTarget {

@@ -55,6 +55,8 @@ export interface Route {
   readonly tos: number
   readonly protocol: number
   readonly target: RouteTarget
+  /** Largest packet in bytes, which the kernel tells senders of larger ones; 0 for the MTU of the link. */
+  readonly mtu: number
 }
 
 /**

@@ -143,7 +143,7 @@ function describeLinkChange({
 }
 
 /** A route in words: `10.5.2.0/24 via 10.5.2.0 proto 79`. */
-export function describeRoute({ destination, metric, tos, protocol, target }: Route): string {
+export function describeRoute({ destination, metric, tos, protocol, target, mtu }: Route): string {
   const words = [formatPrefix(destination)]
   if (target.kind === 'nexthop') words.push(`through nexthop ${target.id}`)
   if (target.kind === 'gateway') words.push(`via ${formatIp(target.gateway)}`)
@@ -152,5 +152,6 @@ export function describeRoute({ destination, metric, tos, protocol, target }: Ro
   if (target.kind === 'blackhole') words.push('to nowhere')
   if (metric !== 0) words.push(`metric ${metric}`)
   if (tos !== 0) words.push(`tos ${tos}`)
+  if (mtu !== 0) words.push(`mtu ${mtu}`)
   return [...words, `proto ${protocol}`].join(' ')
 }

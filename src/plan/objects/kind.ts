@@ -26,11 +26,15 @@ export interface PeerLookup {
 export type Keys<K extends Kind> = Set<KeyOf<K>>
 export type Objects<K extends Kind> = ReadonlyMap<KeyOf<K>, ValueOf<K>>
 
-/** A peer, where the route to its subnet is to send packets, and how they leave this host. */
+/**
+ * A peer, where the route to its subnet is to send packets, how they leave this host, and the largest of them in
+ * bytes (0 for the MTU of the link).
+ */
 export interface WantedPeer {
   readonly peer: Peer
   readonly target: RouteTarget
   readonly way: Way
+  readonly mtu: number
 }
 
 /** One object as people see it, compared with what it should be. */

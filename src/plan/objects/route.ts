@@ -16,7 +16,8 @@ const NONE: readonly Route[] = []
 
 export const route: PlanKind<'route'> = {
   want(objects, peers) {
-    for (const { peer, target } of peers) objects.set(routeKey(peer.subnet), [routeTo(peer.subnet, target)])
+    for (const { peer, target, mtu } of peers)
+      objects.set(routeKey(peer.subnet), [routeTo(peer.subnet, target, mtu)])
   },
   own(keys, { subnet }) {
     keys.add(routeKey(subnet))
@@ -83,19 +84,20 @@ export const route: PlanKind<'route'> = {
 }
 
 /** The route to a destination with which we reach it. */
-const routeTo = (destination: Prefix, target: RouteTarget): Route => ({
+const routeTo = (destination: Prefix, target: RouteTarget, mtu: number): Route => ({
   destination,
   metric: ROUTE_METRIC[familyOf(destination.address)],
   tos: 0,
   protocol: ROUTE_PROTOCOL,
   target,
+  mtu,
 })
 
 /**
  * The route that swallows packets to containers of ours that do not exist. The bridge's route wins over it.
  */
 export const blackholeRoute = (subnet: Prefix): Route => ({
-  ...routeTo(subnet, { kind: 'blackhole' }),
+  ...routeTo(subnet, { kind: 'blackhole' }, 0),
   metric: BLACKHOLE_METRIC,
 })
 
@@ -106,7 +108,7 @@ function sameSlot(a: Route, b: Route): boolean {
 
 /** Whether two routes are one and the same to a packet. */
 function sameRoute(a: Route, b: Route): boolean {
-  return sameSlot(a, b) && a.protocol === b.protocol && sameTarget(a.target, b.target)
+  return sameSlot(a, b) && a.protocol === b.protocol && a.mtu === b.mtu && sameTarget(a.target, b.target)
 }
 
 function sameTarget(a: RouteTarget, b: RouteTarget): boolean {

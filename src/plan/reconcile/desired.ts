@@ -109,17 +109,22 @@ export interface Routing {
   readonly taken?: ReadonlySet<NexthopId>
   /** How packets to a peer leave this host; without it, in clear. */
   readonly wayOf?: (peer: Peer) => Way
+  /** The MTU of the route to a peer in bytes; 0, as without it, for the MTU of the link. */
+  readonly mtuOf?: (peer: Peer) => number
 }
 
 /** All objects that the peers need. */
 export function desiredObjects(peers: Iterable<Peer>, routing: Routing): ObjectMemory {
   const objects = emptyObjects()
   const wanted: WantedPeer[] = []
-  const { wayOf = alwaysClear } = routing
-  for (const peer of peers) wanted.push({ peer, target: targetOf(peer, routing), way: wayOf(peer) })
+  const { wayOf = alwaysClear, mtuOf = ofLink } = routing
+  for (const peer of peers)
+    wanted.push({ peer, target: targetOf(peer, routing), way: wayOf(peer), mtu: mtuOf(peer) })
   for (const kind of KINDS) want(objects, kind, wanted)
   return objects
 }
+
+const ofLink = (): number => 0
 
 const want = <K extends Kind>(objects: ObjectMemory, kind: K, peers: readonly WantedPeer[]): void =>
   PLAN[kind].want(objects[kind], peers)

@@ -123,6 +123,7 @@ export function routeOf(peer: TestPeer, target: 'nexthop' | 'gateway' = 'nexthop
     metric: 0,
     tos: 0,
     protocol: ROUTE_PROTOCOL,
+    mtu: 0,
     target:
       target === 'nexthop'
         ? { kind: 'nexthop', id: peer.nexthop }

@@ -192,6 +192,17 @@ test('a route through a nexthop object looks as users of flannel know it', async
   expect((await kernel.observe('IPv4', index)).route.size).toBe(0)
 })
 
+test('a route with an MTU is seen with it, and gets another one in place', async () => {
+  expect(await kernel.apply(index, peerOperations(peer))).toEqual([])
+  for (const mtu of [1350, 1280, 0]) {
+    const wanted = { ...routeOf(peer), mtu }
+    await applyTwice(setRoute(wanted, true))
+    expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [wanted]]]))
+    expect(run('ip route show 10.16.1.0/24').includes(`mtu ${mtu}`)).toBe(mtu !== 0)
+  }
+  await applyTwice(removeRoute(routeOf(peer)))
+})
+
 test('routes of flannel are seen, replaced in place, and deleted exactly', async () => {
   run('ip route add 10.16.1.0/24 via 10.16.1.0 dev flannel.1 onlink proto boot')
   run('ip route add 10.16.1.0/24 via 10.16.1.0 dev flannel.1 onlink proto boot metric 9')

@@ -107,6 +107,7 @@ const OBJECTS: KernelObjects = {
           metric: 0,
           tos: 0,
           protocol: ROUTE_PROTOCOL,
+          mtu: 0,
           target: { kind: 'nexthop', id: nexthopId(PEER.subnet.address) },
         },
       ],

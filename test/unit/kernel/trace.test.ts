@@ -62,6 +62,7 @@ test('each message that is sent is a line with the names of its table, and is se
       tos: 0,
       protocol: 79,
       target: { kind: 'nexthop', id: 7 },
+      mtu: 0,
     }),
     remove('neighbour', gateway, mac(0x020000000002)),
   )

@@ -18,6 +18,7 @@ const route: Route = {
   tos: 0,
   protocol: 79,
   target: { kind: 'nexthop', id: 7 },
+  mtu: 0,
 }
 const plainRoute: Route = { ...route, metric: 5, target: { kind: 'gateway', gateway, onlink: true } }
 

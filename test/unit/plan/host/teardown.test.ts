@@ -105,6 +105,7 @@ test("direct routes are ours inside our networks, and another network's elsewher
     metric: 0,
     tos: 0,
     protocol: 79,
+    mtu: 0,
     target: { kind: 'direct', gateway: ip('192.168.77.12'), link: 2 },
   })
   const routes = [net('10.5.9.0/24'), net('10.9.0.0/24'), net('10.0.0.0/8'), net6('fd00:5:0:9::/64')].map(

@@ -56,6 +56,7 @@ test('an object with another value is wrong, and its value is reported', () => {
     destination: net('10.5.2.0/24'),
     metric: 0,
     tos: 0,
+    mtu: 0,
     protocol: 3,
     target: { kind: 'gateway', gateway: ip('10.5.2.0'), onlink: true },
   }
@@ -120,6 +121,7 @@ test('a further route to a peer is extra, beside the right one', () => {
     destination: net('10.5.2.0/24'),
     metric: 50,
     tos: 0,
+    mtu: 0,
     protocol: ROUTE_PROTOCOL,
     target: { kind: 'other' },
   }

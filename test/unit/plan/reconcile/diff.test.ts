@@ -90,6 +90,7 @@ test('flannel’s plain route is replaced in place', () => {
     destination: net('10.5.2.0/24'),
     metric: 0,
     tos: 0,
+    mtu: 0,
     protocol: 3,
     target: { kind: 'gateway', gateway: ip('10.5.2.0'), onlink: true },
   }
@@ -188,6 +189,7 @@ test('a route with another metric is removed after ours is added', () => {
     destination: net('10.5.2.0/24'),
     metric: 5,
     tos: 0,
+    mtu: 0,
     protocol: 3,
     target: { kind: 'other' },
   }
@@ -280,6 +282,7 @@ const someRoute: fc.Arbitrary<Route> = fc.record({
   metric: fc.constantFrom(0, 5),
   tos: fc.constantFrom(0, 8),
   protocol: fc.constantFrom(3, 79),
+  mtu: fc.constantFrom(0, 1350),
   target: someTarget,
 })
 const sameJson = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)

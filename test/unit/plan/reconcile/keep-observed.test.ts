@@ -13,6 +13,7 @@ function peer(subnet: string, mac: string, at: string, via = 0): KernelObjects {
     destination,
     metric: 0,
     tos: 0,
+    mtu: 0,
     protocol: 79,
     target: { kind: 'gateway', gateway: destination.address, onlink: true },
   }
