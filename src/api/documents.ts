@@ -34,6 +34,29 @@ export const leaseDocumentSchema = z.object({
 })
 export type LeaseDocument = z.infer<typeof leaseDocumentSchema>
 
+/** What `overlayctl audit -o json` prints. */
+export const auditDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  /** The newest first. */
+  records: z.array(
+    z.object({
+      /** Counts the records from 1. */
+      number: z.number(),
+      time: z.iso.datetime(),
+      /** The user of etcd; absent where etcd asked for none. */
+      etcdUser: z.string().optional(),
+      /** User and name of the machine where the command ran, as that machine said. */
+      user: z.string(),
+      host: z.string(),
+      verb: z.string(),
+      what: z.string(),
+    }),
+  ),
+  /** Records that cannot be read. */
+  unreadable: z.array(z.object({ number: z.number(), reason: z.string() })),
+})
+export type AuditDocument = z.infer<typeof auditDocumentSchema>
+
 export type ObjectKind = 'device' | Kind
 const OBJECT_KINDS: readonly ObjectKind[] = ['device', ...KINDS_REVERSED]
 

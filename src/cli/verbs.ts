@@ -7,18 +7,10 @@ import { PEER_STATES } from '../api/status'
 import { print } from '../host/streams'
 import { readPeerQuery } from './ask/peer-query'
 import { EXIT } from './exit'
-import { OUTPUTS } from './show/output'
+import { CONSENT, DOCUMENT_OUTPUT, YES } from './flags'
+import { TRUST_VERBS } from './trust-verbs'
 import { type Verb, verb } from './verb'
 
-const DOCUMENT_OUTPUT = {
-  output: {
-    alias: 'o',
-    choices: OUTPUTS,
-    default: 'text',
-    describe: 'text for people (wide: nothing left out), json or yaml for programs',
-  },
-  schema: { type: 'boolean', default: false, describe: 'print the JSON Schema of -o json' },
-} as const
 const REPORT_OUTPUT = {
   output: {
     alias: 'o',
@@ -41,13 +33,6 @@ const PEER_QUERY = {
     describe: `only peers in these states, comma separated: ${PEER_STATES.join(', ')}`,
   },
   sort: { choices: PEER_SORTS, describe: 'order (default: state, worst first)' },
-} as const
-const YES = {
-  yes: { alias: 'y', type: 'boolean', default: false, describe: 'do not ask' },
-} as const
-const CONSENT = {
-  'dry-run': { type: 'boolean', default: false, describe: 'only show what would be done' },
-  ...YES,
 } as const
 const CONFIG = {
   config: {
@@ -347,6 +332,7 @@ export const VERBS: readonly Verb[] = [
       return EXIT.healthy
     },
   }),
+  ...TRUST_VERBS,
   verb({
     path: 'drain',
     describe: "give this host's subnet back while overlayd keeps running; the other hosts remove it",

@@ -1,4 +1,5 @@
 /** The key of the network config. */
+import type { AuditRecord } from '../model/audit'
 import type { Revision } from '../model/lease'
 import type { Keys } from './codec/keys'
 import { foundIn, type Transactions } from './transactions'
@@ -17,6 +18,7 @@ export class ConfigKey {
   async put(
     text: string,
     expected: Revision | 'absent',
+    record: AuditRecord,
     signal: AbortSignal,
   ): Promise<'written' | 'changed'> {
     const key = Buffer.from(this.keys.config)
@@ -33,6 +35,7 @@ export class ConfigKey {
         failure: [{ request_range: { key } }],
       },
       signal,
+      record,
     )
     // The same text may be there by a first try of ours whose answer was lost; the config is as wanted in
     // either case.

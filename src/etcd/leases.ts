@@ -1,4 +1,5 @@
 /** The leases of hosts: keys under `subnets/`, each bound to an etcd lease. */
+import type { AuditRecord } from '../model/audit'
 import {
   type EtcdLeaseId,
   isReservation,
@@ -137,7 +138,11 @@ export class Leases {
    * writer of the key chose it, and other keys may be bound to it.
    * @returns whether it is gone
    */
-  async deleteKey({ key, modRevision }: Lease | UnreadableLease, signal: AbortSignal): Promise<boolean> {
+  async deleteKey(
+    { key, modRevision }: Lease | UnreadableLease,
+    record: AuditRecord,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     // Finds the bytes of the key by its revision: they may differ from its text.
     const start = this.keys.bytes.subnets
     const { kvs } = await this.client.call(
@@ -167,6 +172,7 @@ export class Leases {
         failure: [{ request_range: { key: bytes } }],
       },
       signal,
+      record,
     )
     // A key that is gone was most likely deleted by a first try of ours whose answer was lost.
     return response.succeeded || foundIn(response) === undefined

@@ -1,5 +1,6 @@
 /** The registry of one network in etcd: its config, all leases, and the changes of both. */
 import type { Revision } from '../model/lease'
+import { Audit } from './audit'
 import type { EtcdCalls } from './client/client'
 import { etcdPrefix, type Keys, keysUnder } from './codec/keys'
 import { toRevision } from './codec/lease-codec'
@@ -46,6 +47,8 @@ export class Registry {
   readonly leases: Leases
   readonly reservations: Reservations
   readonly config: ConfigKey
+  /** What operators have written. */
+  readonly audit: Audit
   /** The multicast groups that hosts want. */
   readonly groups: Groups
   /** etcd's own leases. */
@@ -60,7 +63,8 @@ export class Registry {
   ) {
     this.#keys = keysUnder(etcdPrefix(options.prefix))
     this.#relistMs = options.relistMs ?? RELIST_MS
-    const transactions = new Transactions(client)
+    this.audit = new Audit(client, this.#keys)
+    const transactions = new Transactions(client, this.audit)
     this.etcdLeases = new EtcdLeases(client)
     this.leases = new Leases(client, this.#keys, transactions, this.etcdLeases)
     this.reservations = new Reservations(client, this.#keys, transactions, this.etcdLeases)

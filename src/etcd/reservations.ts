@@ -3,6 +3,7 @@
  * names its host.
  */
 import type { IRequestOp } from 'etcd3'
+import type { AuditRecord } from '../model/audit'
 import {
   isReservation,
   type Lease,
@@ -37,18 +38,19 @@ export class Reservations {
 
   /**
    * Takes a subnet for good if no host has it: the key is bound to no etcd lease.
-   * @param byOperator whether a note is written too, under a key that hosts may not write
+   * @param record of the operator who reserves it: a note is written too, under a key that hosts may not
+   *   write
    * @returns `created` also when the same reservation exists, most likely by a first try of ours
    */
   async create(
     subnet: LeaseSubnet,
     value: LeaseValue,
     signal: AbortSignal,
-    byOperator = false,
+    record?: AuditRecord,
   ): Promise<CreateResult> {
     const { key, range } = subnetPlace(this.keys, subnet)
     const wanted = Buffer.from(encodeLeaseValue(value))
-    const note = byOperator ? [this.#noteOf(subnet, value)] : []
+    const note = record !== undefined ? [this.#noteOf(subnet, value)] : []
     const response = await this.transactions.run(
       'create the reservation',
       {
@@ -57,6 +59,7 @@ export class Reservations {
         failure: [{ request_range: range }],
       },
       signal,
+      record,
     )
     const found = response.succeeded ? undefined : foundIn(response, (kv) => key.equals(kv.key))
     if (found !== undefined && !(found.etcdLease === NO_ETCD_LEASE && found.value.equals(wanted))) {
@@ -72,15 +75,22 @@ export class Reservations {
   /**
    * Makes a lease a reservation if it is still as `current` says: the same value, no longer bound to an etcd
    * lease. The former etcd lease is given back; if that fails, it ends by itself within a day.
+   * @param isNoted whether a note is written too
    */
-  async reserve(current: Lease, signal: AbortSignal): Promise<UpdateResult> {
+  async reserve(
+    current: Lease,
+    isNoted: boolean,
+    record: AuditRecord,
+    signal: AbortSignal,
+  ): Promise<UpdateResult> {
     const key = Buffer.from(current.key)
     const value = Buffer.from(encodeLeaseValue(current.value))
     const response = await this.transactions.guarded(
       'reserve the lease',
       current,
-      { request_put: { key, value } },
+      [{ request_put: { key, value } }, ...(isNoted ? [this.#noteOf(current.subnet, current.value)] : [])],
       signal,
+      record,
     )
     const found = response.succeeded ? undefined : foundIn(response)
     const isDone = response.succeeded || (found?.etcdLease === NO_ETCD_LEASE && found.value.equals(value))
@@ -97,10 +107,10 @@ export class Reservations {
    * Writes the note of a reservation, if the reservation is still as `current` says.
    * @returns whether it was
    */
-  async note(current: Lease, signal: AbortSignal): Promise<boolean> {
+  async note(current: Lease, record: AuditRecord, signal: AbortSignal): Promise<boolean> {
     const note = this.#noteOf(current.subnet, current.value)
-    return (await this.transactions.guarded('note for whom a subnet is reserved', current, note, signal))
-      .succeeded
+    const doing = 'note for whom a subnet is reserved'
+    return (await this.transactions.guarded(doing, current, note, signal, record)).succeeded
   }
 
   /**
@@ -130,11 +140,16 @@ export class Reservations {
    * Deletes a reservation and its note, if it is still as `current` says.
    * @returns the lease that is there instead; undefined when the key is gone
    */
-  async delete(current: Lease, signal: AbortSignal): Promise<Lease | UnreadableLease | undefined> {
+  async delete(
+    current: Lease,
+    record: AuditRecord,
+    signal: AbortSignal,
+  ): Promise<Lease | UnreadableLease | undefined> {
     const key = Buffer.from(current.key)
     const note = Buffer.from(reservationKey(this.keys, current.subnet))
     const deletions = [{ request_delete_range: { key } }, { request_delete_range: { key: note } }]
-    const response = await this.transactions.guarded('delete the reservation', current, deletions, signal)
+    const doing = 'delete the reservation'
+    const response = await this.transactions.guarded(doing, current, deletions, signal, record)
     const found = response.succeeded ? undefined : foundIn(response)
     return found === undefined ? undefined : leaseOf(this.keys, found)
   }

@@ -1,21 +1,28 @@
 /** Guarded transactions: etcd makes a change only if a key is still as it was read. */
 import type { IKeyValue, IRequestOp, ITxnRequest, ITxnResponse } from 'etcd3'
+import type { AuditRecord } from '../model/audit'
 import type { EtcdLeaseId, Lease, Revision } from '../model/lease'
+import type { Audit } from './audit'
 import type { EtcdCalls } from './client/client'
 import { toRevision } from './codec/lease-codec'
 import type { KeyValue } from './codec/wire'
 
 export class Transactions {
-  constructor(private readonly client: EtcdCalls) {}
+  constructor(
+    private readonly client: EtcdCalls,
+    private readonly audit: Audit,
+  ) {}
 
   /**
    * Applies the operations if the key is still at the revision of `current`. The else branch reads the key.
+   * @param record of the operator's command; absent for writes of a host
    */
   guarded(
     doing: string,
     current: Lease,
     operations: IRequestOp | IRequestOp[],
     signal: AbortSignal,
+    record?: AuditRecord,
   ): Promise<ITxnResponse> {
     const key = Buffer.from(current.key)
     return this.run(
@@ -26,10 +33,13 @@ export class Transactions {
         failure: [{ request_range: { key } }],
       },
       signal,
+      record,
     )
   }
 
-  run(doing: string, request: ITxnRequest, signal: AbortSignal): Promise<ITxnResponse> {
+  /** @param record as for {@link guarded} */
+  run(doing: string, request: ITxnRequest, signal: AbortSignal, record?: AuditRecord): Promise<ITxnResponse> {
+    if (record !== undefined) return this.audit.run(doing, request, record, signal)
     return this.client.call(doing, (etcd, options) => etcd.kv.txn(request, options), signal)
   }
 }

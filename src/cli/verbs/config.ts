@@ -16,6 +16,7 @@ import { describeError, OverlayError, systemErrorCode } from '../../model/errors
 import { escapeJson, printable } from '../../model/printable'
 import { type Options, UsageError } from '../../options/schema'
 import { countSubnets, isHarmful, planConfigEffect } from '../../plan/config/config-effect'
+import { auditRecord } from '../ask/audit-record'
 import { missingConfig, withRegistry } from '../ask/with-registry'
 import { renderConfigPreview } from '../show/render-config'
 import { screenOf } from '../show/screen'
@@ -90,8 +91,9 @@ export async function setConfig(
     const { confirm } = await import('../show/confirm.js')
     await confirm('Write it?', yes)
   }
+  const record = await auditRecord(options, 'config set', text)
   const written = await withRegistry(options, (registry, signal) =>
-    registry.config.put(text, found.configRevision ?? 'absent', signal),
+    registry.config.put(text, found.configRevision ?? 'absent', record, signal),
   )
   if (written === 'changed') {
     throw new OverlayError(

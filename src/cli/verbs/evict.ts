@@ -8,7 +8,6 @@ import { readDaemonStatus } from '../../client/daemon-status'
 import type { Settings } from '../../client/settings'
 import { askOwner } from '../../etcd/ask-owner'
 import type { Snapshot } from '../../etcd/follow/snapshot'
-import type { Registry } from '../../etcd/registry'
 import { ping } from '../../host/ping'
 import { print } from '../../host/streams'
 import { readPreviousSubnets } from '../../host/subnet-env'
@@ -29,6 +28,7 @@ import {
 } from '../../plan/lease/evict'
 import { macsOf, ownLease } from '../../plan/lease/find-own'
 import { linkName } from '../../plan/reconcile/desired'
+import { auditRecord } from '../ask/audit-record'
 import { withRegistry } from '../ask/with-registry'
 import { confirm } from '../show/confirm'
 import { hang, screenOf } from '../show/screen'
@@ -252,8 +252,9 @@ async function deleteIt(
       : `Delete ${what}?`,
     yes,
   )
-  const isDone = await withRegistry(settings, (registry: Registry, signal) =>
-    registry.leases.deleteKey(lease, signal),
+  const record = await auditRecord(settings, 'evict', what)
+  const isDone = await withRegistry(settings, (registry, signal) =>
+    registry.leases.deleteKey(lease, record, signal),
   )
   if (!isDone) {
     throw new OverlayError(

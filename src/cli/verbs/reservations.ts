@@ -33,6 +33,7 @@ import {
 } from '../../model/lease'
 import { type Options, UsageError } from '../../options/schema'
 import { planReservation, type ReservationRequest } from '../../plan/lease/reserve'
+import { auditRecord } from '../ask/audit-record'
 import { missingConfig, withRegistry } from '../ask/with-registry'
 import { confirm } from '../show/confirm'
 
@@ -83,16 +84,18 @@ async function reserveOnce(
   // The host itself decides which of its subnets it uses, unless the operator names one.
   const isNamed = (ipv4 ?? ipv6) !== undefined
   if (plan.kind === 'unchanged') {
-    if (isNamed && !(await registry.reservations.note(plan.lease, signal))) return undefined
+    const record = () => auditRecord(options, 'reserve', describe(plan.lease))
+    if (isNamed && !(await registry.reservations.note(plan.lease, await record(), signal))) return undefined
     return `unchanged: ${describe(plan.lease)} is reserved`
   }
   if (plan.kind === 'convert') {
-    const result = await registry.reservations.reserve(plan.lease, signal)
+    const record = await auditRecord(options, 'reserve', `${describe(plan.lease)}, which it had`)
+    const result = await registry.reservations.reserve(plan.lease, isNamed, record, signal)
     if (result.kind !== 'updated') return undefined
-    if (isNamed) await registry.reservations.note(result.lease, signal)
     return `reserved ${describe(result.lease)}, which it had`
   }
-  const result = await registry.reservations.create(plan.subnet, plan.value, signal, true)
+  const record = await auditRecord(options, 'reserve', describe(plan))
+  const result = await registry.reservations.create(plan.subnet, plan.value, signal, record)
   if (result.kind === 'created') return `reserved ${describe(result.lease)}`
   if (isNamed && 'reason' in result.by) {
     throw new OverlayError(
@@ -116,8 +119,9 @@ export async function runRelease(options: Options, text: string, yes: boolean): 
     findReservation(await registry.snapshot(signal, NO_GROUPS), subnet),
   )
   await confirm(`Release ${describe(reservation)}? Any host may take the subnet then.`, yes)
+  const record = await auditRecord(options, 'release', describe(reservation))
   await withRegistry(options, async (registry, signal) => {
-    const changed = await registry.reservations.delete(reservation, signal)
+    const changed = await registry.reservations.delete(reservation, record, signal)
     if (changed === undefined) return
     throw new OverlayError(
       'release',
@@ -154,7 +158,10 @@ function noReservation(wanted: Prefix, unreadable: readonly UnreadableLease[]): 
   )
 }
 
-function describe({ subnet, value: { publicIp, publicIpv6, vtep, vtep6 } }: Lease): string {
+function describe({
+  subnet,
+  value: { publicIp, publicIpv6, vtep, vtep6 },
+}: Pick<Lease, 'subnet' | 'value'>): string {
   const host = subnet.ipv4 === undefined ? publicIpv6 : publicIp
   const macs = [vtep, vtep6].filter((each) => each !== undefined).map(({ mac }) => formatMac(mac))
   const owner = host === undefined ? '' : ` for ${formatIp(host)}`

@@ -6,12 +6,13 @@
  *     <prefix>/subnets/10.5.62.0-24&fd00:5:0:3e::-64
  *     <prefix>/subnets/0.0.0.0-0&fd00:5:0:3e::-64       in a network without IPv4
  *
- * and two that flannel does not know:
+ * and three that flannel does not know:
  *
+ *     <prefix>/overlay/audit/000000000042               a write of an operator
  *     <prefix>/overlay/groups/10.5.12.0-24              the multicast groups that this host wants to receive
- *     <prefix>/overlay/reservations/10.5.12.0-24        the host an operator reserved that subnet for; hosts
- * need
- *                                                       no right to write it
+ *     <prefix>/overlay/reservations/10.5.12.0-24        the host an operator reserved that subnet for
+ *
+ * Hosts need no right to write the first and the third.
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
@@ -55,6 +56,8 @@ export interface Keys {
   readonly groups: string
   /** `<prefix>/overlay/reservations/`. */
   readonly reservations: string
+  /** `<prefix>/overlay/audit/`. */
+  readonly audit: string
   /** Three of these keys as etcd's bytes. */
   readonly bytes: { readonly config: Buffer; readonly subnets: Buffer; readonly groups: Buffer }
 }
@@ -142,6 +145,7 @@ export function keysUnder(prefix: string): Keys {
     groups,
     bytes: { config: Buffer.from(config), subnets: Buffer.from(subnets), groups: Buffer.from(groups) },
     reservations: `${prefix}/overlay/reservations/`,
+    audit: `${prefix}/overlay/audit/`,
   }
 }
 

@@ -8,7 +8,7 @@ import { type EtcdLeaseId, NO_ETCD_LEASE } from '../../../src/model/lease'
 import type { HostGroups } from '../../../src/model/multicast'
 import { manyPeers } from '../../lab/leases'
 import { patient } from '../../lab/patience'
-import { CONFIG, ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
+import { CONFIG, ever, hostValue, PREFIX, peerValue, recordOf, Site, subnetOf } from './site'
 import { TcpProxy } from './tcp-proxy'
 
 jest.setTimeout(patient(60_000))
@@ -50,23 +50,26 @@ describe('a reservation', () => {
 
   test('is made of a lease without a change of bytes; the key outlives its etcd lease', async () => {
     const lease = await create('10.5.1.0', 1)
-    const result = await registry.reservations.reserve(lease, ever)
+    const result = await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)
     expect(result).toMatchObject({ kind: 'updated', lease: { etcdLease: NO_ETCD_LEASE } })
     expect(await etcdLeases()).not.toContain(lease.etcdLease)
     expect(await textOf(key)).toBe(peerValue(1))
-    expect(await registry.reservations.reserve(lease, ever)).toEqual(result)
+    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toEqual(result)
   })
 
   test('is not made of a lease that was changed or is gone', async () => {
     const lease = await create('10.5.1.0', 1)
     await site.put(key, peerValue(2))
-    expect(await registry.reservations.reserve(lease, ever)).toMatchObject({
+    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toMatchObject({
       kind: 'changed',
       now: { value: hostValue(2) },
     })
     expect(await textOf(key)).toBe(peerValue(2))
     await site.remove(key)
-    expect(await registry.reservations.reserve(lease, ever)).toEqual({ kind: 'changed', now: undefined })
+    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toEqual({
+      kind: 'changed',
+      now: undefined,
+    })
     expect(await textOf(key)).toBeNull()
   })
 

@@ -4,6 +4,7 @@ import { type EtcdClient, type EtcdLog, type EtcdOptions, openEtcd } from '../..
 import type { RegistryEvent, RegistryUpdate } from '../../../src/etcd/follow/updates'
 import { Registry, type RegistryOptions } from '../../../src/etcd/registry'
 import { mac, networkOf, parseIpv4, parseMac } from '../../../src/model/address'
+import type { AuditRecord } from '../../../src/model/audit'
 import type { LeaseSubnet, LeaseValue } from '../../../src/model/lease'
 import { type Etcd, type EtcdSite, startEtcd } from '../../lab/etcd'
 import { leaseValue } from '../../lab/leases'
@@ -158,6 +159,15 @@ export class Follow {
       .slice(-200)
   }
 }
+
+/** The record of an operator's command. Two of one number are the same. */
+export const recordOf = (verb: string, number = 0): AuditRecord => ({
+  time: new Date(0),
+  who: { user: 'alice', host: 'admin1' },
+  verb,
+  what: `write ${number}`,
+  id: number.toString(16).padStart(16, '0'),
+})
 
 /** A signal that never fires. */
 export const ever = new AbortController().signal

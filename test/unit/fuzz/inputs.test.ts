@@ -10,6 +10,7 @@ import fc from 'fast-check'
 import { z } from 'zod'
 import { statusSchema } from '../../../src/api/status'
 import { parseEndpoints } from '../../../src/etcd/client/endpoints'
+import { decodeAudit } from '../../../src/etcd/codec/audit-codec'
 import { decodeGroupsValue } from '../../../src/etcd/codec/groups-codec'
 import { etcdPrefix, keysUnder, parseSubnetName, placeOf } from '../../../src/etcd/codec/keys'
 import {
@@ -183,6 +184,13 @@ const groupsText = fc.oneof(
     fc.oneof(someValue, fc.array(fc.constantFrom('IPv4', 'IPv6', '239.1.2.3', 'ff05::77', 7))),
   ),
 )
+const auditText = fc.oneof(
+  nearlyJson,
+  field(
+    ['time', 'verb', 'what', 'etcdUser', 'user', 'host', 'id'],
+    fc.oneof(fc.string(), fc.constantFrom('2026-01-31T12:00:00.000Z', '0123456789abcdef'), someValue),
+  ),
+)
 const keyName = fc.oneof(
   anyText,
   fc.tuple(fc.ipV4(), fc.nat(40)).map(([address, length]) => `${address}-${length}`),
@@ -265,6 +273,7 @@ const TEXTS: Readonly<Record<string, readonly [fc.Arbitrary<string>, (text: stri
   'network config': [configText, parseNetworkConfig],
   'lease value': [leaseText, decodeLeaseValue],
   'value of groups': [groupsText, decodeGroupsValue],
+  'record of the audit': [auditText, (text) => decodeAudit(Buffer.from(text))],
   'lease key': [keyName, parseSubnetName],
   'etcd endpoints': [anyText, parseEndpoints],
   'etcd prefix': [anyText, etcdPrefix],

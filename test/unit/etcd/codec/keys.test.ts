@@ -32,6 +32,7 @@ describe('the prefix', () => {
         groups: Buffer.from('/coreos.com/network/overlay/groups/'),
       },
       reservations: '/coreos.com/network/overlay/reservations/',
+      audit: '/coreos.com/network/overlay/audit/',
     })
     expect('/coreos.com/network/~' < keys.range.end).toBe(true)
     expect('/coreos.com/network2/config' < keys.range.end).toBe(false)
