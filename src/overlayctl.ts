@@ -144,8 +144,15 @@ async function readWords(given: readonly string[]): Promise<string[]> {
   return command === 'config'
     ? [command, ...words.map((word) => (word === '-' ? STANDARD_INPUT : word))]
     : // yargs passes no words after it to a command.
-      given.filter((word) => word !== '--')
+      joinDash(given.filter((word) => word !== '--'))
 }
+
+/** yargs would read a lone dash after `--output` as another word. */
+const joinDash = (words: readonly string[]): string[] =>
+  words.flatMap((word, place) => {
+    if (word === '-' && words[place - 1] === '--output') return []
+    return word === '--output' && words[place + 1] === '-' ? ['--output=-'] : [word]
+  })
 
 const isValued = (option: {
   readonly type?: unknown

@@ -213,6 +213,28 @@ export const VERBS: readonly Verb[] = [
     },
   }),
   verb({
+    path: 'bundle',
+    describe:
+      'write one file for whoever is to find out what is wrong: state, rules, log, doctor; no secrets',
+    options: {
+      output: {
+        type: 'string',
+        default: '',
+        describe:
+          'the file, which must not exist, or - for standard output ' +
+          '(default: overlayd-bundle-HOST-TIME.tar.gz here)',
+      },
+    },
+    examples: [
+      ['bundle', 'as root, to have all parts; prints what is in it'],
+      ['bundle --output=- | ssh support.example tee host7.tar.gz', 'without a file here'],
+    ],
+    run: async ({ output }, { settings }) => {
+      const { runBundle } = await import('./verbs/bundle.js')
+      return runBundle(await settings(), output)
+    },
+  }),
+  verb({
     path: 'config get',
     describe: 'print the network config as it is in etcd; exit code 1 if it is missing or not valid',
     examples: [['config get', 'the JSON text in etcd']],

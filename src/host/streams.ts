@@ -48,6 +48,12 @@ export async function printSlowly(text: string): Promise<void> {
   if (!print(text)) await once(process.stdout, 'drain')
 }
 
+/** Writes bytes to standard output as they are, and waits until they are taken. It must be no terminal. */
+export const writeBytes = (bytes: Uint8Array): Promise<void> =>
+  new Promise((resolve, reject) => {
+    process.stdout.write(bytes, (error) => (error == null ? resolve() : reject(error)))
+  })
+
 /** Writes a line to standard error. */
 export function complain(line: string): void {
   process.stderr.write(`${printable(line)}\n`)

@@ -8,7 +8,7 @@ import { CHECKS, diagnose, factsFor } from '../../doctor/diagnose'
 import type { PeerFact } from '../../doctor/facts'
 import { gatherFacts } from '../../doctor/gather/gather'
 import { OVERLAY, peerKey, peersOf } from '../../doctor/overlay'
-import { EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
+import { type DoctorReport, EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
 import { print, standardOutput } from '../../host/streams'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, prefixContains, samePrefix } from '../../model/address'
 import { commandsIn } from '../../model/commands'
@@ -25,16 +25,35 @@ export interface DoctorFlags {
   readonly peer: string
 }
 
+/** The options, and whether this user may know where etcd is. */
+type DoctorOptions = Options & { readonly known?: Knowledge }
+
 /**
  * Prints the report.
  * @returns the exit code
  * @throws {UsageError} with the names of all checks
  * @throws {OverlayError} `no-such-peer`
  */
-export async function runDoctor(
-  options: Options & { readonly known?: Knowledge },
-  flags: DoctorFlags,
-): Promise<number> {
+export async function runDoctor(options: DoctorOptions, flags: DoctorFlags): Promise<number> {
+  const report = await examine(options, flags)
+  const documents = {
+    text: () => renderReport(report, screenOf(standardOutput())),
+    json: () => reportToJson(report),
+    yaml: () => toYaml(JSON.parse(reportToJson(report))),
+  }
+  print(documents[flags.output]())
+  return EXIT_CODES[report.verdict]
+}
+
+/**
+ * Makes all checks that were asked for.
+ * @throws {UsageError} with the names of all checks
+ * @throws {OverlayError} `no-such-peer`
+ */
+export async function examine(
+  options: DoctorOptions,
+  flags: Pick<DoctorFlags, 'only' | 'peer'>,
+): Promise<DoctorReport> {
   const only = readOnly(flags.only)
   const matches = readPeer(flags.peer)
   const started = performance.now()
@@ -44,14 +63,7 @@ export async function runDoctor(
   })
   if (flags.peer !== '') demandPeer(peersOf(facts), matches, flags.peer)
   const made = makeReport(facts, diagnose(facts, only), (performance.now() - started) / 1000)
-  const report = commandsIn(options.known?.network, made)
-  const documents = {
-    text: () => renderReport(report, screenOf(standardOutput())),
-    json: () => reportToJson(report),
-    yaml: () => toYaml(JSON.parse(reportToJson(report))),
-  }
-  print(documents[flags.output]())
-  return EXIT_CODES[report.verdict]
+  return commandsIn(options.known?.network, made)
 }
 
 function readOnly(text: string): string[] {

@@ -27,30 +27,35 @@ export interface RoutesFlags {
  */
 export async function runRoutes(options: Options, { output, state, match }: RoutesFlags): Promise<number> {
   const states = readStates(state)
-  // Of a daemon's peers none are needed: the daemon compares by itself.
-  const status = await readStatus(options, true)
-  const unknown = whyPeersUnknown(status)
-  const all = worstFirst(await compare(options, status)).map((each) =>
-    // Where the peers are not known, an object may well be desired.
-    unknown !== undefined && each.state === 'extra' ? { ...each, state: 'unknown' as const } : each,
-  )
-  const objects = all
+  const all = await readRoutes(options)
+  const objects = all.objects
     .filter((each) => states.length === 0 || states.includes(each.state))
     .filter(({ object, found = '' }) => object.includes(match) || found.includes(match))
-  const counts = countStates(all)
-  const document: RoutesDocument = {
-    schema: 1,
-    daemonRunning: status.daemon.running,
-    ...(unknown !== undefined && { unknown }),
-    counts,
-    objects,
-  }
+  const document: RoutesDocument = { ...all, objects }
   printDocument(document, output, (wide) => renderRoutes(document, screenOf(), wide))
-  if (unknown !== undefined) return EXIT.unreachable
-  const isBad = all.some(
+  if (all.unknown !== undefined) return EXIT.unreachable
+  const isBad = all.objects.some(
     (each) => each.state === 'missing' || each.state === 'wrong' || each.state === 'extra',
   )
   return isBad ? EXIT.degraded : EXIT.healthy
+}
+
+/** All objects, the worst first. */
+export async function readRoutes(options: Options): Promise<RoutesDocument> {
+  // Of a daemon's peers none are needed: the daemon compares by itself.
+  const status = await readStatus(options, true)
+  const unknown = whyPeersUnknown(status)
+  const objects = worstFirst(await compare(options, status)).map((each) =>
+    // Where the peers are not known, an object may well be desired.
+    unknown !== undefined && each.state === 'extra' ? { ...each, state: 'unknown' as const } : each,
+  )
+  return {
+    schema: 1,
+    daemonRunning: status.daemon.running,
+    ...(unknown !== undefined && { unknown }),
+    counts: countStates(objects),
+    objects,
+  }
 }
 
 function readStates(text: string): readonly ObjectState[] {
