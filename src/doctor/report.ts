@@ -1,10 +1,11 @@
 /** The doctor's answer as a document, and its exit code. */
+
+import { type Reach, reachOf } from '../judge/checks/reach'
+import { type CheckResult, worst } from '../judge/diagnose'
+import type { Facts, PingFact } from '../judge/facts'
+import { type OverlayFacts, ownSubnet, peerKey, peersOf } from '../judge/overlay'
 import { FAMILIES, formatIp, formatPrefix } from '../model/address'
 import { escapeJson } from '../model/printable'
-import { type Reach, reachOf } from './checks/reach'
-import { type CheckResult, worst } from './diagnose'
-import type { Facts, PingFact } from './facts'
-import { type OverlayFacts, ownSubnet, peerKey, peersOf } from './overlay'
 
 /** Fields are only added within one number. */
 const DOCTOR_SCHEMA = 1

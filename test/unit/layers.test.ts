@@ -19,10 +19,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   firewall: ['model'],
   kernel: ['model', 'native'],
   host: ['model', 'native'],
+  judge: ['model', 'api', 'plan'],
   client: ['model', 'api', 'options', 'host'],
-  doctor: ['model', 'api', 'options', 'plan', 'client', ...EDGES],
-  daemon: ['model', 'native', 'api', 'options', 'plan', ...EDGES],
-  cli: ['model', 'api', 'options', 'plan', 'client', 'doctor', ...EDGES],
+  doctor: ['model', 'api', 'options', 'plan', 'judge', 'client', ...EDGES],
+  daemon: ['model', 'native', 'api', 'options', 'plan', 'judge', ...EDGES],
+  cli: ['model', 'api', 'options', 'plan', 'judge', 'client', 'doctor', ...EDGES],
 }
 
 interface Import {

@@ -1,11 +1,11 @@
 /** The doctor's report for a tired person: the verdict, then each finding with its fix, then all checks. */
 
-import type { Reach } from '../../doctor/checks/reach'
-import type { CheckResult } from '../../doctor/diagnose'
-import type { PingFact } from '../../doctor/facts'
-import type { Finding } from '../../doctor/finding'
 import type { DoctorReport, PeerReport } from '../../doctor/report'
 import { mayColour } from '../../host/streams'
+import type { Reach } from '../../judge/checks/reach'
+import type { CheckResult } from '../../judge/diagnose'
+import type { PingFact } from '../../judge/facts'
+import type { Finding } from '../../judge/finding'
 import { count } from '../../model/count'
 import { printableData } from '../../model/printable'
 import { columnsOf, padTo } from './columns'

@@ -4,12 +4,12 @@
  */
 
 import type { Knowledge } from '../../client/settings'
-import { CHECKS, diagnose, factsFor } from '../../doctor/diagnose'
-import type { PeerFact } from '../../doctor/facts'
 import { gatherFacts } from '../../doctor/gather/gather'
-import { OVERLAY, peerKey, peersOf } from '../../doctor/overlay'
 import { type DoctorReport, EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
 import { print, standardOutput } from '../../host/streams'
+import { CHECKS, diagnose, factsFor } from '../../judge/diagnose'
+import type { PeerFact } from '../../judge/facts'
+import { OVERLAY, peerKey, peersOf } from '../../judge/overlay'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, prefixContains, samePrefix } from '../../model/address'
 import { commandsIn } from '../../model/commands'
 import { OverlayError } from '../../model/errors'

@@ -1,7 +1,8 @@
 /** Reads a fact; what this user may not read is told apart from what cannot be read. */
+
+import { NO_RIGHTS } from '../../judge/facts'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import { failed, found, problemOf, type Result } from '../../model/result'
-import { NO_RIGHTS } from '../facts'
 
 /** Errors of the system, and of an OverlayError, that say that this user may not. */
 const DENIALS: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'ping-denied', 'no-net-admin'])

@@ -6,10 +6,10 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { runProgram } from '../../firewall/program'
 import { ping } from '../../host/ping'
+import { containerBridge } from '../../judge/checks/bridge'
+import type { ContainerProbe, PeerFact } from '../../judge/facts'
+import { isOwnAddress, type OverlayFacts, ownSubnet, peerKey } from '../../judge/overlay'
 import { formatIp, type Prefix, parseIpv4, prefixContains } from '../../model/address'
-import { containerBridge } from '../checks/bridge'
-import type { ContainerProbe, PeerFact } from '../facts'
-import { isOwnAddress, type OverlayFacts, ownSubnet, peerKey } from '../overlay'
 
 /** The directories in which Docker, and `ip netns`, keep network namespaces. */
 const DIRECTORIES = ['/run/docker/netns', '/run/netns', '/var/run/netns']

@@ -2,9 +2,9 @@
 import { demandEtcd, type Knowledge } from '../../client/settings'
 import { type EtcdClient, openEtcd } from '../../etcd/client/client'
 import { Registry } from '../../etcd/registry'
+import type { PeerFact } from '../../judge/facts'
 import { Kernel, type KernelReader } from '../../kernel/kernel'
 import { etcdOptions, type Options } from '../../options/schema'
-import type { PeerFact } from '../facts'
 
 /** The options, and whether this user may know where etcd is. */
 export type DoctorOptions = Options & { readonly known?: Knowledge }

@@ -2,8 +2,7 @@
  * Gathers the facts that checks need: each as soon as the facts that it depends on are there. Nothing is
  * changed.
  */
-import { failed, type Problem, type Result } from '../../model/result'
-import { etcdEndpointNames } from '../../options/schema'
+
 import {
   type FactName,
   type Facts,
@@ -12,7 +11,9 @@ import {
   type Known,
   NOT_ASKED,
   type PeerFact,
-} from '../facts'
+} from '../../judge/facts'
+import { failed, type Problem, type Result } from '../../model/result'
+import { etcdEndpointNames } from '../../options/schema'
 import { attemptAsUser } from './attempt'
 import { type DoctorOptions, Edges } from './edges'
 import { addressesOfEtcd } from './read-etcd'

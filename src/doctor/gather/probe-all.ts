@@ -3,9 +3,9 @@
  * counted.
  */
 import { countDuring } from '../../host/counters'
-import { reachOf } from '../checks/reach'
-import type { PeerFact, ProbingFact } from '../facts'
-import { type OverlayFacts, peerKey, peersOf } from '../overlay'
+import { reachOf } from '../../judge/checks/reach'
+import type { PeerFact, ProbingFact } from '../../judge/facts'
+import { type OverlayFacts, peerKey, peersOf } from '../../judge/overlay'
 import { attemptAsUser } from './attempt'
 import { probeFromContainer } from './container-probe'
 import { probePeers } from './probe'

@@ -1,8 +1,8 @@
 /** Probes many peers at once: through the overlay, and past the overlay where that failed. */
 import { type DatagramFate, knock, ping, sendNothing } from '../../host/ping'
-import { reachOf } from '../checks/reach'
-import type { PeerFact, ProbeFact } from '../facts'
-import { deviceOf, type OverlayFacts, outerOverhead, peerKey, tunnelPorts } from '../overlay'
+import { reachOf } from '../../judge/checks/reach'
+import type { PeerFact, ProbeFact } from '../../judge/facts'
+import { deviceOf, type OverlayFacts, outerOverhead, peerKey, tunnelPorts } from '../../judge/overlay'
 
 /** Each peer has at most two processes of ping, so there are at most 100 processes. */
 const PEERS_AT_ONCE = 50

@@ -3,14 +3,21 @@ import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { demandEtcd } from '../../client/settings'
 import { endpointAddresses } from '../../etcd/client/endpoints'
-import { type Greeting, greet } from '../../etcd/client/greeting'
+import { greet } from '../../etcd/client/greeting'
 import type { Registry } from '../../etcd/registry'
+import {
+  type CertificateFact,
+  type EtcdFacts,
+  type Facts,
+  type FactValues,
+  NEEDLESS,
+} from '../../judge/facts'
+import { type OverlayFacts, ownLease } from '../../judge/overlay'
 import type { IpAddress } from '../../model/address'
 import { OverlayError } from '../../model/errors'
+import type { Greeting } from '../../model/greeting'
 import { isReservation } from '../../model/lease'
 import { etcdOptions, type Options } from '../../options/schema'
-import { type CertificateFact, type EtcdFacts, type Facts, type FactValues, NEEDLESS } from '../facts'
-import { type OverlayFacts, ownLease } from '../overlay'
 import type { DoctorOptions } from './edges'
 
 /** Milliseconds. The client gives up a call after 3000 by itself, and says why. */

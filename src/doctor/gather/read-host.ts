@@ -3,9 +3,6 @@ import { stat } from 'node:fs/promises'
 import { readDaemonStatus } from '../../client/daemon-status'
 import { readConntrack, readNumber } from '../../host/procfs'
 import { readPreviousSubnets, readSubnetVariables } from '../../host/subnet-env'
-import { readIpForward } from '../../kernel/sysctl'
-import { OverlayError } from '../../model/errors'
-import { attempt } from '../../model/result'
 import {
   type DaemonFacts,
   type FactValues,
@@ -13,7 +10,10 @@ import {
   NEEDLESS,
   NO_RIGHTS,
   type SubnetFileFacts,
-} from '../facts'
+} from '../../judge/facts'
+import { readIpForward } from '../../kernel/sysctl'
+import { OverlayError } from '../../model/errors'
+import { attempt } from '../../model/result'
 import type { DoctorOptions } from './edges'
 
 /** @throws {OverlayError} `daemon-down`, `control-socket`, {@link NO_RIGHTS} */

@@ -1,4 +1,15 @@
 /** Facts from the kernel over netlink. */
+
+import type {
+  DeviceFacts,
+  Facts,
+  FactValues,
+  KernelFacts,
+  Known,
+  MulticastFacts,
+  WireguardFacts,
+} from '../../judge/facts'
+import { deviceName, type OverlayFacts, peersOf, rangeOf, sampleAddress, vniOf } from '../../judge/overlay'
 import { MulticastDevice } from '../../kernel/bridges/multicast'
 import type { KernelReader } from '../../kernel/kernel'
 import { looksInto, type TableObject } from '../../kernel/nftables/netfilter-objects'
@@ -9,16 +20,6 @@ import { attempt } from '../../model/result'
 import { wireguardLinkName, wireguardTable } from '../../plan/encryption/encryption-plan'
 import { wantedSets } from '../../plan/multicast/rules'
 import { multicastLinkName } from '../../plan/reconcile/desired'
-import type {
-  DeviceFacts,
-  Facts,
-  FactValues,
-  KernelFacts,
-  Known,
-  MulticastFacts,
-  WireguardFacts,
-} from '../facts'
-import { deviceName, type OverlayFacts, peersOf, rangeOf, sampleAddress, vniOf } from '../overlay'
 
 export async function readKernel(
   kernel: KernelReader,

@@ -2,16 +2,9 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { TLSSocket } from 'node:tls'
+import type { Greeting } from '../../model/greeting'
 import { parseEndpoints } from './endpoints'
 import { loadTls, type TlsFiles } from './tls'
-
-export interface Greeting {
-  readonly endpoint: string
-  /** Seconds by which its clock is ahead of ours, accurate to the second; `undefined` if it sends no time. */
-  readonly aheadSeconds: number | undefined
-  /** End of its certificate in milliseconds since 1970; `undefined` for plain text. */
-  readonly certificateEnds: number | undefined
-}
 
 /**
  * Asks the first endpoint that answers. Its certificate is read but not verified, because nothing secret is

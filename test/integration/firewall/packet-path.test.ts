@@ -1,10 +1,10 @@
 /** The model's verdicts on packets equal the kernel's, for each set of rules. */
 
-import { containerWays, vxlanWays, type Way } from '../../../src/doctor/packet-path/overlay-ways'
-import type { Known } from '../../../src/doctor/packet-path/packet'
-import { FilterIndex } from '../../../src/doctor/packet-path/walk'
-import { type Journey, travel } from '../../../src/doctor/packet-path/way'
 import { readPacketFilter } from '../../../src/firewall/packet-filter'
+import { containerWays, vxlanWays, type Way } from '../../../src/judge/packet-path/overlay-ways'
+import type { Known } from '../../../src/judge/packet-path/packet'
+import { FilterIndex } from '../../../src/judge/packet-path/walk'
+import { type Journey, travel } from '../../../src/judge/packet-path/way'
 import { patient } from '../../lab/patience'
 import { runOk } from '../../lab/process'
 import { arrives, flush, hostOf, PacketSite, peerOf, type Version } from './packet-site'

@@ -8,7 +8,7 @@
  * Container and peer answer pings, and TCP and UDP to one port.
  */
 import { writeFileSync } from 'node:fs'
-import type { OverlayHost, OverlayPeer } from '../../../src/doctor/packet-path/overlay-ways'
+import type { OverlayHost, OverlayPeer } from '../../../src/judge/packet-path/overlay-ways'
 import { parseIp } from '../../../src/model/address'
 import { assertSandbox, inNamespace, ipBatch } from '../../lab/namespace'
 import { type Command, LongProcess, run, runOk } from '../../lab/process'

@@ -1,7 +1,8 @@
 /** The table of facts, and that only the facts asked for are read. */
-import { type FactName, NOT_ASKED } from '../../../src/doctor/facts'
+
 import { gatherFacts } from '../../../src/doctor/gather/gather'
 import { FACTS } from '../../../src/doctor/gather/sources'
+import { type FactName, NOT_ASKED } from '../../../src/judge/facts'
 import { parseOptions } from '../../../src/options/schema'
 
 const NAMES = Object.keys(FACTS) as FactName[]

@@ -1,9 +1,9 @@
 /** Without a daemon, `status` and `doctor` name the same lease as this host's. */
 import fc from 'fast-check'
-import { ownLease as ownOfDoctor } from '../../../../src/doctor/overlay'
+import { ownLease as ownOfDoctor } from '../../../../src/judge/overlay'
 import { formatMac } from '../../../../src/model/address'
 import { macsOf, ownLease } from '../../../../src/plan/lease/find-own'
-import { DEVICE_LINK, ETCD, facts, KERNEL, missing, OWN_MAC, prefix } from '../../doctor/support'
+import { DEVICE_LINK, ETCD, facts, KERNEL, missing, OWN_MAC, prefix } from '../../judge/support'
 import { lease } from '../../plan/support'
 
 const SUBNETS = ['10.5.7.0/24', '10.5.8.0/24', '10.5.9.0/24'] as const

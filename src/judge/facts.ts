@@ -3,10 +3,10 @@
  * judge them (checks/). Each fact is there, or a problem says why it is not.
  */
 import type { Status } from '../api/status'
-import type { Greeting } from '../etcd/client/greeting'
 import type { Family, IpAddress, MacAddress, Prefix } from '../model/address'
 import type { NetworkConfig } from '../model/config/network-config'
 import type { BridgeNetfilter } from '../model/firewall'
+import type { Greeting } from '../model/greeting'
 import type { HostAddress, ObservedLink } from '../model/kernel/link'
 import type { KernelObjects } from '../model/kernel/objects'
 import type { DefaultRoute, RouteLookup, UnderlayRoute } from '../model/kernel/route'

@@ -1,6 +1,8 @@
 /** The facts of a healthy host with one peer, for tests that change single facts. */
 
 import { problemText, type StatusProblem } from '../../../src/api/problems'
+import { readNftObjects } from '../../../src/firewall/nft-json'
+import { readSaved } from '../../../src/firewall/xtables'
 import {
   type DaemonFacts,
   type EtcdFacts,
@@ -11,10 +13,8 @@ import {
   NEEDLESS,
   type PeerWord,
   type ProbeFact,
-} from '../../../src/doctor/facts'
-import { readConfig } from '../../../src/doctor/overlay'
-import { readNftObjects } from '../../../src/firewall/nft-json'
-import { readSaved } from '../../../src/firewall/xtables'
+} from '../../../src/judge/facts'
+import { readConfig } from '../../../src/judge/overlay'
 import {
   type Ipv4,
   ipv4,

@@ -1,6 +1,6 @@
 import { waitingProblem } from '../../../src/api/problems'
-import { CHECKS, diagnose, factsFor } from '../../../src/doctor/diagnose'
-import type { KernelFacts, MulticastFacts, PeerWord, ProbeFact } from '../../../src/doctor/facts'
+import { CHECKS, diagnose, factsFor } from '../../../src/judge/diagnose'
+import type { KernelFacts, MulticastFacts, PeerWord, ProbeFact } from '../../../src/judge/facts'
 import { FAMILIES, mac } from '../../../src/model/address'
 import type { Revision } from '../../../src/model/lease'
 import type { GroupsEntry } from '../../../src/model/multicast'

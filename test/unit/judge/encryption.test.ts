@@ -1,7 +1,7 @@
 /** The doctor in a network with encryption: what it finds, and what is no fault there. */
-import { CHECKS, diagnose } from '../../../src/doctor/diagnose'
-import type { DaemonFacts, WireguardFacts } from '../../../src/doctor/facts'
-import { NO_RIGHTS } from '../../../src/doctor/facts'
+import { CHECKS, diagnose } from '../../../src/judge/diagnose'
+import type { DaemonFacts, WireguardFacts } from '../../../src/judge/facts'
+import { NO_RIGHTS } from '../../../src/judge/facts'
 import { mac } from '../../../src/model/address'
 import type { ObservedWireguardPeer, WireguardKey } from '../../../src/model/kernel/wireguard'
 import type { Lease, WireguardAnnouncement } from '../../../src/model/lease'

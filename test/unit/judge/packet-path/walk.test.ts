@@ -1,17 +1,17 @@
 /** The fate of packets by given rules, as a table; and that a walk over any input ends with an answer. */
 import fc from 'fast-check'
+import { readNftObjects, readNftRuleset } from '../../../../src/firewall/nft-json'
+import { readSaved } from '../../../../src/firewall/xtables'
 import {
   containerWays,
   hostWays,
   type OverlayHost,
   type OverlayPeer,
   vxlanWays,
-} from '../../../../src/doctor/packet-path/overlay-ways'
-import { cureFor, describePlace, ownerOf } from '../../../../src/doctor/packet-path/owner'
-import { FilterIndex } from '../../../../src/doctor/packet-path/walk'
-import { type Journey, travel } from '../../../../src/doctor/packet-path/way'
-import { readNftObjects, readNftRuleset } from '../../../../src/firewall/nft-json'
-import { readSaved } from '../../../../src/firewall/xtables'
+} from '../../../../src/judge/packet-path/overlay-ways'
+import { cureFor, describePlace, ownerOf } from '../../../../src/judge/packet-path/owner'
+import { FilterIndex } from '../../../../src/judge/packet-path/walk'
+import { type Journey, travel } from '../../../../src/judge/packet-path/way'
 import { parseIp } from '../../../../src/model/address'
 import type { FilterChain } from '../../../../src/model/packet-filter'
 import { prefix } from '../../../support/firewall'

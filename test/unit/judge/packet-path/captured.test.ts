@@ -4,11 +4,11 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { containerWays, vxlanWays } from '../../../../src/doctor/packet-path/overlay-ways'
-import { FilterIndex } from '../../../../src/doctor/packet-path/walk'
-import { travel } from '../../../../src/doctor/packet-path/way'
 import { readNftObjects } from '../../../../src/firewall/nft-json'
 import { readSaved } from '../../../../src/firewall/xtables'
+import { containerWays, vxlanWays } from '../../../../src/judge/packet-path/overlay-ways'
+import { FilterIndex } from '../../../../src/judge/packet-path/walk'
+import { travel } from '../../../../src/judge/packet-path/way'
 import { parseIp } from '../../../../src/model/address'
 
 interface Captured {
