@@ -61,8 +61,9 @@ install_packages() {
     die "these packages are missing and $(id -un) may not install them: run apt-get install $list as root"
   fi
   say "installing $list"
+  # Another program may be installing: in another tree, or the machine's own upgrades.
   local install=(env DEBIAN_FRONTEND=noninteractive
-    apt-get install -y --no-install-recommends "${!packages[@]}")
+    apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${!packages[@]}")
   # The package lists may be missing or old: on a failure, update them and try again.
   as_root "${install[@]}" >/dev/null 2>&1 && return
   quietly as_root apt-get update || die 'apt-get update failed'
@@ -104,13 +105,14 @@ build() {
   quietly npm run build || die 'the build failed'
 }
 
-# Runs each step under a lock on the tree, so that two runs do not install at the same time.
+# Installs and runs each step under a lock on the tree, so that two runs do not install at the same time.
 bootstrap() {
   local step
-  install_packages
+  exec 9<"$root"
+  flock 9
+  # Without the lock's file, which a service that a package starts would keep open.
+  install_packages 9<&-
   check_node
-  exec {tree_lock}<"$root"
-  flock "$tree_lock"
   for step in "$@"; do "$step"; done
-  exec {tree_lock}<&-
+  exec 9<&-
 }
