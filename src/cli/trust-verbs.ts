@@ -1,9 +1,60 @@
 /** The commands about who may do what: part of the table of commands. */
 import { EXIT } from './exit'
-import { DOCUMENT_OUTPUT } from './flags'
+import { CONSENT, DOCUMENT_OUTPUT, RESERVATION } from './flags'
 import { type Verb, verb } from './verb'
 
 export const TRUST_VERBS: readonly Verb[] = [
+  verb({
+    path: 'enroll',
+    describe:
+      'make what one host needs in etcd: a reservation, a role and a user that can write the keys of that ' +
+      'host alone; prints the environment file for the host',
+    options: {
+      ...RESERVATION,
+      user: { type: 'string', describe: 'user and role of etcd (default: overlayd- and the subnet)' },
+      certificate: {
+        type: 'boolean',
+        default: false,
+        describe: 'the host shows a certificate of that name, so the user gets no password',
+      },
+      'new-password': {
+        type: 'boolean',
+        default: false,
+        describe: 'give a host that is enrolled already another password',
+      },
+    },
+    examples: [
+      ['enroll --public-ip=192.0.2.12 > host2.env', 'a host with a user of its own'],
+      ['enroll --public-ip=192.0.2.12 --user=host2 --certificate', 'one that shows a certificate'],
+    ],
+    run: async (flags, { settings }) => {
+      const { runEnroll } = await import('./verbs/enroll.js')
+      await runEnroll(await settings(), flags)
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'unenroll',
+    args: '<subnet>',
+    describe:
+      'take all rights from a host that is dead, stolen or not needed: its user, role and lease in etcd',
+    positionals: {
+      subnet: { type: 'string', demandOption: true, describe: 'the subnet, as in 10.5.12.0/24' },
+    },
+    options: {
+      force: { type: 'boolean', default: false, describe: 'even if the host lives' },
+      ...CONSENT,
+    },
+    examples: [
+      ['unenroll 10.5.42.0/24', 'asks whether the host lives, then you'],
+      ['unenroll --force --yes 10.5.42.0/24', 'a stolen host that still runs'],
+    ],
+    run: async ({ subnet, force, 'dry-run': dryRun, yes }, { settings }) => {
+      const { runUnenroll } = await import('./verbs/unenroll.js')
+      await runUnenroll(await settings(), subnet, { force, dryRun, yes })
+      return EXIT.healthy
+    },
+  }),
   verb({
     path: 'audit',
     describe: 'list what operators have written with overlayctl: who, what, when',

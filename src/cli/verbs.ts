@@ -7,7 +7,7 @@ import { PEER_STATES } from '../api/status'
 import { print } from '../host/streams'
 import { readPeerQuery } from './ask/peer-query'
 import { EXIT } from './exit'
-import { CONSENT, DOCUMENT_OUTPUT, YES } from './flags'
+import { CONSENT, DOCUMENT_OUTPUT, RESERVATION, YES } from './flags'
 import { TRUST_VERBS } from './trust-verbs'
 import { type Verb, verb } from './verb'
 
@@ -287,19 +287,7 @@ export const VERBS: readonly Verb[] = [
   verb({
     path: 'reserve',
     describe: 'reserve a subnet for a host, however long it is away: its present one, or a new one',
-    options: {
-      'public-ip': { type: 'string', describe: "the host's IPv4 address, as its lease names it" },
-      'public-ipv6': { type: 'string', describe: 'its IPv6 address, in a network that has IPv6' },
-      subnet: {
-        type: 'string',
-        describe: 'the subnet to reserve (default: the one the host has, else any free one)',
-      },
-      'ipv6-subnet': { type: 'string', describe: 'the same for IPv6' },
-      mac: {
-        type: 'string',
-        describe: "MAC of the host's VXLAN device (default: the one it has, else random)",
-      },
-    },
+    options: RESERVATION,
     examples: [
       ['reserve --public-ip=192.0.2.11', "that host's subnet, or any free one"],
       ['reserve --public-ip=192.0.2.12 --subnet=10.5.42.0/24', 'this subnet'],

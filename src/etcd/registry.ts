@@ -14,6 +14,7 @@ import { Groups } from './groups'
 import { Leases } from './leases'
 import { Reservations } from './reservations'
 import { Transactions } from './transactions'
+import { Users } from './users'
 
 export interface RegistryOptions {
   /** flannel's `--etcd-prefix`, as the operator wrote it. */
@@ -51,6 +52,8 @@ export class Registry {
   readonly audit: Audit
   /** The multicast groups that hosts want. */
   readonly groups: Groups
+  /** Users and roles of etcd. */
+  readonly users: Users
   /** etcd's own leases. */
   readonly etcdLeases: EtcdLeases
   readonly #keys: Keys
@@ -68,6 +71,7 @@ export class Registry {
     this.etcdLeases = new EtcdLeases(client)
     this.leases = new Leases(client, this.#keys, transactions, this.etcdLeases)
     this.reservations = new Reservations(client, this.#keys, transactions, this.etcdLeases)
+    this.users = new Users(client, this.#keys)
     this.config = new ConfigKey(this.#keys, transactions)
     this.groups = new Groups(this.#keys, transactions, this.etcdLeases)
   }

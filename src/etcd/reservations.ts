@@ -4,6 +4,7 @@
  */
 import type { IRequestOp } from 'etcd3'
 import type { AuditRecord } from '../model/audit'
+import type { HostEntry, HostRecord } from '../model/host-record'
 import {
   isReservation,
   type Lease,
@@ -15,7 +16,8 @@ import {
 } from '../model/lease'
 import type { EtcdCalls } from './client/client'
 import { EtcdError } from './client/errors'
-import type { Keys } from './codec/keys'
+import { decodeHostValue, encodeHost, hostKey } from './codec/host-codec'
+import { formatSubnetName, type Keys } from './codec/keys'
 import { encodeLeaseValue, toRevision } from './codec/lease-codec'
 import { decodeReservedFor, encodeReservedFor, reservationKey } from './codec/reservation-codec'
 import type { EtcdLeases } from './etcd-leases'
@@ -28,6 +30,15 @@ const AFTER_SLASH = '0'
 /** Notes that are read: far more than a network has reserved subnets. */
 const MOST_NOTES = 16_384
 
+/** The write of an operator who reserves a subnet. */
+export interface OperatorWrite {
+  readonly record: AuditRecord
+  /** Whether the host is noted, under a key that hosts may not write. */
+  readonly isNoted: boolean
+  /** The record of the host that the subnet is enrolled for. */
+  readonly host?: HostRecord
+}
+
 export class Reservations {
   constructor(
     private readonly client: EtcdCalls,
@@ -38,28 +49,26 @@ export class Reservations {
 
   /**
    * Takes a subnet for good if no host has it: the key is bound to no etcd lease.
-   * @param record of the operator who reserves it: a note is written too, under a key that hosts may not
-   *   write
+   * @param write absent for the reservation that a host goes on with
    * @returns `created` also when the same reservation exists, most likely by a first try of ours
    */
   async create(
     subnet: LeaseSubnet,
     value: LeaseValue,
     signal: AbortSignal,
-    record?: AuditRecord,
+    write?: OperatorWrite,
   ): Promise<CreateResult> {
     const { key, range } = subnetPlace(this.keys, subnet)
     const wanted = Buffer.from(encodeLeaseValue(value))
-    const note = record !== undefined ? [this.#noteOf(subnet, value)] : []
     const response = await this.transactions.run(
       'create the reservation',
       {
         compare: [{ ...range, ...ABSENT }],
-        success: [{ request_put: { key, value: wanted } }, ...note],
+        success: [{ request_put: { key, value: wanted } }, ...this.#beside(subnet, value, write)],
         failure: [{ request_range: range }],
       },
       signal,
-      record,
+      write?.record,
     )
     const found = response.succeeded ? undefined : foundIn(response, (kv) => key.equals(kv.key))
     if (found !== undefined && !(found.etcdLease === NO_ETCD_LEASE && found.value.equals(wanted))) {
@@ -75,22 +84,16 @@ export class Reservations {
   /**
    * Makes a lease a reservation if it is still as `current` says: the same value, no longer bound to an etcd
    * lease. The former etcd lease is given back; if that fails, it ends by itself within a day.
-   * @param isNoted whether a note is written too
    */
-  async reserve(
-    current: Lease,
-    isNoted: boolean,
-    record: AuditRecord,
-    signal: AbortSignal,
-  ): Promise<UpdateResult> {
+  async reserve(current: Lease, write: OperatorWrite, signal: AbortSignal): Promise<UpdateResult> {
     const key = Buffer.from(current.key)
     const value = Buffer.from(encodeLeaseValue(current.value))
     const response = await this.transactions.guarded(
       'reserve the lease',
       current,
-      [{ request_put: { key, value } }, ...(isNoted ? [this.#noteOf(current.subnet, current.value)] : [])],
+      [{ request_put: { key, value } }, ...this.#beside(current.subnet, current.value, write)],
       signal,
-      record,
+      write.record,
     )
     const found = response.succeeded ? undefined : foundIn(response)
     const isDone = response.succeeded || (found?.etcdLease === NO_ETCD_LEASE && found.value.equals(value))
@@ -104,13 +107,60 @@ export class Reservations {
   }
 
   /**
-   * Writes the note of a reservation, if the reservation is still as `current` says.
+   * Writes what belongs to a reservation, if the reservation is still as `current` says.
    * @returns whether it was
    */
-  async note(current: Lease, record: AuditRecord, signal: AbortSignal): Promise<boolean> {
-    const note = this.#noteOf(current.subnet, current.value)
+  async note(current: Lease, write: OperatorWrite, signal: AbortSignal): Promise<boolean> {
+    const operations = this.#beside(current.subnet, current.value, write)
     const doing = 'note for whom a subnet is reserved'
-    return (await this.transactions.guarded(doing, current, note, signal, record)).succeeded
+    return (await this.transactions.guarded(doing, current, operations, signal, write.record)).succeeded
+  }
+
+  /** The record of the host that a subnet is enrolled for; `undefined` if there is none. */
+  async hostOf(subnet: LeaseSubnet, signal: AbortSignal): Promise<HostEntry | undefined> {
+    const key = Buffer.from(hostKey(this.keys, subnet))
+    const { kvs } = await this.client.call(
+      'read the record of the host',
+      (etcd, options) => etcd.kv.range({ key }, options),
+      signal,
+    )
+    const [kv] = kvs
+    if (kv === undefined) return undefined
+    const record = decodeHostValue(kv.value)
+    const place = { name: formatSubnetName(subnet), modRevision: toRevision(kv.mod_revision) }
+    return record.reason === undefined
+      ? { ...place, value: record.value }
+      : { ...place, reason: record.reason }
+  }
+
+  /**
+   * Ends an enrolment: deletes the record of the host, and the lease of the subnet, its note and its groups.
+   * @param current the lease as it was read; `undefined` where there was none
+   * @returns whether the lease was still as it was read; nothing is deleted otherwise
+   */
+  async endEnrolment(
+    subnet: LeaseSubnet,
+    current: Lease | UnreadableLease | undefined,
+    record: AuditRecord,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const name = formatSubnetName(subnet)
+    const key = Buffer.from(this.keys.subnets + name)
+    const compare =
+      current === undefined
+        ? { key, ...ABSENT }
+        : ({ key, target: 'Mod', result: 'Equal', mod_revision: String(current.modRevision) } as const)
+    const { hosts, subnets, reservations, groups } = this.keys
+    const request = {
+      compare: [compare],
+      success: [hosts, subnets, reservations, groups].map((place) => ({
+        request_delete_range: { key: Buffer.from(place + name) },
+      })),
+      failure: [{ request_range: { key } }],
+    }
+    const response = await this.transactions.run('end the enrolment', request, signal, record)
+    // A lease that is gone was most likely deleted by a first try of ours whose answer was lost.
+    return response.succeeded || (current !== undefined && foundIn(response) === undefined)
   }
 
   /**
@@ -154,9 +204,15 @@ export class Reservations {
     return found === undefined ? undefined : leaseOf(this.keys, found)
   }
 
-  #noteOf(subnet: LeaseSubnet, value: LeaseValue): IRequestOp {
-    const key = Buffer.from(reservationKey(this.keys, subnet))
-    return { request_put: { key, value: Buffer.from(encodeReservedFor(value)) } }
+  /** What is written beside a reservation. */
+  #beside(subnet: LeaseSubnet, value: LeaseValue, write: OperatorWrite | undefined): IRequestOp[] {
+    const put = (key: string, text: string): IRequestOp => ({
+      request_put: { key: Buffer.from(key), value: Buffer.from(text) },
+    })
+    return [
+      ...(write?.isNoted ? [put(reservationKey(this.keys, subnet), encodeReservedFor(value))] : []),
+      ...(write?.host === undefined ? [] : [put(hostKey(this.keys, subnet), encodeHost(write.host))]),
+    ]
   }
 }
 

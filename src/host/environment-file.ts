@@ -45,6 +45,13 @@ export async function readEnvironmentFile(path: string): Promise<EnvironmentFile
   }
 }
 
+/** Text that needs no quotes there. */
+const PLAIN_VALUE = /^[\w./:=@%+,-]+$/
+
+/** One assignment, as {@link readEnvironmentFile} and systemd read it. The value has one line. */
+export const environmentLine = (name: string, value: string): string =>
+  `${name}=${PLAIN_VALUE.test(value) ? value : `"${value.replaceAll(/["\\`$]/g, '\\$&')}"`}`
+
 type State =
   | 'before-name'
   | 'name'

@@ -16,6 +16,9 @@ export const evictLease = (subnet: LeaseSubnet): string => `overlayctl evict ${a
 /** The command that ends a reservation. */
 export const releaseLease = (subnet: LeaseSubnet): string => `overlayctl release ${argumentOf(subnet)}`
 
+/** The command that ends the enrolment of a host. */
+export const unenrollHost = (subnet: LeaseSubnet): string => `overlayctl unenroll ${argumentOf(subnet)}`
+
 /** The argument that names a lease: one of its subnets. */
 const argumentOf = ({ ipv4, ipv6 }: LeaseSubnet): string => {
   const subnet = ipv4 ?? ipv6

@@ -8,14 +8,14 @@ import { readDaemonStatus } from '../../client/daemon-status'
 import type { Settings } from '../../client/settings'
 import { askOwner } from '../../etcd/ask-owner'
 import type { Snapshot } from '../../etcd/follow/snapshot'
-import { ping } from '../../host/ping'
 import { print } from '../../host/streams'
 import { readPreviousSubnets } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
-import { FAMILIES, formatIp, formatMac, type IpAddress } from '../../model/address'
+import { FAMILIES, formatIp, formatMac } from '../../model/address'
+import { unenrollHost } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
-import { familyLease, formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
+import { OverlayError } from '../../model/errors'
+import { formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
 import { printable } from '../../model/printable'
 import {
   type EvictedKey,
@@ -29,6 +29,7 @@ import {
 import { macsOf, ownLease } from '../../plan/lease/find-own'
 import { linkName } from '../../plan/reconcile/desired'
 import { auditRecord } from '../ask/audit-record'
+import { pingEvidence, pingHost } from '../ask/signs-of-life'
 import { withRegistry } from '../ask/with-registry'
 import { confirm } from '../show/confirm'
 import { hang, screenOf } from '../show/screen'
@@ -40,9 +41,6 @@ export interface EvictFlags {
   readonly yes: boolean
 }
 
-/** Number of pings, and the bytes of each. Several, because a bad link loses some. */
-const PINGS = 3
-const SMALL = 64
 /** Without a config, flannel's default is the best guess. */
 const DEFAULT_VNI = 1
 /** Milliseconds for etcd and the owner's answer; waiting for the owner takes up to 6 s. */
@@ -71,7 +69,7 @@ export async function runEvict(settings: Settings, text: string, flags: EvictFla
     throw new OverlayError(
       'evict',
       `${describe(lease)} is a reservation: it stays for its host however long that is away`,
-      `end it: overlayctl release ${subnetOf(lease)}`,
+      `end it: overlayctl release ${subnetOf(lease)}, or of an enrolled host ${unenrollHost(lease.subnet)}`,
     )
   }
   await refuseOwn(settings, snapshot, lease)
@@ -165,53 +163,12 @@ async function askEtcd(
   return { now, isRenewed: alive }
 }
 
-interface PingAnswers extends Pick<SignsOfLife, 'vteps' | 'publicIps'> {
-  /** Why no ping was possible. */
-  readonly problem?: string
-}
-
-async function pingHost(lease: Lease): Promise<PingAnswers> {
-  const parts = FAMILIES.flatMap((family) => familyLease(lease, family) ?? [])
-  const vteps = parts.map(({ subnet }) => subnet.address)
-  const publicIps = parts.flatMap(({ publicIp }) => publicIp ?? [])
-  const answering = async (addresses: readonly IpAddress[]): Promise<IpAddress[]> => {
-    const answers = await Promise.all(
-      addresses.map(async (address) => {
-        const { received } = await ping({ address, size: SMALL, count: PINGS })
-        return received > 0 ? [address] : []
-      }),
-    )
-    return answers.flat()
-  }
-  try {
-    return { vteps: await answering(vteps), publicIps: await answering(publicIps) }
-  } catch (error) {
-    return { vteps: [], publicIps: [], problem: describeError(error) }
-  }
-}
-
-function evidence(
-  lease: Lease,
-  { isRenewed, vteps, publicIps, isShared }: SignsOfLife,
-  problem?: string,
-): string[] {
-  const list = (addresses: readonly IpAddress[]): string => addresses.map(formatIp).join(' and ')
-  const { ipv4, ipv6 } = lease.subnet
-  const ownVteps = list([ipv4, ipv6].flatMap((each) => each?.address ?? []))
+function evidence(lease: Lease, signs: SignsOfLife, problem?: string): string[] {
   return [
-    isRenewed
+    signs.isRenewed
       ? 'its etcd lease was renewed when its owner was asked'
       : 'nobody renewed its etcd lease when its owner was asked',
-    ...(problem === undefined
-      ? [
-          vteps.length > 0
-            ? `its VXLAN device answers over the overlay (${list(vteps)})`
-            : `its VXLAN device does not answer over the overlay (${ownVteps})`,
-          publicIps.length > 0
-            ? `its PublicIP answers (${list(publicIps)})${isShared ? ', which another lease has too' : ''}`
-            : 'its PublicIP does not answer',
-        ]
-      : [`it could not be pinged: ${problem}`]),
+    ...pingEvidence(lease, signs, problem),
   ]
 }
 

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { NO_GROUPS, type Registry } from '../../etcd/registry'
+import type { OperatorWrite } from '../../etcd/reservations'
 import { racing } from '../../etcd/transactions'
 import { print } from '../../host/streams'
 import {
@@ -21,9 +22,10 @@ import {
   randomMac,
   samePrefix,
 } from '../../model/address'
-import { evictKey, evictLease } from '../../model/commands'
+import { evictKey, evictLease, unenrollHost } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
 import { OverlayError } from '../../model/errors'
+import type { HostRecord } from '../../model/host-record'
 import {
   formatLeaseSubnet,
   isReservation,
@@ -54,19 +56,48 @@ const MOST_RACES = 10
  * @throws {OverlayError} `reserve`, `out-of-subnets`, `no-config`; {ConfigError}
  */
 export async function runReserve(options: Options, flags: ReserveFlags): Promise<void> {
-  const wanted = readFlags(flags)
+  const wanted = readReserveFlags(flags)
   await withRegistry(options, async (registry, signal) => {
     const refused: LeaseSubnet[] = []
     const request = { ...wanted, refused }
-    const outcome = await racing(MOST_RACES, () => reserveOnce(registry, options, request, signal))
-    if (outcome === undefined)
-      throw new OverlayError(
-        'reserve',
-        'others were faster each time',
-        'see overlayctl status, then try again',
-      )
+    const { ipv4, ipv6 } = wanted.subnet
+    // The host itself decides which of its subnets it uses, unless the operator names one.
+    const how = { verb: 'reserve', isNoted: (ipv4 ?? ipv6) !== undefined }
+    const { outcome } = await reserveFor(registry, options, request, how, signal)
     print(`${outcome}\n`)
   })
+}
+
+/** How a subnet is reserved. */
+interface Reserving {
+  /** The command, for the audit. */
+  readonly verb: string
+  /** Whether a note says for whom a lease is reserved that the host has already. */
+  readonly isNoted: boolean
+  /** The record of the host, where the subnet is enrolled for it. */
+  readonly hostRecord?: (subnet: LeaseSubnet) => Promise<HostRecord>
+}
+
+interface Reserved {
+  /** What was done, in words. */
+  readonly outcome: string
+  readonly lease: Lease
+}
+
+/**
+ * Reserves a subnet.
+ * @throws {OverlayError} as {@link runReserve}
+ */
+export async function reserveFor(
+  registry: Registry,
+  options: Options,
+  request: ReservationRequest & { readonly refused: LeaseSubnet[] },
+  how: Reserving,
+  signal: AbortSignal,
+): Promise<Reserved> {
+  const done = await racing(MOST_RACES, () => reserveOnce(registry, options, request, how, signal))
+  if (done !== undefined) return done
+  throw new OverlayError('reserve', 'others were faster each time', 'see overlayctl status, then try again')
 }
 
 /** @returns what was done; `undefined` if someone else was faster */
@@ -74,29 +105,39 @@ async function reserveOnce(
   registry: Registry,
   options: Options,
   request: ReservationRequest & { readonly refused: LeaseSubnet[] },
+  { verb, isNoted, hostRecord }: Reserving,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<Reserved | undefined> {
   const { config, leases } = await registry.snapshot(signal, NO_GROUPS)
   if (config === undefined) throw missingConfig(options)
   const fresh = () => randomMac(randomBytes(6))
   const plan = planReservation(parseNetworkConfig(config), leases, request, Math.random, fresh)
-  const { ipv4, ipv6 } = request.subnet
-  // The host itself decides which of its subnets it uses, unless the operator names one.
-  const isNamed = (ipv4 ?? ipv6) !== undefined
+  const write = async (place: Pick<Lease, 'subnet' | 'value'>, more = ''): Promise<OperatorWrite> => ({
+    record: await auditRecord(options, verb, `${describeReserved(place)}${more}`),
+    isNoted,
+    ...(hostRecord !== undefined && { host: await hostRecord(place.subnet) }),
+  })
   if (plan.kind === 'unchanged') {
-    const record = () => auditRecord(options, 'reserve', describe(plan.lease))
-    if (isNamed && !(await registry.reservations.note(plan.lease, await record(), signal))) return undefined
-    return `unchanged: ${describe(plan.lease)} is reserved`
+    const { lease } = plan
+    const isWritten = isNoted || hostRecord !== undefined
+    if (isWritten && !(await registry.reservations.note(lease, await write(lease), signal))) return undefined
+    return { outcome: `unchanged: ${describeReserved(lease)} is reserved`, lease }
   }
   if (plan.kind === 'convert') {
-    const record = await auditRecord(options, 'reserve', `${describe(plan.lease)}, which it had`)
-    const result = await registry.reservations.reserve(plan.lease, isNamed, record, signal)
+    const had = ', which it had'
+    const result = await registry.reservations.reserve(plan.lease, await write(plan.lease, had), signal)
     if (result.kind !== 'updated') return undefined
-    return `reserved ${describe(result.lease)}, which it had`
+    return { outcome: `reserved ${describeReserved(result.lease)}${had}`, lease: result.lease }
   }
-  const record = await auditRecord(options, 'reserve', describe(plan))
-  const result = await registry.reservations.create(plan.subnet, plan.value, signal, record)
-  if (result.kind === 'created') return `reserved ${describe(result.lease)}`
+  const noted = { ...(await write(plan)), isNoted: true }
+  const result = await registry.reservations.create(plan.subnet, plan.value, signal, noted)
+  // The same reservation of another operator has no record of the host beside it.
+  const isWhole = hostRecord === undefined || (await registry.reservations.hostOf(plan.subnet, signal))
+  if (result.kind === 'created' && !isWhole) return undefined
+  if (result.kind === 'created')
+    return { outcome: `reserved ${describeReserved(result.lease)}`, lease: result.lease }
+  const { ipv4, ipv6 } = request.subnet
+  const isNamed = (ipv4 ?? ipv6) !== undefined
   if (isNamed && 'reason' in result.by) {
     throw new OverlayError(
       'reserve',
@@ -118,8 +159,9 @@ export async function runRelease(options: Options, text: string, yes: boolean): 
   const reservation = await withRegistry(options, async (registry, signal) =>
     findReservation(await registry.snapshot(signal, NO_GROUPS), subnet),
   )
-  await confirm(`Release ${describe(reservation)}? Any host may take the subnet then.`, yes)
-  const record = await auditRecord(options, 'release', describe(reservation))
+  await refuseEnrolled(options, reservation)
+  await confirm(`Release ${describeReserved(reservation)}? Any host may take the subnet then.`, yes)
+  const record = await auditRecord(options, 'release', describeReserved(reservation))
   await withRegistry(options, async (registry, signal) => {
     const changed = await registry.reservations.delete(reservation, record, signal)
     if (changed === undefined) return
@@ -129,7 +171,20 @@ export async function runRelease(options: Options, text: string, yes: boolean): 
       'check it, then try again',
     )
   })
-  print(`released ${describe(reservation)}; if overlayd runs there, it continues with an ordinary lease\n`)
+  print(
+    `released ${describeReserved(reservation)}; if overlayd runs there, it continues with an ordinary lease\n`,
+  )
+}
+
+/** @throws {OverlayError} `release` where a host is enrolled: its identity and user would stay */
+async function refuseEnrolled(options: Options, { subnet }: Lease): Promise<void> {
+  const host = await withRegistry(options, (registry, signal) => registry.reservations.hostOf(subnet, signal))
+  if (host === undefined) return
+  throw new OverlayError(
+    'release',
+    `a host is enrolled for ${formatLeaseSubnet(subnet)}`,
+    `end its enrolment: ${unenrollHost(subnet)}`,
+  )
 }
 
 function findReservation({ leases, unreadable }: Snapshot, wanted: Prefix): Lease {
@@ -140,7 +195,7 @@ function findReservation({ leases, unreadable }: Snapshot, wanted: Prefix): Leas
   if (isReservation(lease)) return lease
   throw new OverlayError(
     'release',
-    `${describe(lease)} is a live lease, not a reservation`,
+    `${describeReserved(lease)} is a live lease, not a reservation`,
     `it ends by itself within a day after its host is gone; to end it now: ${evictLease(lease.subnet)}`,
   )
 }
@@ -158,7 +213,7 @@ function noReservation(wanted: Prefix, unreadable: readonly UnreadableLease[]): 
   )
 }
 
-function describe({
+export function describeReserved({
   subnet,
   value: { publicIp, publicIpv6, vtep, vtep6 },
 }: Pick<Lease, 'subnet' | 'value'>): string {
@@ -169,7 +224,7 @@ function describe({
   return `${formatLeaseSubnet(subnet)}${owner}${devices}`
 }
 
-function readFlags(flags: ReserveFlags): Omit<ReservationRequest, 'refused'> {
+export function readReserveFlags(flags: ReserveFlags): Omit<ReservationRequest, 'refused'> {
   return {
     publicIp: read(flags, 'public-ip', parseIpv4, 'an IPv4 address such as 192.0.2.11'),
     publicIpv6: read(flags, 'public-ipv6', parseIpv6, 'an IPv6 address such as 2001:db8::11'),
@@ -202,7 +257,8 @@ const masked =
     return prefix && (networkOf(prefix.address, prefix.length) as P)
   }
 
-function readSubnet(text: string): Prefix {
+/** @throws {UsageError} */
+export function readSubnet(text: string): Prefix {
   const subnet = masked(parseIpv4Prefix)(text) ?? masked(parseIpv6Prefix)(text)
   if (subnet !== undefined) return subnet
   throw new UsageError(`the subnet is ${JSON.stringify(text)}: expected a subnet such as 10.5.12.0/24`)

@@ -5,6 +5,8 @@ type EventOf<K extends RegistryEvent['kind']> = Extract<RegistryEvent, { kind: K
 /** A change of a key below `subnets/`. */
 export type LeaseEvent = EventOf<'lease' | 'unreadable' | 'removed'>
 export type GroupsEvent = EventOf<'groups' | 'groups-removed'>
+/** A change of the record of an enrolled host. */
+export type HostEvent = EventOf<'host' | 'host-removed'>
 export type ConfigEvent = EventOf<'config'>
 
 export interface SortedEvents {
@@ -15,6 +17,7 @@ export interface SortedEvents {
   /** All events of one lease key, in etcd's order. */
   readonly ofKey: (key: string) => readonly LeaseEvent[]
   readonly groups: readonly GroupsEvent[]
+  readonly hosts: readonly HostEvent[]
 }
 
 export type SortedUpdate =
@@ -33,6 +36,7 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
   const leases = new Map<string, LeaseEvent>()
   const all: LeaseEvent[] = []
   const groups: GroupsEvent[] = []
+  const hosts: HostEvent[] = []
   let config: ConfigEvent | undefined
   for (const event of events) {
     switch (event.kind) {
@@ -42,6 +46,10 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
       case 'groups':
       case 'groups-removed':
         groups.push(event)
+        break
+      case 'host':
+      case 'host-removed':
+        hosts.push(event)
         break
       case 'lease':
       case 'unreadable':
@@ -57,5 +65,5 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
         event satisfies never
     }
   }
-  return { config, leases, groups, ofKey: (key) => all.filter((event) => keyOf(event) === key) }
+  return { config, leases, groups, hosts, ofKey: (key) => all.filter((event) => keyOf(event) === key) }
 }

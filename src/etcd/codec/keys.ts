@@ -6,13 +6,14 @@
  *     <prefix>/subnets/10.5.62.0-24&fd00:5:0:3e::-64
  *     <prefix>/subnets/0.0.0.0-0&fd00:5:0:3e::-64       in a network without IPv4
  *
- * and three that flannel does not know:
+ * and four that flannel does not know:
  *
  *     <prefix>/overlay/audit/000000000042               a write of an operator
  *     <prefix>/overlay/groups/10.5.12.0-24              the multicast groups that this host wants to receive
+ *     <prefix>/overlay/hosts/10.5.12.0-24               the identity of the host enrolled for that subnet
  *     <prefix>/overlay/reservations/10.5.12.0-24        the host an operator reserved that subnet for
  *
- * Hosts need no right to write the first and the third.
+ * Hosts need no right to write any of these but their own groups.
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
@@ -58,8 +59,10 @@ export interface Keys {
   readonly reservations: string
   /** `<prefix>/overlay/audit/`. */
   readonly audit: string
-  /** Three of these keys as etcd's bytes. */
-  readonly bytes: { readonly config: Buffer; readonly subnets: Buffer; readonly groups: Buffer }
+  /** `<prefix>/overlay/hosts/`. */
+  readonly hosts: string
+  /** The keys that are read as etcd's bytes. */
+  readonly bytes: Readonly<Record<'config' | 'subnets' | 'groups' | 'hosts', Buffer>>
 }
 
 /** The kind of a key. `key` and `name` (its last part) are texts as made by {@link keyText}. */
@@ -67,19 +70,21 @@ export type Place =
   | { readonly kind: 'config' }
   | { readonly kind: 'lease'; readonly key: string; readonly name: string }
   | { readonly kind: 'groups'; readonly name: string }
+  | { readonly kind: 'host'; readonly name: string }
 
 /**
  * Classifies a key; `undefined` if it is none of the keys we read. Compares bytes, because one text may stand
  * for several keys.
  */
 export function placeOf(keys: Keys, key: Buffer): Place | undefined {
-  const { config, subnets, groups } = keys.bytes
+  const { config, subnets, groups, hosts } = keys.bytes
   if (startsWith(key, subnets)) {
     const name = keyText(key.subarray(subnets.length))
     return { kind: 'lease', key: keys.subnets + name, name }
   }
   if (key.equals(config)) return { kind: 'config' }
   if (startsWith(key, groups)) return { kind: 'groups', name: keyText(key.subarray(groups.length)) }
+  if (startsWith(key, hosts)) return { kind: 'host', name: keyText(key.subarray(hosts.length)) }
   return undefined
 }
 
@@ -137,13 +142,20 @@ export function keysUnder(prefix: string): Keys {
   const config = `${prefix}/config`
   const subnets = `${prefix}/subnets/`
   const groups = `${prefix}/overlay/groups/`
+  const hosts = `${prefix}/overlay/hosts/`
   return {
     // '0' is the character after '/'.
     range: { start: `${prefix}/`, end: `${prefix}0` },
     config,
     subnets,
     groups,
-    bytes: { config: Buffer.from(config), subnets: Buffer.from(subnets), groups: Buffer.from(groups) },
+    hosts,
+    bytes: {
+      config: Buffer.from(config),
+      subnets: Buffer.from(subnets),
+      groups: Buffer.from(groups),
+      hosts: Buffer.from(hosts),
+    },
     reservations: `${prefix}/overlay/reservations/`,
     audit: `${prefix}/overlay/audit/`,
   }

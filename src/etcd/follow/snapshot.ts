@@ -1,7 +1,10 @@
 /** The snapshot of one network: what a listing of its keys makes. */
+
+import type { HostEntry } from '../../model/host-record'
 import { type Lease, MOST_MISNAMED, type Revision, type UnreadableLease } from '../../model/lease'
 import { type GroupsEntry, MOST_GROUPS_ENTRIES } from '../../model/multicast'
 import { decodeGroups } from '../codec/groups-codec'
+import { decodeHost } from '../codec/host-codec'
 import { type Keys, placeOf } from '../codec/keys'
 import { decodeLease, isReadable } from '../codec/lease-codec'
 import type { KeyValue } from '../codec/wire'
@@ -24,6 +27,8 @@ export interface Snapshot {
   readonly moreMisnamed?: number
   /** The multicast groups that hosts want; absent when they were not read. */
   readonly groups?: readonly GroupsEntry[]
+  /** The records of enrolled hosts; absent when they are not known. */
+  readonly hosts?: readonly HostEntry[]
   /** Keys of hosts' groups that are not among `groups`, for there are more than are kept; absent for none. */
   readonly moreGroups?: number
 }
@@ -41,6 +46,9 @@ export interface ReadSnapshot {
 /** Keys of unwanted groups in one page from which on another RPC is cheaper. */
 const MANY_GROUPS = 64
 
+/** Records of hosts that are kept: as many as there may be leases. */
+const MOST_HOSTS = 262_144
+
 /** Below all revisions. */
 export const NEWEST = 0n as Revision
 
@@ -56,6 +64,7 @@ export class SnapshotBuilder {
   #misnamed = 0
   readonly #groups: GroupsEntry[] = []
   #groupKeys = 0
+  readonly #hosts: HostEntry[] = []
   #hasManyGroups = false
   #wanted: boolean | undefined
 
@@ -94,7 +103,8 @@ export class SnapshotBuilder {
       this.#groupKeys += 1
       if (this.wantsGroups && this.#groups.length < MOST_GROUPS_ENTRIES)
         this.#groups.push(decodeGroups(place.name, kv))
-    }
+    } else if (place?.kind === 'host' && this.#hosts.length < MOST_HOSTS)
+      this.#hosts.push(decodeHost(place.name, kv))
   }
 
   build(revision: Revision, clusterId: string): ReadSnapshot {
@@ -106,6 +116,7 @@ export class SnapshotBuilder {
       config: this.#config?.text,
       configRevision: this.#config?.revision,
       leases: this.#leases,
+      hosts: this.#hosts,
       unreadable: this.#unreadable,
       ...(moreMisnamed > 0 && { moreMisnamed }),
       ...(this.wantsGroups && { groups: this.#groups }),

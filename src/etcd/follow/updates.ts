@@ -1,7 +1,9 @@
+import type { HostEntry } from '../../model/host-record'
 import type { Lease, Revision, UnreadableLease } from '../../model/lease'
 import type { GroupsEntry } from '../../model/multicast'
 import type { EtcdError } from '../client/errors'
 import { decodeGroups } from '../codec/groups-codec'
+import { decodeHost } from '../codec/host-codec'
 import { type Keys, parseSubnetName, placeOf } from '../codec/keys'
 import { decodeLease, isReadable, type LeasePlace } from '../codec/lease-codec'
 import type { WatchEvent } from '../codec/wire'
@@ -20,6 +22,8 @@ export type RegistryEvent =
     }
   | { readonly kind: 'groups'; readonly groups: GroupsEntry }
   | { readonly kind: 'groups-removed'; readonly name: string; readonly modRevision: Revision }
+  | { readonly kind: 'host'; readonly host: HostEntry }
+  | { readonly kind: 'host-removed'; readonly name: string; readonly modRevision: Revision }
   | { readonly kind: 'config'; readonly text: string | undefined; readonly modRevision: Revision }
 
 /** A report of the follower. */
@@ -64,6 +68,12 @@ export function decodeEvent(
       return type === 'Put'
         ? { kind: 'groups', groups: decodeGroups(name, keyValue) }
         : { kind: 'groups-removed', name, modRevision }
+    }
+    case 'host': {
+      const { name } = place
+      return type === 'Put'
+        ? { kind: 'host', host: decodeHost(name, keyValue) }
+        : { kind: 'host-removed', name, modRevision }
     }
     case 'lease': {
       if (type === 'Delete') return removed(place, modRevision)

@@ -5,6 +5,8 @@ import { CONFIG, ever, hostValue, PREFIX, recordOf, Site, subnetOf } from './sit
 
 jest.setTimeout(patient(60_000))
 
+const noted = (number: number) => ({ record: recordOf('reserve', number), isNoted: true })
+
 let site: Site
 beforeAll(async () => {
   site = await Site.start()
@@ -31,7 +33,7 @@ test('a write that happens has a record, in the same revision; one that does not
 
 test('a second try after a lost answer is no second record', async () => {
   const { reservations } = await site.registry()
-  const create = () => reservations.create(subnetOf('10.5.1.0'), hostValue(1), ever, recordOf('reserve', 1))
+  const create = () => reservations.create(subnetOf('10.5.1.0'), hostValue(1), ever, noted(1))
   const first = await create()
   expect(first.kind).toBe('created')
   expect(await create()).toEqual(first)
@@ -42,7 +44,7 @@ test('operators who write at the same time have a record each', async () => {
   const registries = await Promise.all(Array.from({ length: 5 }, () => site.registry()))
   const results = await Promise.all(
     registries.map(({ reservations }, i) =>
-      reservations.create(subnetOf(`10.5.${i}.0`), hostValue(i + 1), ever, recordOf('reserve', i)),
+      reservations.create(subnetOf(`10.5.${i}.0`), hostValue(i + 1), ever, noted(i)),
     ),
   )
   expect(results.map(({ kind }) => kind)).toEqual(Array(5).fill('created'))

@@ -13,6 +13,8 @@ import { TcpProxy } from './tcp-proxy'
 
 jest.setTimeout(patient(60_000))
 
+const WRITE = { record: recordOf('reserve'), isNoted: false }
+
 let site: Site
 let registry: Registry
 
@@ -50,23 +52,23 @@ describe('a reservation', () => {
 
   test('is made of a lease without a change of bytes; the key outlives its etcd lease', async () => {
     const lease = await create('10.5.1.0', 1)
-    const result = await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)
+    const result = await registry.reservations.reserve(lease, WRITE, ever)
     expect(result).toMatchObject({ kind: 'updated', lease: { etcdLease: NO_ETCD_LEASE } })
     expect(await etcdLeases()).not.toContain(lease.etcdLease)
     expect(await textOf(key)).toBe(peerValue(1))
-    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toEqual(result)
+    expect(await registry.reservations.reserve(lease, WRITE, ever)).toEqual(result)
   })
 
   test('is not made of a lease that was changed or is gone', async () => {
     const lease = await create('10.5.1.0', 1)
     await site.put(key, peerValue(2))
-    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toMatchObject({
+    expect(await registry.reservations.reserve(lease, WRITE, ever)).toMatchObject({
       kind: 'changed',
       now: { value: hostValue(2) },
     })
     expect(await textOf(key)).toBe(peerValue(2))
     await site.remove(key)
-    expect(await registry.reservations.reserve(lease, false, recordOf('reserve'), ever)).toEqual({
+    expect(await registry.reservations.reserve(lease, WRITE, ever)).toEqual({
       kind: 'changed',
       now: undefined,
     })

@@ -12,6 +12,7 @@ import { statusSchema } from '../../../src/api/status'
 import { parseEndpoints } from '../../../src/etcd/client/endpoints'
 import { decodeAudit } from '../../../src/etcd/codec/audit-codec'
 import { decodeGroupsValue } from '../../../src/etcd/codec/groups-codec'
+import { decodeHostValue } from '../../../src/etcd/codec/host-codec'
 import { etcdPrefix, keysUnder, parseSubnetName, placeOf } from '../../../src/etcd/codec/keys'
 import {
   decodeLease,
@@ -191,6 +192,7 @@ const auditText = fc.oneof(
     fc.oneof(fc.string(), fc.constantFrom('2026-01-31T12:00:00.000Z', '0123456789abcdef'), someValue),
   ),
 )
+const hostText = fc.oneof(nearlyJson, field(['identity', 'user'], fc.oneof(keyText, fc.string(), someValue)))
 const keyName = fc.oneof(
   anyText,
   fc.tuple(fc.ipV4(), fc.nat(40)).map(([address, length]) => `${address}-${length}`),
@@ -274,6 +276,7 @@ const TEXTS: Readonly<Record<string, readonly [fc.Arbitrary<string>, (text: stri
   'lease value': [leaseText, decodeLeaseValue],
   'value of groups': [groupsText, decodeGroupsValue],
   'record of the audit': [auditText, (text) => decodeAudit(Buffer.from(text))],
+  'record of a host': [hostText, (text) => decodeHostValue(Buffer.from(text))],
   'lease key': [keyName, parseSubnetName],
   'etcd endpoints': [anyText, parseEndpoints],
   'etcd prefix': [anyText, etcdPrefix],

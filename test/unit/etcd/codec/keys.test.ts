@@ -30,7 +30,9 @@ describe('the prefix', () => {
         config: Buffer.from('/coreos.com/network/config'),
         subnets: Buffer.from('/coreos.com/network/subnets/'),
         groups: Buffer.from('/coreos.com/network/overlay/groups/'),
+        hosts: Buffer.from('/coreos.com/network/overlay/hosts/'),
       },
+      hosts: '/coreos.com/network/overlay/hosts/',
       reservations: '/coreos.com/network/overlay/reservations/',
       audit: '/coreos.com/network/overlay/audit/',
     })

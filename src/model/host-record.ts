@@ -1,0 +1,31 @@
+/** What operators have noted of an enrolled host. */
+import type { Revision } from './lease'
+
+declare const brand: unique symbol
+/** An Ed25519 public key (RFC 8032): 32 bytes in base64 with padding, 44 characters. */
+export type IdentityKey = string & { readonly [brand]: 'IdentityKey' }
+
+/** Reads a key: canonical base64 only (RFC 4648, 3.5), and not the null key, which is none of a host. */
+export function parseIdentityKey(text: string): IdentityKey | undefined {
+  if (!/^[A-Za-z0-9+/]{43}=$/.test(text)) return undefined
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.toString('base64') === text && bytes.some((byte) => byte !== 0)
+    ? (text as IdentityKey)
+    : undefined
+}
+
+/** The record of the host that a subnet is enrolled for. */
+export interface HostRecord {
+  /** The identity that leases of the subnet have to prove; absent where any host may announce them. */
+  readonly identity?: IdentityKey
+  /** The user of etcd, and the role of the same name, that enrolment made. */
+  readonly user?: string
+}
+
+/**
+ * One record in etcd, by the name of its subnets there. `reason`: why the record is unreadable.
+ */
+export type HostEntry = { readonly name: string; readonly modRevision: Revision } & (
+  | { readonly value: HostRecord; readonly reason?: never }
+  | { readonly value?: never; readonly reason: string }
+)
