@@ -30,6 +30,12 @@ import { findAddons, findNode, stripBinary, type Target } from './targets'
 
 const SOURCES = join(__dirname, 'debian')
 const UNITS = join(ROOT, 'scripts/systemd')
+/** Files for programs that manage networks -> where each program looks. */
+const NETWORK_FILES = {
+  '05-overlayd.network': 'usr/lib/systemd/network',
+  '05-overlayd.link': 'usr/lib/systemd/network',
+  '05-overlayd.conf': 'usr/lib/NetworkManager/conf.d',
+}
 const MONITORING = join(ROOT, 'scripts/monitoring')
 const PAGES = join(ROOT, 'scripts/docs')
 const LIBRARY = '/usr/lib/overlayd'
@@ -87,6 +93,8 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
   // installation without a terminal would fail.
   await put('usr/share/overlayd/default', defaultsFile())
   await putUnits(put)
+  for (const [file, directory] of Object.entries(NETWORK_FILES))
+    await put(`${directory}/${file}`, await readFile(join(__dirname, 'network', file)))
   await put('usr/lib/sysusers.d/overlayd.conf', await readFile(join(SOURCES, 'sysusers.conf')))
   for (const file of ['alerts.yml', 'dashboard.json']) {
     await put(`usr/share/overlayd/monitoring/${file}`, await readFile(join(MONITORING, file)))

@@ -307,6 +307,30 @@ test('the cloud-config is one by its schema, and its drop-in for docker is the s
   expect(withoutComments(written)).toBe(withoutComments(readFileSync(shipped, 'utf8')))
 })
 
+// The profile leaves out what the host itself and Docker need: networkd takes their addresses away.
+test('a profile of networkd for nearly all devices does not touch the devices of overlayd', async () => {
+  const host = lab.host(2)
+  const profile = '/run/systemd/network/50-greedy.network'
+  const write = `printf '[Match]\\nName=!docker0 veth* host0 lo\\n[Network]\\nConfigureWithoutCarrier=yes\\nAddress=198.51.100.7/24\\n' >${profile}`
+  const addresses = () => host.exec('ip', '-o', 'address', 'show', 'dev', 'flannel.1')
+  const setupOf = async (link: string): Promise<string> =>
+    /\S+$/.exec((await host.exec('networkctl', '--no-legend', 'list', link)).trim())?.[0] ?? ''
+  const before = await addresses()
+  await host.exec('ip', 'link', 'add', 'witness0', 'type', 'bridge')
+  try {
+    await host.exec('sh', '-c', `mkdir -p $(dirname ${profile}) && ${write} && networkctl reload`)
+    // The profile has taken effect where nothing keeps it off.
+    await host.waitFor('to give a device of nobody the address', async () => {
+      const shown = await host.exec('ip', '-o', 'address', 'show', 'dev', 'witness0')
+      return shown.includes('198.51.100.7') ? true : new Pending(shown)
+    })
+    expect(await setupOf('flannel.1')).toBe('unmanaged')
+    expect(await addresses()).toBe(before)
+  } finally {
+    await host.exec('sh', '-c', `rm ${profile} && networkctl reload && ip link delete witness0`)
+  }
+})
+
 test('an overlayd that hangs is started again, and no packet is lost', async () => {
   const host = lab.host(2)
   expect(await host.property('overlayd', 'WatchdogUSec')).toBe('30s')
