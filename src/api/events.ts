@@ -68,6 +68,12 @@ export const EVENTS = {
   'peer-clear': 'packets to a host that were encrypted go in clear from now on',
   'peer-cut': 'a host gets no packets, since encryption is required and no handshake has succeeded',
   'peer-key-replaced': 'a host announces another key in use than before, and not by a rotation',
+  'peer-unreachable':
+    'a host does not answer probes; the layer that fails is told, and nothing is taken away for it',
+  'peer-reachable': 'a host that was unreachable answers probes again',
+  'mesh-problem': 'most of the hosts that this host watches do not answer its probes, or none does',
+  'mesh-restored': 'most of the hosts that this host watches answer its probes again',
+  'probing-problem': 'this host cannot probe others, or can again',
   'state-in-use': 'etcd did not answer, and this host started from its state file',
   'state-problem': 'the state file cannot be read, used or written',
   'state-repair': 'the state file was deleted or changed, and is written again',

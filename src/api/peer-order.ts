@@ -8,6 +8,10 @@ export type PeerSort = (typeof PEER_SORTS)[number]
 /** Peers that need attention come first. */
 export const WORST_FIRST: readonly PeerState[] = ['failing', 'rejected', 'held', 'pending', 'ok']
 
+/** Peers that need attention have the lowest number: by state, and of one state the unreachable first. */
+export const urgencyOf = ({ state, probe }: PeerStatus): number =>
+  2 * WORST_FIRST.indexOf(state) + Number(probe?.reach !== 'unreachable')
+
 /** Sorts peers. Equal ones are in the order of their subnets. */
 export function sortPeers(peers: readonly PeerStatus[], sort: PeerSort): PeerStatus[] {
   const keyed = peers.map((peer) => ({ peer, subnet: subnetOf(peer), publicIp: parseIp(peer.publicIp) }))
@@ -15,7 +19,7 @@ export function sortPeers(peers: readonly PeerStatus[], sort: PeerSort): PeerSta
   const bySubnet = (a: Keyed, b: Keyed): number =>
     compareAddresses(a.subnet?.address, b.subnet?.address) || compareTexts(a.peer.subnet, b.peer.subnet)
   const orders: Readonly<Record<PeerSort, (a: Keyed, b: Keyed) => number>> = {
-    state: (a, b) => WORST_FIRST.indexOf(a.peer.state) - WORST_FIRST.indexOf(b.peer.state),
+    state: (a, b) => urgencyOf(a.peer) - urgencyOf(b.peer),
     subnet: bySubnet,
     'public-ip': (a, b) => compareAddresses(a.publicIp, b.publicIp),
     mac: (a, b) => compareTexts(a.peer.mac, b.peer.mac),

@@ -14,6 +14,7 @@ const TITLES = {
   underlay: 'underlay: ',
   device: 'device: ',
   peers: 'peers: ',
+  mesh: 'mesh: ',
   multicast: 'multicast: ',
   encryption: 'encryption: ',
   firewall: 'firewall: ',

@@ -7,6 +7,7 @@
 import { z } from 'zod'
 import { FAMILIES } from '../model/address'
 import { LEASE_STATES } from '../model/lease'
+import { meshSchema, probeSchema } from './mesh'
 
 export const STATUS_SCHEMA = 1
 
@@ -43,6 +44,8 @@ const peerSchema = z.object({
   encryption: z.enum(ENCRYPTION_WORDS).optional(),
   /** Why packets are not encrypted, or why the peer does not get those that are. */
   encryptionReason: z.string().optional(),
+  /** Absent where the daemon does not probe, and for a rejected lease. */
+  probe: probeSchema.optional(),
 })
 
 const deviceSchema = z.object({
@@ -255,6 +258,8 @@ export const statusSchema = z.object({
       problem: z.string().optional(),
     })
     .optional(),
+  /** Absent before this host has a lease, and of an older daemon. */
+  mesh: meshSchema.optional(),
   /**
    * Peers that disappeared from etcd and are kept for a while in case etcd is wrong; absent when there are
    * none.
@@ -286,6 +291,10 @@ export function withoutClocks(status: Status): unknown {
     lease: status.lease && { ...status.lease, expiresInSeconds: undefined },
     stateFile: status.stateFile && { ...status.stateFile, savedAt: undefined },
     encryption: status.encryption && { ...status.encryption, keyAgeSeconds: undefined },
+    mesh: status.mesh && [status.mesh.state, status.mesh.reason, status.mesh.unreachable],
+    peers: status.peers.map(({ probe, ...peer }) =>
+      probe === undefined ? peer : { ...peer, probe: [probe.layer, probe.fullSize] },
+    ),
     heldBack: status.heldBack && { ...status.heldBack, secondsLeft: undefined },
   }
 }

@@ -26,6 +26,7 @@ import { takeGroups } from './multicast/take-groups'
 import type { Node } from './node/node'
 import { type SortedUpdate, sortUpdate } from './node/sort-update'
 import type { Overlay } from './overlay/overlay'
+import { startProber } from './probing/prober'
 import { ChangeSignal } from './serve/change-signal'
 import { reportMetrics } from './serve/metrics-report'
 import { reportObjects } from './serve/objects-report'
@@ -137,7 +138,7 @@ export class Daemon {
    * ready. An outage of etcd does not make a running host unready: its traffic goes on.
    */
   #notReady(): string | undefined {
-    if (this.#host?.kind === 'running') return this.#host.node.unready
+    if (this.#host?.kind === 'running') return join([this.#host.node.unready, this.#host.prober?.unready])
     const waiting = this.#waiting
     return waiting === undefined ? '' : describeWaiting(waiting)
   }
@@ -149,6 +150,7 @@ export class Daemon {
       phase: phaseOf(this.#state),
       node: this.#node?.view,
       multicast: this.#multicast,
+      mesh: this.#host?.prober,
       link: this.#link,
       waiting: this.#waiting,
       obstacle: metOf(this.#state)?.obstacle,
@@ -315,7 +317,12 @@ export class Daemon {
     await this.#ready(node)
     this.#subnetFile.run(signal).catch(fail)
     const multicast = new Multicast(this.edges, node, this.#groups, () => this.#fromState !== undefined)
-    this.#host = { ...this.#host, kind: 'running', multicast }
+    const prober = startProber(
+      this.edges,
+      { node, followsEtcd: () => this.#link.kind === 'following', changed: () => this.#changed() },
+      { signal, fail },
+    )
+    this.#host = { ...this.#host, kind: 'running', multicast, prober }
     node.onPeersChange(() => {
       multicast.wake()
       encryption.wake()
@@ -392,7 +399,14 @@ export class Daemon {
     const words =
       this.#node?.summary(this.#link.kind === 'following', [
         this.#subnetFile.problem !== undefined && 'subnet file not in order',
+        (this.#host?.prober?.verdict.kind ?? 'fine') !== 'fine' && 'peers do not answer probes',
       ]) ?? (waiting === undefined ? 'starting' : `waiting: ${describeWaiting(waiting)}`)
     return commandsFor(networkOfRunDirectory(this.edges.options['run-dir']), words)
   }
+}
+
+/** The troubles as one text; `undefined` for none. */
+function join(troubles: readonly (string | undefined)[]): string | undefined {
+  const known = troubles.filter((trouble) => trouble !== undefined)
+  return known.length === 0 ? undefined : known.join(', ')
 }

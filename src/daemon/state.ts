@@ -6,6 +6,7 @@ import { sameWaiting, type Waiting, waitingFor } from '../model/waiting'
 import type { EtcdLink } from './etcd-link'
 import type { Multicast } from './multicast/multicast'
 import type { Node } from './node/node'
+import type { Prober } from './probing/prober'
 import type { HostMemory } from './start/host-memory'
 import type { Obstacle } from './start/obstacle'
 
@@ -39,6 +40,8 @@ export interface HostState {
   readonly kind: 'joined' | 'running'
   readonly node: Node
   readonly multicast?: Multicast
+  /** Absent with `--probe=off`. */
+  readonly prober?: Prober | undefined
   /** When the state file was written, if the host started from it and etcd has not answered since. */
   readonly fromState: string | undefined
 }

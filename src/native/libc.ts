@@ -21,15 +21,37 @@ export interface Libc {
   bind(fd: number, address: Buffer, size: number): number
   connect(fd: number, address: Buffer, size: number): number
   sendto(fd: number, data: Buffer, size: number, flags: number, address: Buffer, addressSize: number): number
+  /** @param addressSize an `int`: the size of `address`, and the size of the sender's after the call */
+  recvfrom(
+    fd: number,
+    data: Buffer,
+    size: number,
+    flags: number,
+    address: Buffer,
+    addressSize: Buffer,
+  ): number
   setsockopt(fd: number, level: number, option: number, value: Buffer, size: number): number
   /** @param size an `int`: the size of `value`, and the size of the answer after the call */
   getsockopt(fd: number, level: number, option: number, value: Buffer, size: Buffer): number
   close(fd: number): number
   /** setsockopt(2) with a value of struct sock_fprog (linux/filter.h), which holds a pointer. */
   setFilter(fd: number, level: number, option: number, program: readonly FilterInstruction[]): number
+  /**
+   * When the kernel received the datagram that was read last: ioctl(2) with SIOCGSTAMPNS. The first call for
+   * a socket makes the kernel note the times.
+   * @returns milliseconds of the wall clock since 1970, with fractions; `undefined` where there is no time
+   */
+  receivedAt(fd: number): number | undefined
+  /** The wall clock of {@link receivedAt}: clock_gettime(2). Milliseconds since 1970, with fractions. */
+  wallClock(): number
   /** The error number of the last call that failed. */
   errno(): number
 }
+
+/** asm-generic/sockios.h: SIOCGSTAMPNS_OLD, whose struct timespec has two longs. */
+const SIOCGSTAMPNS = 0x8907
+/** linux/time.h. */
+const CLOCK_REALTIME = 0
 
 let loaded: Libc | undefined
 
@@ -49,17 +71,26 @@ function load(): Libc {
   const instruction = koffi.struct(null, { code: 'uint16_t', jt: 'uint8_t', jf: 'uint8_t', k: 'uint32_t' })
   const program = koffi.struct(null, { len: 'uint16_t', filter: koffi.pointer(instruction) })
   const attach = library.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(program), 'uint32_t'])
+  const timespec = koffi.struct(null, { seconds: 'long', nanoseconds: 'long' })
+  const written = koffi.out(koffi.pointer(timespec))
+  const stamp = library.func('ioctl', 'int', ['int', 'unsigned long', written])
+  const clock = library.func('clock_gettime', 'int', ['int', written])
+  const time = { seconds: 0, nanoseconds: 0 }
+  const milliseconds = (): number => time.seconds * 1000 + time.nanoseconds / 1e6
   return {
     socket: library.func('int socket(int, int, int)'),
     bind: library.func('int bind(int, const void *, uint32_t)'),
     connect: library.func('int connect(int, const void *, uint32_t)'),
     // ssize_t is a long on Linux.
     sendto: library.func('long sendto(int, const void *, size_t, int, const void *, uint32_t)'),
+    recvfrom: library.func('long recvfrom(int, void *, size_t, int, void *, void *)'),
     setsockopt: library.func('int setsockopt(int, int, int, const void *, uint32_t)'),
     getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
     close: library.func('int close(int)'),
     setFilter: (fd, level, option, instructions) =>
       attach(fd, level, option, { len: instructions.length, filter: instructions }, koffi.sizeof(program)),
+    receivedAt: (fd) => (stamp(fd, SIOCGSTAMPNS, time) === 0 ? milliseconds() : undefined),
+    wallClock: () => (clock(CLOCK_REALTIME, time) === 0 ? milliseconds() : Date.now()),
     errno: () => koffi.errno(),
   }
 }

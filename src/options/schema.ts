@@ -67,6 +67,7 @@ const etcd = inGroup('etcd:')
 const underlay = inGroup('Underlay interface:')
 const files = inGroup('Files:')
 const firewall = inGroup('Firewall and routing:')
+const probing = inGroup('Probing:')
 const health = inGroup('Health:')
 const metrics = inGroup('Metrics:')
 const logging = inGroup('Logging:')
@@ -163,6 +164,14 @@ const optionsSchema = z.object({
   'encryption-key-days': firewall(
     integerFrom(0, 36_500).prefault('30'),
     'days for which a WireGuard key is used; 0 for ever (overlayctl rotate-key changes it at once)',
+  ),
+  probe: probing(
+    z.enum(['on', 'off'], { error: 'expected on or off' }).prefault('on'),
+    'send echo requests to other hosts, to tell whether they are reached',
+  ),
+  'probe-interval': probing(
+    integerFrom(1, 60).prefault('1'),
+    'seconds between two rounds of requests; each round is a few packets, however many hosts there are',
   ),
   'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),

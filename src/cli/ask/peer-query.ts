@@ -53,8 +53,8 @@ export function queryPeers(
 }
 
 function matchesText(peer: PeerStatus, text: string): boolean {
-  const { subnet, publicIp, mac, state, reason, encryption, encryptionReason } = peer
-  const parts = [subnet, publicIp, mac, state, reason, encryption, encryptionReason]
+  const { subnet, publicIp, mac, state, reason, encryption, encryptionReason, probe } = peer
+  const parts = [subnet, publicIp, mac, state, reason, encryption, encryptionReason, probe?.reach]
   return parts.some((part) => part?.toLowerCase().includes(text))
 }
 

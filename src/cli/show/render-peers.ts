@@ -1,6 +1,7 @@
 /** Peers as a table. */
 import { PEER_STATES, type PeerState, type PeerStatus, type Status } from '../../api/status'
 import { printableData } from '../../model/printable'
+import { ago, percent, roundTrip, whyUnreached } from './render-mesh'
 import { type Column, renderTable, type Screen, type Style } from './screen'
 
 const STYLES: Readonly<Record<PeerState, Style>> = {
@@ -19,15 +20,30 @@ const ENCRYPTION: Column<PeerStatus> = {
   style: ({ encryption }) => encryption && ENCRYPTION_STYLES[encryption],
 }
 
+const REACH_STYLES = { unknown: 'gray', answering: 'green', suspect: 'yellow', unreachable: 'red' } as const
+
+const PROBE: readonly Column<PeerStatus>[] = [
+  {
+    title: 'REACH',
+    cell: ({ probe }) => probe?.reach ?? '',
+    style: ({ probe }) => probe && REACH_STYLES[probe.reach],
+  },
+  { title: 'RTT', cell: ({ probe }) => roundTrip(probe?.rttMs) },
+  { title: 'LOSS', cell: ({ probe }) => percent(probe?.loss) },
+  { title: 'SEEN', cell: ({ probe }) => ago(probe?.answeredSecondsAgo), spare: true },
+]
+
 const columnsFor = (peers: readonly PeerStatus[]): Column<PeerStatus>[] => [
   { title: 'SUBNET', cell: ({ subnet }) => subnet },
   { title: 'PUBLIC IP', cell: ({ publicIp }) => publicIp },
   { title: 'MAC', cell: ({ mac }) => mac, spare: true },
   { title: 'STATE', cell: ({ state }) => state, style: ({ state }) => STYLES[state] },
   ...(peers.some(({ encryption }) => encryption !== undefined) ? [ENCRYPTION] : []),
+  ...(peers.some(({ probe }) => probe !== undefined) ? PROBE : []),
   {
     title: 'WHY',
-    cell: ({ reason, encryptionReason }) => [reason, encryptionReason].filter(Boolean).join('; '),
+    cell: ({ reason, encryptionReason, probe }) =>
+      [reason, encryptionReason, whyUnreached(probe)].filter(Boolean).join('; '),
   },
 ]
 

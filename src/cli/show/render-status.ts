@@ -3,6 +3,7 @@ import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, type Status } from '..
 import { count } from '../../model/count'
 import { printableData } from '../../model/printable'
 import { ALL_PEERS, queryPeers } from '../ask/peer-query'
+import { meshLine } from './render-mesh'
 import { countPeers, renderPeerTable, totalOf } from './render-peers'
 import { duration, hang, type Paint, painter, type Screen } from './screen'
 import { whyLeaseUnknown, whyPeersUnknown } from './unknown'
@@ -46,6 +47,7 @@ export function renderStatus(document: Status, { screen, peers, wide = false }: 
     ...(status.encryption === undefined ? [] : fact('encrypt', encryptionLine(status.encryption))),
     ...fact('etcd', etcdLine(status)),
     ...fact('kernel', kernelLine(status)),
+    ...(status.mesh === undefined ? [] : fact('mesh', meshLine(status.mesh))),
     ...fact('peers', whyPeersUnknown(status) === undefined ? countPeers(status) : 'not known'),
     ...peerLines(status, { screen, wide, ...(peers !== undefined && { peers }) }),
   ]

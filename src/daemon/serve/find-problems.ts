@@ -8,13 +8,14 @@ import type { Lease, UnreadableLease } from '../../model/lease'
 import { describeOverlap, overlapped } from '../../plan/host/host-prefixes'
 import { describeShortage } from '../../plan/host/underlay-room'
 import type { DelayedRemovals } from '../../plan/peers/delayed-removals'
+import { describeVerdict } from '../../plan/probing/words'
 import { describeContest } from '../../plan/reconcile/contests'
 import type { EncryptionState } from '../encryption/encryption-state'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import type { NodeView } from '../node/parts'
 import { convergenceOf } from '../overlay/overlay'
 import { describeCut, encryptionWarnings } from './encryption-report'
-import type { DaemonView, MulticastView } from './view'
+import type { DaemonView, MeshView, MulticastView } from './view'
 
 /** Contests that are listed one by one; a disputed device has one for each of its objects. */
 const MOST_CONTESTS = 5
@@ -43,6 +44,7 @@ export function findProblems(view: DaemonView, etcd: Status['etcd']): readonly S
     ...kernelProblems(node),
     ...underlayProblems(node),
     ...heldBackProblems(node.holdBack),
+    ...meshProblems(view.mesh),
     ...multicastProblems(view.multicast, etcd.connected),
     ...encryptionProblems(node.encryption),
     ...node.firewall.drops.map((drop) => problem('firewall', 'rule-drops', drop)),
@@ -172,6 +174,13 @@ function heldBackProblems(holdBack: DelayedRemovals): StatusProblem[] {
   ]
 }
 
+function meshProblems(mesh: MeshView | undefined): StatusProblem[] {
+  const words = mesh && describeVerdict(mesh.verdict)
+  return mesh === undefined || words === undefined
+    ? []
+    : [problem('mesh', `mesh-${mesh.verdict.kind}`, words.text, words.fix)]
+}
+
 /** While etcd is away groups cannot be announced: then the problem is etcd's, not that of multicast. */
 const multicastProblems = (view: MulticastView | undefined, isConnected: boolean): StatusProblem[] => [
   ...given('multicast', 'multicast-device', view?.keeper?.problem),
@@ -193,7 +202,15 @@ export const encryptionProblems = (
 export const warningsOf = (
   peers: Pick<Status, 'peers' | 'peerCounts'>,
   encryption?: EncryptionState | undefined,
-): string[] => [...rejectionWarnings(peers), ...encryptionWarnings(encryption)]
+  mesh?: Status['mesh'],
+): string[] => [...rejectionWarnings(peers), ...reachWarnings(mesh), ...encryptionWarnings(encryption)]
+
+function reachWarnings(mesh: Status['mesh']): string[] {
+  const { unreachable = 0 } = mesh?.peers ?? {}
+  if (unreachable === 0) return []
+  const what = unreachable === 1 ? '1 does' : `${unreachable} do`
+  return [`peers: ${what} not answer probes: overlayctl peers shows which, overlayctl doctor says why`]
+}
 
 function rejectionWarnings({
   peers,

@@ -5,7 +5,8 @@ import { printableData } from '../../model/printable'
 import type { Logger } from '../tell/logger'
 import { Distribution } from '../tell/meters'
 import { serveHttp, type TcpAddress } from './http-server'
-import { type MetricsView, SERIES, type Series } from './series'
+import { SERIES } from './series'
+import type { MetricsView, Series } from './series-shape'
 
 export interface MetricsText {
   readonly contentType: string

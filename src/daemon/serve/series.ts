@@ -5,64 +5,24 @@
 
 import { performance } from 'node:perf_hooks'
 import { EVENT_KINDS } from '../../api/events'
-import type { CertificateLife } from '../../etcd/client/tls'
-import type { DeviceLosses } from '../../host/counters'
 import { FAMILIES, type Family } from '../../model/address'
-import type { GuardCounts } from '../../model/guard'
 import { VXLAN_OVERHEAD } from '../../model/kernel/link'
 import { SUBJECT_KINDS } from '../../model/kernel/subject'
 import { LEASE_STATES, type Peer } from '../../model/lease'
 import { roomOf } from '../../plan/host/underlay-room'
 import { encryptionOverhead } from '../../plan/reconcile/desired'
-import type { EncryptionState } from '../encryption/encryption-state'
 import { knowledgeOf } from '../etcd-link'
-import type { MulticastSummary } from '../multicast/multicast-keeper'
 import type { NodeView } from '../node/parts'
 import { convergenceOf, type Overlay } from '../overlay/overlay'
-import type { EventLog } from '../tell/events'
-import type { Distribution, Meters, Tally } from '../tell/meters'
-import type { DaemonView } from './view'
-
-/** The daemon's state, and its counters. */
-export interface MetricsView extends DaemonView {
-  /** Milliseconds since 1970. */
-  readonly now: number
-  readonly isReady: boolean
-  readonly events: EventLog
-  readonly meters: Meters
-  /** State of multicast; `undefined` if multicast stays on its host. */
-  readonly multicastSummary?: MulticastSummary | undefined
-  /** State of encryption; `undefined` if the network has none. */
-  readonly encryption?: EncryptionState | undefined
-  /** Packets in clear that were dropped; `undefined` where they may pass. */
-  readonly clearDropped?: GuardCounts | undefined
-  /** The certificates in etcd's TLS files. */
-  readonly certificates: readonly CertificateLife[]
-  /** device name -> packets that the device lost */
-  readonly losses: ReadonlyMap<string, DeviceLosses>
-}
-
-export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number]
-
-export interface Series {
-  readonly name: string
-  readonly type: 'gauge' | 'counter' | 'histogram'
-  readonly help: string
-  /** Names of the labels, in the order in which they are documented. */
-  readonly labels?: readonly string[]
-  /** The samples; a histogram for a series without labels. Unknown values are left out. */
-  readonly read: (view: MetricsView) => Iterable<Sample> | Distribution
-}
+import type { Tally } from '../tell/meters'
+import { PROBE_SERIES } from './probe-series'
+import { type MetricsView, one, type Sample, type Series, truth } from './series-shape'
 
 /** The largest packet in bytes that fits through the underlay. */
 const roomIn = ({ underlay, plan: { inputs } }: NodeView, family: Family): number =>
   roomOf(underlay.current).mtu - encryptionOverhead(inputs.config) - VXLAN_OVERHEAD[family]
 
 const overlaysOf = ({ node }: MetricsView): readonly Overlay[] => node?.overlays ?? []
-
-const truth = (value: boolean): number => (value ? 1 : 0)
-
-const one = (value: number | undefined): Sample[] => (value === undefined ? [] : [[{}, value]])
 
 const revision = (value: bigint | undefined): number | undefined =>
   value === undefined ? undefined : Number(value)
@@ -89,6 +49,7 @@ function* partsInOrder(view: MetricsView): Generator<Sample> {
     kernel: node !== undefined && convergenceOf(node.overlays).converged,
     underlay: node !== undefined && node.underlay.problem === undefined,
     firewall: node !== undefined && node.firewall.problem === undefined,
+    ...(view.mesh !== undefined && { mesh: view.mesh.verdict.kind === 'fine' }),
     ...(node?.plan.encryption !== undefined && { encryption: node.encryption.problem === undefined }),
   }
   for (const [part, isInOrder] of Object.entries(parts)) yield [{ part }, truth(isInOrder)]
@@ -199,7 +160,7 @@ export const SERIES: readonly Series[] = [
     type: 'gauge',
     help:
       'Whether a part of this host is in order: etcd, config, state, lease, kernel, underlay, firewall; ' +
-      'encryption where the network has it.',
+      'mesh where peers are probed; encryption where the network has it.',
     labels: ['part'],
     read: partsInOrder,
   },
@@ -464,6 +425,7 @@ export const SERIES: readonly Series[] = [
     labels: ['direction'],
     read: clearDropped,
   },
+  ...PROBE_SERIES,
   {
     name: 'overlayd_event_loop_lag_seconds',
     type: 'histogram',

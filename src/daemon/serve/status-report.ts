@@ -1,6 +1,6 @@
 /** Makes the status document from the daemon's state. */
 
-import { WORST_FIRST } from '../../api/peer-order'
+import { urgencyOf } from '../../api/peer-order'
 import { problemText } from '../../api/problems'
 import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from '../../api/status'
 import {
@@ -25,6 +25,7 @@ import type { NodeParts, NodeView } from '../node/parts'
 import { convergenceOf, type Overlay } from '../overlay/overlay'
 import { reportEncryption, reportPeerEncryption } from './encryption-report'
 import { findProblems, leaseTrouble, secondsLeft, warningsOf } from './find-problems'
+import { reportMesh, reportProbe } from './mesh-report'
 import type { DaemonView, MulticastView } from './view'
 
 /**
@@ -77,13 +78,14 @@ export async function reportStatus(
     convergence: reportConvergence(node),
     ...(await reportMulticast(view.multicast)),
     ...(await reportEncryption(node?.encryption, Date.now())),
+    ...reportMesh(view),
     ...reportHeldBack(node?.holdBack),
-    ...(node === undefined ? { peers: [] } : reportPeers(node, brief ? BRIEF_PEERS : undefined)),
+    ...(node === undefined ? { peers: [] } : reportPeers(view, node, brief ? BRIEF_PEERS : undefined)),
     ...reportMisnamed(node),
   }
   const network = networkOfRunDirectory(view.options['run-dir'])
   const counted = { peers, ...(peerCounts !== undefined && { peerCounts }) }
-  const warnings = warningsOf(counted, node?.encryption.state())
+  const warnings = warningsOf(counted, node?.encryption.state(), document.mesh)
   return {
     ...(warnings.length > 0 && { warnings: commandsIn(network, warnings) }),
     ...commandsIn(network, document),
@@ -236,13 +238,14 @@ function reportMisnamed(node: Pick<NodeParts, 'overlays'> | undefined): Pick<Sta
 
 /** @param most number of listed peers: the worst, then the others by subnet; `undefined` for all */
 function reportPeers(
+  { mesh }: DaemonView,
   { overlays, holdBack, encryption }: NodeView,
   most: number | undefined,
 ): Pick<Status, 'peers' | 'peerCounts'> {
   const shown: PeerStatus[] = []
   let others = 0
   for (const overlay of overlays) {
-    const report = peerReporter(overlay, holdBack, encryption)
+    const report = peerReporter(overlay, holdBack, encryption, mesh)
     const fine: Peer[] = []
     for (const peer of overlay.peers.peers()) {
       if (most === undefined || !report.isFine(peer)) shown.push(report.of(peer))
@@ -258,14 +261,14 @@ function reportPeers(
   const { moreMisnamed = 0 } = reportMisnamed({ overlays })
   if (moreMisnamed > 0) peerCounts.rejected = (peerCounts.rejected ?? 0) + moreMisnamed
   // Not sorted by subnet: of thousands of troubled peers any few will do.
-  const urgency = ({ state }: PeerStatus): number => WORST_FIRST.indexOf(state)
-  return { peers: shown.sort((a, b) => urgency(a) - urgency(b)).slice(0, most), peerCounts }
+  return { peers: shown.sort((a, b) => urgencyOf(a) - urgencyOf(b)).slice(0, most), peerCounts }
 }
 
 function peerReporter(
   { peers, reconciler }: Overlay,
   holdBack: DelayedRemovals,
   encryption: NodeView['encryption'],
+  mesh: DaemonView['mesh'],
 ) {
   const rejected = [...peers.rejected()]
   const newerRejected = new Map(rejected.map(({ key, reason }) => [key, reason]))
@@ -277,7 +280,8 @@ function peerReporter(
       !troubled.has(peer) &&
       !newerRejected.has(peer.key) &&
       !holdBack.has(peer.key) &&
-      encryption.ways.of(peer).kind !== 'none',
+      encryption.ways.of(peer).kind !== 'none' &&
+      mesh?.probeOf(peer)?.reach.kind !== 'unreachable',
     of(peer: Peer): PeerStatus {
       const held = holdBack.has(peer.key)
       const newer = newerRejected.get(peer.key)
@@ -296,6 +300,7 @@ function peerReporter(
         ...(reason !== undefined && { reason }),
         ...(troubled.get(peer) ?? { state: held ? 'held' : waits ? 'pending' : 'ok' }),
         ...reportPeerEncryption(encryption.encryptionOf(peer)),
+        ...reportProbe(mesh?.probeOf(peer), performance.now()),
       }
     },
   }

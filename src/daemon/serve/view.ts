@@ -7,6 +7,7 @@ import type { EtcdLink } from '../etcd-link'
 import type { GroupsPublisher } from '../multicast/groups-publisher'
 import type { MulticastKeeper } from '../multicast/multicast-keeper'
 import type { NodeView } from '../node/parts'
+import type { Prober } from '../probing/prober'
 import type { Obstacle } from '../start/obstacle'
 
 /** The parts of multicast; those that do not exist are undefined. */
@@ -16,6 +17,9 @@ export interface MulticastView {
   readonly groups: GroupTable
 }
 
+/** What probing knows. */
+export type MeshView = Pick<Prober, 'problem' | 'verdict' | 'tables' | 'probeOf'>
+
 /** The state of the daemon. */
 export interface DaemonView {
   readonly options: Options
@@ -23,6 +27,8 @@ export interface DaemonView {
   readonly phase: DaemonPhase
   readonly node: NodeView | undefined
   readonly multicast: MulticastView | undefined
+  /** `undefined` before this host runs, and where it does not probe. */
+  readonly mesh: MeshView | undefined
   readonly link: EtcdLink
   /** The reason that this host waits for; `undefined` if it runs, or starts without waiting. */
   readonly waiting: Waiting | undefined

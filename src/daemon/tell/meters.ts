@@ -34,19 +34,31 @@ export class Tally {
  */
 const BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const
 
+/**
+ * The same for round trips between hosts: 0.05 ms on one machine, 0.2 ms in one room, 100 ms around the earth.
+ * An answer that takes more than a second counts as lost.
+ */
+const ROUND_TRIPS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1]
+
 /** A histogram of durations. */
 export class Distribution {
   /**
    * Durations in each bucket: above the bound before and up to its own; the last bucket: above all bounds.
    */
-  readonly #counts = new Array<number>(BOUNDS.length + 1).fill(0)
+  readonly #counts: number[]
   #sum = 0
   #count = 0
 
+  /** @param bounds upper bounds of the buckets in seconds, ascending */
+  constructor(private readonly bounds: readonly number[] = BOUNDS) {
+    this.#counts = new Array<number>(bounds.length + 1).fill(0)
+  }
+
   observe(milliseconds: number): void {
     const seconds = milliseconds / 1000
+    const { bounds } = this
     let place = 0
-    while (place < BOUNDS.length && seconds > (BOUNDS[place] ?? 0)) place += 1
+    while (place < bounds.length && seconds > (bounds[place] ?? 0)) place += 1
     this.#counts[place] = (this.#counts[place] ?? 0) + 1
     this.#sum += seconds
     this.#count += 1
@@ -64,7 +76,7 @@ export class Distribution {
   /** For each bound the number of durations up to it. The bound +Inf is not included. */
   *cumulative(): Generator<readonly [bound: number, count: number]> {
     let below = 0
-    for (const [place, bound] of BOUNDS.entries()) {
+    for (const [place, bound] of this.bounds.entries()) {
       below += this.#counts[place] ?? 0
       yield [bound, below]
     }
@@ -93,6 +105,12 @@ export class Meters {
   /** Failed calls, by the code of the error. */
   readonly etcdErrors = new Tally()
   readonly eventLoopLag = new Distribution()
+  /** Round trips of probes through the overlay. */
+  readonly probes = new Distribution(ROUND_TRIPS)
+  /** Packets of probes that were sent, or refused by the kernel, by layer. */
+  readonly probesSent = new Tally()
+  /** Those without an answer, by layer. */
+  readonly probesLost = new Tally()
   /** Receives the etcd client's counts. */
   readonly etcd: EtcdMeter = {
     called: (milliseconds) => this.etcdCalls.observe(milliseconds),

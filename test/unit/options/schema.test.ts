@@ -55,6 +55,8 @@ test('the defaults are flannel’s', async () => {
     encryption: 'auto',
     'encryption-key-days': 30,
     'peer-removal-grace': 60,
+    probe: 'on',
+    'probe-interval': 1,
     iface: [],
     'iface-regex': [],
     'iface-can-reach': undefined,

@@ -15,6 +15,7 @@ const view = (fields: Partial<DaemonView> = {}): DaemonView => ({
   phase: 'starting',
   node: undefined,
   multicast: undefined,
+  mesh: undefined,
   link: { kind: 'connecting' },
   waiting: undefined,
   obstacle: undefined,

@@ -1,5 +1,6 @@
 import { writeMetrics } from '../../../../src/daemon/serve/metrics'
-import { type MetricsView, type Sample, SERIES } from '../../../../src/daemon/serve/series'
+import { SERIES } from '../../../../src/daemon/serve/series'
+import type { MetricsView, Sample } from '../../../../src/daemon/serve/series-shape'
 import { EventLog } from '../../../../src/daemon/tell/events'
 import { Distribution, Meters, Tally } from '../../../../src/daemon/tell/meters'
 import { ipv4, type MacAddress } from '../../../../src/model/address'
@@ -17,6 +18,7 @@ const view = (fields: Partial<MetricsView> = {}): MetricsView => ({
   phase: 'starting',
   node: undefined,
   multicast: undefined,
+  mesh: undefined,
   link: { kind: 'following', known: { revision: 7n as Revision, clusterId: undefined, config: undefined } },
   stateFile: { inUse: false },
   waiting: undefined,
