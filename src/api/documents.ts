@@ -57,6 +57,38 @@ export const auditDocumentSchema = z.object({
 })
 export type AuditDocument = z.infer<typeof auditDocumentSchema>
 
+/**
+ * What `overlayctl ping` sends packets to. `underlay`: the host's PublicIP. `overlay`: its address on the VXLAN
+ * device. `full-size`: the same with packets of the device's MTU. `container`: the container.
+ */
+export const PING_PARTS = ['underlay', 'overlay', 'full-size', 'container'] as const
+export type PingPart = (typeof PING_PARTS)[number]
+
+/** What `overlayctl ping -o json` prints. */
+export const pingDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  target: z.string(),
+  /** The host that was asked for, or that has the container. */
+  host: z.object({ subnet: z.string(), publicIp: z.string() }),
+  /** How packets leave this host for it; absent in a network without encryption. */
+  encryption: statusSchema.shape.peers.element.shape.encryption,
+  probes: z.array(
+    z.object({
+      part: z.enum(PING_PARTS),
+      address: z.string(),
+      /** Bytes of a packet, IP header included. */
+      size: z.number(),
+      sent: z.number(),
+      received: z.number(),
+      /** Mean. */
+      rttMs: z.number().optional(),
+    }),
+  ),
+  /** The first part that does not work, seen from below; absent where all packets were answered. */
+  fails: z.enum(PING_PARTS).optional(),
+})
+export type PingDocument = z.infer<typeof pingDocumentSchema>
+
 export type ObjectKind = 'device' | Kind
 const OBJECT_KINDS: readonly ObjectKind[] = ['device', ...KINDS_REVERSED]
 

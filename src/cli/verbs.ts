@@ -47,6 +47,7 @@ const DOCUMENTS = {
   peers: async () => (await import('../api/documents.js')).peersDocumentSchema,
   lease: async () => (await import('../api/documents.js')).leaseDocumentSchema,
   routes: async () => (await import('../api/documents.js')).routesDocumentSchema,
+  ping: async () => (await import('../api/documents.js')).pingDocumentSchema,
 }
 
 async function printSchemaOf(name: keyof typeof DOCUMENTS): Promise<number> {
@@ -148,6 +149,33 @@ export const VERBS: readonly Verb[] = [
       if (schema) return printSchemaOf('routes')
       const { runRoutes } = await import('./verbs/routes.js')
       return runRoutes(await local(), { output, state, match })
+    },
+  }),
+  verb({
+    path: 'ping',
+    args: '<target>',
+    describe:
+      'ping another host past the overlay, through it, and with large packets; ' +
+      'exit code 0 all answered, 1 not, 2 not known',
+    positionals: {
+      target: {
+        type: 'string',
+        demandOption: true,
+        describe: "the host's PublicIP or subnet, or the address of a container",
+      },
+    },
+    options: {
+      ...DOCUMENT_OUTPUT,
+      count: { alias: 'c', type: 'number', default: 5, describe: 'packets of each kind, 1 to 100' },
+    },
+    examples: [
+      ['ping 10.5.42.7', 'which host has that container, and which layer fails?'],
+      ['ping 192.0.2.42 -o json', 'for a program'],
+    ],
+    run: async ({ output, schema, target, count }, { local }) => {
+      if (schema) return printSchemaOf('ping')
+      const { runPing } = await import('./verbs/ping.js')
+      return runPing(await local(), target, { output, count })
     },
   }),
   verb({

@@ -7,8 +7,9 @@ import { type MetricsView, type Sample, type Series, truth } from './series-shap
 
 /** Peers by what probing knows of them; nothing where this host does not probe. */
 function probedPeers({ mesh }: MetricsView, kinds: readonly (keyof ReachCounts)[], label: string): Sample[] {
-  if (mesh === undefined || mesh.problem !== undefined) return []
-  const counts = countReach(mesh)
+  if (mesh === undefined) return []
+  // Where probing is not possible any more, what it knew is out of date.
+  const counts = countReach(mesh.problem === undefined ? mesh : { tables: new Map() })
   return kinds.map((kind): Sample => [{ [label]: kind }, counts[kind]])
 }
 

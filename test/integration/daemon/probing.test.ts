@@ -2,6 +2,7 @@
  * Probing of peers: what this host says when packets do not get through, and that it takes it back when they
  * do again. Nothing is taken out of the kernel for it.
  */
+import { pingDocumentSchema } from '../../../src/api/documents'
 import type { Status } from '../../../src/api/status'
 import { type Host, Lab } from '../../lab/lab'
 import { execOk, setSysctl } from '../../lab/namespace'
@@ -142,10 +143,17 @@ test('VXLAN dropped at one host: it is cut off, and the others say that the over
     const { stdout } = await other.overlayctl('peers')
     expect(stdout.split('\n')[1]).toMatch(/unreachable .*its PublicIP answers, its overlay address does not/)
     expect(await routesOf(other)).toBe(before)
+    const ping = await other.overlayctl('ping', broken.address, '--count=2', '-o', 'json')
+    expect(ping.code).toBe(1)
+    expect(pingDocumentSchema.parse(JSON.parse(ping.stdout))).toMatchObject({
+      fails: 'overlay',
+      probes: [{ part: 'underlay', received: 2 }, { part: 'overlay', received: 0 }, { part: 'full-size' }],
+    })
   } finally {
     await cure()
   }
   await allWell()
+  expect((await other.overlayctl('ping', broken.address)).stdout).toContain('every packet was answered')
   expect(await readiness(broken)).toMatch(/^200 /)
   expect(await eventsOf(other, 'peer-reachable', broken)).toHaveLength(1)
 })
@@ -180,7 +188,7 @@ test('one direction blocked between two hosts: both ends say so, and nobody else
     const seen = await statusOf(to, 'the peer before the fault', isUnreachable(from, 'overlay'))
     expect(seen.state).toBe('degraded')
     expect(await readiness(to)).toMatch(/^200 /)
-    expect(isWell(await statusOf(third, 'any status', () => true))).toBe(true)
+    await statusOf(third, 'an answer of every peer', isWell)
   } finally {
     await cure()
   }

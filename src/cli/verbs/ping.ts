@@ -1,0 +1,122 @@
+/** `overlayctl ping`: which packets reach another host, and which layer fails. */
+import { DOCUMENT_SCHEMA, type PingDocument, type PingPart } from '../../api/documents'
+import { subnetOf } from '../../api/peer-order'
+import type { PeerStatus, Status } from '../../api/status'
+import { ping } from '../../host/ping'
+import { type Family, familyOf, formatIp, type IpAddress, parseIp, prefixContains } from '../../model/address'
+import { OverlayError } from '../../model/errors'
+import type { Options } from '../../options/schema'
+import { UsageError } from '../../options/usage-error'
+import { EXIT } from '../exit'
+import { type Output, printDocument } from '../show/output'
+import { renderPing } from '../show/render-ping'
+import { screenOf } from '../show/screen'
+import { whyPeersUnknown } from '../show/unknown'
+import { readStatus } from './status'
+
+/** Bytes of a small packet, IP header included: as ping(8) sends them by itself. */
+const SMALL: Readonly<Record<Family, number>> = { IPv4: 84, IPv6: 104 }
+/** The MTU that is assumed where there is no device. */
+const USUAL_MTU = 1450
+const MOST_PACKETS = 100
+
+export interface PingFlags {
+  readonly output: Output
+  /** Packets of each kind. */
+  readonly count: number
+}
+
+/** What is sent where. */
+export interface PingTask {
+  readonly part: PingPart
+  readonly address: IpAddress
+  readonly size: number
+}
+
+/**
+ * Pings, and prints what came back.
+ * @returns the exit code: 1 when a packet was lost
+ */
+export async function runPing(
+  options: Options,
+  target: string,
+  { output, count }: PingFlags,
+): Promise<number> {
+  if (!Number.isInteger(count) || count < 1 || count > MOST_PACKETS)
+    throw new UsageError(`--count is ${count}`, `give a whole number from 1 to ${MOST_PACKETS}`)
+  const status = await readStatus(options)
+  const peer = findPeer(status, target)
+  const probes = await Promise.all(
+    tasksFor(status, peer, target).map(async ({ part, address, size }) => {
+      const answer = await ping({ address, size, count })
+      return { part, address: formatIp(address), size, ...answer }
+    }),
+  )
+  const fails = failingPart(probes)
+  const document: PingDocument = {
+    schema: DOCUMENT_SCHEMA,
+    target,
+    host: { subnet: peer.subnet, publicIp: peer.publicIp },
+    ...(peer.encryption !== undefined && { encryption: peer.encryption }),
+    probes,
+    ...(fails !== undefined && { fails }),
+  }
+  printDocument(document, output, () => renderPing(document, screenOf()))
+  return fails === undefined ? EXIT.healthy : EXIT.degraded
+}
+
+/**
+ * The peer with that PublicIP or subnet, or with that address in its subnet.
+ * @throws {OverlayError} `no-such-peer`, or `daemon-down` where the peers are not known
+ */
+export function findPeer(status: Status, target: string): PeerStatus {
+  const unknown = whyPeersUnknown(status)
+  if (unknown !== undefined)
+    throw new OverlayError('daemon-down', `the other hosts are not known: ${unknown}`)
+  const address = parseIp(target)
+  const found = status.peers.find((peer) => {
+    if (peer.state === 'rejected') return false
+    const subnet = subnetOf(peer)
+    const holds =
+      address !== undefined &&
+      subnet !== undefined &&
+      familyOf(subnet.address) === familyOf(address) &&
+      prefixContains(subnet, address)
+    return peer.publicIp === target || peer.subnet === target || holds
+  })
+  if (found !== undefined) return found
+  throw new OverlayError(
+    'no-such-peer',
+    `no other host has the PublicIP, the subnet or the container ${target}`,
+    'see the hosts: overlayctl peers',
+  )
+}
+
+/** The packets for a target, from the lowest layer up. */
+export function tasksFor(status: Status, peer: PeerStatus, target: string): PingTask[] {
+  const [subnet, publicIp, address] = [subnetOf(peer)?.address, parseIp(peer.publicIp), parseIp(target)]
+  if (subnet === undefined || publicIp === undefined) return []
+  const family = familyOf(subnet)
+  const device = family === 'IPv4' ? status.device : status.ipv6Device
+  const isContainer = address !== undefined && address !== subnet && address !== publicIp
+  return [
+    { part: 'underlay', address: publicIp, size: SMALL[family] },
+    { part: 'overlay', address: subnet, size: SMALL[family] },
+    { part: 'full-size', address: subnet, size: device?.mtu ?? USUAL_MTU },
+    ...(isContainer ? [{ part: 'container', address, size: SMALL[family] } as const] : []),
+  ]
+}
+
+/**
+ * The first part that does not work. A silent PublicIP is no failure where the overlay answers: some networks
+ * let no ICMP in.
+ */
+export function failingPart(probes: PingDocument['probes']): PingPart | undefined {
+  const isLost = (part: PingPart): boolean =>
+    probes.some((probe) => probe.part === part && probe.received < probe.sent)
+  const isSilent = (part: PingPart): boolean =>
+    probes.some((probe) => probe.part === part && probe.received === 0)
+  if (isLost('overlay')) return isSilent('overlay') && isSilent('underlay') ? 'underlay' : 'overlay'
+  if (isLost('full-size')) return 'full-size'
+  return isLost('container') ? 'container' : undefined
+}

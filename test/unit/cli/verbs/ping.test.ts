@@ -1,0 +1,72 @@
+import { PING_PARTS, type PingDocument, type PingPart } from '../../../../src/api/documents'
+import { renderPing } from '../../../../src/cli/show/render-ping'
+import { failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
+import { formatIp } from '../../../../src/model/address'
+import { STATUS } from '../fixtures'
+
+const probes = (received: Partial<Record<PingPart, number>>): PingDocument['probes'] =>
+  PING_PARTS.map((part) => ({ part, address: '10.5.1.0', size: 84, sent: 5, received: received[part] ?? 5 }))
+
+test.each<[Partial<Record<PingPart, number>>, PingPart | undefined]>([
+  [{}, undefined],
+  [{ underlay: 0 }, undefined],
+  [{ underlay: 0, overlay: 0, 'full-size': 0, container: 0 }, 'underlay'],
+  [{ overlay: 0, 'full-size': 0, container: 0 }, 'overlay'],
+  [{ overlay: 4 }, 'overlay'],
+  [{ 'full-size': 0 }, 'full-size'],
+  [{ container: 3 }, 'container'],
+])('of the answers %j the part that fails is %s', (received, fails) => {
+  expect(failingPart(probes(received))).toBe(fails)
+})
+
+const peers = [
+  { subnet: '10.5.1.0/24', publicIp: '192.0.2.1', mac: '-', state: 'ok' as const },
+  { subnet: 'fd00:5::/64', publicIp: '2001:db8::1', mac: '-', state: 'ok' as const },
+  { key: 'x', subnet: 'x', publicIp: '-', mac: '-', state: 'rejected' as const },
+]
+const known = { ...STATUS, peers }
+
+test.each([
+  ['192.0.2.1', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
+  ['10.5.1.0/24', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
+  ['10.5.1.0', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
+  ['10.5.1.7', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0', '10.5.1.7']],
+  ['fd00:5::7', 'fd00:5::/64', ['2001:db8::1', 'fd00:5::', 'fd00:5::', 'fd00:5::7']],
+])('%s is found at %s', (target, subnet, addresses) => {
+  const peer = findPeer(known, target)
+  expect(peer.subnet).toBe(subnet)
+  expect(tasksFor(known, peer, target).map(({ address }) => formatIp(address))).toEqual(addresses)
+})
+
+test.each(['10.5.2.7', 'x', '', '192.0.2.9'])('%j is no other host, and the error says so', (target) => {
+  expect(() => findPeer(known, target)).toThrow('no other host has')
+})
+
+test('what people see of a container behind a path that loses large packets', () => {
+  const document: PingDocument = {
+    schema: 1,
+    target: '10.5.1.7',
+    host: { subnet: '10.5.1.0/24', publicIp: '192.0.2.1' },
+    encryption: 'encrypted',
+    probes: probes({ 'full-size': 0 }).map((probe) => ({
+      ...probe,
+      ...(probe.received > 0 && { rttMs: 0.25 }),
+    })),
+    fails: 'full-size',
+  }
+  expect(renderPing(document, { width: 80, colour: false })).toBe(
+    [
+      '10.5.1.7: the host with 10.5.1.0/24 at 192.0.2.1, encrypted',
+      '',
+      'WAY        ADDRESS   BYTES  RTT      LOSS',
+      'underlay   10.5.1.0  84     0.25 ms  0 %',
+      'overlay    10.5.1.0  84     0.25 ms  0 %',
+      'full-size  10.5.1.0  84              100 %',
+      'container  10.5.1.0  84     0.25 ms  0 %',
+      '',
+      'packets of full size are lost, and small ones are not: a part of the path',
+      'carries less than its MTU; overlayctl doctor searches the size',
+      '',
+    ].join('\n'),
+  )
+})
