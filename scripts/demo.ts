@@ -27,7 +27,7 @@ async function show(lab: Lab): Promise<void> {
   say(`${bold('etcd')} ${version} at ${lab.etcd.endpoint} has the network config`)
   say(indent(NETWORK_CONFIG))
   const started = performance.now()
-  for (const host of lab.hosts) host.start()
+  for (const host of lab.hosts) host.start({ flags: { probe: 'on' } })
   say(`${bold('overlayd')} starts on ${lab.hosts.length} hosts:`)
   say(dim(indent(`overlayd --etcd-endpoints=${lab.etcd.endpoint} --iface=eth0 ...`)))
   await lab.waitConverged(0, 30_000 + lab.hosts.length * 500)
@@ -196,7 +196,7 @@ async function add(lab: Lab): Promise<void> {
   const [host] = await lab.addHosts(1)
   if (host === undefined) throw new Error('no host was added')
   say(`${bold('overlayd')} starts on ${host.name} (${host.address}), beside ${lab.hosts.length - 1} others`)
-  host.start()
+  host.start({ flags: { probe: 'on' } })
   const { lease } = await host.waitForStatus('it is healthy', ({ state }) => state === 'healthy', 30_000)
   const subnet = lease?.subnet ?? ''
   const container = await host.addContainer()

@@ -19,6 +19,7 @@ import { etcdCosts } from './etcd-costs'
 import { manyHosts, manyHostsByProxy } from './many-hosts'
 import { multicast } from './multicast'
 import { renderPlots } from './plot'
+import { probing } from './probing'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
 import { collect, type Line, type Machine, type Results, readResults } from './results'
@@ -43,6 +44,7 @@ const CASES: readonly Case[] = [
   plainNic,
   dataplaneOptions,
   multicast,
+  probing,
 ]
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]

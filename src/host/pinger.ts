@@ -141,7 +141,7 @@ function refusal(errno: string): OverlayError {
   return new OverlayError(
     'no-ping-socket',
     `the kernel allows this group no ping socket: net.ipv4.ping_group_range is ${range}`,
-    'allow it as systemd does: sysctl -w net.ipv4.ping_group_range="0 2147483647"',
+    'allow it: sysctl -w net.ipv4.ping_group_range="0 2147483647"',
   )
 }
 

@@ -154,6 +154,21 @@ export function disableIpv6(link: string): Promise<boolean> {
   })
 }
 
+const PING_GROUPS = '/proc/sys/net/ipv4/ping_group_range'
+
+/**
+ * Allows a group ping sockets (icmp(7)) of both families where no group may have any, which is the kernel's
+ * default ("1 0"). A range that somebody has chosen is left as it is.
+ * @returns whether the group was added
+ * @throws {OverlayError} `sysctl`
+ */
+export async function allowPingSockets(group: number): Promise<boolean> {
+  const [lowest = 0, highest = 0] = (await readSysctl(PING_GROUPS)).split(/\s+/).map(Number)
+  if (lowest <= highest) return false
+  await writeSysctl(PING_GROUPS, `${group} ${group}`)
+  return true
+}
+
 /** @returns false if a file of the sysctl does not exist */
 async function unlessGone(access: () => Promise<void>): Promise<boolean> {
   try {

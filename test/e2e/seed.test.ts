@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { statusSchema } from '../../src/api/status'
 import type { BootedContainer, BootedHost } from '../lab/booted-host'
 import { assertBootable, BootedLab } from '../lab/booted-lab'
 import { exec } from '../lab/namespace'
@@ -101,6 +102,18 @@ test.each([
 ])('20 pings from the container of node%i to that of node%i are all answered', async (from, to) => {
   await waitForPing(from, to)
   expect(await pingBetween(from, to)).toMatchObject({ sent: 20, received: 20 })
+})
+
+test('each host probes the other, with the rights and the sandbox of the unit', async () => {
+  for (const host of lab.hosts) {
+    const mesh = await host.waitFor('an answer to a probe', async () => {
+      const text = await host.exec('overlayctl', 'status', '-o', 'json')
+      const { mesh: found } = statusSchema.parse(JSON.parse(text))
+      return found?.peers.answering === 1 ? found : new Pending(text)
+    })
+    expect(mesh.state).toBe('on')
+    expect(await host.property('overlayd.service', 'CapabilityBoundingSet')).toBe('cap_net_admin')
+  }
 })
 
 test('packets of full size need no fragments', async () => {

@@ -4,6 +4,7 @@
  * it: no route is taken away for a peer that does not answer.
  */
 import { Pinger } from '../../host/pinger'
+import { allowPingSockets } from '../../kernel/sysctl'
 import { type Family, familyOf, formatIp, formatPrefix } from '../../model/address'
 import type { Peer } from '../../model/lease'
 import type { Fate, Layer, Outcome, PeerProbe } from '../../plan/probing/peer-probe'
@@ -62,7 +63,7 @@ export class Prober {
       {
         name: 'probing',
         retry: RETRY,
-        pass: async () => this.#pass(),
+        pass: () => this.#pass(),
         failed: (problem, before) => {
           if (problem !== before) log.warn(`probing: not possible: ${problem}`, { kind })
           view.changed()
@@ -113,12 +114,12 @@ export class Prober {
   }
 
   /** @throws {OverlayError} `no-ping-socket` */
-  #pass(): Next {
+  async #pass(): Promise<Next> {
     const now = performance.now()
     this.#settle(now)
     this.#judge(now)
     const { overlays } = this.view.node.view
-    this.#sync(overlays, now)
+    await this.#sync(overlays, now)
     this.#flights = overlays.flatMap((overlay) => {
       const orders = this.#tables.get(overlay.spec.family)?.due(now) ?? []
       return orders.flatMap((order) => (this.#isExcused(order.peer) ? [] : this.#send(overlay, order)))
@@ -127,7 +128,7 @@ export class Prober {
   }
 
   /** @throws {OverlayError} `no-ping-socket` */
-  #sync(overlays: readonly Overlay[], now: number): void {
+  async #sync(overlays: readonly Overlay[], now: number): Promise<void> {
     const generation = this.view.node.peersGeneration
     const isNews = generation !== this.#synced.generation && now - this.#synced.at >= SYNC_SPACING
     if (isNews) this.#synced = { generation, at: now }
@@ -138,12 +139,28 @@ export class Prober {
         if (isNews) table.sync(peers, now)
         continue
       }
-      this.#pinger.open(family)
+      await this.#open(family)
       // Before its first pass has converged, this host judges nobody.
       if (!reconciler.convergence.converged) continue
       const first = new ProbeTable(formatPrefix(subnet))
       first.sync(peers, now, true)
       this.#tables.set(family, first)
+    }
+  }
+
+  /** @throws {OverlayError} `no-ping-socket` */
+  async #open(family: Family): Promise<void> {
+    try {
+      this.#pinger.open(family)
+    } catch (refusal) {
+      const group = process.getegid?.() ?? 0
+      // Why the setting cannot be written does not matter: the refusal says what to do.
+      const isAllowed = await allowPingSockets(group).catch(() => false)
+      if (!isAllowed) throw refusal
+      this.edges.log.info(
+        `probing: net.ipv4.ping_group_range allowed ping sockets to nobody; it allows group ${group} now`,
+      )
+      this.#pinger.open(family)
     }
   }
 

@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DUAL_STACK_CONFIG, type Host, Lab } from '../../lab/lab'
-import { execOk, setSysctl } from '../../lab/namespace'
+import { execOk } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 
@@ -21,11 +21,10 @@ beforeAll(async () => {
   lab = await Lab.create({ hosts: 3, config: DUAL_STACK_CONFIG })
   chmodSync(lab.directory, 0o755)
   for (const host of lab.hosts) {
-    await setSysctl(host.namespace, 'net/ipv4/ping_group_range', `0 ${NOBODY}`)
     mkdirSync(host.stateDirectory, { recursive: true })
     for (const path of [host.runDirectory, host.stateDirectory, dirname(host.subnetFile)])
       chownSync(path, NOBODY, NOBODY)
-    host.start({ wrapper: UNIT })
+    host.start({ wrapper: UNIT, flags: { probe: 'on' } })
   }
   await lab.waitConverged()
 })

@@ -2,6 +2,8 @@
  * Probing of peers: what this host says when packets do not get through, and that it takes it back when they
  * do again. Nothing is taken out of the kernel for it.
  */
+
+import { join } from 'node:path'
 import { pingDocumentSchema } from '../../../src/api/documents'
 import type { Status } from '../../../src/api/status'
 import { type Host, Lab } from '../../lab/lab'
@@ -20,16 +22,11 @@ let lab: Lab
 beforeAll(async () => {
   lab = await Lab.create({ hosts: 4 })
   for (const host of lab.hosts) {
-    await allowPing(host)
-    host.start({ flags: { 'healthz-port': `${HEALTH_PORT}` } })
+    host.start({ flags: { probe: 'on', 'healthz-port': `${HEALTH_PORT}` } })
   }
   await lab.waitConverged()
 })
 afterAll(() => lab?.close())
-
-/** As systemd does on every host. In a sandbox without root only group 0 exists. */
-const allowPing = (host: Host): Promise<unknown> =>
-  setSysctl(host.namespace, 'net/ipv4/ping_group_range', '0 0')
 
 /** Waits until the status of a host is as wanted. @param seen what is shown if it never is */
 const statusOf = (host: Host, what: string, isSo: (status: Status) => boolean): Promise<Status> =>
@@ -213,24 +210,33 @@ test('an INPUT policy of DROP: that host is cut off, for the others it is silent
   await allWell()
 })
 
-test('where the kernel allows no ping socket, the status says so, and all else goes on', async () => {
+const RANGE = 'net/ipv4/ping_group_range'
+
+test('the daemon allows its own group ping sockets, where nobody was allowed any', async () => {
+  expect(await execOk(lab.host(1).namespace, ['cat', `/proc/sys/${RANGE}`])).toBe('0\t0\n')
+  expect(lab.host(1).daemon.output).toMatch(/ping_group_range allowed ping sockets to nobody/)
+})
+
+test('where no ping socket can be had, the status says so, and all else goes on', async () => {
   const host = lab.host(2)
-  await setSysctl(host.namespace, 'net/ipv4/ping_group_range', '1 0')
-  try {
-    await host.restart()
-    const status = await statusOf(
-      host,
-      'that probing is impossible',
-      ({ mesh }) => mesh?.state === 'impossible',
-    )
-    expect(status.state).toBe('healthy')
-    expect(status.mesh?.reason).toMatch(/ping_group_range is "1 0"; allow it as systemd does/)
-    const { stdout } = await host.overlayctl('status')
-    expect(stdout.replace(/\s+/g, ' ')).toContain(
-      'mesh NOT probed: the kernel allows this group no ping socket',
-    )
-  } finally {
-    await allowPing(host)
-  }
+  await host.stop()
+  await setSysctl(host.namespace, RANGE, '1 0')
+  // The daemon writes to another file than the kernel's.
+  const hide = 'cat /proc/sys/$1 > $2 && mount --bind $2 /proc/sys/$1 && shift 2 && exec "$@"'
+  const place = join(lab.directory, 'range')
+  const wrapper = ['unshare', '--mount', 'sh', '-c', hide, 'sh', RANGE, place]
+  host.start({ wrapper, flags: { probe: 'on', 'healthz-port': `${HEALTH_PORT}` } })
+  const status = await statusOf(
+    host,
+    'that probing is impossible',
+    ({ mesh }) => mesh?.state === 'impossible',
+  )
+  expect(status.state).toBe('healthy')
+  expect(status.mesh?.reason).toMatch(/this group no ping socket: .*; allow it: sysctl -w/)
+  const { stdout } = await host.overlayctl('status')
+  expect(stdout.replace(/\s+/g, ' ')).toContain(
+    'mesh NOT probed: the kernel allows this group no ping socket',
+  )
+  await setSysctl(host.namespace, RANGE, '0 0')
   await allWell()
 })
