@@ -73,7 +73,7 @@ beforeAll(async () => {
   // The daemon reads the certificate for the series of its end, although this etcd speaks without TLS.
   const { caFile } = new CertificateAuthority(lab.directory)
   host.start({
-    flags: { v: '0', 'metrics-port': PORT, 'etcd-cafile': caFile },
+    flags: { v: '0', probe: 'on', 'metrics-port': PORT, 'etcd-cafile': caFile },
     env: { FLANNELD_ETCD_USERNAME: 'host1', FLANNELD_ETCD_PASSWORD: PASSWORD },
   })
   await host.waitConverged(0)
