@@ -12,6 +12,8 @@ export const EVENTS = {
   'peer-left': 'the lease of a host is gone from etcd',
   'peer-changed': 'the lease of a host has another address or MAC',
   'peer-rejected': 'a lease is not valid, or clashes with an older one; the host is not reached by it',
+  'peer-unproven':
+    'a lease is not signed by the identity that is pinned for its subnet; the host is not reached by it',
   'peer-accepted': 'a lease that was rejected is valid now',
   'peers-held': 'most peers disappeared from etcd at once; they are kept for a time',
   'peers-let-go': 'peers that were held are in etcd again, or are removed',
@@ -74,6 +76,9 @@ export const EVENTS = {
   'mesh-problem': 'most of the hosts that this host watches do not answer its probes, or none does',
   'mesh-restored': 'most of the hosts that this host watches answer its probes again',
   'probing-problem': 'this host cannot probe others, or can again',
+  'identity-new': 'this host has made its identity, by which it signs its lease',
+  'identity-pinned': 'the subnet of this host has a pin now, or none any more',
+  'identity-problem': 'this host has no identity, or not the one that is pinned for its subnet',
   'state-in-use': 'etcd did not answer, and this host started from its state file',
   'state-problem': 'the state file cannot be read, used or written',
   'state-repair': 'the state file was deleted or changed, and is written again',

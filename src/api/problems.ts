@@ -17,6 +17,7 @@ const TITLES = {
   mesh: 'mesh: ',
   multicast: 'multicast: ',
   encryption: 'encryption: ',
+  identity: 'identity: ',
   firewall: 'firewall: ',
   'subnet-file': 'subnet file: ',
 } as const

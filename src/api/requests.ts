@@ -16,6 +16,9 @@ const drainRequestSchema = z.strictObject({ schema: z.literal(1), drained: z.boo
 /** Body of `POST /rotate-key`. */
 const rotateKeyRequestSchema = z.strictObject({ schema: z.literal(1) })
 
+/** Body of `POST /identity`. */
+const identityRequestSchema = z.strictObject({ schema: z.literal(1) })
+
 /** The most characters of an option's value, and the most values of an option. */
 const MOST_TEXT = 16_384
 const MOST_VALUES = 256
@@ -80,6 +83,14 @@ export const REQUESTS = {
     body: rotateKeyRequestSchema,
     form: 'json',
     answer: z.object({ asked: z.literal(true) }),
+  },
+  /** Makes the identity of this host if it has none, and tells the public half. Refused with 409. */
+  identity: {
+    method: 'POST',
+    path: '/identity',
+    body: identityRequestSchema,
+    form: 'json',
+    answer: z.object({ key: z.string().max(64) }),
   },
 } as const satisfies Readonly<Record<string, RequestShape>>
 

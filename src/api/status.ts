@@ -187,6 +187,19 @@ export const statusSchema = z.object({
     /** ISO 8601. */
     lastErrorAt: z.string().optional(),
   }),
+  /** Proofs of identity; absent when the daemon is down, or has no lease yet. */
+  identity: z
+    .object({
+      /** The identity of this host; absent on a host that needs none. */
+      key: z.string().optional(),
+      /** Whether the subnet of this host is pinned, to this host's identity or to another one. */
+      pin: z.enum(['none', 'own', 'other']),
+      /** Subnets that have a pin. */
+      pinned: z.number(),
+      /** Leases that are refused, since their hosts have not proven the identity that is pinned. */
+      refused: z.number(),
+    })
+    .optional(),
   /** Absent where multicast of containers stays on its host. */
   multicast: z
     .object({

@@ -5,12 +5,27 @@ import { type Verb, verb } from './verb'
 
 export const TRUST_VERBS: readonly Verb[] = [
   verb({
+    path: 'identity',
+    describe:
+      "print this host's identity, by which it signs its lease; the daemon makes one if there is none",
+    examples: [['identity', 'what an operator pins: overlayctl enroll --key=...']],
+    run: async (_, { local }) => {
+      const { runIdentity } = await import('./verbs/identity.js')
+      await runIdentity(await local())
+      return EXIT.healthy
+    },
+  }),
+  verb({
     path: 'enroll',
     describe:
       'make what one host needs in etcd: a reservation, a role and a user that can write the keys of that ' +
-      'host alone; prints the environment file for the host',
+      'host alone, and the pin of its identity; prints the environment file for the host',
     options: {
       ...RESERVATION,
+      key: {
+        type: 'string',
+        describe: 'pin this identity: the one that `overlayctl identity` prints on the host',
+      },
       user: { type: 'string', describe: 'user and role of etcd (default: overlayd- and the subnet)' },
       certificate: {
         type: 'boolean',
@@ -25,6 +40,7 @@ export const TRUST_VERBS: readonly Verb[] = [
     },
     examples: [
       ['enroll --public-ip=192.0.2.12 > host2.env', 'a host with a user of its own'],
+      ['enroll --public-ip=192.0.2.12 --key="$(ssh host2 sudo overlayctl identity)"', 'pin its identity too'],
       ['enroll --public-ip=192.0.2.12 --user=host2 --certificate', 'one that shows a certificate'],
     ],
     run: async (flags, { settings }) => {
@@ -37,7 +53,7 @@ export const TRUST_VERBS: readonly Verb[] = [
     path: 'unenroll',
     args: '<subnet>',
     describe:
-      'take all rights from a host that is dead, stolen or not needed: its user, role and lease in etcd',
+      'take all rights from a host that is dead, stolen or not needed: its user, role, pin and lease in etcd',
     positionals: {
       subnet: { type: 'string', demandOption: true, describe: 'the subnet, as in 10.5.12.0/24' },
     },

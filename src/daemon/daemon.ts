@@ -118,6 +118,7 @@ export class Daemon {
         settings: () => shareableOptions(this.edges.options),
         drain: (drained: boolean) => this.#drain(drained, signal),
         rotateKey: () => this.#rotateKey(),
+        identity: () => this.edges.identity.demand(),
         metrics: () => reportMetrics(this.#view(), this.edges, this.#notReady() === undefined),
         notReady: () => this.#notReady(),
         events: this.edges.events,

@@ -6,6 +6,7 @@ import type { Registry } from '../etcd/registry'
 import type { DeviceLocks } from '../kernel/device-lock'
 import type { Kernel } from '../kernel/kernel'
 import type { Options } from '../options/schema'
+import type { HostIdentity } from './encryption/host-identity'
 import type { HostWireguard } from './encryption/host-wireguard'
 import type { EventLog } from './tell/events'
 import type { Logger } from './tell/logger'
@@ -18,6 +19,7 @@ export interface Edges {
   readonly registry: Registry
   readonly locks: DeviceLocks
   readonly wireguard: HostWireguard
+  readonly identity: HostIdentity
   readonly log: Logger
   /** The log lines that have a kind. */
   readonly events: EventLog

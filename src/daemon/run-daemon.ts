@@ -8,6 +8,7 @@ import { describeError } from '../model/errors'
 import { describeOptions, etcdOptions, type Options } from '../options/schema'
 import { readVersion } from '../options/version'
 import { Daemon } from './daemon'
+import { HostIdentity } from './encryption/host-identity'
 import { HostWireguard } from './encryption/host-wireguard'
 import type { EventLog } from './tell/events'
 import type { Logger } from './tell/logger'
@@ -33,7 +34,9 @@ export async function runDaemon(
     log.debug(`options: ${describeOptions(options)}`)
     const registry = new Registry(etcd, { prefix: options['etcd-prefix'] })
     const wireguard = new HostWireguard(kernel, options, log)
-    const edges = { options, kernel, registry, locks: new DeviceLocks(), wireguard, log, events, meters }
+    const identity = new HostIdentity(options['state-dir'], log)
+    const locks = new DeviceLocks()
+    const edges = { options, kernel, registry, locks, wireguard, identity, log, events, meters }
     await new Daemon(edges, version).run(signal).finally(() => wireguard.close())
   } finally {
     etcd.close()

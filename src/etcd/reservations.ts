@@ -16,7 +16,7 @@ import {
 } from '../model/lease'
 import type { EtcdCalls } from './client/client'
 import { EtcdError } from './client/errors'
-import { decodeHostValue, encodeHost, hostKey } from './codec/host-codec'
+import { decodeHost, encodeHost, hostKey } from './codec/host-codec'
 import { formatSubnetName, type Keys } from './codec/keys'
 import { encodeLeaseValue, toRevision } from './codec/lease-codec'
 import { decodeReservedFor, encodeReservedFor, reservationKey } from './codec/reservation-codec'
@@ -125,12 +125,10 @@ export class Reservations {
       signal,
     )
     const [kv] = kvs
-    if (kv === undefined) return undefined
-    const record = decodeHostValue(kv.value)
-    const place = { name: formatSubnetName(subnet), modRevision: toRevision(kv.mod_revision) }
-    return record.reason === undefined
-      ? { ...place, value: record.value }
-      : { ...place, reason: record.reason }
+    return (
+      kv &&
+      decodeHost(formatSubnetName(subnet), { value: kv.value, modRevision: toRevision(kv.mod_revision) })
+    )
   }
 
   /**

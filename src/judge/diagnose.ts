@@ -9,6 +9,7 @@ import { ENCRYPTION_CHECKS } from './checks/encryption'
 import { ETCD_CHECKS } from './checks/etcd'
 import { FIREWALL_CHECKS } from './checks/firewall'
 import { HOST_CHECKS } from './checks/host'
+import { IDENTITY_CHECKS } from './checks/identity'
 import { LEASE_CHECKS } from './checks/lease'
 import { MULTICAST_CHECKS } from './checks/multicast'
 import { REACH_CHECKS } from './checks/reach'
@@ -32,6 +33,7 @@ export const CHECKS: readonly Check[] = [
   ...LEASE_CHECKS,
   ...DEVICE_CHECKS,
   ...ENCRYPTION_CHECKS,
+  ...IDENTITY_CHECKS,
   ...ROUTE_CHECKS,
   ...HOST_CHECKS,
   ...FIREWALL_CHECKS,

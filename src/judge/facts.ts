@@ -7,6 +7,7 @@ import type { Family, IpAddress, MacAddress, Prefix } from '../model/address'
 import type { NetworkConfig } from '../model/config/network-config'
 import type { BridgeNetfilter } from '../model/firewall'
 import type { Greeting } from '../model/greeting'
+import type { HostEntry } from '../model/host-record'
 import type { HostAddress, ObservedLink } from '../model/kernel/link'
 import type { KernelObjects } from '../model/kernel/objects'
 import type { DefaultRoute, RouteLookup, UnderlayRoute } from '../model/kernel/route'
@@ -105,7 +106,15 @@ export const NOT_ASKED = 'not-asked'
 /** The part of the daemon's status document that checks judge. */
 export type DaemonFacts = Pick<
   Status,
-  'version' | 'problems' | 'problemDetails' | 'peers' | 'daemon' | 'network' | 'lease' | 'encryption'
+  | 'version'
+  | 'problems'
+  | 'problemDetails'
+  | 'peers'
+  | 'daemon'
+  | 'network'
+  | 'lease'
+  | 'encryption'
+  | 'identity'
 >
 
 /** One peer as the daemon reports it. */
@@ -119,6 +128,8 @@ export interface EtcdFacts {
   readonly config: string | undefined
   readonly leases: readonly Lease[]
   readonly unreadable: readonly UnreadableLease[]
+  /** The records of enrolled hosts. */
+  readonly hosts?: readonly HostEntry[] | undefined
   /** The multicast groups that hosts announce. */
   readonly groups?: readonly GroupsEntry[] | undefined
 }

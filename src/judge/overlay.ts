@@ -22,6 +22,7 @@ import { familyLease, type Lease, slotOf, type WireguardAnnouncement } from '../
 import { ownLease as findOwnLease, macsOf } from '../plan/lease/find-own'
 import { PeerTable } from '../plan/peers/peer-table'
 import { linkName } from '../plan/reconcile/desired'
+import { Pins } from '../plan/trust/pins'
 import type { DeviceFacts, EtcdFacts, Facts, Given, PeerFact, PeerWord } from './facts'
 
 /** flannel's default, and so the best guess without a config. */
@@ -130,6 +131,7 @@ export function peerTable(facts: OverlayFacts, family: Family): PeerTable | unde
       mac: device?.link.mac ?? half?.vtep?.mac ?? mac(0),
     },
   )
+  table.pin(Pins.of(etcd.value.hosts ?? []))
   table.reset(etcd.value.leases, etcd.value.unreadable)
   return table
 }

@@ -1,5 +1,5 @@
 /** What operators have noted of an enrolled host. */
-import type { Revision } from './lease'
+import type { LeaseSubnet, Revision } from './lease'
 
 declare const brand: unique symbol
 /** An Ed25519 public key (RFC 8032): 32 bytes in base64 with padding, 44 characters. */
@@ -22,10 +22,19 @@ export interface HostRecord {
   readonly user?: string
 }
 
-/**
- * One record in etcd, by the name of its subnets there. `reason`: why the record is unreadable.
- */
-export type HostEntry = { readonly name: string; readonly modRevision: Revision } & (
-  | { readonly value: HostRecord; readonly reason?: never }
-  | { readonly value?: never; readonly reason: string }
-)
+/** One record in etcd, by the name of its subnets there. */
+export interface HostEntry {
+  readonly name: string
+  readonly modRevision: Revision
+  /** `undefined` for a name that is that of no subnet. */
+  readonly subnet: LeaseSubnet | undefined
+  readonly record: HostRecord | { readonly reason: string }
+}
+
+/** Why the record is unreadable; `undefined` if it is not. */
+export const whyUnreadable = ({ record }: HostEntry): string | undefined =>
+  'reason' in record ? record.reason : undefined
+
+/** The record, if it is readable. */
+export const readableRecord = ({ record }: HostEntry): HostRecord | undefined =>
+  'reason' in record ? undefined : record

@@ -71,6 +71,16 @@ export interface WireguardAnnouncement {
   readonly source?: IpAddress
 }
 
+/** An Ed25519 signature (RFC 8032): 64 bytes in base64 with padding, 88 characters. */
+export type LeaseSignature = string & { readonly [brand]: 'LeaseSignature' }
+
+/** What the host of a lease has signed: all bytes of the value but the signature itself. */
+export interface SignedLease {
+  /** The value's text without the signature. */
+  readonly text: string
+  readonly signature: LeaseSignature
+}
+
 /** A lease's value. `vtep` and `vtep6` are set only for `backendType` vxlan with readable data. */
 export interface LeaseValue {
   /** 0.0.0.0 on a host of a network without IPv4. */
@@ -80,6 +90,8 @@ export interface LeaseValue {
   readonly backendType: string
   readonly vtep: Vtep | undefined
   readonly vtep6: Vtep | undefined
+  /** By the identity of the host. Absent on hosts that prove none, which includes all flannel hosts. */
+  readonly signature?: LeaseSignature
 }
 
 /** A readable lease. */
@@ -89,6 +101,8 @@ export interface Lease {
   readonly value: LeaseValue
   readonly etcdLease: EtcdLeaseId
   readonly modRevision: Revision
+  /** Absent where the value has no signature. */
+  readonly signed?: SignedLease
 }
 
 /** A key under `subnets/` whose name or value is unreadable. It does not affect other leases. */
@@ -135,6 +149,8 @@ export interface Peer {
   readonly multicast?: number
   /** As in {@link Vtep}. */
   readonly wireguard?: WireguardAnnouncement
+  /** As in {@link Lease}. */
+  readonly signed?: SignedLease
 }
 
 /** A lease in etcd that is not followed, and why. */
@@ -160,9 +176,12 @@ export interface ReservedFor {
   readonly publicIpv6: Ipv6 | undefined
 }
 
-/** Whether two values announce the same, including multicast and encryption. */
+/** Whether two values announce the same, including multicast, encryption and the signature. */
 export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
-  sameHost(a, b) && sameExtras(a.vtep, b.vtep) && sameExtras(a.vtep6, b.vtep6)
+  sameHost(a, b) && sameExtras(a.vtep, b.vtep) && sameExtras(a.vtep6, b.vtep6) && a.signature === b.signature
+
+export const sameSigned = (a: SignedLease | undefined, b: SignedLease | undefined): boolean =>
+  a === b || (a?.signature === b?.signature && a?.text === b?.text)
 
 const sameExtras = (a: Vtep | undefined, b: Vtep | undefined): boolean =>
   a?.multicast === b?.multicast && sameAnnouncement(a?.wireguard, b?.wireguard)

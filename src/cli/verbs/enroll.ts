@@ -9,7 +9,7 @@ import type { Registry } from '../../etcd/registry'
 import { environmentLine } from '../../host/environment-file'
 import { complain, print } from '../../host/streams'
 import { OverlayError } from '../../model/errors'
-import { type HostRecord, type IdentityKey, parseIdentityKey } from '../../model/host-record'
+import { type HostRecord, type IdentityKey, parseIdentityKey, readableRecord } from '../../model/host-record'
 import type { LeaseSubnet } from '../../model/lease'
 import { type Options, UsageError, variableName } from '../../options/schema'
 import { withRegistry } from '../ask/with-registry'
@@ -90,7 +90,8 @@ async function nextRecord(
   identity: IdentityKey | undefined,
   signal: AbortSignal,
 ): Promise<HostRecord> {
-  const before = (await registry.reservations.hostOf(subnet, signal))?.value
+  const entry = await registry.reservations.hostOf(subnet, signal)
+  const before = entry && readableRecord(entry)
   if (before?.user !== undefined && before.user !== user) {
     throw new OverlayError(
       'enroll',

@@ -10,6 +10,7 @@ import { NO_GROUPS } from '../../etcd/registry'
 import { Iptables } from '../../firewall/iptables'
 import { Nftables } from '../../firewall/nftables'
 import { removeFile } from '../../host/atomic-file'
+import { identityPath } from '../../host/identity-file'
 import { findProcesses } from '../../host/procfs'
 import { stateFilePath } from '../../host/state-file'
 import { complain, print } from '../../host/streams'
@@ -322,6 +323,7 @@ async function planFiles(options: Options): Promise<Removal[]> {
     options['subnet-file'],
     stateFilePath(options['state-dir']),
     hostKeysPath(options['state-dir']),
+    identityPath(options['state-dir']),
     controlSocketPath(options['run-dir']),
   ]
   const removals: Removal[] = []

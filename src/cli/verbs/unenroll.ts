@@ -1,12 +1,11 @@
 /** `overlayctl unenroll`: takes all rights from a host that is dead, stolen or not needed any more. */
-import { parseSubnetName } from '../../etcd/codec/keys'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { NO_GROUPS } from '../../etcd/registry'
 import { print } from '../../host/streams'
 import { formatPrefix, type Prefix, samePrefix } from '../../model/address'
 import { nameUnderSubnets } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
-import type { HostEntry } from '../../model/host-record'
+import { type HostEntry, readableRecord, whyUnreadable } from '../../model/host-record'
 import { formatLeaseSubnet, type Lease, type LeaseSubnet, type UnreadableLease } from '../../model/lease'
 import { printable } from '../../model/printable'
 import type { Options } from '../../options/schema'
@@ -42,11 +41,11 @@ export async function runUnenroll(options: Options, text: string, flags: Unenrol
   const snapshot = await withRegistry(options, (registry, signal) => registry.snapshot(signal, NO_GROUPS))
   const { entry, subnet } = findEnrolled(snapshot, wanted)
   const what = formatLeaseSubnet(subnet)
-  const user = entry.value?.user
+  const user = readableRecord(entry)?.user
+  const unreadable = whyUnreadable(entry)
   const lease = findLease(snapshot, entry)
   if (lease !== undefined && 'value' in lease) await refuseAlive(snapshot.leases, lease, flags.force, say)
-  if (entry.reason !== undefined)
-    say(`the record of the host cannot be read, so its user stays: ${entry.reason}`)
+  if (unreadable !== undefined) say(`the record of the host cannot be read, so its user stays: ${unreadable}`)
   if (flags.dryRun) {
     say(`would be deleted (--dry-run): the enrolment and the lease of ${what}, the user ${user ?? '(none)'}`)
     return
@@ -81,7 +80,7 @@ function findEnrolled(
   wanted: Prefix,
 ): { readonly entry: HostEntry; readonly subnet: LeaseSubnet } {
   for (const entry of hosts) {
-    const subnet = parseSubnetName(entry.name).value
+    const { subnet } = entry
     const has = [subnet?.ipv4, subnet?.ipv6].some((own) => own !== undefined && samePrefix(own, wanted))
     if (subnet !== undefined && has) return { entry, subnet }
   }
@@ -111,7 +110,8 @@ async function refuseAlive(
   if (judgeLife(signs) === 'gone' || force) return
   throw new OverlayError(
     'unenroll',
-    `the host of ${formatLeaseSubnet(lease.subnet)} lives, or another one has its address; nothing was deleted`,
+    `the host of ${formatLeaseSubnet(lease.subnet)} lives, or another one has its address; ` +
+      'nothing was deleted',
     "stop overlayd there first; or, if the host is stolen or its address is another one's, give --force",
   )
 }

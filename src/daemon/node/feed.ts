@@ -106,8 +106,8 @@ export class Feed {
     this.verdicts.review(this.parts.overlays, (key) => this.holdBack.has(key))
   }
 
-  async #applyEvents({ leases, ofKey }: SortedEvents, signal: AbortSignal): Promise<void> {
-    const { lease: own, overlays } = this.parts
+  async #applyEvents({ leases, hosts: changes, ofKey }: SortedEvents, signal: AbortSignal): Promise<void> {
+    const { lease: own, overlays, proof } = this.parts
     for (const event of ofKey(own.own.key)) {
       if (event.kind === 'removed') own.observe(undefined, { revision: event.modRevision })
       else own.observe(event.lease)
@@ -133,13 +133,17 @@ export class Feed {
         else this.verdicts.report(overlay, event.lease.key)
       }
     }
+    // After the leases: a host that has signed its lease at the same time is not dropped for a moment.
+    if (!proof.hosts.apply(changes)) return
+    for (const overlay of overlays) this.peersChanged(overlay, overlay.peers.pin(proof.hosts.pins))
+    this.reviewVerdicts()
   }
 
   async #applySnapshot(
     { snapshot, replaced = false }: Extract<RegistryUpdate, { kind: 'snapshot' }>,
     signal: AbortSignal,
   ): Promise<void> {
-    const { lease, overlays } = this.parts
+    const { lease, overlays, proof } = this.parts
     const { leases, unreadable, moreMisnamed } = snapshot
     const listed: (Lease | UnreadableLease)[] = [...leases, ...unreadable]
     const own = listed.find(({ key }) => key === lease.own.key)
@@ -159,7 +163,7 @@ export class Feed {
       moreMisnamed,
     })
     for (const overlay of overlays) {
-      const taken = await inTurns(overlay.peers.resetting(leases, bad), signal)
+      const taken = await inTurns(overlay.peers.resetting(leases, bad, proof.hosts.pins), signal)
       const changes = [...taken, ...this.#evictHeldBackRivals(overlay, leases)]
       this.#program(overlay, changes)
       await inTurns(this.#logChanges(overlay, changes), signal)

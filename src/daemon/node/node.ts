@@ -109,7 +109,13 @@ export class Node {
     if (update.kind === 'snapshot') this.#config.receive(update.snapshot.config, now)
     else if (update.kind === 'events' && update.sorted.config !== undefined)
       this.#config.receive(update.sorted.config.text, now)
+    if (update.kind === 'snapshot' && update.snapshot.hosts !== undefined) {
+      // Before the own lease is looked at: its value has to be the signed one then.
+      this.parts.proof.hosts.replace(update.snapshot.hosts)
+      await this.#prove()
+    }
     await this.#feed.apply(update, signal)
+    if (update.kind === 'events' && update.sorted.hosts.length > 0) await this.#prove()
     if (update.kind !== 'lost') this.#waker.wake()
   }
 
@@ -124,6 +130,7 @@ export class Node {
       const ability = await this.edges.wireguard.ability(this.#plan.inputs.config)
       this.#adopt(planHost({ ...this.#plan.inputs, ability }, this.#plan), {}, replanned)
     })
+    await this.#prove()
     await Promise.all([
       this.#runTimers(signal, replanned),
       underlay.run(signal, async (now) => this.#move(now, replanned)),
@@ -174,6 +181,7 @@ export class Node {
       const stale = await this.#renameDevices(config, signal)
       // Where encryption is switched off, the keys stay announced until it has been left.
       const ability = (await wireguard.ability(config)) ?? this.#plan.inputs.ability
+      if (ability?.kind === 'able') await this.edges.identity.open()
       const next = () =>
         planHost({ ...this.#plan.inputs, config, underlay: underlay.current, ability }, this.#plan)
       const firewall = await firewallRequest(next().firewall, [...this.#names], log)
@@ -202,8 +210,19 @@ export class Node {
     this.#feed.reviewVerdicts()
     if (firewall !== undefined) this.parts.firewall.retarget(firewall)
     this.parts.encryption.adopt(plan)
-    this.parts.lease.announce(plan.announced)
+    this.#announce()
     replanned(plan, before)
+  }
+
+  /** Signs the lease if the subnet of this host has a pin now. */
+  async #prove(): Promise<void> {
+    await this.parts.proof.renew()
+    this.#announce()
+  }
+
+  #announce(): void {
+    const { lease, proof } = this.parts
+    lease.announce(proof.signed(this.#plan.announced))
   }
 
   /**

@@ -7,6 +7,7 @@ import type { FirewallKeeper } from '../keepers/firewall-keeper'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import type { UnderlayKeeper } from '../keepers/underlay-keeper'
 import type { Overlay } from '../overlay/overlay'
+import type { Proof } from './proof'
 
 export interface NodeParts {
   readonly underlay: UnderlayKeeper
@@ -15,6 +16,7 @@ export interface NodeParts {
   readonly overlays: readonly Overlay[]
   readonly firewall: FirewallKeeper
   readonly encryption: Encryption
+  readonly proof: Proof
 }
 
 /** A node as status and metrics see it. */

@@ -1,5 +1,6 @@
 /** Logs which leases are rejected, once each, and which are no longer rejected. */
 import type { Family } from '../../model/address'
+import { isUnproven } from '../../plan/trust/pins'
 import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
 
@@ -26,7 +27,8 @@ export class Verdicts {
     const about = subnetsOfKey(key)
     if (reason !== undefined) {
       this.#rejected[family].add(key)
-      this.log.warn(`peer rejected: ${key}: ${reason}`, { kind: 'peer-rejected', about })
+      const kind = isUnproven(reason) ? 'peer-unproven' : 'peer-rejected'
+      this.log.warn(`peer rejected: ${key}: ${reason}`, { kind, about })
     } else if (this.#rejected[family].delete(key) && peers.peer(key) !== undefined) {
       this.log.info(`peer accepted: ${key}: no longer rejected`, { kind: 'peer-accepted', about })
     }

@@ -48,6 +48,11 @@ export interface ControlSources {
   drain(drained: boolean): Promise<void>
   /** @throws {OverlayError} with the reason for a refusal */
   rotateKey(): void
+  /**
+   * The identity of this host, which is made if there is none.
+   * @throws {OverlayError} with the reason for a refusal
+   */
+  identity(): Promise<string>
 }
 
 /** Bounds for clients, in bytes and milliseconds: a request is one short line. */
@@ -223,12 +228,21 @@ function routesOf(sources: ControlSources, log: Logger): Readonly<Record<Request
     },
     drain: withBody('drain', async ({ drained }, response) => {
       log.info(`control socket: an operator asks to ${drained ? 'drain this host' : 'take the lease again'}`)
-      await answerOrder(log, response, { drained }, () => sources.drain(drained))
+      await answerOrder(log, response, async () => {
+        await sources.drain(drained)
+        return { drained }
+      })
     }),
     rotateKey: withBody('rotateKey', async (_, response) => {
       log.info('control socket: an operator asks to change the WireGuard key')
-      await answerOrder(log, response, { asked: true }, async () => sources.rotateKey())
+      await answerOrder(log, response, async () => {
+        sources.rotateKey()
+        return { asked: true }
+      })
     }),
+    identity: withBody('identity', (_, response) =>
+      answerOrder(log, response, async () => ({ key: await sources.identity() })),
+    ),
   }
 }
 
@@ -331,12 +345,10 @@ const tagOf = (status: Status): string =>
 async function answerOrder(
   log: Logger,
   response: ServerResponse,
-  document: AnswerTo<'drain' | 'rotateKey'>,
-  obey: () => Promise<void>,
+  obey: () => Promise<AnswerTo<'drain' | 'rotateKey' | 'identity'>>,
 ): Promise<void> {
   try {
-    await obey()
-    answer(response, 200, document)
+    answer(response, 200, await obey())
   } catch (error) {
     if (!(error instanceof OverlayError)) throw error
     const { code, message, fix } = error

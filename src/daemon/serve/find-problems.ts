@@ -47,6 +47,7 @@ export function findProblems(view: DaemonView, etcd: Status['etcd']): readonly S
     ...meshProblems(view.mesh),
     ...multicastProblems(view.multicast, etcd.connected),
     ...encryptionProblems(node.encryption),
+    ...identityProblems(node.proof),
     ...node.firewall.drops.map((drop) => problem('firewall', 'rule-drops', drop)),
     ...given('firewall', 'rules-not-written', node.firewall.problem),
     ...given('subnet-file', 'subnet-file', view.subnetFileProblem),
@@ -195,15 +196,41 @@ export const encryptionProblems = (
   ...given('encryption', 'encryption-cut', describeCut(encryption.state())),
 ]
 
+const identityProblems = ({ problem: text, key }: NodeView['proof']): StatusProblem[] =>
+  text === undefined
+    ? []
+    : [
+        problem(
+          'identity',
+          'identity-not-pinned',
+          text,
+          'if this host is the right one, an operator pins it: overlayctl enroll --public-ip=ADDRESS ' +
+            `--key=${key ?? 'KEY'}`,
+        ),
+      ]
+
 /**
  * Problems of other hosts, and of this one where it works in spite of them. Prometheus alerts about them too.
  * They do not make this host degraded.
+ * @param refused leases that are refused by a pin
  */
 export const warningsOf = (
   peers: Pick<Status, 'peers' | 'peerCounts'>,
   encryption?: EncryptionState | undefined,
   mesh?: Status['mesh'],
-): string[] => [...rejectionWarnings(peers), ...reachWarnings(mesh), ...encryptionWarnings(encryption)]
+  refused = 0,
+): string[] => [
+  ...rejectionWarnings(peers),
+  ...identityWarnings(refused),
+  ...reachWarnings(mesh),
+  ...encryptionWarnings(encryption),
+]
+
+function identityWarnings(refused: number): string[] {
+  if (refused === 0) return []
+  const what = count(refused, 'lease is', 'leases are')
+  return [`identity: ${what} not signed by the identity that is pinned: overlayctl doctor --only=identity`]
+}
 
 function reachWarnings(mesh: Status['mesh']): string[] {
   const { unreachable = 0 } = mesh?.peers ?? {}

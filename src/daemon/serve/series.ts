@@ -15,6 +15,7 @@ import { knowledgeOf } from '../etcd-link'
 import type { NodeView } from '../node/parts'
 import { convergenceOf, type Overlay } from '../overlay/overlay'
 import type { Tally } from '../tell/meters'
+import { countRefused } from './count-refused'
 import { PROBE_SERIES } from './probe-series'
 import { type MetricsView, one, type Sample, type Series, truth } from './series-shape'
 
@@ -46,6 +47,7 @@ function* partsInOrder(view: MetricsView): Generator<Sample> {
     config: view.node?.configProblem === undefined && view.waiting?.part !== 'config',
     state: view.stateFile.problem === undefined,
     lease: node !== undefined && node.lease.state.kind === 'held' && node.lease.problem === undefined,
+    identity: node !== undefined && node.proof.problem === undefined,
     kernel: node !== undefined && convergenceOf(node.overlays).converged,
     underlay: node !== undefined && node.underlay.problem === undefined,
     firewall: node !== undefined && node.firewall.problem === undefined,
@@ -159,8 +161,8 @@ export const SERIES: readonly Series[] = [
     name: 'overlayd_part_in_order',
     type: 'gauge',
     help:
-      'Whether a part of this host is in order: etcd, config, state, lease, kernel, underlay, firewall; ' +
-      'mesh where peers are probed; encryption where the network has it.',
+      'Whether a part of this host is in order: etcd, config, state, lease, identity, kernel, underlay, ' +
+      'firewall; mesh where peers are probed; encryption where the network has it.',
     labels: ['part'],
     read: partsInOrder,
   },
@@ -406,6 +408,18 @@ export const SERIES: readonly Series[] = [
     type: 'gauge',
     help: 'Leases whose keys are not used: twins, or contradictions. overlayctl status names them.',
     read: ({ encryption }) => one(encryption?.kind === 'on' ? encryption.refused.size : undefined),
+  },
+  {
+    name: 'overlayd_pinned_subnets',
+    type: 'gauge',
+    help: 'Subnets whose leases have to be signed by a pinned identity.',
+    read: ({ node }) => one(node?.proof.hosts.pins.size),
+  },
+  {
+    name: 'overlayd_refused_identities',
+    type: 'gauge',
+    help: 'Leases that are refused, since their hosts have not proven the pinned identity.',
+    read: ({ node }) => one(node && countRefused(node)),
   },
   {
     name: 'overlayd_encryption_key_age_seconds',

@@ -23,6 +23,7 @@ import { type DelayedRemovals, HELD_REASON } from '../../plan/peers/delayed-remo
 import { knowledgeOf } from '../etcd-link'
 import type { NodeParts, NodeView } from '../node/parts'
 import { convergenceOf, type Overlay } from '../overlay/overlay'
+import { countRefused } from './count-refused'
 import { reportEncryption, reportPeerEncryption } from './encryption-report'
 import { findProblems, leaseTrouble, secondsLeft, warningsOf } from './find-problems'
 import { reportMesh, reportProbe } from './mesh-report'
@@ -79,13 +80,15 @@ export async function reportStatus(
     ...(await reportMulticast(view.multicast)),
     ...(await reportEncryption(node?.encryption, Date.now())),
     ...reportMesh(view),
+    ...reportIdentity(node),
     ...reportHeldBack(node?.holdBack),
     ...(node === undefined ? { peers: [] } : reportPeers(view, node, brief ? BRIEF_PEERS : undefined)),
     ...reportMisnamed(node),
   }
   const network = networkOfRunDirectory(view.options['run-dir'])
   const counted = { peers, ...(peerCounts !== undefined && { peerCounts }) }
-  const warnings = warningsOf(counted, node?.encryption.state(), document.mesh)
+  const refused = node && countRefused(node)
+  const warnings = warningsOf(counted, node?.encryption.state(), document.mesh, refused)
   return {
     ...(warnings.length > 0 && { warnings: commandsIn(network, warnings) }),
     ...commandsIn(network, document),
@@ -118,6 +121,13 @@ const reportWaiting = ({ part, code, reason, fix }: Waiting) => ({
   reason,
   ...(fix !== undefined && { fix }),
 })
+
+function reportIdentity(node: NodeView | undefined): Pick<Status, 'identity'> {
+  if (node === undefined) return {}
+  const { key, pin, hosts } = node.proof
+  const refused = countRefused(node)
+  return { identity: { ...(key !== undefined && { key }), pin, pinned: hosts.pins.size, refused } }
+}
 
 function reportRival({ reason, fix = '' }: Waiting, rival: Lease): { lease: NonNullable<Status['lease']> } {
   return { lease: { ...reportSubnets(rival), state: 'conflict', reason: `${reason}; ${fix}` } }

@@ -22,6 +22,7 @@ import type { ProtectedAddress } from '../../plan/peers/claim'
 import { PeerTable } from '../../plan/peers/peer-table'
 import { familiesOf, linkName } from '../../plan/reconcile/desired'
 import { type StaleLink, staleLinks } from '../../plan/reconcile/stale-links'
+import { HostBook } from '../../plan/trust/host-book'
 import type { Edges } from '../edges'
 import { Encryption } from '../encryption/encryption'
 import { Ways } from '../encryption/ways'
@@ -32,6 +33,7 @@ import { UnderlayKeeper } from '../keepers/underlay-keeper'
 import { giveWay, inTurns } from '../loop/give-way'
 import { hostPolicy } from '../node/host-policy'
 import { Node } from '../node/node'
+import { Proof } from '../node/proof'
 import { AddressGuard } from '../overlay/address-guard'
 import { ensureLink } from '../overlay/ensure-link'
 import { Overlay } from '../overlay/overlay'
@@ -69,7 +71,7 @@ export async function joinNetwork(
   waits: (waiting: Waiting | undefined) => void,
   signal: AbortSignal,
 ): Promise<Node> {
-  const { options, kernel, registry, locks, log } = edges
+  const { options, kernel, registry, locks, identity, log } = edges
   const { snapshot, origin } = start
   const underlayKeeper = await UnderlayKeeper.choose(edges, config, start.memory, signal)
   const underlay = underlayKeeper.current
@@ -90,7 +92,11 @@ export async function joinNetwork(
   // Before the lease, so that a device that cannot be made leaves nothing in etcd.
   for (const { link } of devices) await ensureLink(kernel, link, log, signal)
 
-  const value = leaseValue(config, underlay, devices, ability)
+  // Nothing is pinned for a start from the state file: its peers were proven when it was written.
+  const hosts = new HostBook(snapshot.hosts)
+  const isPinned = claims.leases.some(({ subnet }) => hosts.isPinned(subnet))
+  if (isPinned || ability?.kind === 'able') await identity.open()
+  const value = identity.sign(leaseValue(config, underlay, devices, ability), isPinned)
   const lease = await ownLease(
     edges,
     config,
@@ -121,7 +127,7 @@ export async function joinNetwork(
     // Before the first dump, so that no change after the dump is missed.
     stops.push(kernel.onChange((change) => reconciler.kernelChanged(change)))
     const { leases, unreadable, moreMisnamed } = snapshot
-    const listed = peers.resetting(leases, () => ({ leases: unreadable, moreMisnamed }))
+    const listed = peers.resetting(leases, () => ({ leases: unreadable, moreMisnamed }), hosts.pins)
     const changes = await inTurns(listed, signal)
     reconciler.peersChanged(changes, snapshot.revision)
   }
@@ -148,7 +154,8 @@ export async function joinNetwork(
     ...(origin === 'state' && { renewal: start.memory?.renewal }),
     moved,
   })
-  const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption }
+  const proof = new Proof(hosts, identity, lease.subnet, log)
+  const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption, proof }
   return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
 }
 

@@ -29,12 +29,12 @@ const LATENCY_READS = 3
 export async function readEtcd(registry: Registry): Promise<EtcdFacts> {
   const signal = AbortSignal.timeout(ETCD_DEADLINE)
   const { endpoint, latencyMs } = await registry.status(signal)
-  const { config, leases, unreadable, groups } = await registry.snapshot(signal)
+  const { config, leases, unreadable, hosts, groups } = await registry.snapshot(signal)
   let fastest = latencyMs
   for (let read = 1; read < LATENCY_READS; read++) {
     fastest = Math.min(fastest, (await registry.status(signal)).latencyMs)
   }
-  return { endpoint, latencyMs: fastest, config, leases, unreadable, groups }
+  return { endpoint, latencyMs: fastest, config, leases, unreadable, hosts, groups }
 }
 
 /** Seconds that this host's lease has left; `undefined` where it is a reservation, or there is none. */

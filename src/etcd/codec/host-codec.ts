@@ -47,10 +47,13 @@ export function decodeHostValue(value: Buffer): Decoded<HostRecord> {
  * Reads a key under `overlay/hosts/` with its value. Never throws.
  * @param name the key's last part
  */
-export function decodeHost(name: string, { value, modRevision }: KeyValue): HostEntry {
-  const subnet = parseSubnetName(name)
-  const record = subnet.reason === undefined ? decodeHostValue(value) : subnet
-  return record.reason === undefined
-    ? { name, modRevision, value: record.value }
-    : { name, modRevision, reason: record.reason }
+export function decodeHost(
+  name: string,
+  { value, modRevision }: Pick<KeyValue, 'value' | 'modRevision'>,
+): HostEntry {
+  const { value: subnet, reason } = parseSubnetName(name)
+  if (subnet === undefined) return { name, modRevision, subnet, record: { reason } }
+  const decoded = decodeHostValue(value)
+  const record = decoded.reason === undefined ? decoded.value : { reason: decoded.reason }
+  return { name, modRevision, subnet, record }
 }

@@ -19,8 +19,10 @@ import { parseWireguardKey } from '../../model/kernel/wireguard'
 import {
   LAST_TURN,
   type Lease,
+  type LeaseSignature,
   type LeaseValue,
   type Revision,
+  type SignedLease,
   type UnreadableLease,
   type Vtep,
   type WireguardAnnouncement,
@@ -38,7 +40,31 @@ export function encodeLeaseValue(value: LeaseValue): string {
     BackendType: value.backendType === '' ? undefined : value.backendType,
     BackendData: encodeVtep(value.vtep),
     BackendV6Data: encodeVtep(value.vtep6),
+    Signature: value.signature,
   })
+}
+
+/** What a host signs of its value: all but the signature. */
+export const unsignedText = ({ signature, ...value }: LeaseValue): string => encodeLeaseValue(value)
+
+/** 64 bytes in base64. */
+const SIGNATURE = /^[\w+/]{86}==$/
+const BEFORE_SIGNATURE = ',"Signature":"'
+const AFTER_SIGNATURE = '"}'
+const SIGNATURE_PART = BEFORE_SIGNATURE.length + 88 + AFTER_SIGNATURE.length
+
+/**
+ * The two parts of a signed value: its last field is the signature of all bytes before it. So fields that
+ * this version does not know are signed too.
+ * @returns `undefined` for a value without a signature in that place
+ */
+function splitSigned(text: string): SignedLease | undefined {
+  if (!text.endsWith(AFTER_SIGNATURE)) return undefined
+  const at = text.length - SIGNATURE_PART
+  if (at < 0 || !text.startsWith(BEFORE_SIGNATURE, at)) return undefined
+  const signature = text.slice(at + BEFORE_SIGNATURE.length, -AFTER_SIGNATURE.length)
+  if (!SIGNATURE.test(signature)) return undefined
+  return { text: `${text.slice(0, at)}}`, signature: signature as LeaseSignature }
 }
 
 // flannel ignores unknown fields and writes none. So our fields come last, and only if they are set.
@@ -185,8 +211,15 @@ function usualWireguard(
  * undefined, because the lease still holds its subnet and still belongs to its `PublicIP`.
  */
 export function decodeLeaseValue(text: string): Decoded<LeaseValue> {
-  const usual = decodeUsualValue(text)
-  return usual === undefined ? decodeBySchema(text) : { value: usual }
+  return decodeSplit(text, splitSigned(text))
+}
+
+function decodeSplit(text: string, signed: SignedLease | undefined): Decoded<LeaseValue> {
+  const rest = signed?.text ?? text
+  const usual = decodeUsualValue(rest)
+  const decoded: Decoded<LeaseValue> = usual === undefined ? decodeBySchema(rest) : { value: usual }
+  if (signed === undefined || decoded.reason !== undefined) return decoded
+  return { value: { ...decoded.value, signature: signed.signature } }
 }
 
 /** {@link decodeLeaseValue} by the schema alone. */
@@ -252,9 +285,12 @@ export function decodeLease({ key, name }: LeasePlace, keyValue: KeyValue): Leas
     }
   }
   // Lossy as in Go: bytes that are not UTF-8 become U+FFFD, which no field that we use can contain.
-  const value = decodeLeaseValue(keyValue.value.toString())
+  const text = keyValue.value.toString()
+  const signed = splitSigned(text)
+  const value = decodeSplit(text, signed)
   if (value.reason !== undefined) return { key, reason: value.reason, modRevision }
-  return { key, subnet: subnet.value, value: value.value, etcdLease, modRevision }
+  const lease = { key, subnet: subnet.value, value: value.value, etcdLease, modRevision }
+  return signed === undefined ? lease : { ...lease, signed }
 }
 
 export const isReadable = (lease: Lease | UnreadableLease): lease is Lease => !('reason' in lease)

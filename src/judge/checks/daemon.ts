@@ -35,7 +35,7 @@ export const PROBLEM_CHECKS: readonly Check[] = [
     uses: ['daemon'],
     after: [
       ...['etcd', 'certificates', 'config', 'overlap', 'lease', 'leases', 'peers', 'firewall', 'multicast'],
-      'encryption',
+      ...['encryption', 'identity'],
     ],
     run: checkProblems,
   }),
@@ -115,6 +115,7 @@ const NAMED_BY: Readonly<Partial<Record<ProblemPart, readonly string[]>>> = {
   lease: ['lease', 'leases'],
   multicast: ['multicast'],
   encryption: ['encryption'],
+  identity: ['identity'],
   firewall: ['firewall', 'udp'],
 }
 /**

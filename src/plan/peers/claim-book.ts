@@ -2,6 +2,7 @@
 
 import { formatIp, formatMac, formatPrefix, type IpAddress, type MacAddress } from '../../model/address'
 import { MOST_MISNAMED, type Peer } from '../../model/lease'
+import type { Pins } from '../trust/pins'
 import { type Claim, oldestFirst, type PeerChange, type Rejection, samePeer } from './claim'
 
 /** The content of a new book. */
@@ -9,6 +10,8 @@ export interface Gathered {
   readonly claims: readonly Claim[]
   readonly rejected: ReadonlyMap<string, Rejection>
   readonly moreMisnamed: number
+  /** The pins by which the leases were judged; absent for the present ones. */
+  readonly pins?: Pins
 }
 
 /** Attempts at a work in pieces; the last one runs in one piece. */

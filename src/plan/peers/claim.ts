@@ -21,6 +21,7 @@ import {
   type Peer,
   type Revision,
   sameAnnouncement,
+  sameSigned,
   type UnreadableLease,
 } from '../../model/lease'
 
@@ -128,6 +129,7 @@ export function judgeAlone(
     mac: vtep.mac,
     ...(multicast !== undefined && { multicast }),
     ...(wireguard !== undefined && { wireguard }),
+    ...(lease.signed !== undefined && { signed: lease.signed }),
   }
 }
 
@@ -143,7 +145,12 @@ export function misplaced(subnet: Prefix, { network, subnetLength }: SubnetRange
 
 export function samePeer(a: Peer | undefined, b: Peer | undefined): boolean {
   if (a === undefined || b === undefined) return a === b
-  return samePlace(a, b) && a.multicast === b.multicast && sameAnnouncement(a.wireguard, b.wireguard)
+  return (
+    samePlace(a, b) &&
+    a.multicast === b.multicast &&
+    sameAnnouncement(a.wireguard, b.wireguard) &&
+    sameSigned(a.signed, b.signed)
+  )
 }
 
 /** Whether packets reach both in the same way. */

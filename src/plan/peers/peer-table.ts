@@ -17,6 +17,7 @@ import {
   prefixSize,
 } from '../../model/address'
 import type { Lease, Peer, RejectedLease, UnreadableLease } from '../../model/lease'
+import { Pins } from '../trust/pins'
 import {
   type Claim,
   claimOf,
@@ -52,6 +53,8 @@ export class PeerTable implements PeerView {
   #protected: readonly ProtectedAddress[] = []
   /** addresses that no host has -> why */
   #nobodys: ReadonlyMap<IpAddress, string> = new Map()
+  /** What the leases of pinned subnets have to prove. */
+  #pins = Pins.NONE
   /** Networks of link-local addresses on this host's links. */
   #linkLocal: readonly Prefix[] = []
   /** Increased whenever the table, or what leases are checked against, changes. */
@@ -94,6 +97,15 @@ export class PeerTable implements PeerView {
     this.#protected = endangered
     this.#nobodys = nobodys
     this.#linkLocal = linkLocal
+    return this.#judgeAgain()
+  }
+
+  /**
+   * Other identities are pinned. A peer that is not proven by them is not kept: packets to its subnet go
+   * nowhere until its lease is signed.
+   */
+  pin(pins: Pins): PeerChange[] {
+    this.#pins = pins
     return this.#judgeAgain()
   }
 
@@ -170,8 +182,13 @@ export class PeerTable implements PeerView {
    * {@link reset} in pieces of a few milliseconds. The table keeps its content until the end. If this host's
    * own data change meanwhile, the work starts again.
    * @param unreadable called at each start
+   * @param pins of the same listing
    */
-  *resetting(leases: readonly Lease[], unreadable: () => Unreadable): Generator<void, PeerChange[]> {
+  *resetting(
+    leases: readonly Lease[],
+    unreadable: () => Unreadable,
+    pins = this.#pins,
+  ): Generator<void, PeerChange[]> {
     return yield* this.#building(function* (this: PeerTable) {
       const rejected = new Map<string, Rejection>()
       const claims: Claim[] = []
@@ -182,17 +199,17 @@ export class PeerTable implements PeerView {
         if (lastGood !== undefined) claims.push(lastGood)
       }
       for (const [i, lease] of leases.entries()) {
-        if (i % PIECE === 0) yield
+        if (i % (pins.size === 0 ? PIECE : PIECE_OF_PROOFS) === 0) yield
         const { key } = lease
         if (key === this.own.key) continue
-        const peer = this.#judge(lease)
+        const peer = this.#judge(lease, pins)
         if (typeof peer === 'string') reject(key, { reason: peer, lease })
         else claims.push(claimOf(peer, lease.modRevision, held.get(key) ?? waiting.get(key)))
       }
       const { leases: bad, moreMisnamed = 0 } = unreadable()
       for (const { key, reason, misnamed } of bad)
         if (key !== this.own.key) reject(key, { reason, ...(misnamed && { misnamed: true }) })
-      return { claims, rejected, moreMisnamed }
+      return { claims, rejected, moreMisnamed, pins }
     })
   }
 
@@ -375,9 +392,9 @@ export class PeerTable implements PeerView {
     gather: (this: PeerTable) => Generator<void, Gathered>,
     isStale: () => boolean,
   ): Generator<void, PeerChange[] | undefined> {
-    const { claims, rejected, moreMisnamed } = yield* gather.call(this)
+    const { claims, rejected, moreMisnamed, pins = this.#pins } = yield* gather.call(this)
     if (isStale()) return undefined
-    const changes = yield* this.#rebuild(claims, rejected, moreMisnamed)
+    const changes = yield* this.#rebuild(claims, rejected, moreMisnamed, pins)
     this.#generation += 1
     return changes
   }
@@ -387,6 +404,7 @@ export class PeerTable implements PeerView {
     claims: readonly Claim[],
     rejected: ReadonlyMap<string, Rejection>,
     moreMisnamed: number,
+    pins = this.#pins,
   ): Generator<void, PeerChange[]> {
     const { peers: before } = this.#book
     const book = new ClaimBook(this.#danger)
@@ -398,12 +416,14 @@ export class PeerTable implements PeerView {
     }
     for (const [i, claim] of oldestFirst(claims).entries()) {
       if (i % PIECE === 0) yield
-      if (this.#dangerOf(claim.peer) === undefined) book.judge(claim)
+      if (this.#dangerOf(claim.peer, pins) === undefined) book.judge(claim)
     }
     i = 0
     for (const key of [...book.rejected.keys()]) {
       if (i++ % PIECE === 0) yield
-      book.keepLastGood(key, before.get(key))
+      const lastGood = before.get(key)
+      if (lastGood !== undefined && this.#dangerOf(lastGood, pins) === undefined)
+        book.keepLastGood(key, lastGood)
     }
     const changes: PeerChange[] = []
     i = 0
@@ -418,6 +438,7 @@ export class PeerTable implements PeerView {
     }
     book.forgetChanges()
     this.#book = book
+    this.#pins = pins
     return changes
   }
 
@@ -434,19 +455,23 @@ export class PeerTable implements PeerView {
   }
 
   /** Checks a lease by itself: everything except clashes with other peers. */
-  #judge(lease: Lease): Peer | string {
+  #judge(lease: Lease, pins = this.#pins): Peer | string {
     const peer = judgeAlone(lease, this.network, this.own)
-    return typeof peer === 'string' ? peer : (this.#dangerOf(peer) ?? peer)
+    return typeof peer === 'string' ? peer : (this.#dangerOf(peer, pins) ?? peer)
   }
 
-  /** Why a peer would cut this host off, or cannot exist, independent of the rest of its lease. */
-  #dangerOf({ publicIp, subnet }: Peer): string | undefined {
+  /**
+   * Why a peer would cut this host off, cannot exist, or is not the one that is pinned, independent of the
+   * rest of its lease.
+   */
+  #dangerOf({ publicIp, subnet, signed }: Peer, pins = this.#pins): string | undefined {
     if (publicIp === this.own.publicIp) return ownAddress(publicIp)
     const nobody = this.#nobodys.get(publicIp) ?? this.#notOnLink(publicIp)
     if (nobody !== undefined)
       return `${FIELDS[familyOf(publicIp)].ip} ${formatIp(publicIp)} is not a reachable host: it is ${nobody}`
     const covered = this.#protected.find(({ address }) => prefixContains(subnet, address))
-    return covered && `subnet ${formatPrefix(subnet)} covers ${describeProtected(covered)}`
+    if (covered !== undefined) return `subnet ${formatPrefix(subnet)} covers ${describeProtected(covered)}`
+    return pins.objection(subnet, signed)
   }
 }
 
@@ -475,8 +500,9 @@ function nobodysOf(links: readonly Prefix[]): ReadonlyMap<IpAddress, string> {
 
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
 
-/** Leases processed in one piece of a long work. */
+/** Leases processed in one piece of a long work; and where signatures are checked, 0.1 ms each. */
 const PIECE = 500
+const PIECE_OF_PROOFS = 50
 
 function toTheEnd<T>(pieces: Generator<void, T>): T {
   for (;;) {

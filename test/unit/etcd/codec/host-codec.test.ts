@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { decodeHost, decodeHostValue, encodeHost } from '../../../../src/etcd/codec/host-codec'
 import { keysUnder, placeOf } from '../../../../src/etcd/codec/keys'
 import type { IdentityKey } from '../../../../src/model/host-record'
-import type { EtcdLeaseId, Revision } from '../../../../src/model/lease'
+import type { Revision } from '../../../../src/model/lease'
 
 const KEYS = keysUnder('/coreos.com/network')
 const IDENTITY = 'AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=' as IdentityKey
@@ -51,19 +51,19 @@ test('a key names the subnet, or is unreadable with a reason', () => {
     const key = Buffer.from(KEYS.hosts + name)
     const place = placeOf(KEYS, key)
     if (place?.kind !== 'host') throw new Error('it is under hosts/')
-    const etcdLease = '0' as EtcdLeaseId
-    return decodeHost(place.name, {
-      key,
-      value: Buffer.from(value),
-      modRevision: 7n as Revision,
-      etcdLease,
-      isNew: false,
-    })
+    return decodeHost(place.name, { value: Buffer.from(value), modRevision: 7n as Revision })
   }
   expect(entry('10.5.42.0-24&fd00:5:0:2a::-64')).toMatchObject({
     modRevision: 7n,
-    value: { identity: IDENTITY },
+    subnet: { ipv4: { length: 24 }, ipv6: { length: 64 } },
+    record: { identity: IDENTITY },
   })
-  expect(entry('10.5.42.7-24').reason).toContain('not the first address')
-  expect(entry('10.5.42.0-24', '{').reason).toContain('not JSON')
+  expect(entry('10.5.42.7-24')).toMatchObject({
+    subnet: undefined,
+    record: { reason: expect.stringContaining('not the first address') },
+  })
+  expect(entry('10.5.42.0-24', '{')).toMatchObject({
+    subnet: { ipv4: { length: 24 } },
+    record: { reason: expect.stringContaining('not JSON') },
+  })
 })

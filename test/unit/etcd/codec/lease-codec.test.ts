@@ -4,6 +4,7 @@ import {
   decodeLease,
   decodeLeaseValue,
   encodeLeaseValue,
+  unsignedText,
 } from '../../../../src/etcd/codec/lease-codec'
 import {
   type Ipv6,
@@ -76,6 +77,39 @@ describe('a value', () => {
       expect(decodeBySchema(withJson(json))).toEqual({ value })
       const loose = withJson(json.replace('"Turn":3', '"New":1,"Turn":3.0'))
       expect(decodeLeaseValue(loose)).toEqual({ value })
+    })
+
+    test('with a signature has it last; what is signed is all that stands before it, known or not', () => {
+      const signature = `${'ab+/'.repeat(21)}Zg==`
+      const value = { ...v4Only, vtep: { ...v4Only.vtep, wireguard }, signature } as unknown as LeaseValue
+      const end = `,"Signature":"${signature}"}`
+      const sign = (text: string) => text.replace(/\}$/, end)
+      expect(unsignedText(value)).toBe(withJson(json))
+      expect(encodeLeaseValue(value)).toBe(sign(withJson(json)))
+      expect(decodeLeaseValue(sign(withJson(json)))).toEqual({ value })
+      const read = (text: string) =>
+        decodeLease(
+          { kind: 'lease', key: '/x/subnets/10.5.1.0-24', name: '10.5.1.0-24' },
+          {
+            key: Buffer.from('/x/subnets/10.5.1.0-24'),
+            value: Buffer.from(text),
+            modRevision: 7n as Revision,
+            etcdLease: '1' as EtcdLeaseId,
+            isNew: false,
+          },
+        )
+      const newer = withJson(json).replace('"PublicIP"', '"Newer":[1],"PublicIP"')
+      expect(read(sign(newer))).toMatchObject({ value, signed: { text: newer, signature } })
+      // Only there, and only whole: anything else is no signature, and stays a field that is ignored.
+      for (const text of [
+        sign(withJson(json)).replace('ab+/ab', 'ab+-ab'),
+        sign(withJson(json)).replace('Zg==', 'Zg='),
+        `{"Signature":"${signature}",${withJson(json).slice(1)}`,
+        `${sign(withJson(json))} `,
+      ]) {
+        expect(read(text)).not.toHaveProperty('signed')
+        expect(decodeLeaseValue(text).value).toEqual({ ...value, signature: undefined })
+      }
     })
 
     test.each([

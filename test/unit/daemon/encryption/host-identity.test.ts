@@ -1,0 +1,82 @@
+import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { HostIdentity } from '../../../../src/daemon/encryption/host-identity'
+import { EventLog } from '../../../../src/daemon/tell/events'
+import { createLogger } from '../../../../src/daemon/tell/logger'
+import { encodeLeaseValue } from '../../../../src/etcd/codec/lease-codec'
+import { identityPath, readIdentity } from '../../../../src/host/identity-file'
+import { IdentityVerifier } from '../../../../src/model/identity-secret'
+import type { LeaseValue } from '../../../../src/model/lease'
+import { announcement } from '../../plan/encryption/support'
+import { lease } from '../../plan/support'
+
+let directory: string
+let printed: string
+const stream = new PassThrough().on('data', (chunk: Buffer) => {
+  printed += chunk.toString()
+})
+const log = createLogger(3, { underJournald: true, stream }, new EventLog())
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'identity-'))
+  printed = ''
+})
+afterEach(() => rmSync(directory, { recursive: true, force: true }))
+
+const opened = async (): Promise<HostIdentity> => {
+  const identity = new HostIdentity(directory, log)
+  expect(await identity.open()).toBe(true)
+  return identity
+}
+const VALUE: LeaseValue = lease('10.5.2.0/24').value
+const vtep = VALUE.vtep && { ...VALUE.vtep, wireguard: announcement(1) }
+
+test('an identity is made once, in a file for this user alone, and found again', async () => {
+  const { key: first } = await opened()
+  expect(statSync(identityPath(directory)).mode & 0o777).toBe(0o600)
+  expect(printed).toContain(`info  identity: this host has a new identity, ${first}`)
+  printed = ''
+  expect((await opened()).key).toBe(first)
+  expect(printed).toBe('')
+})
+
+test('a value is signed if it has keys, or has to be, and else is byte for byte that of flannel', async () => {
+  const closed = new HostIdentity(directory, log)
+  expect(closed.sign({ ...VALUE, vtep }, true)).not.toHaveProperty('signature')
+  const identity = await opened()
+  expect(encodeLeaseValue(identity.sign(VALUE, false))).toBe(encodeLeaseValue(VALUE))
+  const verifier = new IdentityVerifier(await identity.demand())
+  for (const [value, isPinned] of [
+    [VALUE, true],
+    [{ ...VALUE, vtep }, false],
+  ] as const) {
+    const { signature } = identity.sign(value, isPinned)
+    if (signature === undefined) throw new Error('not signed')
+    expect(verifier.isSigned({ text: encodeLeaseValue(value), signature })).toBe(true)
+    // The same value has the same signature: nothing is written again.
+    expect(identity.sign(value, isPinned).signature).toBe(signature)
+  }
+})
+
+test.each([
+  ['open to others', (path: string) => chmodSync(path, 0o644), /others may use it/],
+  ['torn', (path: string) => writeFileSync(path, '-----BEGIN'), /has no Ed25519 key/],
+])('a file that is %s is of no use: another identity is made, with a warning', async (_, spoil, reason) => {
+  const { key: first } = await opened()
+  spoil(identityPath(directory))
+  printed = ''
+  expect((await opened()).key).not.toBe(first)
+  expect(printed).toMatch(reason)
+  expect((await readIdentity(directory)).kind).toBe('found')
+})
+
+test('a directory that takes no file leaves a host without an identity, and is told once', async () => {
+  const identity = new HostIdentity(join(directory, 'missing', 'file'), log)
+  writeFileSync(join(directory, 'missing'), '')
+  expect(await identity.open()).toBe(false)
+  expect(await identity.open()).toBe(false)
+  expect(printed.match(/cannot be written/g)).toHaveLength(1)
+  expect(identity.problem).toContain('cannot be written')
+  await expect(identity.demand()).rejects.toMatchObject({ code: 'identity-file' })
+})
