@@ -20,6 +20,9 @@ const TITLES = {
   identity: 'identity: ',
   firewall: 'firewall: ',
   'subnet-file': 'subnet file: ',
+  routes: 'routes: ',
+  forwarding: 'forwarding: ',
+  bridge: 'bridge: ',
 } as const
 
 export type ProblemPart = keyof typeof TITLES

@@ -185,6 +185,7 @@ export const VERBS: readonly Verb[] = [
       'exit code 0 all well, 1 warnings or checks that were not possible, 2 problems',
     options: {
       ...REPORT_OUTPUT,
+      watch: { ...WATCH.watch, describe: 'make the checks again and again; q or Ctrl-C to quit' },
       only: {
         type: 'string',
         describe: 'only these checks, comma separated; an unknown name lists all',
@@ -197,10 +198,11 @@ export const VERBS: readonly Verb[] = [
     examples: [
       ['doctor', 'check everything, and probe all peers'],
       ['doctor --only=udp,mtu,reach --peer=10.5.42.0/24', 'why is that host not reachable?'],
+      ['doctor --watch --only=bridge,firewall', 'while someone mends it'],
     ],
-    run: async ({ output, only = '', peer = '' }, { settings }) => {
+    run: async ({ output, watch, only = '', peer = '' }, { settings }) => {
       const { runDoctor } = await import('./verbs/doctor.js')
-      return runDoctor(await settings(), { output, only, peer })
+      return runDoctor(await settings(), { output, watch, only, peer })
     },
   }),
   verb({

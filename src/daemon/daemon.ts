@@ -336,6 +336,8 @@ export class Daemon {
     multicast.follow(signal).catch(fail)
     // Its run begins with the start of a program, which nothing here has to wait for.
     firewall.run(signal).catch(fail)
+    node.wayIn.onChange(() => this.#changed())
+    node.wayIn.run(signal).catch(fail)
     lease.onChange(() => {
       this.#stateFile.changed(true)
       multicast.publisher?.wake()

@@ -47,20 +47,32 @@ export const EXIT_CODES: Readonly<Record<DoctorReport['verdict'], number>> = {
   fail: 2,
 }
 
-function verdictOf(checks: readonly CheckResult[]): DoctorReport['verdict'] {
+/**
+ * A skipped check is no all-clear. One that does not concern this host changes nothing in the verdict, unless
+ * someone has asked for it by its name, or nothing else was checked.
+ */
+function verdictOf(checks: readonly CheckResult[], only: readonly string[]): DoctorReport['verdict'] {
   const state = worst(checks.flatMap(({ findings }) => findings))
-  return state === 'ok' && checks.some(({ unmade }) => unmade !== undefined) ? 'incomplete' : state
+  if (state !== 'ok') return state
+  const isAsked = ({ name, state }: CheckResult): boolean => state === 'skip' && only.includes(name)
+  const isNothing = checks.every((check) => check.state === 'skip')
+  const isUnmade = checks.some((check) => check.unmade !== undefined || isAsked(check))
+  return isNothing || isUnmade ? 'incomplete' : 'ok'
 }
 
-/** @param seconds how long the checks took */
+/**
+ * @param seconds how long the checks took
+ * @param only the checks that were asked for by name; empty for all
+ */
 export function makeReport(
   facts: OverlayFacts & Pick<Facts, 'probes'>,
   checks: readonly CheckResult[],
   seconds: number,
+  only: readonly string[] = [],
 ): DoctorReport {
   return {
     schema: DOCTOR_SCHEMA,
-    verdict: verdictOf(checks),
+    verdict: verdictOf(checks, only),
     subnets: FAMILIES.flatMap((family) => ownSubnet(facts, family) ?? []).map(formatPrefix),
     seconds: Math.round(seconds * 10) / 10,
     checks,

@@ -52,14 +52,6 @@ export class Nftables {
   }
 
   /**
-   * All tables, of all owners, with the handles of their rules.
-   * @throws {OverlayError} `nftables`
-   */
-  ruleset(signal: AbortSignal): Promise<string> {
-    return this.#run(['-a', 'list', 'ruleset'], signal)
-  }
-
-  /**
    * Applies commands as one transaction: all of them, or none.
    * @throws {OverlayError} `nftables`
    */

@@ -2,12 +2,14 @@
 import { readFileSync } from 'node:fs'
 import type { Moment } from '../model/moment'
 
+/** Seconds since boot. */
+export const readUptime = (): number => Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
+
 /** The current boot id, uptime and wall clock time. */
 export function readMoment(): Moment {
-  const [uptime = ''] = readFileSync('/proc/uptime', 'utf8').split(' ')
   return {
     bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
-    uptimeSeconds: Number(uptime),
+    uptimeSeconds: readUptime(),
     wallSeconds: Date.now() / 1000,
   }
 }

@@ -22,11 +22,16 @@ export async function readReversePathFilters(): Promise<ReadonlyMap<string, numb
   return new Map(values.flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const])))
 }
 
-/** interface name, or `all` -> whether it forwards IPv4, and whether IPv6 is disabled on it */
-export async function readLinkSwitches(): Promise<
+/**
+ * interface name, or `all` -> whether it forwards IPv4, and whether IPv6 is disabled on it
+ * @param only default: all interfaces
+ */
+export async function readLinkSwitches(
+  only?: readonly string[],
+): Promise<
   ReadonlyMap<string, { readonly forwarding: boolean | undefined; readonly noIpv6: boolean | undefined }>
 > {
-  const names = await readdir(`${SYS}/ipv4/conf`).catch(() => [])
+  const names = only ?? (await readdir(`${SYS}/ipv4/conf`).catch(() => []))
   const isOn = async (name: string): Promise<boolean | undefined> => {
     const value = await readNumber(name)
     return value === undefined ? undefined : value !== 0

@@ -22,6 +22,8 @@ export interface FactValues {
   readonly daemon: DaemonFacts
   /** Why the last daemon ended; `undefined` where it did not end for a reason. */
   readonly lastExit: LastExitFact | undefined
+  /** The daemon's unit; `undefined` where systemd does not know it. */
+  readonly service: ServiceFact | undefined
   readonly etcd: EtcdFacts
   /** The network config in etcd. */
   readonly config: NetworkConfig
@@ -59,6 +61,8 @@ export interface FactValues {
   readonly bridgeNetfilter: BridgeNetfilter
   /** Processes called dockerd in this network namespace; the start in milliseconds since 1970. */
   readonly dockerd: readonly { readonly pid: number; readonly startedAt: number }[]
+  /** Whether CNI is configured here: containers may get a bridge of its, when the first one starts. */
+  readonly cni: boolean
   readonly firewall: PacketFilter
   readonly subnetFile: SubnetFileFacts
   /** One round of probes; the next three facts are its parts. */
@@ -274,6 +278,24 @@ export interface ProbingFact {
   readonly probes: Result<readonly ProbeFact[]>
   readonly containers: Result<readonly ContainerProbe[]>
   readonly counted: ReadonlyMap<string, number>
+}
+
+/** How systemd sees the daemon's unit (org.freedesktop.systemd1(5)). */
+export interface ServiceFact {
+  /** `overlayd.service` */
+  readonly unit: string
+  /** `activating (auto-restart)` */
+  readonly state: string
+  /** `success`, `exit-code`, `signal`, `watchdog`, `oom-kill`, `timeout`, ... */
+  readonly result: string
+  /** How the main process ended last: `exit status 1`, `signal 9`; `undefined` while the first one runs. */
+  readonly ended: string | undefined
+  /** Restarts by systemd itself since someone started the unit. */
+  readonly restarts: number
+  /** Seconds since the main process was started; `undefined` where none runs. */
+  readonly runsSeconds: number | undefined
+  /** The last line of the journal that is an error, else the last line; `undefined` where it is not read. */
+  readonly lastLine: string | undefined
 }
 
 /** Why the last daemon ended. */

@@ -147,8 +147,12 @@ export class Kernel {
   }
 
   /** All unicast routes of the main table but those of our protocol. */
-  async underlayRoutes(family: Family, signal?: AbortSignal): Promise<readonly UnderlayRoute[]> {
-    return this.dumps.dump(listUnderlayRoutes(family), signal)
+  async underlayRoutes(
+    family: Family,
+    signal?: AbortSignal,
+    within?: Prefix,
+  ): Promise<readonly UnderlayRoute[]> {
+    return this.dumps.dump(listUnderlayRoutes(family, within), signal)
   }
 
   /** The route that a packet to that address would take now; `undefined` if there is none. */

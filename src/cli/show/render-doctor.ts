@@ -67,7 +67,8 @@ function verdict({ checks, verdict: state, subnets, seconds }: DoctorReport): st
     unmade.length === 0 ? '' : `; ${count(unmade.length, 'check')} not made${isDenied ? AS_ROOT : ''}`
   const host = subnets.length === 0 ? 'this host' : `the host of ${subnets.join(' and ')}`
   const words = {
-    ok: 'OK: nothing is wrong',
+    // What was skipped does not concern this host, and is no part of the all-clear.
+    ok: skipped === 0 ? 'OK: nothing is wrong' : 'Nothing is wrong in what was checked',
     incomplete: 'Nothing wrong was found',
     warn: parts.join(' and '),
     fail: parts.join(' and '),

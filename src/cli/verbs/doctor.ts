@@ -3,6 +3,7 @@
  * nothing.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Knowledge } from '../../client/settings'
 import { gatherFacts } from '../../doctor/gather/gather'
 import { type DoctorReport, EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
@@ -13,9 +14,12 @@ import { OVERLAY, peerKey, peersOf } from '../../judge/overlay'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, prefixContains, samePrefix } from '../../model/address'
 import { commandsIn } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
+import { toJson } from '../../model/printable'
 import { type Options, UsageError } from '../../options/schema'
+import { EXIT } from '../exit'
 import { toYaml } from '../show/output'
 import { renderReport, screenOf } from '../show/render-doctor'
+import { watch } from '../show/watch'
 
 export interface DoctorFlags {
   readonly output: 'text' | 'json' | 'yaml'
@@ -23,7 +27,12 @@ export interface DoctorFlags {
   readonly only: string
   /** PublicIP, subnet, or an address in it; empty for all. */
   readonly peer: string
+  /** Whether to make the checks again and again, until the program is stopped. */
+  readonly watch: boolean
 }
+
+/** Milliseconds between a report and the next checks, which probe peers again. */
+const PAUSE = 5000
 
 /** The options, and whether this user may know where etcd is. */
 type DoctorOptions = Options & { readonly known?: Knowledge }
@@ -35,14 +44,42 @@ type DoctorOptions = Options & { readonly known?: Knowledge }
  * @throws {OverlayError} `no-such-peer`
  */
 export async function runDoctor(options: DoctorOptions, flags: DoctorFlags): Promise<number> {
+  if (flags.watch) return watchDoctor(options, flags)
   const report = await examine(options, flags)
-  const documents = {
-    text: () => renderReport(report, screenOf(standardOutput())),
-    json: () => reportToJson(report),
-    yaml: () => toYaml(JSON.parse(reportToJson(report))),
-  }
-  print(documents[flags.output]())
+  print(format(report, flags.output))
   return EXIT_CODES[report.verdict]
+}
+
+function format(report: DoctorReport, output: DoctorFlags['output']): string {
+  switch (output) {
+    case 'text':
+      return renderReport(report, screenOf(standardOutput()))
+    case 'json':
+      return reportToJson(report)
+    case 'yaml':
+      return toYaml(JSON.parse(reportToJson(report)))
+  }
+}
+
+/**
+ * Makes all checks again and again, until q, SIGINT or SIGTERM. JSON has one line for each report.
+ * @returns the exit code of the last report
+ */
+async function watchDoctor(options: DoctorOptions, flags: DoctorFlags): Promise<number> {
+  const { output } = flags
+  const last = await watch({
+    output,
+    heading: `again ${PAUSE / 1000} s after each report`,
+    documents: async function* (signal) {
+      while (!signal.aborted) {
+        yield await examine(options, flags)
+        await sleep(PAUSE, undefined, { signal })
+      }
+    },
+    format: (report) =>
+      output === 'json' ? `${toJson(JSON.parse(reportToJson(report)))}\n` : format(report, output),
+  })
+  return last === undefined ? EXIT.unreachable : EXIT_CODES[last.verdict]
 }
 
 /**
@@ -62,7 +99,7 @@ export async function examine(
     isProbed: matches,
   })
   if (flags.peer !== '') demandPeer(peersOf(facts), matches, flags.peer)
-  const made = makeReport(facts, diagnose(facts, only), (performance.now() - started) / 1000)
+  const made = makeReport(facts, diagnose(facts, only), (performance.now() - started) / 1000, only)
   return commandsIn(options.known?.network, made)
 }
 

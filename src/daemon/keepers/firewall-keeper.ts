@@ -3,9 +3,7 @@
  * changes rules near ours (where nft reports changes), and by a period. Rules that are in order are not
  * written.
  */
-import { Nftables } from '../../firewall/nftables'
 import type { FirewallRequest, FirewallSummary } from '../../model/firewall'
-import { findNftDrops } from '../../plan/firewall/nft-drops'
 import { Loop, type Next } from '../loop/loop'
 import { RecentRepairs } from '../loop/recent-repairs'
 import type { Logger } from '../tell/logger'
@@ -18,8 +16,6 @@ export const FIREWALL_PERIOD = 5000
 const SETTLE = 50
 /** Between two checks, also in a storm of events; a check takes about 20. */
 const SPACING = 300
-/** Between two readings of all tables of nf_tables: of 10,000 rules one takes 100. */
-const RULESET_SPACING = 15_000
 
 export interface FirewallKeeperOptions {
   readonly log: Logger
@@ -53,9 +49,6 @@ export class FirewallKeeper {
   /** Lines that are logged once. */
   readonly #logged = new Set<string>()
   #problem: string | undefined
-  #drops: readonly string[] = []
-  /** When all tables were read last. */
-  #readAt = Number.NEGATIVE_INFINITY
   #repairs = 0
   readonly #writes = new RecentRepairs()
 
@@ -77,13 +70,6 @@ export class FirewallKeeper {
   /** Why the rules are not in force, or do not stay; `undefined` when all is well. */
   get problem(): string | undefined {
     return this.#problem
-  }
-
-  /**
-   * Rules of others that drop the packets of containers, and that no rule of ours undoes; with what to do.
-   */
-  get drops(): readonly string[] {
-    return this.#drops
   }
 
   get summary(): FirewallSummary {
@@ -114,7 +100,6 @@ export class FirewallKeeper {
       problems.push('another program changes our rules again and again; see `nft monitor` for its name')
     }
     this.#setProblem(problems.length === 0 ? undefined : problems.join('; '))
-    await this.#findDrops(signal)
   }
 
   /** Runs until the signal fires and the processes it started have ended. */
@@ -126,29 +111,6 @@ export class FirewallKeeper {
     await this.look(signal)
     const earliest = performance.now() + (this.#writes.areContested ? this.#period : SPACING)
     return { due: earliest + this.#period, earliest }
-  }
-
-  async #findDrops(signal: AbortSignal): Promise<void> {
-    const now = performance.now()
-    if (now - this.#readAt < RULESET_SPACING) return
-    this.#readAt = now
-    const before = this.#drops
-    try {
-      const ruleset = (await (await Nftables.find())?.ruleset(signal)) ?? ''
-      const found = this.#target.request.networks.flatMap((network) => findNftDrops(ruleset, network))
-      this.#drops = found.map(
-        ({ rule, fix }) => `${rule} drops packets of containers, and no rule elsewhere undoes that; ${fix}`,
-      )
-    } catch {
-      // The tables cannot be read now. The former result stays until they can.
-    }
-    if (signal.aborted) return
-    for (const drop of this.#drops)
-      if (!before.includes(drop)) this.#log.error(`firewall: ${drop}`, { kind: 'firewall-problem' })
-    if (before.length > 0 && this.#drops.length === 0)
-      this.#log.info('firewall: no rule of others drops packets of containers any more', {
-        kind: 'firewall-change',
-      })
   }
 
   #noteWrite({ established, request: { mode } }: Target): void {

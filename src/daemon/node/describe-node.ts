@@ -18,13 +18,13 @@ export function headline({ plan, lease, overlays }: NodeView): string {
  * @param more further troubles, of parts outside the node
  */
 export function summary(node: NodeView, followsEtcd: boolean, more: readonly (string | false)[]): string {
-  const { plan, lease, overlays, firewall, underlay, encryption, holdBack } = node
+  const { plan, lease, overlays, firewall, underlay, encryption, holdBack, wayIn } = node
   const troubles = [
     !followsEtcd && 'etcd away',
     lease.state.kind !== 'held' && `lease ${lease.state.kind}`,
     !convergenceOf(overlays).converged && 'kernel not converged',
     firewall.problem !== undefined && 'firewall rules missing',
-    firewall.drops.length > 0 && "another program's rule drops packets of containers",
+    ...wayIn.findings.map(({ severity, code }) => severity === 'problem' && code),
     underlay.problem !== undefined && 'underlay gone or too small',
     describeShortage(plan.inputs.config, underlay.current) !== undefined && 'MTU limited by the underlay',
     encryption.problem !== undefined && 'encryption not in order',
@@ -40,7 +40,7 @@ export function summary(node: NodeView, followsEtcd: boolean, more: readonly (st
  * @param renewMargin `--subnet-lease-renew-margin` in minutes
  */
 export function unready(
-  { lease, overlays, firewall, underlay, encryption }: NodeView,
+  { lease, overlays, firewall, underlay, encryption, wayIn }: NodeView,
   renewMargin: number,
 ): string | undefined {
   const { converged, failing } = convergenceOf(overlays)
@@ -51,6 +51,7 @@ export function unready(
     !converged && failing === 0 && 'kernel not converged',
     underlay.problem !== undefined && 'underlay gone',
     firewall.problem !== undefined && 'firewall rules missing',
+    ...wayIn.findings.map(({ isCut, text }) => isCut && text),
     encryption.blockage !== undefined && 'encryption required, and not possible',
   ].filter((trouble) => trouble !== false)
   return troubles.length === 0 ? undefined : troubles.join(', ')

@@ -17,6 +17,7 @@ import type { Edges } from '../edges'
 import { firewallRequest } from '../keepers/firewall-request'
 import { Alarm } from '../loop/alarm'
 import { readConfig, warnOfIgnored } from '../start/read-config'
+import { WayIn } from '../way-in/way-in'
 import { ConfigFollower } from './config-follower'
 import { headline, summary, unready } from './describe-node'
 import { Feed } from './feed'
@@ -35,6 +36,7 @@ interface Preparation {
 }
 
 export class Node {
+  readonly wayIn: WayIn
   readonly #waker = new Alarm()
   readonly #config: ConfigFollower
   readonly #feed: Feed
@@ -63,6 +65,7 @@ export class Node {
     for (const { addresses } of parts.overlays)
       addresses.onPeersChange((changes) => this.#feed.recordChanges(changes))
     this.#feed.reviewVerdicts()
+    this.wayIn = new WayIn(edges, () => this.view)
   }
 
   get view(): NodeView {
@@ -72,6 +75,7 @@ export class Node {
       configText: this.#config.textInUse,
       configProblem: this.#config.problem,
       holdBack: this.#feed.holdBack,
+      wayIn: this.wayIn,
     }
   }
 

@@ -1,5 +1,6 @@
 /** The parts of a node. */
 
+import type { WayInReport } from '../../judge/way-in'
 import type { HostPlan } from '../../plan/host-plan'
 import type { DelayedRemovals } from '../../plan/peers/delayed-removals'
 import type { Encryption } from '../encryption/encryption'
@@ -28,4 +29,6 @@ export interface NodeView extends NodeParts {
   /** Why the config in etcd is not in use; `undefined` if it is. */
   readonly configProblem: string | undefined
   readonly holdBack: DelayedRemovals
+  /** Whether containers have their bridge, and packets get out and in. */
+  readonly wayIn: WayInReport
 }

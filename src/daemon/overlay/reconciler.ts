@@ -8,7 +8,7 @@ import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../../kernel/kernel'
 import { describeError } from '../../model/errors'
 import type { LinkSpec, ObservedLink } from '../../model/kernel/link'
-import { isKind, type KernelObjects } from '../../model/kernel/objects'
+import { emptyObjects, isKind, type KernelObjects } from '../../model/kernel/objects'
 import type { Peer, Revision } from '../../model/lease'
 import type { PeerChange } from '../../plan/peers/claim'
 import { wantedObjects } from '../../plan/reconcile/compare-slice'
@@ -90,6 +90,11 @@ export class Reconciler {
    */
   desiredObjects(observed: KernelObjects): KernelObjects {
     return wantedObjects(this.#target.peers.peers(), observed, this.#pass.wanted(this.#target))
+  }
+
+  /** The same for some of the peers alone. */
+  desiredObjectsOf(peers: Iterable<Peer>): KernelObjects {
+    return wantedObjects(peers, emptyObjects(), this.#pass.wanted(this.#target))
   }
 
   /** Changes what the device should be or carry. The next pass, which is over everything, enforces it. */

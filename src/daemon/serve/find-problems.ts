@@ -2,6 +2,7 @@
 import { type StatusProblem, waitingProblem } from '../../api/problems'
 import type { Status } from '../../api/status'
 import { reportSubnets } from '../../api/status-parts'
+import type { WayInReport } from '../../judge/way-in'
 import { evictLease } from '../../model/commands'
 import { count } from '../../model/count'
 import type { Lease, UnreadableLease } from '../../model/lease'
@@ -48,7 +49,7 @@ export function findProblems(view: DaemonView, etcd: Status['etcd']): readonly S
     ...multicastProblems(view.multicast, etcd.connected),
     ...encryptionProblems(node.encryption),
     ...identityProblems(node.proof),
-    ...node.firewall.drops.map((drop) => problem('firewall', 'rule-drops', drop)),
+    ...wayInProblems(node.wayIn),
     ...given('firewall', 'rules-not-written', node.firewall.problem),
     ...given('subnet-file', 'subnet-file', view.subnetFileProblem),
     ...(phase === 'running' ? [] : [problem('daemon', 'not-ready', 'not ready yet')]),
@@ -209,6 +210,16 @@ const identityProblems = ({ problem: text, key }: NodeView['proof']): StatusProb
         ),
       ]
 
+const wayInProblems = ({ findings }: WayInReport): StatusProblem[] =>
+  findings.flatMap(({ severity, check, code, text, fix }) =>
+    severity === 'problem' ? [problem(check, code, text, fix)] : [],
+  )
+
+const wayInWarnings = (report: WayInReport | undefined): string[] =>
+  (report?.findings ?? []).flatMap(({ severity, check, text, fix }) =>
+    severity === 'warning' ? [`${check}: ${text}; ${fix}`] : [],
+  )
+
 /**
  * Problems of other hosts, and of this one where it works in spite of them. Prometheus alerts about them too.
  * They do not make this host degraded.
@@ -219,7 +230,9 @@ export const warningsOf = (
   encryption?: EncryptionState | undefined,
   mesh?: Status['mesh'],
   refused = 0,
+  wayIn?: WayInReport | undefined,
 ): string[] => [
+  ...wayInWarnings(wayIn),
   ...rejectionWarnings(peers),
   ...identityWarnings(refused),
   ...reachWarnings(mesh),

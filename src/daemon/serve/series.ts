@@ -5,6 +5,7 @@
 
 import { performance } from 'node:perf_hooks'
 import { EVENT_KINDS } from '../../api/events'
+import { WAY_IN_CHECKS } from '../../judge/way-in'
 import { FAMILIES, type Family } from '../../model/address'
 import { VXLAN_OVERHEAD } from '../../model/kernel/link'
 import { SUBJECT_KINDS } from '../../model/kernel/subject'
@@ -55,6 +56,17 @@ function* partsInOrder(view: MetricsView): Generator<Sample> {
     ...(node?.plan.encryption !== undefined && { encryption: node.encryption.problem === undefined }),
   }
   for (const [part, isInOrder] of Object.entries(parts)) yield [{ part }, truth(isInOrder)]
+}
+
+/** The worst finding of each check that could be made. */
+function* wayIn({ node }: MetricsView): Generator<Sample> {
+  const { findings, made } = node?.wayIn ?? { findings: [], made: new Set() }
+  for (const check of WAY_IN_CHECKS) {
+    const worst = findings
+      .filter((finding) => finding.check === check)
+      .map(({ severity }) => (severity === 'problem' ? 2 : 1))
+    if (made.has(check)) yield [{ check }, Math.max(0, ...worst)]
+  }
 }
 
 const isHeld = ({ node }: MetricsView, { key }: Peer): boolean => node?.holdBack.has(key) ?? false
@@ -165,6 +177,15 @@ export const SERIES: readonly Series[] = [
       'firewall; mesh where peers are probed; encryption where the network has it.',
     labels: ['part'],
     read: partsInOrder,
+  },
+  {
+    name: 'overlayd_way_in',
+    type: 'gauge',
+    help:
+      'What this host itself has found of its bridge and of the way in, by check of overlayctl doctor: ' +
+      '0 nothing is wrong, 1 a warning, 2 a problem. Absent for a check that could not be made.',
+    labels: ['check'],
+    read: wayIn,
   },
   {
     name: 'overlayd_peers',

@@ -88,7 +88,7 @@ export async function reportStatus(
   const network = networkOfRunDirectory(view.options['run-dir'])
   const counted = { peers, ...(peerCounts !== undefined && { peerCounts }) }
   const refused = node && countRefused(node)
-  const warnings = warningsOf(counted, node?.encryption.state(), document.mesh, refused)
+  const warnings = warningsOf(counted, node?.encryption.state(), document.mesh, refused, node?.wayIn)
   return {
     ...(warnings.length > 0 && { warnings: commandsIn(network, warnings) }),
     ...commandsIn(network, document),

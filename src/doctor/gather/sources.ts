@@ -1,5 +1,6 @@
 /** The table of facts: how each is found, and on which other facts it depends. A new fact is one entry. */
 import { readPacketFilter } from '../../firewall/packet-filter'
+import { isCniConfigured } from '../../host/cni'
 import { readLastExit } from '../../host/last-exit'
 import { findProcesses, readLinkSwitches, readReversePathFilters } from '../../host/procfs'
 import { type FactName, type FactValues, type Known, NEEDLESS } from '../../judge/facts'
@@ -12,6 +13,7 @@ import { probeAll } from './probe-all'
 import { clockOf, greetEtcd, readCertificates, readEtcd, readLeaseLife } from './read-etcd'
 import { readConnections, readDaemon, readForwarding, readSubnetFile } from './read-host'
 import { readKernel, readMulticast, readWays, readWireguard } from './read-kernel'
+import { readService } from './read-service'
 
 /** How a fact is found. */
 export interface Source<T> {
@@ -35,6 +37,7 @@ const FIREWALL_DEADLINE = 9000
 export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   daemon: from({}, (_, { options }) => readDaemon(options)),
   lastExit: from({}, ({ runDirectory }) => readLastExit(runDirectory)),
+  service: from({}, (_, { options }) => readService(options.known?.unit ?? 'overlayd')),
   etcd: from({}, async (_, edges) => readEtcd(await edges.registry())),
   config: from({ needs: ['etcd'] }, ({ etcd, etcdPrefix }) => readConfig(etcd.value, etcdPrefix)),
   leaseLife: from({ needs: ['etcd'], uses: OVERLAY }, (known, edges) =>
@@ -57,10 +60,11 @@ export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   ),
   forwarding: from({}, readForwarding),
   rpFilter: from({}, readReversePathFilters),
-  switches: from({}, readLinkSwitches),
+  switches: from({}, () => readLinkSwitches()),
   conntrack: from({}, readConnections),
   bridgeNetfilter: from({}, bridgeNetfilter),
   dockerd: from({}, () => findProcesses('dockerd')),
+  cni: from({}, isCniConfigured),
   firewall: from({}, () => readPacketFilter(AbortSignal.timeout(FIREWALL_DEADLINE))),
   subnetFile: from({}, (_, { options }) => readSubnetFile(options['subnet-file'])),
   // After the firewall: many rules keep this process busy while it reads them, and probes have deadlines.

@@ -15,13 +15,13 @@ export const BRIDGE_CHECKS: readonly Check[] = [
     name: 'bridge',
     about: 'containers get addresses of our subnet, and no larger MTU than fits',
     needs: ['kernel'],
-    uses: [...OVERLAY, 'dockerd'],
+    uses: [...OVERLAY, 'dockerd', 'cni'],
     premise: 'started',
     run: checkBridge,
   }),
 ]
 
-type BridgeFacts = OverlayFacts & Known<'kernel', 'dockerd'>
+type BridgeFacts = OverlayFacts & Known<'kernel', 'dockerd' | 'cni'>
 
 function checkBridge(facts: BridgeFacts): Outcome {
   const [family = 'IPv4'] = familiesOf(facts)
@@ -32,7 +32,9 @@ function checkBridge(facts: BridgeFacts): Outcome {
   const docker = links.find(({ name }) => name === DOCKER_BRIDGE)
   if (bridge === undefined) {
     if (docker === undefined) return outcome('no container bridge yet', [])
-    return outcome('', [notOnSubnet(facts, docker, subnet)])
+    const finding = notOnSubnet(facts, docker, subnet)
+    // CNI makes its bridge for the first container, and Docker may be there for something else.
+    return outcome('', [facts.cni.value === true ? { ...finding, severity: 'warn' } : finding])
   }
   const summary = `${bridge.link.name} has ${formatPrefix(bridge.address)}, MTU ${bridge.link.mtu}`
   return outcome(summary, [

@@ -77,8 +77,11 @@ export const listOwnRoutesElsewhere = (family: Family, links: readonly number[])
   },
 })
 
-/** Dump of the unicast routes that are not ours, in the kernel's order. */
-export const listUnderlayRoutes = (family: Family): Question<UnderlayRoute> => ({
+/**
+ * Dump of the unicast routes that are not ours, in the kernel's order.
+ * @param within only routes into this network: a host may have a million others
+ */
+export const listUnderlayRoutes = (family: Family, within?: Prefix): Question<UnderlayRoute> => ({
   attempted: 'list routes',
   encode: (writer) => encodeListing(writer, family, { type: RTN_UNICAST }),
   decode(view, start, end) {
@@ -86,6 +89,7 @@ export const listUnderlayRoutes = (family: Family): Question<UnderlayRoute> => (
     if (!isMain(message, family) || message.type !== RTN_UNICAST) return undefined
     if (message.protocol === ROUTE_PROTOCOL) return undefined
     const { destination, metric } = routeOf(message, family, { kind: 'other' })
+    if (within !== undefined && !prefixContains(within, destination.address)) return undefined
     const { link, gateway, multipath } = message
     return {
       destination,

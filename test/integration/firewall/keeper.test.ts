@@ -355,14 +355,14 @@ test('without a free file descriptor the daemon has a problem, and no end', asyn
     Nftables.require().then(async (nftables) => {
       const never = new AbortController().signal
       try { for (;;) openSync('/dev/null') } catch (error) { console.log(error.code) }
-      for (const run of [() => nftables.monitor([], () => {}, never), () => nftables.ruleset(never)])
+      for (const run of [() => nftables.monitor([], () => {}, never), () => nftables.list('inet x', never)])
         await run().catch((error) => console.log(error.code, error.message))
     })`
   const told = await runOk(['sh', '-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '-e', script])
   expect(told.split('\n')).toEqual([
     'EMFILE',
     expect.stringMatching(/^nftables nft monitor rules ended: spawn .* EMFILE$/),
-    expect.stringMatching(/^nftables nft -a list ruleset: .* EMFILE/),
+    expect.stringMatching(/^nftables nft list table inet x: .* EMFILE/),
     '',
   ])
 })

@@ -651,6 +651,86 @@ test('checks without the rights they need are skipped for that reason, without a
   )
 })
 
+describe('what systemd says of the service', () => {
+  const SERVICE = {
+    unit: 'overlayd.service',
+    state: 'activating (auto-restart)',
+    result: 'exit-code',
+    ended: 'exit status 1',
+    restarts: 7,
+    runsSeconds: undefined,
+    lastLine: 'overlayd: etcd-certfile: no such file',
+  }
+  const down = missing('nobody answers', 'daemon-down')
+  const ofDaemon = (changes: Changes) =>
+    diagnose(facts(changes), ['daemon'])[0]?.findings.map(({ code, evidence }) => [code, evidence])
+  const words = [
+    'systemd: overlayd.service is activating (auto-restart), result exit-code, ' +
+      'the last process ended with exit status 1, started again 7 times',
+    'its last error: overlayd: etcd-certfile: no such file',
+  ]
+
+  test('a crash loop is named with its last error, also where the daemon could not write down why', () => {
+    expect(ofDaemon({ daemon: down, service: SERVICE })).toEqual([
+      ['daemon-crashes', ['nobody answers', ...words]],
+    ])
+    const once = { ...SERVICE, restarts: 0, result: 'oom-kill' }
+    expect(ofDaemon({ daemon: down, service: once })?.map(([code]) => code)).toEqual(['daemon-failed'])
+    const stopped = { ...SERVICE, state: 'inactive (dead)', restarts: 0, result: 'success', ended: undefined }
+    expect(ofDaemon({ daemon: down, service: stopped })).toEqual([
+      ['daemon-down', ['nobody answers', 'systemd: overlayd.service is inactive (dead)', words[1]]],
+    ])
+  })
+
+  test('a daemon that answers now, and was started again and again a moment ago, is a warning', () => {
+    const running = { ...SERVICE, state: 'active (running)', runsSeconds: 20 }
+    expect(ofDaemon({ service: running })?.map(([code]) => code)).toEqual(['daemon-restarts'])
+    expect(ofDaemon({ service: { ...running, runsSeconds: 3600 } })).toEqual([])
+    expect(ofDaemon({ service: { ...running, restarts: 1 } })).toEqual([])
+  })
+})
+
+describe('what overlayd itself says', () => {
+  const BRIDGE = { part: 'bridge', code: 'bridge-subnet', text: 'docker0 is elsewhere' } as const
+  const DROPS = { part: 'firewall', code: 'forward-drop', text: 'a rule drops' } as const
+  const said = (changes: Changes) => diagnose(facts(changes)).find(({ name }) => name === 'status')
+  const daemon = { daemon: { ...DAEMON, ...reporting(BRIDGE, DROPS) } }
+
+  test('and the doctor finds no more just now, is told as over, and is no finding', () => {
+    expect(codes(daemon)).toEqual([])
+    expect(said(daemon)?.summary).toBe(
+      'over by now: bridge: docker0 is elsewhere; over by now: firewall: a rule drops',
+    )
+  })
+
+  test('and the doctor cannot look at, is a finding', () => {
+    const blind = { ...daemon, firewall: missing('denied', 'no-rights') }
+    expect(said(blind)).toMatchObject({
+      state: 'fail',
+      findings: [{ code: 'daemon-problem', evidence: ['firewall: a rule drops'] }],
+    })
+    const half = { ...daemon, firewall: { chains: [], unread: [{ text: 'denied', denied: true }] } }
+    expect(said(half)?.findings[0]?.evidence).toEqual(['firewall: a rule drops'])
+  })
+
+  test('every problem is in the report, in its own words or as what is named above', () => {
+    const changes = {
+      ...saved({ filter: [':FORWARD DROP [0:0]'] }),
+      daemon: {
+        ...DAEMON,
+        ...reporting(
+          ...[BRIDGE, DROPS],
+          { part: 'firewall', code: 'rules-not-written', text: 'no nft' },
+          { part: 'subnet-file', code: 'subnet-file', text: 'the disk is full' },
+        ),
+      },
+    }
+    const report = JSON.stringify(diagnose(facts(changes)))
+    for (const text of ['docker0 is elsewhere', 'a rule drops', 'no nft', 'the disk is full'])
+      expect(report).toContain(text)
+  })
+})
+
 describe('overlayd and the doctor agree on a peer that is', () => {
   const lonely = (words: readonly GivenPeer[], more: Changes = {}, changes: Partial<KernelFacts> = {}) =>
     diagnose(

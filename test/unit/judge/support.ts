@@ -198,6 +198,7 @@ const GIVEN = {
 const WELL: FactValues = {
   daemon: DAEMON,
   lastExit: undefined,
+  service: undefined,
   etcd: ETCD,
   config: readConfig(ETCD, GIVEN.etcdPrefix),
   leaseLife: 86_000,
@@ -217,6 +218,7 @@ const WELL: FactValues = {
   conntrack: { count: 10, max: 1000 },
   bridgeNetfilter: { present: true, ipv4: true, ipv6: true },
   dockerd: [],
+  cni: false,
   firewall: { chains: [], unread: [] },
   subnetFile: {
     path: '/run/flannel/subnet.env',

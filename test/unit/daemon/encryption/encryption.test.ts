@@ -52,7 +52,8 @@ describe('a host whose other parts are well', () => {
     ({
       lease: { state: { kind: 'held' }, own: lease('10.5.7.0/24'), expiresInSeconds: undefined },
       overlays: [{ peers: { size: 0 }, reconciler: { convergence } }],
-      firewall: { problem: undefined, drops: [] },
+      firewall: { problem: undefined },
+      wayIn: { findings: [], made: new Set() },
       underlay: {
         problem: undefined,
         current: { link: { name: 'eth0', mtu: 1500 }, carrier: undefined },
