@@ -1,7 +1,15 @@
 /** All claims of one family: which hold, which wait for another one, and which leases are rejected. */
 
-import { formatIp, formatMac, formatPrefix, type IpAddress, type MacAddress } from '../../model/address'
-import { MOST_MISNAMED, type Peer } from '../../model/lease'
+import {
+  type Family,
+  formatIp,
+  formatMac,
+  formatPrefix,
+  type IpAddress,
+  type MacAddress,
+  type Prefix,
+} from '../../model/address'
+import { familyLease, MOST_MISNAMED, type Peer } from '../../model/lease'
 import type { Pins } from '../trust/pins'
 import { type Claim, oldestFirst, type PeerChange, type Rejection, samePeer } from './claim'
 
@@ -62,6 +70,23 @@ export class ClaimBook {
   peerWithMac(mac: MacAddress): Peer | undefined {
     const key = this.#byMac.first(mac)
     return key === undefined ? undefined : this.peers.get(key)
+  }
+
+  /**
+   * Whether a verdict may be another one since the pins of these subnets changed. Mostly none is: a host has
+   * signed before it is pinned.
+   */
+  mayJudgeAnew(subnets: readonly Prefix[], family: Family): boolean {
+    const addresses = new Set(subnets.map(({ address }) => address))
+    for (const address of addresses) {
+      const peer = this.peerAt(address)
+      if (peer !== undefined && this.danger(peer) !== undefined) return true
+    }
+    for (const { lease, claim } of this.rejected.values()) {
+      const subnet = claim?.peer.subnet ?? (lease && familyLease(lease, family)?.subnet)
+      if (subnet !== undefined && addresses.has(subnet.address)) return true
+    }
+    return [...this.waiting.values()].some(({ peer }) => addresses.has(peer.subnet.address))
   }
 
   /** @param isNew false for a key that names no subnet and existed before: it is counted already */

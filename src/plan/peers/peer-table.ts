@@ -105,8 +105,10 @@ export class PeerTable implements PeerView {
    * nowhere until its lease is signed.
    */
   pin(pins: Pins): PeerChange[] {
+    const changed = pins.changesFrom(this.#pins)
     this.#pins = pins
-    return this.#judgeAgain()
+    const family = familyOf(this.network.range.network.address)
+    return this.#book.mayJudgeAnew(changed, family) ? this.#judgeAgain() : []
   }
 
   /**
@@ -500,9 +502,9 @@ function nobodysOf(links: readonly Prefix[]): ReadonlyMap<IpAddress, string> {
 
 const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
 
-/** Leases processed in one piece of a long work; and where signatures are checked, 0.1 ms each. */
+/** Leases processed in one piece of a long work; and where a signature of each may have to be checked. */
 const PIECE = 500
-const PIECE_OF_PROOFS = 50
+const PIECE_OF_PROOFS = 20
 
 function toTheEnd<T>(pieces: Generator<void, T>): T {
   for (;;) {

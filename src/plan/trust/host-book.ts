@@ -45,7 +45,7 @@ export class HostBook {
   #renew(): boolean {
     const before = this.#pins
     this.#pins = Pins.of(this.#entries.values(), before)
-    return !this.#pins.equals(before)
+    return this.#pins.changesFrom(before).length > 0
   }
 }
 

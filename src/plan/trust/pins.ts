@@ -43,29 +43,36 @@ class Pin {
   }
 }
 
+/** What holds for one subnet: an identity, or a record that cannot be read, and so lets nobody in. */
+interface Hold {
+  readonly prefix: Prefix
+  readonly pin: Pin | { readonly reason: string }
+}
+
 /** The pins of one network, as a value: a change makes other ones. */
 export class Pins {
   static readonly NONE = new Pins(new Map())
 
-  private constructor(private readonly bySubnet: ReadonlyMap<string, Pin | { readonly reason: string }>) {}
+  private constructor(private readonly bySubnet: ReadonlyMap<string, Hold>) {}
 
   /**
    * @param entries the records of hosts; a record without an identity pins nothing
    * @param before the pins until now: what was proven by them is not checked again
    */
   static of(entries: Iterable<HostEntry>, before: Pins = Pins.NONE): Pins {
-    const bySubnet = new Map<string, Pin | { readonly reason: string }>()
+    const bySubnet = new Map<string, Hold>()
     for (const entry of entries) {
-      const { subnet } = entry
       const reason = whyUnreadable(entry)
       const identity = readableRecord(entry)?.identity
-      if (subnet === undefined || (identity === undefined && reason === undefined)) continue
-      for (const prefix of prefixesOf(subnet)) {
-        const name = formatPrefix(prefix)
+      if (identity === undefined && reason === undefined) continue
+      for (const [name, prefix] of namesOf(entry)) {
         const known = before.bySubnet.get(name)
-        const isSame = known instanceof Pin && known.identity === identity
-        if (identity !== undefined) bySubnet.set(name, isSame ? known : new Pin(identity))
-        else bySubnet.set(name, { reason: reason ?? '' })
+        const isSame = known !== undefined && identityOf(known) === identity
+        if (isSame && identity !== undefined) bySubnet.set(name, known)
+        else {
+          const pin = identity === undefined ? { reason: reason ?? '' } : new Pin(identity)
+          bySubnet.set(name, { prefix, pin })
+        }
       }
     }
     return new Pins(bySubnet)
@@ -76,23 +83,21 @@ export class Pins {
     return this.bySubnet.size
   }
 
-  /** Whether both pin the same identities. */
-  equals(other: Pins): boolean {
-    return (
-      this.size === other.size &&
-      [...this.bySubnet].every(([name, pin]) => {
-        const others = other.bySubnet.get(name)
-        return pin instanceof Pin && others instanceof Pin
-          ? pin.identity === others.identity
-          : others !== undefined && !(pin instanceof Pin) && !(others instanceof Pin)
-      })
-    )
+  /** The subnets whose pin is another one than in the other pins. */
+  changesFrom(other: Pins): Prefix[] {
+    const changed: Prefix[] = []
+    for (const [name, hold] of this.bySubnet) {
+      const others = other.bySubnet.get(name)
+      if (others === undefined || identityOf(others) !== identityOf(hold)) changed.push(hold.prefix)
+    }
+    for (const [name, { prefix }] of other.bySubnet) if (!this.bySubnet.has(name)) changed.push(prefix)
+    return changed
   }
 
   /** Why a lease of that subnet is refused; `undefined` if it is not. */
   objection(subnet: Prefix, signed: SignedLease | undefined): string | undefined {
     if (this.size === 0) return undefined
-    const pin = this.bySubnet.get(formatPrefix(subnet))
+    const pin = this.bySubnet.get(formatPrefix(subnet))?.pin
     if (pin === undefined || pin instanceof Pin) return pin?.objection(signed)
     return `${UNPROVEN}: the record of the host cannot be read (${pin.reason})`
   }
@@ -100,10 +105,24 @@ export class Pins {
   /** The identities that are pinned for a lease; an unreadable record counts as no identity. */
   identitiesOf(subnet: LeaseSubnet): (IdentityKey | undefined)[] {
     return prefixesOf(subnet).flatMap((prefix) => {
-      const pin = this.bySubnet.get(formatPrefix(prefix))
-      return pin === undefined ? [] : [pin instanceof Pin ? pin.identity : undefined]
+      const hold = this.bySubnet.get(formatPrefix(prefix))
+      return hold === undefined ? [] : [identityOf(hold)]
     })
   }
+}
+
+const identityOf = ({ pin }: Hold): IdentityKey | undefined => (pin instanceof Pin ? pin.identity : undefined)
+
+/** The subnets of a record with their texts, which take long to make. */
+const NAMES = new WeakMap<HostEntry, readonly (readonly [string, Prefix])[]>()
+
+function namesOf(entry: HostEntry): readonly (readonly [string, Prefix])[] {
+  const known = NAMES.get(entry)
+  if (known !== undefined) return known
+  const prefixes = entry.subnet === undefined ? [] : prefixesOf(entry.subnet)
+  const names = prefixes.map((prefix) => [formatPrefix(prefix), prefix] as const)
+  NAMES.set(entry, names)
+  return names
 }
 
 const prefixesOf = ({ ipv4, ipv6 }: LeaseSubnet): Prefix[] =>

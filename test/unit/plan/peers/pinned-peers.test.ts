@@ -120,6 +120,28 @@ test('a lease that waits for the subnet is not admitted without a proof when the
   expect(addressOf(peers)).toBeUndefined()
 })
 
+test('a pin of another subnet, or of what is proven, judges nothing again', () => {
+  const peers = table()
+  peers.put(signed(OURS))
+  peers.put(lease('10.5.3.0/24', { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }))
+  const before = [...peers.peers()]
+  expect(peers.pin(PINS)).toEqual([])
+  expect(peers.pin(Pins.NONE)).toEqual([])
+  for (const [i, peer] of [...peers.peers()].entries()) expect(peer).toBe(before[i])
+})
+
+test('a lease that waits is judged by a pin that comes: it is not admitted later', () => {
+  const peers = table()
+  peers.put(signed(OURS))
+  const key = '/coreos.com/network/subnets/10.5.2.0-24&fd00:5:0:2::-64'
+  peers.put({ ...theft(), key })
+  peers.pin(PINS)
+  peers.remove('/coreos.com/network/subnets/10.5.2.0-24')
+  expect(addressOf(peers)).toBeUndefined()
+  peers.pin(Pins.NONE)
+  expect(addressOf(peers)).toBe(ip('192.168.77.66'))
+})
+
 test('other subnets need no proof', () => {
   const peers = pinned()
   peers.put(lease('10.5.3.0/24', { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }))
