@@ -94,7 +94,9 @@ export async function joinNetwork(
 
   // Nothing is pinned for a start from the state file: its peers were proven when it was written.
   const hosts = new HostBook(snapshot.hosts)
-  const isPinned = claims.leases.some(({ subnet }) => hosts.isPinned(subnet))
+  const isPinned = claims.leases.some(({ subnet, value }) =>
+    hosts.isKnown ? hosts.isPinned(subnet) : value.signature !== undefined,
+  )
   if (isPinned || ability?.kind === 'able') await identity.open()
   const value = identity.sign(leaseValue(config, underlay, devices, ability), isPinned)
   const lease = await ownLease(
@@ -154,7 +156,7 @@ export async function joinNetwork(
     ...(origin === 'state' && { renewal: start.memory?.renewal }),
     moved,
   })
-  const proof = new Proof(hosts, identity, lease.subnet, log)
+  const proof = new Proof(hosts, identity, lease, log)
   const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption, proof }
   return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
 }

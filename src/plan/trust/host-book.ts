@@ -11,11 +11,18 @@ export type HostChange =
 export class HostBook {
   #entries: Map<string, HostEntry>
   #pins: Pins
+  #isKnown: boolean
 
   /** @param entries `undefined` while etcd has not been asked: nothing is pinned then */
-  constructor(entries: readonly HostEntry[] = []) {
-    this.#entries = byName(entries)
-    this.#pins = Pins.of(entries)
+  constructor(entries: readonly HostEntry[] | undefined) {
+    this.#isKnown = entries !== undefined
+    this.#entries = byName(entries ?? [])
+    this.#pins = Pins.of(entries ?? [])
+  }
+
+  /** Whether etcd has been asked. */
+  get isKnown(): boolean {
+    return this.#isKnown
   }
 
   get pins(): Pins {
@@ -29,6 +36,7 @@ export class HostBook {
 
   /** Takes a listing; what is not in it is gone. @returns whether other identities are pinned now */
   replace(entries: readonly HostEntry[]): boolean {
+    this.#isKnown = true
     this.#entries = byName(entries)
     return this.#renew()
   }
