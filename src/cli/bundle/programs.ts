@@ -26,28 +26,31 @@ export async function outputOf(name: string, ...args: readonly string[]): Promis
   }
 }
 
+type Command = readonly [string, ...string[]]
+
 /** What several commands print, each under its own words. A failure is the text of that command alone. */
-export async function outputsOf(commands: readonly (readonly [string, ...string[]])[]): Promise<string> {
-  const texts = await Promise.all(
-    commands.map(async ([name, ...args]) => {
-      const text = await outputOf(name, ...args).catch((error) => `(${describeError(error)})`)
-      return `$ ${[name, ...args].join(' ')}\n${text.trimEnd()}\n`
-    }),
-  )
-  return texts.join('\n')
+export async function outputsOf(commands: readonly Command[]): Promise<string> {
+  return written(commands, await tried(commands))
 }
 
-/** As {@link outputsOf}, where at least one has to succeed. */
-export async function someOutputsOf(commands: readonly (readonly [string, ...string[]])[]): Promise<string> {
-  const tried = await Promise.allSettled(commands.map(([name, ...args]) => outputOf(name, ...args)))
-  if (tried.some(({ status }) => status === 'fulfilled')) {
-    return tried
-      .map((each, place) => {
-        const text = each.status === 'fulfilled' ? each.value : `(${describeError(each.reason)})`
-        return `$ ${commands[place]?.join(' ')}\n${text.trimEnd()}\n`
-      })
-      .join('\n')
-  }
-  const [first] = tried
-  throw first?.status === 'rejected' ? first.reason : new Error('there is nothing to run')
+/**
+ * As {@link outputsOf}.
+ * @throws {OverlayError} the first failure, where no command has succeeded
+ */
+export async function someOutputsOf(commands: readonly Command[]): Promise<string> {
+  const outputs = await tried(commands)
+  const [first] = outputs
+  if (first?.status === 'rejected' && outputs.every(({ status }) => status === 'rejected')) throw first.reason
+  return written(commands, outputs)
 }
+
+const tried = (commands: readonly Command[]): Promise<PromiseSettledResult<string>[]> =>
+  Promise.allSettled(commands.map(([name, ...args]) => outputOf(name, ...args)))
+
+const written = (commands: readonly Command[], outputs: readonly PromiseSettledResult<string>[]): string =>
+  outputs
+    .map((each, place) => {
+      const text = each.status === 'fulfilled' ? each.value : `(${describeError(each.reason)})`
+      return `$ ${commands[place]?.join(' ')}\n${text.trimEnd()}\n`
+    })
+    .join('\n')

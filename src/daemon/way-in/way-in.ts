@@ -11,7 +11,7 @@ import {
   type WayInReport,
 } from '../../judge/way-in'
 import { followRules } from '../../kernel/nftables/rule-changes'
-import { describeError } from '../../model/errors'
+import { describeError, OverlayError } from '../../model/errors'
 import type { Edges } from '../edges'
 import { Loop, type Next } from '../loop/loop'
 import type { NodeView } from '../node/parts'
@@ -34,7 +34,7 @@ interface Held {
 export class WayIn implements WayInReport {
   readonly #loop: Loop
   readonly #source: WayInSource
-  /** Code -> the finding of the last pass. */
+  /** Code and place -> the finding of the last pass. */
   #held: ReadonlyMap<string, Held> = new Map()
   #made: ReadonlySet<WayInCheck> = new Set()
   #suspects: ReadonlySet<string> = new Set()
@@ -46,7 +46,7 @@ export class WayIn implements WayInReport {
     private readonly node: () => NodeView,
   ) {
     this.#source = new WayInSource(edges)
-    const pass = (signal: AbortSignal): Promise<Next> => this.#pass(signal)
+    const pass = (signal: AbortSignal): Promise<Next> => this.#pass(signal).catch(asFailure)
     this.#loop = new Loop({ name: 'way in', settle: SETTLE, pass }, edges.log)
   }
 
@@ -107,27 +107,43 @@ export class WayIn implements WayInReport {
   #take(findings: readonly WayInFinding[]): void {
     const before = this.#held
     const held = new Map<string, Held>()
-    for (const finding of findings) held.set(finding.code, { finding, isConfirmed: before.has(finding.code) })
+    for (const finding of findings) {
+      // Of one code there may be several: a rule for each family. Their texts change, and their order does not.
+      const place = [...held.values()].filter((each) => each.finding.code === finding.code).length
+      const key = `${finding.code} ${place}`
+      held.set(key, { finding, isConfirmed: before.has(key) })
+    }
     this.#held = held
     let isNews = false
-    for (const [code, { finding, isConfirmed }] of held) {
+    for (const [key, { finding, isConfirmed }] of held) {
       if (!isConfirmed) continue
-      if (before.get(code)?.finding.text !== finding.text) isNews = true
-      if (before.get(code)?.isConfirmed === true) continue
+      if (before.get(key)?.finding.text !== finding.text) isNews = true
+      if (before.get(key)?.isConfirmed === true) continue
       isNews = true
       const line = `${finding.check}: ${finding.text}; ${finding.fix}`
-      const about = { kind: 'way-in-problem', about: [finding.check, code] } as const
+      const about = { kind: 'way-in-problem', about: [finding.check, finding.code] } as const
       if (finding.severity === 'problem') this.edges.log.error(line, about)
       else this.edges.log.warn(line, about)
     }
-    for (const [code, { finding, isConfirmed }] of before) {
-      if (!isConfirmed || held.has(code)) continue
+    for (const [key, { finding, isConfirmed }] of before) {
+      if (!isConfirmed || held.has(key)) continue
       isNews = true
       this.edges.log.info(`${finding.check}: no more: ${finding.text}`, {
         kind: 'way-in-ok',
-        about: [finding.check, code],
+        about: [finding.check, finding.code],
       })
     }
     if (isNews) this.#changed()
   }
+}
+
+/**
+ * A judgement is advice. A defect in it, such as a rule of a form that nobody has thought of, must not end
+ * the process that programs peers.
+ */
+function asFailure(error: unknown): never {
+  if (error instanceof OverlayError) throw error
+  throw new OverlayError('way-in', describeError(error), 'report it, with overlayctl bundle', {
+    cause: error,
+  })
 }

@@ -2,11 +2,13 @@
  * The results of probes: how far packets get, and of which size. A peer that an earlier finding explains is
  * left out.
  */
+import type { ProbeStatus } from '../../api/mesh'
 import { type Family, formatIp } from '../../model/address'
 import { count } from '../../model/count'
 import type { Facts, Known, PeerFact, PingFact, ProbeFact } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
 import {
+  daemonsWord,
   deviceOf,
   findLink,
   OVERLAY,
@@ -25,6 +27,8 @@ const DEFAULT_PORT = 8472
 interface Probed {
   readonly peer: PeerFact
   readonly probe: ProbeFact
+  /** What the daemon has found until now. */
+  readonly history?: ProbeStatus
 }
 
 /** How a peer is reached, as the table shows it. */
@@ -78,11 +82,15 @@ type ProbedFacts = OverlayFacts & Known<'probes'>
 /** Peers that no earlier finding explains. */
 function unexplained(facts: ProbedFacts, earlier: readonly Finding[]): Probed[] {
   const probes = new Map(facts.probes.value.map((probe) => [probe.peer, probe]))
+  const wordOn = daemonsWord(facts)
   return peersOf(facts).flatMap((peer) => {
     const key = peerKey(peer)
     const probe = probes.get(key)
+    const history = wordOn(peer)?.probe
     const explained = earlier.some(({ explains }) => explains === 'all' || explains?.has(key))
-    return probe === undefined || explained ? [] : [{ peer, probe }]
+    return probe === undefined || explained
+      ? []
+      : [{ peer, probe, ...(history !== undefined && { history }) }]
   })
 }
 
@@ -92,9 +100,19 @@ const keysOf = (probed: readonly Probed[]): ReadonlySet<string> =>
 const portOf = (facts: OverlayFacts, peer: PeerFact): number =>
   tunnelPorts(facts)(peer) ?? deviceOf(facts, peer.family)?.link.vxlan?.port ?? DEFAULT_PORT
 
-const line = ({ peer, probe }: Probed): string =>
+const line = ({ peer, probe, history }: Probed): string =>
   `${peerKey(peer)} at ${formatIp(peer.publicIp)}: ${score(probe.overlaySmall ?? probe.overlayFull)} ` +
-  `through the overlay, ${score(probe.underlaySmall)} to its PublicIP`
+  `through the overlay, ${score(probe.underlaySmall)} to its PublicIP${describeHistory(history)}`
+
+/** What the daemon's own probes have found until now. */
+function describeHistory(history: ProbeStatus | undefined): string {
+  if (history === undefined || history.reach === 'unknown') return ''
+  const { answeredSecondsAgo: seconds, loss = 0 } = history
+  const answer =
+    seconds === undefined ? 'it has never answered overlayd' : `it answered overlayd ${seconds} s ago`
+  const lost = loss === 0 ? '' : `, and ${Math.round(loss * 100)} % of the last probes were lost`
+  return `; ${answer}${lost}`
+}
 
 const score = (ping: PingFact | undefined): string =>
   `${ping?.received ?? 0} of ${ping?.sent ?? 0} pings answered`

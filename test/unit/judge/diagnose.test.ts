@@ -690,6 +690,27 @@ describe('what systemd says of the service', () => {
   })
 })
 
+test('what overlayd has found by its own probes until now is evidence', () => {
+  const probes = [{ peer: '10.5.42.0/24', overlayFull: LOST, overlaySmall: LOST, underlaySmall: LOST }]
+  const evidence = (probe: PeerWord['probe']) =>
+    diagnose(
+      facts({
+        probes,
+        daemon: { ...DAEMON, peers: [word({ subnet: '10.5.42.0/24', state: 'ok', probe })] },
+      }),
+    ).flatMap(({ findings }) => findings.flatMap((finding) => finding.evidence))
+  const line =
+    '10.5.42.0/24 at 192.0.2.12: 0 of 3 pings answered through the overlay, 0 of 3 pings answered to its PublicIP'
+  expect(evidence(undefined)).toContain(line)
+  expect(evidence({ reach: 'unknown' })).toContain(line)
+  expect(evidence({ reach: 'unreachable', layer: 'underlay', loss: 0.25, answeredSecondsAgo: 90 })).toContain(
+    `${line}; it answered overlayd 90 s ago, and 25 % of the last probes were lost`,
+  )
+  expect(evidence({ reach: 'unreachable', layer: 'underlay', loss: 1 })).toContain(
+    `${line}; it has never answered overlayd, and 100 % of the last probes were lost`,
+  )
+})
+
 describe('what overlayd itself says', () => {
   const BRIDGE = { part: 'bridge', code: 'bridge-subnet', text: 'docker0 is elsewhere' } as const
   const DROPS = { part: 'firewall', code: 'forward-drop', text: 'a rule drops' } as const
