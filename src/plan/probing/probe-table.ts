@@ -21,7 +21,13 @@ import { rendezvousScore } from './rendezvous'
 /** Peers that a host watches all the time. */
 export const WATCHED = 4
 /** Peers that are asked again in one call because they lost a probe: the bound of what an outage costs. */
-export const MOST_AGAIN = 32
+const AGAIN = 8
+/**
+ * When an outage ends, most peers come back together. For each that has come back since the last call, so many
+ * more are asked, due or not, up to a bound.
+ */
+const MORE_FOR_EACH = 4
+export const MOST_AGAIN = 128
 /** Of the probes of a peer, each so-many-th has a packet of full size too. */
 const FULL_EACH = 10
 /** A packet of full size is due after so long, however few probes there were. */
@@ -91,6 +97,8 @@ export class ProbeTable {
   /** Keys of unreachable peers -> when each is asked again, the earliest first. */
   readonly #unreachable = new Map<string, number>()
   #answeredAt = Number.NEGATIVE_INFINITY
+  /** Unreachable peers that have answered since the last call of {@link due}. */
+  #cameBack = 0
 
   /** @param own text of this host's subnet */
   constructor(private readonly own: string) {}
@@ -160,20 +168,22 @@ export class ProbeTable {
     this.#turn += 1
     if (watched !== undefined) add(this.#entries.get(watched))
     add(this.#visit(now))
+    const most = Math.min(MOST_AGAIN, AGAIN + MORE_FOR_EACH * this.#cameBack)
+    const isEnding = this.#cameBack > 0
+    this.#cameBack = 0
     let again = 0
     for (const key of this.#suspects) {
-      if (again === MOST_AGAIN) break
+      if (again === most) break
       add(this.#entries.get(key))
       again += 1
     }
     const after = now + Math.max(RECHECK, RECHECK_EACH * this.#entries.size)
-    for (const [key, at] of this.#unreachable) {
-      if (at > now || again === MOST_AGAIN) break
+    for (const [key, at] of [...take(this.#unreachable, most - again)]) {
+      if (at > now && !isEnding) break
       add(this.#entries.get(key))
       // To the end: the earliest stays first.
       this.#unreachable.delete(key)
       this.#unreachable.set(key, after)
-      again += 1
     }
     return [...orders.values()]
   }
@@ -190,6 +200,7 @@ export class ProbeTable {
     this.#entries.set(key, { ...entry, probe, fullAt, probes: entry.probes + 1 })
     const { reach } = probe
     if (reach.kind === 'answering') this.#answeredAt = now
+    if (news === 'reachable') this.#cameBack += 1
     if (reach.kind === 'suspect') this.#suspects.add(key)
     else this.#suspects.delete(key)
     if (reach.kind !== 'unreachable') this.#unreachable.delete(key)
@@ -222,6 +233,15 @@ export class ProbeTable {
         return entry
     }
     return undefined
+  }
+}
+
+function* take<T>(items: Iterable<T>, most: number): Generator<T> {
+  let taken = 0
+  for (const item of items) {
+    if (taken === most) return
+    taken += 1
+    yield item
   }
 }
 

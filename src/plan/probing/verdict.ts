@@ -16,7 +16,9 @@ export type MeshVerdict =
 
 export interface MeshEvidence {
   readonly watched: readonly WatchedPeer[]
-  /** Milliseconds since any peer, watched or not, answered through the overlay. */
+  /**
+   * Milliseconds since any peer, watched or not, answered through the overlay; Infinity if none has yet.
+   */
   readonly silentFor: number
   /** Whether etcd answers: then the underlay of this host works. */
   readonly followsEtcd: boolean
@@ -37,7 +39,9 @@ export function judgeMesh({ watched, silentFor, followsEtcd }: MeshEvidence, sil
   const isEnough = unreachable.length >= LEAST_WITNESSES
   // Peers whose PublicIP is silent too may all be dead, as long as etcd shows that this host's underlay works.
   const isOwn = byOverlay.length > 0 || !followsEtcd
-  if (isEnough && unreachable.length === watched.length && silentFor >= silence && isOwn)
+  // If none has ever answered, all may have a firewall that lets no echo in, and carry traffic all the same.
+  const isSilent = silentFor >= silence && Number.isFinite(silentFor)
+  if (isEnough && unreachable.length === watched.length && isSilent && isOwn)
     return { kind: 'cut-off', watched: watched.length }
   if (isEnough && unreachable.length * 2 > watched.length)
     return { kind: 'most', unreachable: unreachable.length, watched: watched.length }

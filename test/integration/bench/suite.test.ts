@@ -29,6 +29,7 @@ const CASES = [
   'memory',
   'status',
   'etcd-costs',
+  'probing',
 ]
 const ALL_CASES = [...CASES, ...FLEET_CASES]
 
@@ -60,7 +61,7 @@ test('it ends well, having measured each case once at each size', () => {
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'resync', 'drift', 'etcd-costs'].includes(name)
+    const sizes = ['renewals', 'resync', 'drift', 'etcd-costs', 'probing'].includes(name)
       ? SIZES.filter((size) => size > 0)
       : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
@@ -82,6 +83,11 @@ test('a start takes as many RPCs with peers as without, and a restart writes not
     expect(sample('warm-restart', size)).toMatchObject({ kernelWrites: 0 })
     expect(sample('warm-restart', size)?.['rpcs']).toBeLessThanOrEqual(4)
   }
+})
+
+test('a host that does not probe sends no probes', () => {
+  expect(sample('probing', 12)).toMatchObject({ 'off packetsPerSecond': 0 })
+  expect(sample('probing', 12)).toHaveProperty('answered cpuPercent')
 })
 
 test('joins, bursts and renewals cost no RPC; renewals and a returning etcd cost no write', () => {

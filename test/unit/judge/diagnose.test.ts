@@ -52,6 +52,7 @@ const etcd = (
 ): Changes => ({
   etcd: { ...ETCD, ...changes },
 })
+const UNREACHED = { part: 'mesh', code: 'mesh-overlay', text: 'no answer from 1 peer' } as const
 const probe = (changes: Partial<ProbeFact>): Changes => ({
   probes: [{ ...GOOD_PROBE, overlayFull: LOST, overlaySmall: LOST, ...changes }],
 })
@@ -465,6 +466,16 @@ test.each<[string, Changes, string[]]>([
   ['UDP does not leave', probe({ udp: 'blocked' }), ['udp-blocked-out']],
   ['nobody listens', probe({ udp: 'refused' }), ['port-differs']],
   ['UDP does not arrive', probe({ udp: 'silent' }), ['udp-blocked-in']],
+  [
+    "UDP does not arrive, and the daemon's own probes say so too",
+    { ...probe({ udp: 'silent' }), daemon: { ...DAEMON, ...reporting(UNREACHED) } },
+    ['udp-blocked-in'],
+  ],
+  [
+    "the daemon's probes were not answered, and the doctor's own, which are newer, are",
+    { daemon: { ...DAEMON, ...reporting(UNREACHED) } },
+    [],
+  ],
   ['a host is gone', probe({ udp: 'silent', underlaySmall: LOST }), ['peer-silent']],
   [
     'large packets do not arrive',

@@ -31,6 +31,7 @@ test.each<[string, ('ok' | Layer)[], { silentFor?: number; followsEtcd?: boolean
   ['none answers through the overlay', ['overlay', 'overlay'], { silentFor: 60_000 }, 'cut-off'],
   ['none of the watched does, and another peer does', ['overlay', 'overlay'], { silentFor: 1000 }, 'most'],
   ['all are dead, and etcd answers', ['underlay', 'underlay'], { silentFor: 60_000 }, 'most'],
+  ['none has ever answered', ['overlay', 'overlay'], { silentFor: Number.POSITIVE_INFINITY }, 'most'],
   ['nothing answers', ['underlay', 'underlay'], { silentFor: 60_000, followsEtcd: false }, 'cut-off'],
 ])('%s', (_what, reaches, { silentFor = 0, followsEtcd = true }, expected) => {
   const verdict = judgeMesh({ watched: reaches.map(watched), silentFor, followsEtcd }, 5000)
