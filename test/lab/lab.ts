@@ -26,6 +26,9 @@ import { run } from './process'
 
 export { type Container, Host } from './host'
 
+/** Of the sandbox: a daemon without `--run-dir` makes it. */
+const DEFAULT_RUN_DIRECTORY = '/run/overlayd'
+
 export const ETCD_PREFIX = '/coreos.com/network'
 /**
  * Hosts of the lab get subnets up to 10.5.99.0. A test can put leases above that without taking a host's
@@ -69,7 +72,10 @@ export class Lab {
   readonly directory = mkdtempSync('/run/lab-')
   readonly hosts: Host[] = []
   /** Cleanup steps; `close()` runs them from the last to the first. */
-  #cleanup: (() => unknown)[] = [() => rmSync(this.directory, { recursive: true, force: true })]
+  #cleanup: (() => unknown)[] = [
+    () => rmSync(this.directory, { recursive: true, force: true }),
+    () => rmSync(DEFAULT_RUN_DIRECTORY, { recursive: true, force: true }),
+  ]
   #members: readonly Etcd[] = []
   #client: Etcd3 | undefined
 
