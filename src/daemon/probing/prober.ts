@@ -12,6 +12,7 @@ import { type News, type ProbeOrder, ProbeTable } from '../../plan/probing/probe
 import { judgeMesh, type MeshVerdict, worstOf } from '../../plan/probing/verdict'
 import { describeVerdict, UNREACHABLE_WORDS } from '../../plan/probing/words'
 import type { Edges } from '../edges'
+import { inTurns } from '../loop/give-way'
 import { Loop, type Next } from '../loop/loop'
 import type { Node } from '../node/node'
 import type { Overlay } from '../overlay/overlay'
@@ -63,7 +64,7 @@ export class Prober {
       {
         name: 'probing',
         retry: RETRY,
-        pass: () => this.#pass(),
+        pass: (signal) => this.#pass(signal),
         failed: (problem, before) => {
           if (problem !== before) log.warn(`probing: not possible: ${problem}`, { kind })
           view.changed()
@@ -114,12 +115,12 @@ export class Prober {
   }
 
   /** @throws {OverlayError} `no-ping-socket` */
-  async #pass(): Promise<Next> {
+  async #pass(signal: AbortSignal): Promise<Next> {
     const now = performance.now()
     this.#settle(now)
     this.#judge(now)
     const { overlays } = this.view.node.view
-    await this.#sync(overlays, now)
+    await this.#sync(overlays, now, signal)
     this.#flights = overlays.flatMap((overlay) => {
       const orders = this.#tables.get(overlay.spec.family)?.due(now) ?? []
       return orders.flatMap((order) => (this.#isExcused(order.peer) ? [] : this.#send(overlay, order)))
@@ -128,7 +129,7 @@ export class Prober {
   }
 
   /** @throws {OverlayError} `no-ping-socket` */
-  async #sync(overlays: readonly Overlay[], now: number): Promise<void> {
+  async #sync(overlays: readonly Overlay[], now: number, signal: AbortSignal): Promise<void> {
     const generation = this.view.node.peersGeneration
     const isNews = generation !== this.#synced.generation && now - this.#synced.at >= SYNC_SPACING
     if (isNews) this.#synced = { generation, at: now }
@@ -136,14 +137,14 @@ export class Prober {
       const { family, subnet } = spec
       const table = this.#tables.get(family)
       if (table !== undefined) {
-        if (isNews) table.sync(peers, now)
+        if (isNews) await inTurns(table.sync(peers, now), signal)
         continue
       }
       await this.#open(family)
       // Before its first pass has converged, this host judges nobody.
       if (!reconciler.convergence.converged) continue
       const first = new ProbeTable(formatPrefix(subnet))
-      first.sync(peers, now, true)
+      await inTurns(first.sync(peers, now, true), signal)
       this.#tables.set(family, first)
     }
   }

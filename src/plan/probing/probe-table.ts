@@ -50,6 +50,9 @@ export interface ProbedPeers {
   peer(key: string): Peer | undefined
 }
 
+/** Peers that are taken over in one piece. */
+const PIECE = 250
+
 interface Entry {
   readonly peer: Peer
   readonly score: number
@@ -137,13 +140,17 @@ export class ProbeTable {
   }
 
   /**
-   * Takes over the peers. What is known of a peer is kept while its addresses stay.
+   * Takes over the peers, in pieces of a millisecond: between two of them others may run, but none of
+   * {@link due} and {@link settle}. What is known of a peer is kept while its addresses stay.
    * @param isFirst whether the peers were there before this host: none of them rests
    */
-  sync(peers: ProbedPeers, now: number, isFirst = false): void {
+  *sync(peers: ProbedPeers, now: number, isFirst = false): Generator<void, void> {
     for (const key of this.#entries.keys()) if (peers.peer(key) === undefined) this.#drop(key)
     const newcomers: Entry[] = []
+    let taken = 0
     for (const peer of peers.peers()) {
+      taken += 1
+      if (taken % PIECE === 0) yield
       const entry = this.#entries.get(peer.key)
       if (entry?.peer === peer) continue
       if (entry !== undefined && isAt(entry.peer, peer)) this.#entries.set(peer.key, { ...entry, peer })

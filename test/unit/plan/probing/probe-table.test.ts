@@ -10,6 +10,8 @@ const peer = (i: number, publicIp = `192.0.${i >> 8}.${i & 255}`): Peer => ({
   publicIp: ip(publicIp),
   mac: hw('02:00:00:00:00:01'),
 })
+/** Runs the pieces of a takeover, and counts them. */
+const take = (pieces: Generator<void, void>): number => [...pieces].length
 const peersOf = (list: readonly Peer[]) => {
   const byKey = new Map(list.map((each) => [each.key, each]))
   return { peers: () => byKey.values(), peer: (key: string) => byKey.get(key) }
@@ -17,7 +19,7 @@ const peersOf = (list: readonly Peer[]) => {
 const many = (count: number): Peer[] => Array.from({ length: count }, (_, i) => peer(i + 1))
 const tableOf = (list: readonly Peer[]): ProbeTable => {
   const table = new ProbeTable('10.99.0.0/24')
-  table.sync(peersOf(list), 0, true)
+  take(table.sync(peersOf(list), 0, true))
   return table
 }
 const ANSWER: Outcome = { overlay: { kind: 'answered', rttMs: 1 }, underlay: { kind: 'answered', rttMs: 1 } }
@@ -97,7 +99,7 @@ test('what is known of a peer outlives a change of others, and ends with its add
   run(table, 0, 30, () => true)
   const moved = peer(1, '198.51.100.1')
   const now = 40_000
-  table.sync(peersOf([moved, ...many(25).slice(2)]), now)
+  take(table.sync(peersOf([moved, ...many(25).slice(2)]), now))
   expect(table.size).toBe(24)
   expect(table.probeOf(moved.key)?.reach).toEqual({ kind: 'unknown' })
   expect(table.probeOf(peer(2).key)).toBeUndefined()
@@ -108,7 +110,7 @@ test('what is known of a peer outlives a change of others, and ends with its add
 test('a peer that has just appeared is left alone for a while', () => {
   const table = tableOf([])
   expect(table.due(0)).toEqual([])
-  table.sync(peersOf(many(1)), 1000)
+  take(table.sync(peersOf(many(1)), 1000))
   expect(table.due(2000)).toEqual([])
   expect(table.due(6000).map((order) => order.peer)).toEqual(many(1))
 })
@@ -116,7 +118,7 @@ test('a peer that has just appeared is left alone for a while', () => {
 test('two hosts visit the peers in different orders', () => {
   const orderOf = (own: string): string => {
     const table = new ProbeTable(own)
-    table.sync(peersOf(many(100)), 0, true)
+    take(table.sync(peersOf(many(100)), 0, true))
     return [...run(table, 0, 30, () => true).probed.keys()].join()
   }
   expect(orderOf('10.99.1.0/24')).not.toBe(orderOf('10.99.2.0/24'))
@@ -134,4 +136,8 @@ test('full size goes along with the first probe, with each tenth, and at once af
   }
   expect(sizes.flatMap((isFull, call) => (isFull ? call : []))).toEqual([0, 1, 2, 10])
   expect([...table.probes()][0]?.probe.full).toMatchObject({ kind: 'passes', size: 1450 })
+})
+
+test('many peers are taken over in pieces', () => {
+  expect(take(new ProbeTable('10.99.0.0/24').sync(peersOf(many(1000)), 0))).toBe(4)
 })
