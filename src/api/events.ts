@@ -78,6 +78,7 @@ export const EVENTS = {
   'peer-reachable': 'a host that was unreachable answers probes again',
   'mesh-problem': 'most of the hosts that this host watches do not answer its probes, or none does',
   'mesh-restored': 'most of the hosts that this host watches answer its probes again',
+  'path-mtu': 'the path to a host carries smaller packets than the device sends, or larger ones again',
   'probing-problem': 'this host cannot probe others, or can again',
   'identity-new': 'this host has made its identity, by which it signs its lease',
   'identity-pinned': 'the subnet of this host has a pin now, or none any more',

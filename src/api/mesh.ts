@@ -19,8 +19,13 @@ export const probeSchema = z.object({
   loss: z.number().optional(),
   /** Since the last answer through the overlay. */
   answeredSecondsAgo: z.number().optional(),
-  /** Whether packets of the device's MTU get through; absent before one was tried. */
+  /**
+   * Whether packets of the device's MTU get through; absent before one was tried. `lost`: no smaller size that
+   * is of use gets through either, or the size is searched.
+   */
   fullSize: z.enum(['passes', 'lost']).optional(),
+  /** Bytes of the largest packet that gets through, where that is less than the device's MTU. */
+  pathMtu: z.number().optional(),
 })
 
 /** How the other hosts answer echo requests of this host. */
@@ -39,6 +44,8 @@ export const meshSchema = z.object({
   }),
   /** The unreachable peers by layer. */
   unreachable: z.object({ underlay: z.number(), overlay: z.number() }),
+  /** Peers whose path carries smaller packets than the device sends; absent of an older daemon. */
+  smallerPathMtu: z.number().optional(),
   /** Mean of the watched peers' round trips and losses. */
   rttMs: z.number().optional(),
   loss: z.number().optional(),

@@ -173,6 +173,10 @@ const optionsSchema = z.object({
     integerFrom(1, 60).prefault('1'),
     'seconds between two rounds of requests; each round is a few packets, however many hosts there are',
   ),
+  'path-mtu': probing(
+    z.enum(['auto', 'off'], { error: 'expected auto or off' }).prefault('auto'),
+    'give the route to a host the MTU of the path, where packets of full size are lost: auto, or off for never',
+  ),
   'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),
   'metrics-ip': metrics(text.prefault('127.0.0.1'), 'address to serve /metrics on, for Prometheus'),

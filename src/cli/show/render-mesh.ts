@@ -12,6 +12,7 @@ export function meshLine({
   unreachable,
   rttMs,
   loss,
+  smallerPathMtu = 0,
 }: MeshStatus): string {
   if (state === 'off') return 'not probed (--probe=off)'
   if (state === 'impossible') return `NOT probed: ${reason}`
@@ -29,6 +30,7 @@ export function meshLine({
     `${answering} of ${count(all, 'peer')} ${all === 1 ? 'answers' : 'answer'}`,
     `${watched} watched${figures.length === 0 ? '' : `: ${figures.join(', ')}`}`,
     ...(peers.unreachable > 0 ? [`${peers.unreachable} UNREACHABLE (${layers.join(', ')})`] : []),
+    ...(smallerPathMtu > 0 ? [`${smallerPathMtu} with a SMALLER PATH MTU`] : []),
     ...(suspect > 0 ? [`${suspect} suspect`] : []),
     ...(unknown > 0 ? [`${unknown} not probed yet`] : []),
   ].join('; ')
@@ -53,5 +55,6 @@ const LAYER_WORDS = {
 /** Why a peer is not reached, or not with large packets; `undefined` where it is. */
 export function whyUnreached(probe: ProbeStatus | undefined): string | undefined {
   if (probe?.layer !== undefined) return LAYER_WORDS[probe.layer]
-  return probe?.fullSize === 'lost' ? 'packets of full size are lost' : undefined
+  if (probe?.pathMtu !== undefined) return `only packets of up to ${probe.pathMtu} bytes get through`
+  return probe?.fullSize === 'lost' ? 'large packets are lost' : undefined
 }

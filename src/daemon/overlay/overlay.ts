@@ -8,6 +8,7 @@ import type { OverlaySpec } from '../../plan/host-plan'
 import type { PeerChange } from '../../plan/peers/claim'
 import type { PeerTable } from '../../plan/peers/peer-table'
 import type { AddressGuard } from './address-guard'
+import type { PathMtus } from './path-mtus'
 import type { Reconciler } from './reconciler'
 import type { Convergence } from './target'
 
@@ -19,6 +20,7 @@ export class Overlay {
     readonly peers: PeerTable,
     readonly addresses: AddressGuard,
     readonly reconciler: Reconciler,
+    readonly mtus: PathMtus,
   ) {
     this.#spec = spec
   }

@@ -133,7 +133,7 @@ export class Pass {
   }
 
   async #observe(
-    { network, directRouting, blackhole }: Target,
+    { network, directRouting, blackhole, mtus }: Target,
     { index }: ObservedLink,
     signal: AbortSignal,
   ): Promise<void> {
@@ -142,11 +142,12 @@ export class Pass {
     const started = performance.now()
     const observed = await this.kernel.observe(this.#family, index, elsewhere, signal)
     this.#meters.netlinkReads.observe(performance.now() - started)
+    mtus?.seed(observed.route)
     this.objects.remember(observed)
   }
 
   /** What a pass compares the kernel with, by the decisions of the last pass. */
-  wanted({ subnet, blackhole, unconfirmed = false, wayOf }: Target): Wanted {
+  wanted({ subnet, blackhole, unconfirmed = false, wayOf, mtus }: Target): Wanted {
     const style = this.kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
     const directLink = (publicIp: IpAddress): number | undefined => this.device.directLink(publicIp)
     const routing = {
@@ -154,6 +155,7 @@ export class Pass {
       directLink,
       taken: this.objects.taken,
       ...(wayOf !== undefined && { wayOf }),
+      ...(mtus !== undefined && { mtuOf: mtus.of }),
     } as const
     return { subnet, blackhole, unconfirmed, routing }
   }

@@ -121,7 +121,7 @@ export class Reconciler {
     this.#alarm.wake()
   }
 
-  /** Notes that packets to these peers are to leave another way. */
+  /** Notes that packets to these peers are to leave another way, or that their routes have another MTU. */
   waysChanged(peers: readonly Peer[]): void {
     for (const peer of peers) this.#pass.progress.touch(peer)
     this.#alarm.wake()

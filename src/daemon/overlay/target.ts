@@ -1,6 +1,7 @@
 /** What the device of one family should be and carry, and how the reconciler stands. */
 import type { Prefix } from '../../model/address'
 import type { LinkSpec, ObservedLink } from '../../model/kernel/link'
+import type { KernelObjects } from '../../model/kernel/objects'
 import type { Peer, Revision } from '../../model/lease'
 import type { Way } from '../../model/way'
 import type { PeerChange } from '../../plan/peers/claim'
@@ -15,6 +16,8 @@ export interface Target {
   readonly peers: PeerView
   /** How packets to a peer leave this host now. Default: in clear. */
   readonly wayOf?: (peer: Peer) => Way
+  /** MTUs of routes. Default: those of the links. */
+  readonly mtus?: RouteMtus
   /** Whether peers that are reached without a gateway are routed past the device. */
   readonly directRouting: boolean
   /** Whether packets to containers of ours that do not exist are swallowed. */
@@ -25,6 +28,14 @@ export interface Target {
   readonly unconfirmed?: boolean
   /** Whether the host is kept forwarding. */
   readonly forward: boolean
+}
+
+/** The MTUs of the routes to peers. */
+export interface RouteMtus {
+  /** Bytes; 0 for the MTU of the link. */
+  readonly of: (peer: Peer) => number
+  /** Takes the routes that a pass over everything has read. */
+  readonly seed: (routes: KernelObjects['route']) => void
 }
 
 /**

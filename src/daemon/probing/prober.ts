@@ -7,7 +7,8 @@ import { Pinger } from '../../host/pinger'
 import { allowPingSockets } from '../../kernel/sysctl'
 import { type Family, familyOf, formatIp, formatPrefix } from '../../model/address'
 import type { Peer } from '../../model/lease'
-import type { Fate, Layer, Outcome, PeerProbe } from '../../plan/probing/peer-probe'
+import { routeMtu } from '../../plan/probing/path-mtu'
+import type { Fate, LargePacket, Layer, Outcome, PeerProbe } from '../../plan/probing/peer-probe'
 import { type News, type ProbeOrder, ProbeTable } from '../../plan/probing/probe-table'
 import { judgeMesh, type MeshVerdict, worstOf } from '../../plan/probing/verdict'
 import { describeVerdict, UNREACHABLE_WORDS } from '../../plan/probing/words'
@@ -33,7 +34,7 @@ interface Flight {
   readonly peer: Peer
   readonly inside: number | undefined
   readonly outside: number | undefined
-  readonly full: { readonly size: number; readonly id: number | undefined } | undefined
+  readonly large: (LargePacket & { readonly id: number | undefined }) | undefined
 }
 
 /** What else the prober reads. */
@@ -122,7 +123,7 @@ export class Prober {
     const { overlays } = this.view.node.view
     await this.#sync(overlays, now, signal)
     this.#flights = overlays.flatMap((overlay) => {
-      const orders = this.#tables.get(overlay.spec.family)?.due(now) ?? []
+      const orders = this.#tables.get(overlay.spec.family)?.due(now, fullSize(overlay)) ?? []
       return orders.flatMap((order) => (this.#isExcused(order.peer) ? [] : this.#send(overlay, order)))
     })
     return { due: now + this.#interval }
@@ -133,7 +134,7 @@ export class Prober {
     const generation = this.view.node.peersGeneration
     const isNews = generation !== this.#synced.generation && now - this.#synced.at >= SYNC_SPACING
     if (isNews) this.#synced = { generation, at: now }
-    for (const { spec, peers, reconciler } of overlays) {
+    for (const { spec, peers, reconciler, mtus } of overlays) {
       const { family, subnet } = spec
       const table = this.#tables.get(family)
       if (table !== undefined) {
@@ -143,7 +144,7 @@ export class Prober {
       await this.#open(family)
       // Before its first pass has converged, this host judges nobody.
       if (!reconciler.convergence.converged) continue
-      const first = new ProbeTable(formatPrefix(subnet))
+      const first = new ProbeTable(formatPrefix(subnet), mtus.of)
       await inTurns(first.sync(peers, now, true), signal)
       this.#tables.set(family, first)
     }
@@ -165,9 +166,7 @@ export class Prober {
     }
   }
 
-  #send(overlay: Overlay, { peer, isFull }: ProbeOrder): Flight {
-    const { reconciler, spec } = overlay
-    const size = reconciler.link?.mtu ?? spec.link.mtu
+  #send(overlay: Overlay, { peer, large }: ProbeOrder): Flight {
     const post = (address: Peer['publicIp'], bytes: number): number | undefined => {
       const sent = this.#pinger.send(address, bytes)
       return 'id' in sent ? sent.id : undefined
@@ -177,7 +176,7 @@ export class Prober {
       peer,
       inside: post(peer.subnet.address, SMALL),
       outside: post(peer.publicIp, SMALL),
-      full: isFull ? { size, id: post(peer.subnet.address, size) } : undefined,
+      large: large && { ...large, id: post(peer.subnet.address, large.size) },
     }
   }
 
@@ -186,21 +185,40 @@ export class Prober {
     const rtts = new Map(this.#pinger.answers().map(({ id, rttMs }) => [id, rttMs]))
     const fate = (id: number | undefined): Fate =>
       id !== undefined && rtts.has(id) ? { kind: 'answered', rttMs: rtts.get(id) } : { kind: 'lost' }
-    for (const { overlay, peer, inside, outside, full } of this.#flights) {
+    for (const { overlay, peer, inside, outside, large } of this.#flights) {
       const outcome: Outcome = {
         overlay: fate(inside),
         underlay: fate(outside),
-        ...(full !== undefined && { full: { size: full.size, fate: fate(full.id) } }),
+        ...(large !== undefined && { large: { ...large, fate: fate(large.id) } }),
       }
-      for (const id of [inside, outside, full?.id]) if (id !== undefined) this.#pinger.forget(id)
+      for (const id of [inside, outside, large?.id]) if (id !== undefined) this.#pinger.forget(id)
       this.#count('overlay', outcome.overlay)
       this.#count('underlay', outcome.underlay)
       // A loss is no evidence against a peer that this host itself does not reach.
       if (outcome.overlay.kind === 'lost' && this.#isInconclusive(overlay, peer)) continue
       const news = this.#tables.get(overlay.spec.family)?.settle(peer.key, outcome, now)
       if (news !== undefined) this.#tell(news)
+      if (large !== undefined) this.#routeBy(overlay, peer)
     }
     this.#flights = []
+  }
+
+  /** Gives the route to a peer the MTU of its path, and tells when it is another one. */
+  #routeBy(overlay: Overlay, peer: Peer): void {
+    const path = this.#tables.get(overlay.spec.family)?.probeOf(peer.key)?.path
+    if (path === undefined) return
+    const full = fullSize(overlay)
+    const mtu = routeMtu(path, full)
+    if (!overlay.mtus.set(peer, mtu)) return
+    overlay.reconciler.waysChanged([peer])
+    const about = aboutPeer(peer)
+    const who = `peer ${about.join(' at ')}`
+    const text =
+      mtu === 0
+        ? `packets of full size (${full} bytes) get through again; its route has no MTU of its own any more`
+        : `no packet of more than ${mtu} bytes gets through (the device has ${full}); its route has that MTU now`
+    this.edges.log[mtu === 0 ? 'info' : 'warn'](`${who}: ${text}`, { kind: 'path-mtu', about })
+    this.view.changed()
   }
 
   #count(layer: Layer, fate: Fate): void {
@@ -224,7 +242,7 @@ export class Prober {
   }
 
   #tell({ peer, kind, reach }: News): void {
-    const about = [formatPrefix(peer.subnet), formatIp(peer.publicIp)]
+    const about = aboutPeer(peer)
     const who = `peer ${about.join(' at ')}`
     const { log } = this.edges
     if (reach.kind === 'unreachable') {
@@ -252,6 +270,11 @@ export class Prober {
     this.view.changed()
   }
 }
+
+const aboutPeer = ({ subnet, publicIp }: Peer): [string, string] => [formatPrefix(subnet), formatIp(publicIp)]
+
+/** Bytes of a packet of full size. */
+const fullSize = ({ reconciler, spec }: Overlay): number => reconciler.link?.mtu ?? spec.link.mtu
 
 const isGrave = ({ kind }: MeshVerdict): boolean => kind === 'most' || kind === 'cut-off'
 

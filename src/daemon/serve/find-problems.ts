@@ -247,9 +247,19 @@ function identityWarnings(refused: number): string[] {
 
 function reachWarnings(mesh: Status['mesh']): string[] {
   const { unreachable = 0 } = mesh?.peers ?? {}
-  if (unreachable === 0) return []
-  const what = unreachable === 1 ? '1 does' : `${unreachable} do`
-  return [`peers: ${what} not answer probes: overlayctl peers shows which, overlayctl doctor says why`]
+  const { smallerPathMtu = 0 } = mesh ?? {}
+  const silent = unreachable === 1 ? '1 does' : `${unreachable} do`
+  const narrow = smallerPathMtu === 1 ? '1 is' : `${smallerPathMtu} are`
+  return [
+    ...(unreachable === 0
+      ? []
+      : [`peers: ${silent} not answer probes: overlayctl peers shows which, overlayctl doctor says why`]),
+    ...(smallerPathMtu === 0
+      ? []
+      : [
+          `peers: ${narrow} reached by smaller packets only than the device sends: overlayctl peers shows which`,
+        ]),
+  ]
 }
 
 function rejectionWarnings({

@@ -1,7 +1,8 @@
 /** The part of the status document about probing. */
 import type { MeshStatus, ProbeStatus } from '../../api/mesh'
 import type { Status } from '../../api/status'
-import { LOST_IN_A_ROW, lossOf, type PeerProbe } from '../../plan/probing/peer-probe'
+import type { PathMtu } from '../../plan/probing/path-mtu'
+import { lossOf, type PeerProbe } from '../../plan/probing/peer-probe'
 import type { ReachCounts } from '../../plan/probing/probe-table'
 import type { DaemonView, MeshView } from './view'
 
@@ -19,7 +20,7 @@ export function reportProbe(
   now: number,
 ): { readonly probe?: ProbeStatus | undefined } {
   if (probe === undefined) return {}
-  const { reach, overlay, full } = probe
+  const { reach, overlay, path } = probe
   const { rttMs, answeredAt } = overlay
   const loss = lossOf(overlay)
   return {
@@ -29,12 +30,28 @@ export function reportProbe(
       ...(rttMs !== undefined && { rttMs: rounded(rttMs) }),
       ...(loss !== undefined && { loss: rounded(loss) }),
       ...(answeredAt !== undefined && { answeredSecondsAgo: Math.round((now - answeredAt) / 1000) }),
-      ...(full.kind === 'passes' && { fullSize: 'passes' }),
-      // One lost packet may be chance.
-      ...(full.kind === 'lost' && full.times >= LOST_IN_A_ROW && { fullSize: 'lost' }),
+      ...reportPath(path),
     },
   }
 }
+
+function reportPath(path: PathMtu): Pick<ProbeStatus, 'fullSize' | 'pathMtu'> {
+  switch (path.kind) {
+    case 'full':
+      // One lost packet may be chance.
+      return path.isProven ? { fullSize: 'passes' } : {}
+    case 'limited':
+      return { fullSize: 'lost', pathMtu: path.mtu }
+    case 'searching':
+      return { fullSize: 'lost', ...(path.held !== undefined && { pathMtu: path.held }) }
+    case 'hopeless':
+      return { fullSize: 'lost' }
+  }
+}
+
+/** Peers of all families whose path carries smaller packets than the device sends. */
+export const countLimited = ({ tables }: Pick<MeshView, 'tables'>): number =>
+  [...tables.values()].reduce((sum, { limited }) => sum + limited, 0)
 
 export function reportMesh({ mesh, options, node }: DaemonView): Pick<Status, 'mesh'> {
   if (node === undefined) return {}
@@ -51,6 +68,7 @@ export function reportMesh({ mesh, options, node }: DaemonView): Pick<Status, 'm
       watched: watched.length,
       peers,
       unreachable: { underlay, overlay },
+      smallerPathMtu: countLimited(mesh),
       ...(rttMs !== undefined && { rttMs: rounded(rttMs) }),
       ...(loss !== undefined && { loss: rounded(loss) }),
     },

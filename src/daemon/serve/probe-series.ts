@@ -2,7 +2,7 @@
 import { LAYERS } from '../../plan/probing/peer-probe'
 import type { ReachCounts } from '../../plan/probing/probe-table'
 import { VERDICTS } from '../../plan/probing/verdict'
-import { countReach } from './mesh-report'
+import { countLimited, countReach } from './mesh-report'
 import { type MetricsView, type Sample, type Series, truth } from './series-shape'
 
 /** Peers by what probing knows of them; nothing where this host does not probe. */
@@ -29,6 +29,12 @@ export const PROBE_SERIES: readonly Series[] = [
       'underlay: neither does.',
     labels: ['layer'],
     read: (view) => probedPeers(view, LAYERS, 'layer'),
+  },
+  {
+    name: 'overlayd_probe_mtu_limited_peers',
+    type: 'gauge',
+    help: 'Peers whose path carries smaller packets than the device sends.',
+    read: ({ mesh }) => (mesh === undefined || mesh.problem !== undefined ? [] : [[{}, countLimited(mesh)]]),
   },
   {
     name: 'overlayd_probe_verdict',

@@ -37,6 +37,7 @@ import { Proof } from '../node/proof'
 import { AddressGuard } from '../overlay/address-guard'
 import { ensureLink } from '../overlay/ensure-link'
 import { Overlay } from '../overlay/overlay'
+import { PathMtus } from '../overlay/path-mtus'
 import { Reconciler } from '../overlay/reconciler'
 import type { Target } from '../overlay/target'
 import type { Logger } from '../tell/logger'
@@ -270,6 +271,7 @@ function makeOverlay(
     { range, vni, overlap: options['allow-network-overlap'] },
     { key: lease.key, subnet, publicIp, mac: link.mac },
   )
+  const mtus = new PathMtus(options['path-mtu'] === 'auto' && options.probe === 'on')
   const target = {
     link,
     network: range.network,
@@ -278,9 +280,10 @@ function makeOverlay(
     directRouting,
     blackhole,
     forward,
+    mtus,
     ...present,
   }
   const addresses = new AddressGuard(peers, surroundings, log)
   const reconciler = new Reconciler(kernel, target, (links) => addresses.protect(links), log, { meters })
-  return new Overlay(spec, peers, addresses, reconciler)
+  return new Overlay(spec, peers, addresses, reconciler, mtus)
 }

@@ -18,8 +18,10 @@ export const RECHECK = 600_000
 
 /** What a host knows of the path to a peer. */
 export type PathMtu =
-  /** Full packets get through, as far as this host knows. `losses`: full packets lost since the last answer. */
-  | { readonly kind: 'full'; readonly losses: number }
+  /**
+   * Full packets get through, or none was tried (`isProven`). `losses`: full packets lost since the last answer.
+   */
+  | { readonly kind: 'full'; readonly isProven: boolean; readonly losses: number }
   /** `from` got through, or is the smallest size; `to` was lost. `held`: the size until the search is over. */
   | {
       readonly kind: 'searching'
@@ -34,7 +36,10 @@ export type PathMtu =
   /** Not even the smallest size gets through, though small packets do: nothing is changed until `checkAt`. */
   | { readonly kind: 'hopeless'; readonly checkAt: number }
 
-export const FULL: PathMtu = { kind: 'full', losses: 0 }
+/** No large packet was tried yet. */
+export const UNTRIED: PathMtu = { kind: 'full', isProven: false, losses: 0 }
+/** Full packets get through. */
+export const FULL: PathMtu = { kind: 'full', isProven: true, losses: 0 }
 
 /** A path that an earlier run has found, which is tried at once. */
 export const remembered = (mtu: number, now: number): PathMtu => ({
@@ -60,12 +65,12 @@ export interface Trial {
 export function nextTrial(path: PathMtu, full: number, now: number): Trial {
   switch (path.kind) {
     case 'full':
-      return { size: full, isUrgent: path.losses > 0 }
+      return { size: full, isUrgent: path.losses > 0 || !path.isProven }
     case 'searching':
       return { size: path.size, isUrgent: true }
     case 'limited': {
-      const size = now >= path.checkAt ? full : Math.min(path.mtu, full)
-      return { size, isUrgent: path.losses > 0 }
+      const isCheck = now >= path.checkAt
+      return { size: isCheck ? full : Math.min(path.mtu, full), isUrgent: isCheck || path.losses > 0 }
     }
     case 'hopeless':
       return { size: full, isUrgent: false }
@@ -97,7 +102,7 @@ export function afterTrial(
     case 'full': {
       if (isAnswered) return path
       const losses = path.losses + 1
-      return losses < LOSSES ? { kind: 'full', losses } : search(smallest, full, undefined, now)
+      return losses < LOSSES ? { ...path, losses } : search(smallest, full, undefined, now)
     }
     case 'hopeless':
       // A full packet was lost, as before.

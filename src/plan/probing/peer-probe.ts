@@ -2,6 +2,8 @@
  * What probing knows of one peer, as a value, and what the outcome of one more probe makes of it. Pure. All
  * times are monotonic milliseconds.
  */
+import type { Family } from '../../model/address'
+import { afterTrial, type PathMtu, UNTRIED } from './path-mtu'
 
 /** `overlay`: the peer's address on its VXLAN device. `underlay`: its PublicIP. */
 export const LAYERS = ['underlay', 'overlay'] as const
@@ -32,18 +34,11 @@ export interface Track {
   readonly answeredAt: number | undefined
 }
 
-/** Probes of full size that were lost in a row, each beside a small one that was answered. */
-export type FullSize =
-  | { readonly kind: 'untried' }
-  /** @property size bytes of the whole IP packet inside the overlay */
-  | { readonly kind: 'passes'; readonly size: number; readonly at: number }
-  | { readonly kind: 'lost'; readonly size: number; readonly times: number; readonly at: number }
-
 export interface PeerProbe {
   readonly reach: Reach
   readonly overlay: Track
   readonly underlay: Track
-  readonly full: FullSize
+  readonly path: PathMtu
 }
 
 const NO_TRACK: Track = { bits: 0, probes: 0, rttMs: undefined, answeredAt: undefined }
@@ -51,7 +46,7 @@ export const UNPROBED: PeerProbe = {
   reach: { kind: 'unknown' },
   overlay: NO_TRACK,
   underlay: NO_TRACK,
-  full: { kind: 'untried' },
+  path: UNTRIED,
 }
 
 /** What became of one packet. `rttMs`: `undefined` where the clock was changed meanwhile. */
@@ -59,11 +54,19 @@ export type Fate =
   | { readonly kind: 'answered'; readonly rttMs: number | undefined }
   | { readonly kind: 'lost' }
 
-/** What became of one probe: a small packet to each layer, and sometimes one of full size. */
+/** What became of one probe: a small packet to each layer, and sometimes a large one through the overlay. */
 export interface Outcome {
   readonly overlay: Fate
   readonly underlay: Fate
-  readonly full?: { readonly size: number; readonly fate: Fate }
+  readonly large?: LargePacket & { readonly fate: Fate }
+}
+
+/** A large packet, in bytes of the whole IP packet inside the overlay. */
+export interface LargePacket {
+  readonly family: Family
+  readonly size: number
+  /** The MTU of the device. */
+  readonly full: number
 }
 
 /** News about a peer. `layer`: it is still unreachable, by another layer. */
@@ -75,7 +78,7 @@ const SMOOTHING = 1 / 8
 
 /** The probe's state after one more outcome. */
 export function afterOutcome(
-  { reach, overlay, underlay, full }: PeerProbe,
+  { reach, overlay, underlay, path }: PeerProbe,
   outcome: Outcome,
   now: number,
 ): { readonly probe: PeerProbe; readonly news: ReachNews | undefined } {
@@ -86,7 +89,7 @@ export function afterOutcome(
       reach: next,
       overlay: track(overlay, outcome.overlay, now),
       underlay: past,
-      full: fullAfter(full, outcome, now),
+      path: pathAfter(path, outcome, now),
     },
     news: newsOf(reach, next),
   }
@@ -119,13 +122,15 @@ function reachAfter(reach: Reach, { overlay, underlay }: Outcome, past: Track, n
   return { kind: 'unreachable', layer, since: now }
 }
 
-/** Only beside a small packet that was answered does a lost one of full size say anything about sizes. */
-function fullAfter(former: FullSize, { overlay, full }: Outcome, now: number): FullSize {
-  if (full === undefined || (full.fate.kind === 'lost' && overlay.kind === 'lost')) return former
-  const { size, fate } = full
-  if (fate.kind === 'answered') return { kind: 'passes', size, at: now }
-  const times = former.kind === 'lost' && former.size === size ? former.times + 1 : 1
-  return { kind: 'lost', size, times, at: now }
+function pathAfter(path: PathMtu, { overlay, large }: Outcome, now: number): PathMtu {
+  if (large === undefined) return path
+  const { family, size, full, fate } = large
+  const result = {
+    size,
+    isAnswered: fate.kind === 'answered',
+    isSmallAnswered: overlay.kind === 'answered',
+  }
+  return afterTrial(path, family, full, result, now)
 }
 
 function newsOf(before: Reach, after: Reach): ReachNews | undefined {

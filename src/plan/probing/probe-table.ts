@@ -4,12 +4,13 @@
  * asked again at once, a bounded number of them at a time. Pure: the caller gives the time, in monotonic
  * milliseconds, sends the packets, and brings back what became of them.
  */
-import { formatPrefix } from '../../model/address'
+import { familyOf, formatPrefix } from '../../model/address'
 import type { Peer } from '../../model/lease'
+import { nextTrial, type PathMtu, RECHECK as RECHECK_PATH, remembered, UNTRIED } from './path-mtu'
 import {
   afterOutcome,
+  type LargePacket,
   type Layer,
-  LOST_IN_A_ROW,
   type Outcome,
   type PeerProbe,
   type Reach,
@@ -28,10 +29,14 @@ const AGAIN = 8
  */
 const MORE_FOR_EACH = 4
 export const MOST_AGAIN = 128
-/** Of the probes of a peer, each so-many-th has a packet of full size too. */
-const FULL_EACH = 10
-/** A packet of full size is due after so long, however few probes there were. */
-const FULL_AFTER = 600_000
+/** Of the probes of a peer, each so-many-th has a large packet too. */
+const LARGE_EACH = 10
+/** A large packet is due after so long, however few probes there were. */
+const LARGE_AFTER = 600_000
+/** Peers whose path is searched in one call, with a large packet each. */
+const MOST_SEARCHED = 8
+/** Peers whose smaller path MTU is tried again in one call. */
+const MOST_RECHECKED = 8
 /** After a peer appears, it is not probed for so long: its host may not have converged yet. */
 const REST = 5000
 /**
@@ -60,16 +65,16 @@ interface Entry {
   readonly restsUntil: number
   /** Probes with an outcome. */
   readonly probes: number
-  /** When full size was last tried. */
-  readonly fullAt: number
+  /** When a large packet was last tried. */
+  readonly largeAt: number
   readonly probe: PeerProbe
 }
 
 /** One probe to send. */
 export interface ProbeOrder {
   readonly peer: Peer
-  /** Whether a packet of full size goes along. */
-  readonly isFull: boolean
+  /** The packet that goes along, if one does. */
+  readonly large: LargePacket | undefined
 }
 
 export interface News {
@@ -99,12 +104,22 @@ export class ProbeTable {
   readonly #suspects = new Set<string>()
   /** Keys of unreachable peers -> when each is asked again, the earliest first. */
   readonly #unreachable = new Map<string, number>()
+  /** Keys of peers whose path is searched, or whose last full packet was lost. */
+  readonly #searched = new Set<string>()
+  /** Keys of peers with a smaller path MTU -> when the full size is tried again, the earliest first. */
+  readonly #limited = new Map<string, number>()
   #answeredAt = Number.NEGATIVE_INFINITY
   /** Unreachable peers that have answered since the last call of {@link due}. */
   #cameBack = 0
 
-  /** @param own text of this host's subnet */
-  constructor(private readonly own: string) {}
+  /**
+   * @param own text of this host's subnet
+   * @param mtuOf the path MTU that an earlier run has found for a peer, in bytes; 0 for none
+   */
+  constructor(
+    private readonly own: string,
+    private readonly mtuOf: (peer: Peer) => number = () => 0,
+  ) {}
 
   get size(): number {
     return this.#entries.size
@@ -125,7 +140,7 @@ export class ProbeTable {
     return this.#entries.get(key)?.probe
   }
 
-  /** All peers with what is known of each: also {@link PeerProbe.full}, for those that search a path's MTU. */
+  /** All peers with what is known of each. */
   *probes(): Generator<WatchedPeer> {
     yield* this.#entries.values()
   }
@@ -160,16 +175,25 @@ export class ProbeTable {
     for (const entry of newcomers.sort((a, b) => b.score - a.score)) {
       this.#drop(entry.peer.key)
       this.#entries.set(entry.peer.key, entry)
+      this.#notePath(entry.peer.key, entry.probe.path)
     }
     this.#watched = bestOf(this.#entries.values(), WATCHED)
   }
 
-  /** The probes that are due: call it once in each interval, after all probes before were settled. */
-  due(now: number): ProbeOrder[] {
+  /** How many peers have a smaller path MTU. */
+  get limited(): number {
+    return this.#limited.size
+  }
+
+  /**
+   * The probes that are due: call it once in each interval, after all probes before were settled.
+   * @param full the MTU of the device in bytes
+   */
+  due(now: number, full: number): ProbeOrder[] {
     const orders = new Map<string, ProbeOrder>()
     const add = (entry: Entry | undefined): void => {
       if (entry === undefined || entry.restsUntil > now) return
-      orders.set(entry.peer.key, { peer: entry.peer, isFull: isFullDue(entry, now) })
+      orders.set(entry.peer.key, { peer: entry.peer, large: largePacket(entry, full, now) })
     }
     const watched = this.#watched[this.#turn % Math.max(1, this.#watched.length)]
     this.#turn += 1
@@ -192,7 +216,28 @@ export class ProbeTable {
       this.#unreachable.delete(key)
       this.#unreachable.set(key, after)
     }
+    this.#addLarge(add, now)
     return [...orders.values()]
+  }
+
+  /** Adds peers whose path is searched, and those whose full size is tried again. */
+  #addLarge(add: (entry: Entry | undefined) => void, now: number): void {
+    let left = MOST_SEARCHED
+    for (const key of this.#searched) {
+      if (left === 0) break
+      const entry = this.#entries.get(key)
+      if (entry?.probe.reach.kind !== 'answering') continue
+      add(entry)
+      left -= 1
+    }
+    left = MOST_RECHECKED
+    for (const [key, at] of this.#limited) {
+      if (at > now || left === 0) break
+      add(this.#entries.get(key))
+      this.#limited.delete(key)
+      this.#limited.set(key, now + RECHECK_PATH)
+      left -= 1
+    }
   }
 
   /**
@@ -203,9 +248,10 @@ export class ProbeTable {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
     const { probe, news } = afterOutcome(entry.probe, outcome, now)
-    const fullAt = outcome.full === undefined ? entry.fullAt : now
-    this.#entries.set(key, { ...entry, probe, fullAt, probes: entry.probes + 1 })
+    const largeAt = outcome.large === undefined ? entry.largeAt : now
+    this.#entries.set(key, { ...entry, probe, largeAt, probes: entry.probes + 1 })
     const { reach } = probe
+    if (outcome.large !== undefined) this.#notePath(key, probe.path)
     if (reach.kind === 'answering') this.#answeredAt = now
     if (news === 'reachable') this.#cameBack += 1
     if (reach.kind === 'suspect') this.#suspects.add(key)
@@ -217,12 +263,25 @@ export class ProbeTable {
 
   #newcomer(peer: Peer, restsUntil: number): Entry {
     const score = rendezvousScore(this.own, formatPrefix(peer.subnet))
-    return { peer, score, restsUntil, probes: 0, fullAt: Number.NEGATIVE_INFINITY, probe: UNPROBED }
+    const mtu = this.mtuOf(peer)
+    const path = mtu === 0 ? UNTRIED : remembered(mtu, restsUntil)
+    const probe = { ...UNPROBED, path }
+    return { peer, score, restsUntil, probes: 0, largeAt: Number.NEGATIVE_INFINITY, probe }
+  }
+
+  #notePath(key: string, path: PathMtu): void {
+    const isOpen = path.kind === 'searching' || (path.kind === 'full' && path.losses > 0)
+    if (isOpen) this.#searched.add(key)
+    else this.#searched.delete(key)
+    if (path.kind !== 'limited') this.#limited.delete(key)
+    else if (!this.#limited.has(key)) this.#limited.set(key, path.checkAt)
   }
 
   #drop(key: string): void {
     this.#entries.delete(key)
     this.#suspects.delete(key)
+    this.#searched.delete(key)
+    this.#limited.delete(key)
     this.#unreachable.delete(key)
   }
 
@@ -255,11 +314,14 @@ function* take<T>(items: Iterable<T>, most: number): Generator<T> {
 const isAt = (a: Peer, b: Peer): boolean =>
   a.subnet.address === b.subnet.address && a.publicIp === b.publicIp && a.mac === b.mac
 
-function isFullDue({ probes, fullAt, probe: { reach, full } }: Entry, now: number): boolean {
-  // To a peer that does not answer, a large packet says nothing.
-  if (reach.kind === 'suspect' || reach.kind === 'unreachable') return false
-  const isInDoubt = full.kind === 'untried' || (full.kind === 'lost' && full.times < LOST_IN_A_ROW)
-  return isInDoubt || probes % FULL_EACH === 0 || now - fullAt >= FULL_AFTER
+/** The large packet that is due, if one is. To a peer that does not answer, a large packet says nothing. */
+function largePacket(entry: Entry, full: number, now: number): LargePacket | undefined {
+  const { peer, probes, largeAt, probe } = entry
+  const { reach, path } = probe
+  if (reach.kind === 'suspect' || reach.kind === 'unreachable') return undefined
+  const { size, isUrgent } = nextTrial(path, full, now)
+  if (!isUrgent && probes % LARGE_EACH !== 0 && now - largeAt < LARGE_AFTER) return undefined
+  return { family: familyOf(peer.subnet.address), size, full }
 }
 
 /** The keys of the entries with the highest scores; equal scores by key. */

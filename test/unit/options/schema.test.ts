@@ -56,6 +56,7 @@ test('the defaults are flannel’s', async () => {
     'encryption-key-days': 30,
     'peer-removal-grace': 60,
     probe: 'on',
+    'path-mtu': 'auto',
     'probe-interval': 1,
     iface: [],
     'iface-regex': [],

@@ -42,7 +42,10 @@ test('round trips have two digits that count', () => {
 test('why a peer is not reached', () => {
   expect(whyUnreached({ reach: 'unreachable', layer: 'overlay' })).toMatch(/^its PublicIP answers/)
   expect(whyUnreached({ reach: 'unreachable', layer: 'underlay' })).toMatch(/^neither/)
-  expect(whyUnreached({ reach: 'answering', fullSize: 'lost' })).toBe('packets of full size are lost')
+  expect(whyUnreached({ reach: 'answering', fullSize: 'lost' })).toBe('large packets are lost')
+  expect(whyUnreached({ reach: 'answering', fullSize: 'lost', pathMtu: 1350 })).toBe(
+    'only packets of up to 1350 bytes get through',
+  )
   expect(whyUnreached({ reach: 'answering', fullSize: 'passes' })).toBeUndefined()
   expect(whyUnreached(undefined)).toBeUndefined()
 })

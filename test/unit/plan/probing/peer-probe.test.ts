@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { FULL, UNTRIED } from '../../../../src/plan/probing/path-mtu'
 import {
   afterOutcome,
   type Fate,
@@ -97,16 +98,16 @@ test('the round trip is smoothed, and one that is not known changes nothing', ()
   ).toBe(undefined)
 })
 
-test('a lost packet of full size counts only beside a small one that was answered', () => {
-  const full = (isAnswered: boolean): NonNullable<Outcome['full']> => ({
+test('a lost large packet counts only beside a small one that was answered', () => {
+  const large = (isAnswered: boolean): NonNullable<Outcome['large']> => ({
+    family: 'IPv4',
     size: 1450,
-    fate: isAnswered ? answered(1) : LOST,
+    full: 1450,
+    fate: isAnswered ? { kind: 'answered', rttMs: 1 } : { kind: 'lost' },
   })
-  const both: Outcome = { ...outcome(false, true), full: full(false) }
-  expect(play([both]).probe.full).toEqual({ kind: 'untried' })
-  const large: Outcome = { ...outcome(true, true), full: full(false) }
-  const twice = play([large, both, large])
-  expect(twice.probe.full).toEqual({ kind: 'lost', size: 1450, times: 2, at: 2 })
-  const { probe } = afterOutcome(twice.probe, { ...outcome(true, true), full: full(true) }, 7)
-  expect(probe.full).toEqual({ kind: 'passes', size: 1450, at: 7 })
+  expect(play([{ ...outcome(false, true), large: large(false) }]).probe.path).toBe(UNTRIED)
+  const lost: Outcome = { ...outcome(true, true), large: large(false) }
+  expect(play([lost, lost]).probe.path).toMatchObject({ kind: 'full', losses: 2 })
+  expect(play([lost, lost, { ...outcome(true, true), large: large(true) }]).probe.path).toBe(FULL)
+  expect(play([lost, lost, lost]).probe.path).toMatchObject({ kind: 'searching' })
 })

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import type { Peer } from '../../../../src/model/lease'
+import { FULL } from '../../../../src/plan/probing/path-mtu'
 import type { Outcome } from '../../../../src/plan/probing/peer-probe'
 import { MOST_AGAIN, ProbeTable, WATCHED } from '../../../../src/plan/probing/probe-table'
 import { hw, ip, net } from '../support'
@@ -22,6 +23,8 @@ const tableOf = (list: readonly Peer[]): ProbeTable => {
   take(table.sync(peersOf(list), 0, true))
   return table
 }
+/** Of the device. */
+const MTU = 1450
 const ANSWER: Outcome = { overlay: { kind: 'answered', rttMs: 1 }, underlay: { kind: 'answered', rttMs: 1 } }
 const LOSS: Outcome = { overlay: { kind: 'lost' }, underlay: { kind: 'lost' } }
 
@@ -31,17 +34,15 @@ function run(table: ProbeTable, from: number, calls: number, answers: (key: stri
   let most = 0
   for (let call = 0; call < calls; call += 1) {
     const now = (from + call) * 1000
-    const orders = table.due(now)
+    const orders = table.due(now, MTU)
     most = Math.max(most, orders.length)
     expect(new Set(orders.map((order) => order.peer.key)).size).toBe(orders.length)
-    for (const {
-      peer: { key },
-      isFull,
-    } of orders) {
+    for (const { peer: probedPeer, large } of orders) {
+      const { key } = probedPeer
       probed.set(key, (probed.get(key) ?? 0) + 1)
       const outcome = answers(key) ? ANSWER : LOSS
       const { overlay } = outcome
-      table.settle(key, isFull ? { ...outcome, full: { size: 1450, fate: overlay } } : outcome, now + 999)
+      table.settle(key, large ? { ...outcome, large: { ...large, fate: overlay } } : outcome, now + 999)
     }
   }
   return { probed, most }
@@ -109,10 +110,10 @@ test('what is known of a peer outlives a change of others, and ends with its add
 
 test('a peer that has just appeared is left alone for a while', () => {
   const table = tableOf([])
-  expect(table.due(0)).toEqual([])
+  expect(table.due(0, MTU)).toEqual([])
   take(table.sync(peersOf(many(1)), 1000))
-  expect(table.due(2000)).toEqual([])
-  expect(table.due(6000).map((order) => order.peer)).toEqual(many(1))
+  expect(table.due(2000, MTU)).toEqual([])
+  expect(table.due(6000, MTU).map((order) => order.peer)).toEqual(many(1))
 })
 
 test('two hosts visit the peers in different orders', () => {
@@ -127,15 +128,46 @@ test('two hosts visit the peers in different orders', () => {
 test('full size goes along with the first probe, with each tenth, and at once after a loss', () => {
   const [only] = many(1)
   const table = tableOf(many(1))
-  const sizes: boolean[] = []
+  const calls: number[] = []
   for (let call = 0; call < 12; call += 1) {
-    const [order] = table.due(call)
-    sizes.push(order?.isFull === true)
-    const full = { size: 1450, fate: call < 2 ? LOSS.overlay : ANSWER.overlay }
-    table.settle(only?.key ?? '', order?.isFull === true ? { ...ANSWER, full } : ANSWER, call)
+    const large = table.due(call, MTU)[0]?.large
+    if (large !== undefined) calls.push(call)
+    const fate = call < 2 ? LOSS.overlay : ANSWER.overlay
+    table.settle(only?.key ?? '', large ? { ...ANSWER, large: { ...large, fate } } : ANSWER, call)
   }
-  expect(sizes.flatMap((isFull, call) => (isFull ? call : []))).toEqual([0, 1, 2, 10])
-  expect([...table.probes()][0]?.probe.full).toMatchObject({ kind: 'passes', size: 1450 })
+  expect(calls).toEqual([0, 1, 2, 10])
+  expect([...table.probes()][0]?.probe.path).toBe(FULL)
+})
+
+test('paths of one width are found, a few at a time; each is tried again after ten minutes, and only then', () => {
+  const carried = 1350
+  const table = tableOf(many(30))
+  const sent = new Map<string, number[]>()
+  const step = (now: number, width: number): void => {
+    const orders = table.due(now, MTU)
+    // Two peers in turn, and at most eight of each reason for a large packet.
+    expect(orders.filter(({ large }) => large !== undefined).length).toBeLessThanOrEqual(18)
+    for (const { peer: each, large } of orders) {
+      if (large !== undefined) sent.set(each.key, [...(sent.get(each.key) ?? []), large.size])
+      const isThrough = large !== undefined && large.size <= width
+      const fate = isThrough ? ANSWER.overlay : LOSS.overlay
+      table.settle(each.key, large ? { ...ANSWER, large: { ...large, fate } } : ANSWER, now)
+    }
+  }
+  let now = 0
+  for (; table.limited < 30 && now < 1_000_000; now += 1000) step(now, carried)
+  for (const { probe } of table.probes()) expect(probe.path).toMatchObject({ kind: 'limited', mtu: carried })
+  // One full packet is sent to each in ten minutes, and finds the path as wide as the device again.
+  for (const end = now + 620_000; now < end; now += 1000) step(now, MTU)
+  expect(table.limited).toBe(0)
+  for (const { probe } of table.probes()) expect(probe.path).toBe(FULL)
+})
+
+test('an MTU of an earlier run is known at once, and its full size is tried with the first probe', () => {
+  const table = new ProbeTable('10.99.0.0/24', () => 1350)
+  take(table.sync(peersOf(many(1)), 0, true))
+  expect(table.limited).toBe(1)
+  expect(table.due(0, MTU)[0]?.large).toMatchObject({ size: MTU, full: MTU })
 })
 
 test('many peers are taken over in pieces', () => {
