@@ -7,9 +7,8 @@
  */
 import { z } from 'zod'
 import { type AuditRecord, LONGEST_RECORD_TEXT } from '../../model/audit'
-import { firstIssue } from '../../model/go-json'
 import type { Decoded, KeyRange, Keys } from './keys'
-import { refuse } from './lease-codec'
+import { readOwnValue } from './own-value'
 
 /** Digits of a record's number: the order of the keys is that of the numbers. */
 const DIGITS = 12
@@ -63,15 +62,9 @@ export const encodeAudit = ({ time, verb, what, who: { etcdUser, user, host }, i
 export function decodeAudit(value: Buffer): Decoded<AuditRecord> {
   if (value.length > LONGEST)
     return { reason: `the value has ${value.length} bytes; at most ${LONGEST} are read` }
-  let json: unknown
-  try {
-    json = JSON.parse(value.toString())
-  } catch (error) {
-    return refuse(`the value is not JSON: ${error instanceof Error ? error.message : String(error)}`)
-  }
-  const read = schema.safeParse(json)
-  if (!read.success) return refuse(`the value is not valid: ${firstIssue(read.error)}`)
-  const { time, etcdUser, user, host, ...rest } = read.data
+  const read = readOwnValue(schema, value.toString())
+  if (read.reason !== undefined) return read
+  const { time, etcdUser, user, host, ...rest } = read.value
   const who = { user, host, ...(etcdUser !== undefined && { etcdUser }) }
   return { value: { ...rest, time: new Date(time), who } }
 }

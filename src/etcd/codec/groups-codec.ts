@@ -6,10 +6,10 @@
  */
 import { z } from 'zod'
 import { FAMILIES, familyOf, formatIp, type IpAddress, isGroup, parseIp } from '../../model/address'
-import { firstIssue } from '../../model/go-json'
 import type { GroupsEntry, HostGroups } from '../../model/multicast'
 import { type Decoded, parseSubnetName } from './keys'
 import { MOST_VNI, parsedBy, refuse } from './lease-codec'
+import { readOwnValue } from './own-value'
 import type { KeyValue } from './wire'
 
 /** Most bytes of a value. A host of ours writes at most 12 KB. */
@@ -34,15 +34,9 @@ export const encodeGroups = ({ vni, tells, groups }: HostGroups): string =>
 /** Reads a value. Never throws. */
 export function decodeGroupsValue(text: string): Decoded<HostGroups> {
   if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (error) {
-    return refuse(`the value is not JSON: ${error instanceof Error ? error.message : String(error)}`)
-  }
-  const result = schema.safeParse(json)
-  if (!result.success) return refuse(`the value is not valid: ${firstIssue(result.error)}`)
-  const { vni, families, groups } = result.data
+  const read = readOwnValue(schema, text)
+  if (read.reason !== undefined) return read
+  const { vni, families, groups } = read.value
   const tells = FAMILIES.filter((family) => families.includes(family))
   const stray = groups.find((group) => !tells.includes(familyOf(group)))
   if (stray !== undefined)

@@ -5,11 +5,11 @@
  *     {"identity":"q83v...=","user":"overlayd-10.5.42.0-24"}
  */
 import { z } from 'zod'
-import { firstIssue } from '../../model/go-json'
 import { type HostEntry, type HostRecord, parseIdentityKey } from '../../model/host-record'
 import type { LeaseSubnet } from '../../model/lease'
 import { type Decoded, formatSubnetName, type Keys, parseSubnetName } from './keys'
-import { parsedBy, refuse } from './lease-codec'
+import { parsedBy } from './lease-codec'
+import { readOwnValue } from './own-value'
 import type { KeyValue } from './wire'
 
 /** Most bytes of a value; overlayctl writes fewer than 400. */
@@ -31,15 +31,9 @@ export const encodeHost = ({ identity, user }: HostRecord): string => JSON.strin
 export function decodeHostValue(value: Buffer): Decoded<HostRecord> {
   if (value.length > LONGEST)
     return { reason: `the value has ${value.length} bytes; at most ${LONGEST} are read` }
-  let json: unknown
-  try {
-    json = JSON.parse(value.toString())
-  } catch (error) {
-    return refuse(`the value is not JSON: ${error instanceof Error ? error.message : String(error)}`)
-  }
-  const read = schema.safeParse(json)
-  if (!read.success) return refuse(`the value is not valid: ${firstIssue(read.error)}`)
-  const { identity, user } = read.data
+  const read = readOwnValue(schema, value.toString())
+  if (read.reason !== undefined) return read
+  const { identity, user } = read.value
   return { value: { ...(identity !== undefined && { identity }), ...(user !== undefined && { user }) } }
 }
 

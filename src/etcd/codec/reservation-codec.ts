@@ -10,6 +10,7 @@ import { formatIp, ipv4, parseIpv4, parseIpv6 } from '../../model/address'
 import type { LeaseSubnet, LeaseValue, ReservedFor } from '../../model/lease'
 import type { Keys } from './keys'
 import { formatSubnetName } from './keys'
+import { readOwnValue } from './own-value'
 
 /** Most characters of a value; overlayctl writes fewer. */
 const LONGEST = 1024
@@ -35,15 +36,9 @@ export function decodeReservedFor(
   value: string,
 ): readonly [leaseKey: string, ReservedFor] | undefined {
   if (!key.startsWith(keys.reservations) || value.length > LONGEST) return undefined
-  let json: unknown
-  try {
-    json = JSON.parse(value)
-  } catch {
-    return undefined
-  }
-  const read = schema.safeParse(json)
-  if (!read.success) return undefined
-  const { publicIp = '', publicIpv6 = '' } = read.data
+  const read = readOwnValue(schema, value)
+  if (read.reason !== undefined) return undefined
+  const { publicIp = '', publicIpv6 = '' } = read.value
   return [
     keys.subnets + key.slice(keys.reservations.length),
     { publicIp: parseIpv4(publicIp), publicIpv6: parseIpv6(publicIpv6) },
