@@ -1,4 +1,7 @@
-/** Pages with generated blocks: the words around a block are written by hand, the block between its two comments is not. */
+/**
+ * Pages with generated blocks: the words around a block are written by hand, the block between its two
+ * comments is not.
+ */
 import { resolve } from 'node:path'
 import { BLOCKS } from './blocks'
 

@@ -1,4 +1,7 @@
-/** One JavaScript file with both programs and all their libraries; beside it the two native addons and V8's cache. */
+/**
+ * One JavaScript file with both programs and all their libraries; beside it the two native addons and V8's
+ * cache.
+ */
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -92,7 +95,8 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     sourcemap: sourceMap && 'external',
     sourcesContent: false,
     bundle: true,
-    // Names stay long, for stack traces. Short names with the long ones kept (keepNames) cost a call for each function at each start.
+    // Names stay long, for stack traces. Short names with the long ones kept (keepNames) cost a call for each
+    // function at each start.
     minifyWhitespace: true,
     minifySyntax: true,
     platform: 'node',
@@ -181,7 +185,10 @@ function addonLoaders(): Plugin {
   }
 }
 
-/** etcd3 parses the text of etcd's protocol from a file, at each start. Here the text is parsed once, when the bundle is made. */
+/**
+ * etcd3 parses the text of etcd's protocol from a file, at each start. Here the text is parsed once, when the
+ * bundle is made.
+ */
 function protocolAsJson(): Plugin {
   return {
     name: 'protocol-as-json',
@@ -227,7 +234,10 @@ function readProtocol(): Namespace {
   return root
 }
 
-/** The services that src/etcd calls. A client makes objects of all services and messages that it knows, at each start. */
+/**
+ * The services that src/etcd calls. A client makes objects of all services and messages that it knows, at
+ * each start.
+ */
 const SERVICES: ReadonlySet<string> = new Set(['KV', 'Watch', 'Lease', 'Auth'])
 const AUTH_METHODS: ReadonlySet<string> = new Set(['Authenticate'])
 
@@ -278,8 +288,8 @@ const WRITERS = {
 } as const
 
 /**
- * protobufjs writes JavaScript for each message type, and compiles it when the type is first used, at each start. Here the code is
- * written once, when the bundle is made.
+ * protobufjs writes JavaScript for each message type, and compiles it when the type is first used, at each
+ * start. Here the code is written once, when the bundle is made.
  */
 function codecsAhead(): Plugin {
   return {
@@ -314,7 +324,10 @@ function messageTypes(namespace: import('protobufjs').NamespaceBase): import('pr
   ])
 }
 
-/** An object of functions, which take the names that the generated code refers to, like the results of {@link WRITERS}. */
+/**
+ * An object of functions, which take the names that the generated code refers to, like the results of
+ * {@link WRITERS}.
+ */
 function writeCodec(type: import('protobufjs').Type): string {
   const { encoder, decoder, verifier, converter, Type } = protobufjs()
   const sources = {
@@ -331,7 +344,10 @@ function writeCodec(type: import('protobufjs').Type): string {
   return `{${functions.join(',\n')}}`
 }
 
-/** Descriptors of the protocol are for servers with reflection. Nobody reads them here, and they cost each start 25 ms and 4 MB. */
+/**
+ * Descriptors of the protocol are for servers with reflection. Nobody reads them here, and they cost each
+ * start 25 ms and 4 MB.
+ */
 function noDescriptors(): Plugin {
   return {
     name: 'no-descriptors',
@@ -347,7 +363,10 @@ function noDescriptors(): Plugin {
   }
 }
 
-/** long multiplies with WebAssembly where it can. For the few numbers of etcd's answers the 1 MB of node for WebAssembly costs more. */
+/**
+ * long multiplies with WebAssembly where it can. For the few numbers of etcd's answers the 1 MB of node for
+ * WebAssembly costs more.
+ */
 function noWebAssembly(): Plugin {
   return {
     name: 'no-web-assembly',
@@ -371,7 +390,10 @@ function englishOnly(): Plugin {
   }
 }
 
-/** winston's colours and diagnostics are not used. Loading them opens standard output and queries the terminal. */
+/**
+ * winston's colours and diagnostics are not used. Loading them opens standard output and queries the
+ * terminal.
+ */
 function withoutColours(): Plugin {
   const instead: Readonly<Record<string, string>> = {
     '@colors/colors/safe': 'module.exports = {}',

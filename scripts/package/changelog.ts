@@ -1,4 +1,7 @@
-/** The Debian changelog, made from CHANGELOG.md (form: keepachangelog.com), which is the one that is written by hand. */
+/**
+ * The Debian changelog, made from CHANGELOG.md (form: keepachangelog.com), which is the one that is written
+ * by hand.
+ */
 
 export interface Release {
   /** `0.1.0` */
@@ -9,7 +12,9 @@ export interface Release {
   readonly items: readonly string[]
 }
 
-/** Columns of the Debian changelog: lintian's tag debian-changelog-line-too-long is for lines of more than 80. */
+/**
+ * Columns of the Debian changelog: lintian's tag debian-changelog-line-too-long is for lines of more than 80.
+ */
 const WIDTH = 78
 
 const MAINTAINER = 'overlayd maintainers <maintainers@overlayd.invalid>'

@@ -1,9 +1,9 @@
 /**
  * The Debian package, made without debhelper: one folder with the package's files, and dpkg-deb.
  *
- * The package brings its own node. Debian 12 has Node.js 18, so a dependency on nodejs (>= 20.12) could not be met there. A known
- * node also lets the programs start from V8's cache. A single executable (node's SEA) is as large, starts slower than a bundle
- * with a cache, and cannot hold the native addons.
+ * The package brings its own node. Debian 12 has Node.js 18, so a dependency on nodejs (>= 20.12) could not
+ * be met there. A known node also lets the programs start from V8's cache. A single executable (node's SEA)
+ * is as large, starts slower than a bundle with a cache, and cannot hold the native addons.
  */
 
 import { createHash } from 'node:crypto'
@@ -89,8 +89,8 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
     await put(`usr/share/zsh/vendor-completions/_${name}`, completion('zsh', name))
     await put(`usr/share/fish/vendor_completions.d/${name}.fish`, completion('fish', name))
   }
-  // The file is no conffile: where an administrator had made it before the package, dpkg would ask about a conffile, and an
-  // installation without a terminal would fail.
+  // The file is no conffile: where an administrator had made it before the package, dpkg would ask about a
+  // conffile, and an installation without a terminal would fail.
   await put('usr/share/overlayd/default', defaultsFile())
   await putUnits(put)
   for (const [file, directory] of Object.entries(NETWORK_FILES))
@@ -132,8 +132,8 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
 }
 
 /**
- * The units of the tree, and Docker's drop-in as an example. An installed drop-in would make Docker wait at the next boot of a host
- * where nobody has configured the overlay yet.
+ * The units of the tree, and Docker's drop-in as an example. An installed drop-in would make Docker wait at
+ * the next boot of a host where nobody has configured the overlay yet.
  */
 async function putUnits(put: (path: string, content: Uint8Array) => Promise<void>): Promise<void> {
   for (const unit of ['overlayd.service', 'overlayd@.service']) {

@@ -1,4 +1,6 @@
-/** The bundle's contents: both programs, and a rehearsal that puts the functions of a start into V8's cache. */
+/**
+ * The bundle's contents: both programs, and a rehearsal that puts the functions of a start into V8's cache.
+ */
 
 import { statusSchema } from '../../src/api/status'
 import { EventLog } from '../../src/daemon/tell/events'
@@ -15,7 +17,10 @@ export const programs = {
   rehearse,
 }
 
-/** Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not matter. */
+/**
+ * Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not
+ * matter.
+ */
 async function rehearse(): Promise<void> {
   await parseCommandLine(['--help'], {})
   const run = await parseCommandLine(['--iface=eth0'], {})

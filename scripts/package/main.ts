@@ -1,6 +1,6 @@
 /**
- * Makes, under dist/package, a bundle and a Debian package for each architecture. The script `make` runs this file, and documents the
- * flags.
+ * Makes, under dist/package, a bundle and a Debian package for each architecture. The script `make` runs this
+ * file, and documents the flags.
  */
 import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -49,7 +49,10 @@ function readTargets(names: string | undefined): readonly Target[] {
   })
 }
 
-/** The same source gives the same package: its files have the date of SOURCE_DATE_EPOCH, else that of the newest release. */
+/**
+ * The same source gives the same package: its files have the date of SOURCE_DATE_EPOCH, else that of the
+ * newest release.
+ */
 async function readRelease(): Promise<DebRelease> {
   const changelog = await readFile(join(ROOT, 'CHANGELOG.md'), 'utf8')
   const releases = readReleases(changelog)

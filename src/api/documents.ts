@@ -58,8 +58,8 @@ export const auditDocumentSchema = z.object({
 export type AuditDocument = z.infer<typeof auditDocumentSchema>
 
 /**
- * What `overlayctl ping` sends packets to. `underlay`: the host's PublicIP. `overlay`: its address on the VXLAN
- * device. `full-size`: the same with packets of the device's MTU. `container`: the container.
+ * What `overlayctl ping` sends packets to. `underlay`: the host's PublicIP. `overlay`: its address on the
+ * VXLAN device. `full-size`: the same with packets of the device's MTU. `container`: the container.
  */
 export const PING_PARTS = ['underlay', 'overlay', 'full-size', 'container'] as const
 export type PingPart = (typeof PING_PARTS)[number]

@@ -53,7 +53,7 @@ export const EVENTS = {
   'firewall-repair': 'another program changed firewall rules; they are restored',
   'firewall-problem': 'firewall rules cannot be set',
   'way-in-problem':
-    "containers of this host have no bridge on the host's subnet, or packets of the overlay do not get out or in",
+    'containers have no bridge on the subnet of this host, or packets of the overlay do not get out or in',
   'way-in-ok': 'a trouble of the kind way-in-problem is over',
   'forwarding-repair': 'another program changed a kernel setting such as forwarding; it is restored',
   'multicast-on': 'multicast is exchanged with other hosts',

@@ -20,8 +20,8 @@ export const probeSchema = z.object({
   /** Since the last answer through the overlay. */
   answeredSecondsAgo: z.number().optional(),
   /**
-   * Whether packets of the device's MTU get through; absent before one was tried. `lost`: no smaller size that
-   * is of use gets through either, or the size is searched.
+   * Whether packets of the device's MTU get through; absent before one was tried. `lost`: no smaller size
+   * that is of use gets through either, or the size is searched.
    */
   fullSize: z.enum(['passes', 'lost']).optional(),
   /** Bytes of the largest packet that gets through, where that is less than the device's MTU. */

@@ -1,6 +1,6 @@
 /**
- * ICMP echo messages as a ping socket takes and gives them (icmp(7): SOCK_DGRAM with IPPROTO_ICMP, RFC 792 and
- * RFC 4443). The kernel writes identifier and checksum, and lets only answers to this socket in.
+ * ICMP echo messages as a ping socket takes and gives them (icmp(7): SOCK_DGRAM with IPPROTO_ICMP, RFC 792
+ * and RFC 4443). The kernel writes identifier and checksum, and lets only answers to this socket in.
  */
 import type { Family } from '../model/address'
 

@@ -175,7 +175,7 @@ const optionsSchema = z.object({
   ),
   'path-mtu': probing(
     z.enum(['auto', 'off'], { error: 'expected auto or off' }).prefault('auto'),
-    'give the route to a host the MTU of the path, where packets of full size are lost: auto, or off for never',
+    'give the route to a host the MTU of its path, where that is smaller than the device has: auto or off',
   ),
   'healthz-ip': health(text.prefault('0.0.0.0'), 'address to serve /healthz and /readyz on'),
   'healthz-port': health(integerFrom(0, 65_535).prefault('0'), 'port to serve them on; 0 for none'),

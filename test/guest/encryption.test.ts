@@ -12,7 +12,9 @@ jest.setTimeout(patient(240_000))
 
 /** UDP ports of the two WireGuard devices. */
 const PORTS = [51_820, 51_821]
-/** Milliseconds for a change of keys, or a handshake that is tried again; a guest gets twenty times as many. */
+/**
+ * Milliseconds for a change of keys, or a handshake that is tried again; a guest gets twenty times as many.
+ */
 const LONG = 10_000
 /** The kernel's way of saying that a peer has had no handshake, in `wg show DEVICE dump`. */
 const NEVER = '0'
@@ -195,7 +197,8 @@ test('required: nothing leaves or enters in clear, not even by a wrong entry; ot
   ).toBe(0)
   await waitVia(host(1), host(3), undefined)
   await wire.reset()
-  // As another program would: the entry of the other host in clear, which the guard drops until it is repaired.
+  // As another program would: the entry of the other host in clear, which the guard drops until it is
+  // repaired.
   const [mac = ''] = (await host(1).exec('bridge', 'fdb', 'show', 'dev', Host.device)).split(' ')
   await host(1).exec('bridge', 'fdb', 'replace', mac, 'dev', Host.device, 'dst', host(2).address)
   await lab.ping(container(1), container(2), { count: 3 })

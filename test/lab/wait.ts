@@ -18,7 +18,9 @@ export interface WaitOptions {
   readonly context?: () => string
 }
 
-/** The time between two probes grows to this part of the time waited, so that a long wait takes no processor. */
+/**
+ * The time between two probes grows to this part of the time waited, so that a long wait takes no processor.
+ */
 const INTERVAL_PART = 1 / 50
 
 export const sleep = (milliseconds: number): Promise<void> =>

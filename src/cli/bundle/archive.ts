@@ -106,7 +106,7 @@ function readmeOf(parts: readonly ListedPart[], { directory, at, version }: Bund
     directory,
     '',
     `Made by overlayctl bundle of overlayd ${version} at ${at.toISOString()}.`,
-    'Passwords, tokens, private keys and user names in URLs are left out, and [removed] stands in their place.',
+    'Passwords, tokens, private keys and user names in URLs are left out: [removed] stands in their place.',
     '[key 1a2b3c4d] stands for a WireGuard key: the same key has the same name in all files.',
     'Addresses, names of hosts and interfaces, firewall rules and log lines are in here as they are.',
     '',
@@ -126,7 +126,8 @@ export function listingOf({ parts }: Bundle, path: string, compressed: number): 
   const there = parts.length - missing.length
   const width = Math.max(...parts.map(({ name }) => name.length))
   return [
-    `${path}: ${sizeOf(compressed)}, ${count(there, 'part')}${missing.length > 0 ? `, ${missing.length} missing` : ''}`,
+    `${path}: ${sizeOf(compressed)}, ${count(there, 'part')}` +
+      (missing.length > 0 ? `, ${missing.length} missing` : ''),
     ...parts.map(({ name, bytes, missing: why, cut }) =>
       why === undefined
         ? `  ${name.padEnd(width)}  ${sizeOf(bytes)}${cut === undefined ? '' : `, ${sizeOf(cut)} left out`}`

@@ -7,13 +7,14 @@ import { hang, painter, renderTable, type Screen } from './screen'
 const WORDS: Readonly<Record<PingPart, string>> = {
   underlay: 'neither the PublicIP nor the overlay answers: the host is down, or the network to it',
   overlay:
-    'the overlay loses packets: mostly a firewall that drops UDP to the VXLAN port, in one of the directions; ' +
+    'the overlay loses packets: mostly a firewall that drops UDP to the VXLAN port in one direction; ' +
     'overlayctl doctor says more',
   'full-size':
     'packets of full size are lost, and small ones are not: a part of the path carries less than its MTU; ' +
     'overlayctl doctor searches the size',
   container:
-    'its host answers, and the container does not: it is stopped, or the firewall of its host drops the packets',
+    'its host answers, and the container does not: it is stopped, or the firewall of its host drops ' +
+    'the packets',
 }
 
 /** Renders the document. */

@@ -172,7 +172,8 @@ export async function runRelease(options: Options, text: string, yes: boolean): 
     )
   })
   print(
-    `released ${describeReserved(reservation)}; if overlayd runs there, it continues with an ordinary lease\n`,
+    `released ${describeReserved(reservation)}; ` +
+      'if overlayd runs there, it continues with an ordinary lease\n',
   )
 }
 

@@ -1,6 +1,6 @@
 /**
- * The MTU that the route to each peer has now: prober and kernel are asked for it, the reconcilers read it. An
- * MTU of an earlier run is in the kernel, and stays until the prober has tried the path.
+ * The MTU that the route to each peer has now: prober and kernel are asked for it, the reconcilers read it.
+ * An MTU of an earlier run is in the kernel, and stays until the prober has tried the path.
  */
 import type { KernelObjects } from '../../model/kernel/objects'
 import { ROUTE_PROTOCOL, type RouteKey, routeKey } from '../../model/kernel/route'

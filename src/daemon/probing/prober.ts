@@ -1,7 +1,7 @@
 /**
- * Probes peers, and tells what it finds. It sends echo requests and reads answers, once in each interval; what
- * is probed, and what an outcome means, is decided in `plan/probing`. Nothing that carries traffic depends on
- * it: no route is taken away for a peer that does not answer.
+ * Probes peers, and tells what it finds. It sends echo requests and reads answers, once in each interval;
+ * what is probed, and what an outcome means, is decided in `plan/probing`. Nothing that carries traffic
+ * depends on it: no route is taken away for a peer that does not answer.
  */
 import { Pinger } from '../../host/pinger'
 import { allowPingSockets } from '../../kernel/sysctl'
@@ -216,7 +216,7 @@ export class Prober {
     const text =
       mtu === 0
         ? `packets of full size (${full} bytes) get through again; its route has no MTU of its own any more`
-        : `no packet of more than ${mtu} bytes gets through (the device has ${full}); its route has that MTU now`
+        : `no packet of more than ${mtu} bytes gets through (the device has ${full}); its route says so now`
     this.edges.log[mtu === 0 ? 'info' : 'warn'](`${who}: ${text}`, { kind: 'path-mtu', about })
     this.view.changed()
   }
@@ -228,7 +228,9 @@ export class Prober {
     else if (layer === 'overlay' && fate.rttMs !== undefined) probes.observe(fate.rttMs)
   }
 
-  /** Whether nothing is sent to the peer on purpose: packets to it have to be encrypted, and cannot be yet. */
+  /**
+   * Whether nothing is sent to the peer on purpose: packets to it have to be encrypted, and cannot be yet.
+   */
   #isExcused(peer: Peer): boolean {
     return this.view.node.view.encryption.ways.of(peer).kind === 'none'
   }

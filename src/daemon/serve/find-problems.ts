@@ -256,9 +256,7 @@ function reachWarnings(mesh: Status['mesh']): string[] {
       : [`peers: ${silent} not answer probes: overlayctl peers shows which, overlayctl doctor says why`]),
     ...(smallerPathMtu === 0
       ? []
-      : [
-          `peers: ${narrow} reached by smaller packets only than the device sends: overlayctl peers shows which`,
-        ]),
+      : [`peers: ${narrow} reached only by smaller packets than usual: overlayctl peers shows which`]),
   ]
 }
 

@@ -35,8 +35,8 @@ export class Tally {
 const BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const
 
 /**
- * The same for round trips between hosts: 0.05 ms on one machine, 0.2 ms in one room, 100 ms around the earth.
- * An answer that takes more than a second counts as lost.
+ * The same for round trips between hosts: 0.05 ms on one machine, 0.2 ms in one room, 100 ms around the
+ * earth. An answer that takes more than a second counts as lost.
  */
 const ROUND_TRIPS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1]
 

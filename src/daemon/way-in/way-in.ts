@@ -108,7 +108,8 @@ export class WayIn implements WayInReport {
     const before = this.#held
     const held = new Map<string, Held>()
     for (const finding of findings) {
-      // Of one code there may be several: a rule for each family. Their texts change, and their order does not.
+      // Of one code there may be several: a rule for each family. Their texts change, and their order does
+      // not.
       const place = [...held.values()].filter((each) => each.finding.code === finding.code).length
       const key = `${finding.code} ${place}`
       held.set(key, { finding, isConfirmed: before.has(key) })

@@ -207,8 +207,8 @@ function encodeRoute(
 }
 
 /**
- * A route without metrics would get those of a former route through the same nexthop object: the kernel does not
- * compare them (fib_create_info and fib_find_info_nh, net/ipv4/fib_semantics.c). An MTU of 0 is none.
+ * A route without metrics would get those of a former route through the same nexthop object: the kernel does
+ * not compare them (fib_create_info and fib_find_info_nh, net/ipv4/fib_semantics.c). An MTU of 0 is none.
  */
 const needsMetrics = ({ kind }: RouteTarget, flags: number): boolean =>
   kind === 'nexthop' && (flags & NLM_F_REPLACE) !== 0

@@ -27,8 +27,8 @@ export type Keys<K extends Kind> = Set<KeyOf<K>>
 export type Objects<K extends Kind> = ReadonlyMap<KeyOf<K>, ValueOf<K>>
 
 /**
- * A peer, where the route to its subnet is to send packets, how they leave this host, and the largest of them in
- * bytes (0 for the MTU of the link).
+ * A peer, where the route to its subnet is to send packets, how they leave this host, and the largest of them
+ * in bytes (0 for the MTU of the link).
  */
 export interface WantedPeer {
   readonly peer: Peer

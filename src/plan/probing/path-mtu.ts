@@ -1,7 +1,7 @@
 /**
- * The path MTU of a peer: the largest packet that gets to the peer and back. Packets inside of the overlay are
- * meant, in bytes with their IP header. A search begins where packets of the full size are lost and small ones
- * are not. It halves the sizes in between.
+ * The path MTU of a peer: the largest packet that gets to the peer and back. Packets inside of the overlay
+ * are meant, in bytes with their IP header. A search begins where packets of the full size are lost and small
+ * ones are not. It halves the sizes in between.
  */
 import type { Family } from '../../model/address'
 
@@ -19,10 +19,13 @@ export const RECHECK = 600_000
 /** What a host knows of the path to a peer. */
 export type PathMtu =
   /**
-   * Full packets get through, or none was tried (`isProven`). `losses`: full packets lost since the last answer.
+   * Full packets get through, or none was tried (`isProven`). `losses`: full packets lost since the last
+   * answer.
    */
   | { readonly kind: 'full'; readonly isProven: boolean; readonly losses: number }
-  /** `from` got through, or is the smallest size; `to` was lost. `held`: the size until the search is over. */
+  /**
+   * `from` got through, or is the smallest size; `to` was lost. `held`: the size until the search is over.
+   */
   | {
       readonly kind: 'searching'
       readonly from: number

@@ -1,7 +1,7 @@
 /**
- * Which peers of one family are probed when, and what is known of each. A host watches few peers all the time,
- * and visits all others in turn, one with each call of {@link ProbeTable.due}. A peer that lost a probe is
- * asked again at once, a bounded number of them at a time. Pure: the caller gives the time, in monotonic
+ * Which peers of one family are probed when, and what is known of each. A host watches few peers all the
+ * time, and visits all others in turn, one with each call of {@link ProbeTable.due}. A peer that lost a probe
+ * is asked again at once, a bounded number of them at a time. Pure: the caller gives the time, in monotonic
  * milliseconds, sends the packets, and brings back what became of them.
  */
 import { familyOf, formatPrefix } from '../../model/address'
@@ -24,8 +24,8 @@ export const WATCHED = 4
 /** Peers that are asked again in one call because they lost a probe: the bound of what an outage costs. */
 const AGAIN = 8
 /**
- * When an outage ends, most peers come back together. For each that has come back since the last call, so many
- * more are asked, due or not, up to a bound.
+ * When an outage ends, most peers come back together. For each that has come back since the last call, so
+ * many more are asked, due or not, up to a bound.
  */
 const MORE_FOR_EACH = 4
 export const MOST_AGAIN = 128
@@ -40,8 +40,8 @@ const MOST_RECHECKED = 8
 /** After a peer appears, it is not probed for so long: its host may not have converged yet. */
 const REST = 5000
 /**
- * An unreachable peer is asked again after so long: {@link RECHECK} at least, and {@link RECHECK_EACH} for each
- * peer of the network. All hosts ask it, and together they must not flood it: 250 packets a second.
+ * An unreachable peer is asked again after so long: {@link RECHECK} at least, and {@link RECHECK_EACH} for
+ * each peer of the network. All hosts ask it, and together they must not flood it: 250 packets a second.
  */
 const RECHECK = 4000
 const RECHECK_EACH = 4

@@ -37,7 +37,8 @@ export function judgeMesh({ watched, silentFor, followsEtcd }: MeshEvidence, sil
     ({ probe: { reach } }) => reach.kind === 'unreachable' && reach.layer === 'overlay',
   )
   const isEnough = unreachable.length >= LEAST_WITNESSES
-  // Peers whose PublicIP is silent too may all be dead, as long as etcd shows that this host's underlay works.
+  // Peers whose PublicIP is silent too may all be dead, as long as etcd shows that this host's underlay
+  // works.
   const isOwn = byOverlay.length > 0 || !followsEtcd
   // If none has ever answered, all may have a firewall that lets no echo in, and carry traffic all the same.
   const isSilent = silentFor >= silence && Number.isFinite(silentFor)

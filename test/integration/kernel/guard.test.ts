@@ -1,7 +1,7 @@
 /**
- * The guard against VXLAN packets in clear, in this kernel: what it lets through, and what not. The tests run in
- * the guarded host; the namespace `other` is the host at the other end of two pairs of veth. One pair is the
- * underlay. The other is named as a WireGuard device, and stands for one.
+ * The guard against VXLAN packets in clear, in this kernel: what it lets through, and what not. The tests run
+ * in the guarded host; the namespace `other` is the host at the other end of two pairs of veth. One pair is
+ * the underlay. The other is named as a WireGuard device, and stands for one.
  */
 
 import { readFileSync } from 'node:fs'
@@ -82,7 +82,9 @@ function reassembled(): number {
   return Number(values.split(' ')[names.split(' ').indexOf('ReasmOKs')])
 }
 
-/** Answered pings of both ends; neighbours are permanent, so each end sends without an answer of the other. */
+/**
+ * Answered pings of both ends; neighbours are permanent, so each end sends without an answer of the other.
+ */
 async function answered(overlay: Overlay, bytes = 56): Promise<readonly number[]> {
   const [addressHere, addressThere] = inside(overlay)
   const count = async (namespace: string, address: string): Promise<number> => {
@@ -126,7 +128,8 @@ beforeAll(async () => {
       // Without neighbour discovery and MLD, there is no traffic but that of the tests.
       await make(`sysctl -qw net.ipv6.conf.${link}.disable_ipv6=1`)
       await make(`ip link set ${link} up`)
-      // Locked, so that the underlay's MTU is not learned: what exceeds it has to be put into fragments there.
+      // Locked, so that the underlay's MTU is not learned: what exceeds it has to be put into fragments
+      // there.
       const [network] = inside(overlay)[0].match(/^\d+\.\d+\.\d+/) ?? []
       await make(`ip route replace ${network}.0/24 dev ${link} src ${inside(overlay)[own]} mtu lock 3000`)
       await make(

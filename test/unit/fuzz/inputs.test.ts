@@ -100,7 +100,10 @@ const nearlyJson = fc.oneof(
 )
 const field = (names: readonly string[], values: fc.Arbitrary<unknown>) =>
   fc.dictionary(fc.constantFrom(...names), values, { maxKeys: 8 }).map((object) => JSON.stringify(object))
-/** A public key of WireGuard, or what nearly is one: one character is another, one is missing, or one is too many. */
+/**
+ * A public key of WireGuard, or what nearly is one: one character is another, one is missing, or one is too
+ * many.
+ */
 const keyText = fc.oneof(
   fc.uint8Array({ minLength: 31, maxLength: 33 }).map((bytes) => Buffer.from(bytes).toString('base64')),
   fc

@@ -25,7 +25,10 @@ const snapshot = (config: string | undefined) => ({
 const rival = lease('10.5.2.0/24')
 const conflict = new IdentityConflict(rival, rival.value.publicIp)
 
-/** A starter whose attempts end with the given outcomes: an error, or a lease. What the attempts wait for first. */
+/**
+ * A starter whose attempts end with the given outcomes: an error, or a lease. What the attempts wait for
+ * first.
+ */
 function starting(...outcomes: (OverlayError | 'joined')[]) {
   const lines: string[] = []
   const log = {

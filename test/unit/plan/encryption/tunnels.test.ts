@@ -1,4 +1,6 @@
-/** Tunnels: who is tried, who is proven, and that no step of a change loses a packet or sends one in clear. */
+/**
+ * Tunnels: who is tried, who is proven, and that no step of a change loses a packet or sends one in clear.
+ */
 import fc from 'fast-check'
 import { SLOTS, type Slot, slotOf, type WireguardAnnouncement } from '../../../../src/model/lease'
 import { FOLLOW_TIME, planRotation } from '../../../../src/plan/encryption/rotation'
@@ -337,8 +339,8 @@ class Model {
 }
 
 /**
- * The second host knows the first one by turn 0 and tries it by turn 1. The first host would move to turn 2, and
- * both handshakes would succeed at once: the one by turn 0 would look like one by turn 2.
+ * The second host knows the first one by turn 0 and tries it by turn 1. The first host would move to turn 2,
+ * and both handshakes would succeed at once: the one by turn 0 would look like one by turn 2.
  */
 const MOVE_WHILE_A_HANDSHAKE_IS_AWAITED: readonly Action[] = [
   ['hear', 1, 0],

@@ -1,4 +1,6 @@
-/** The search for the path MTU of a peer: it ends with the true one, and no loss of another cause begins it. */
+/**
+ * The search for the path MTU of a peer: it ends with the true one, and no loss of another cause begins it.
+ */
 import fc from 'fast-check'
 import {
   afterTrial,
