@@ -19,6 +19,7 @@ export function meshLine({
   const { unknown, answering, suspect } = peers
   const all = unknown + answering + suspect + peers.unreachable
   if (all === 0) return 'no peer to probe'
+  if (unknown === all) return `not probed yet: ${count(all, 'peer')}`
   const layers = (['overlay', 'underlay'] as const).flatMap((layer) =>
     unreachable[layer] === 0 ? [] : `${layer} ${unreachable[layer]}`,
   )

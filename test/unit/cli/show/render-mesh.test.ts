@@ -13,6 +13,7 @@ test.each<[Partial<MeshStatus>, string]>([
   [{ state: 'off' }, 'not probed (--probe=off)'],
   [{ state: 'impossible', reason: 'no socket' }, 'NOT probed: no socket'],
   [{ peers: { unknown: 0, answering: 0, suspect: 0, unreachable: 0 } }, 'no peer to probe'],
+  [{ peers: { unknown: 2, answering: 0, suspect: 0, unreachable: 0 } }, 'not probed yet: 2 peers'],
   [{ rttMs: 0.312, loss: 0 }, '9 of 9 peers answer; 4 watched: RTT 0.31 ms, no loss'],
   [
     { watched: 1, peers: { unknown: 0, answering: 1, suspect: 0, unreachable: 0 } },
