@@ -439,11 +439,25 @@ export const VERBS: readonly Verb[] = [
       c: { type: 'boolean', default: false, describe: 'all options in one variable' },
       k: { type: 'string', default: 'DOCKER_OPTS', describe: 'name of that variable' },
       m: { type: 'boolean', default: false, describe: 'leave out --ip-masq' },
+      networks: {
+        type: 'string',
+        describe:
+          'share the subnet out: docker0 gets a part with this prefix length, ' +
+          'and each network of Docker (compose, docker network create) another',
+      },
     },
-    examples: [['docker-opts -c -d /run/docker_opts.env', 'as in a drop-in of docker.service']],
-    run: async ({ f, d, i, c, k, m }) => {
-      const { runDockerOptions } = await import('./verbs/docker-options.js')
-      await runDockerOptions({ input: f, output: d }, { individual: i, combined: c, key: k, ipMasq: !m })
+    examples: [
+      ['docker-opts -c -d /run/docker_opts.env', 'as in a drop-in of docker.service'],
+      [
+        'docker-opts -c --networks=27 -d /dev/stdout',
+        'of a /24: docker0 and 7 networks with 29 containers each',
+      ],
+    ],
+    run: async ({ f, d, i, c, k, m, networks }) => {
+      const { readNetworks, runDockerOptions } = await import('./verbs/docker-options.js')
+      const shared = networks === undefined ? {} : { networks: await readNetworks(networks) }
+      const request = { individual: i, combined: c, key: k, ipMasq: !m, ...shared }
+      await runDockerOptions({ input: f, output: d }, request)
       return EXIT.healthy
     },
   }),

@@ -203,7 +203,7 @@ async function hasText(file: string, found: Stats, text: string): Promise<boolea
   return content !== undefined && content === withDockerLines(text, content)
 }
 
-/** Bytes. With Docker's lines the file has less than a tenth of this. */
+/** Bytes. The file has less, also with the longest lines of Docker that are kept. */
 const MOST_BYTES = 65_536
 
 /** @returns undefined for a file that is too large, or gone */

@@ -4,16 +4,62 @@
  * current values, when the file is rewritten.
  */
 
+import {
+  addressAfter,
+  formatPrefix,
+  type Ipv4Prefix,
+  type Ipv6Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from './address'
+import { LONGEST_NETWORK6, MASQUERADE_OPTION, MTU_OPTION, poolFlags, shareOut } from './docker'
+
 /**
  * A line as {@link import('../plan/host/docker-options').dockerOptions} writes it. Text that would need
  * quoting is not written by it.
  */
-const LINE = /^(?!FLANNEL_)([A-Za-z_]\w{0,63})="([^"\\$`\p{C}]{0,1000})"$/u
+const LINE = /^(?!FLANNEL_)([A-Za-z_]\w{0,63})="([^"\\$`\p{C}]{0,3000})"$/u
 
-/** Most lines that are kept; docker-opts writes five. */
+/** Most lines that are kept; docker-opts writes seven. */
 const MOST_LINES = 16
 
-const DERIVED = /^--(?:bip|mtu|ip-masq)=/
+/** Flags that docker-opts makes of what overlayd writes. */
+export const DERIVED_FLAG = /^--(?:bip|mtu|ip-masq|fixed-cidr-v6|default-address-pool|default-network-opt)=/
+const POOL = /^--default-address-pool=base=[\d.]+\/\d+,size=(\d{1,2})$/
+
+/** dockerd's flags for a subnet that is shared out between docker0 and further networks. */
+export interface SharedFlags {
+  readonly bip: string
+  /** For docker0; empty without IPv6. */
+  readonly ipv6: readonly string[]
+  /** For further networks. */
+  readonly pools: readonly string[]
+}
+
+/**
+ * @param length of docker0's part and of each network. The parts of the IPv6 subnet are as many.
+ * @returns `undefined` if there is no room
+ */
+export function sharedFlags(
+  subnet: Ipv4Prefix,
+  subnet6: Ipv6Prefix | undefined,
+  length: number,
+): SharedFlags | undefined {
+  const shared = shareOut(subnet, length)
+  if (shared === undefined) return undefined
+  const gateway = { address: addressAfter(shared.bridge.address, 1n), length }
+  const bip = `--bip=${formatPrefix(gateway)}`
+  const pools = poolFlags(shared.pools, length)
+  if (subnet6 === undefined) return { bip, ipv6: [], pools }
+  const length6 = subnet6.length + length - subnet.length
+  const shared6 = length6 > LONGEST_NETWORK6 ? undefined : shareOut(subnet6, length6)
+  if (shared6 === undefined) return undefined
+  return {
+    bip,
+    ipv6: ['--ipv6', `--fixed-cidr-v6=${formatPrefix(shared6.bridge)}`],
+    pools: [...pools, ...poolFlags(shared6.pools, length6)],
+  }
+}
 
 interface DockerLine {
   readonly name: string
@@ -25,7 +71,7 @@ function dockerLines(content: string): DockerLine[] {
   for (const line of content.split('\n')) {
     const [, name, value = ''] = LINE.exec(line) ?? []
     const words = value.split(' ')
-    if (name === undefined || !(name.startsWith('DOCKER_') || words.some((word) => DERIVED.test(word))))
+    if (name === undefined || !(name.startsWith('DOCKER_') || words.some((word) => DERIVED_FLAG.test(word))))
       continue
     if (lines.length < MOST_LINES) lines.push({ name, words })
   }
@@ -39,17 +85,40 @@ function dockerLines(content: string): DockerLine[] {
  */
 export function withDockerLines(text: string, content: string): string {
   const value = (name: string): string | undefined => new RegExp(`^${name}=(.*)$`, 'm').exec(text)?.[1]
-  const [subnet, mtu, masq] = [value('FLANNEL_SUBNET'), value('FLANNEL_MTU'), value('FLANNEL_IPMASQ')]
-  const renew = (word: string): string => {
-    if (word.startsWith('--bip=') && subnet !== undefined) return `--bip=${subnet}`
-    if (word.startsWith('--mtu=') && mtu !== undefined) return `--mtu=${mtu}`
-    if (word.startsWith('--ip-masq=') && masq !== undefined) return `--ip-masq=${masq === 'false'}`
-    return word
-  }
-  return (
-    text +
-    dockerLines(content)
-      .map(({ name, words }) => `${name}="${words.map(renew).join(' ')}"\n`)
-      .join('')
-  )
+  const lines = dockerLines(content)
+  const renew = renewal(value, lines)
+  return text + lines.map(({ name, words }) => `${name}="${words.flatMap(renew).join(' ')}"\n`).join('')
 }
+
+const MTU_DEFAULT = `--default-network-opt=bridge=${MTU_OPTION}=`
+const MASQUERADE_DEFAULT = `--default-network-opt=bridge=${MASQUERADE_OPTION}=`
+
+/** What becomes of each word. */
+function renewal(
+  value: (name: string) => string | undefined,
+  lines: readonly DockerLine[],
+): (word: string, index: number, all: readonly string[]) => readonly string[] {
+  const [subnet, mtu, masq] = [value('FLANNEL_SUBNET'), value('FLANNEL_MTU'), value('FLANNEL_IPMASQ')]
+  const sizes = lines.flatMap(({ words }) => words.flatMap((word) => POOL.exec(word)?.[1] ?? []))
+  const prefix = parseIpv4Prefix(subnet ?? '')
+  const shared =
+    sizes[0] === undefined || prefix === undefined
+      ? undefined
+      : sharedFlags(prefix, parseIpv6Prefix(value('FLANNEL_IPV6_SUBNET') ?? ''), Number(sizes[0]))
+  const isShared = sizes.length > 0 && prefix !== undefined
+  return (word, index, all) => {
+    if (word.startsWith('--bip=') && subnet !== undefined) return [shared?.bip ?? `--bip=${subnet}`]
+    if (word.startsWith('--mtu=') && mtu !== undefined) return [`--mtu=${mtu}`]
+    if (word.startsWith('--ip-masq=') && masq !== undefined) return [`--ip-masq=${masq === 'false'}`]
+    if (word.startsWith(MTU_DEFAULT) && mtu !== undefined) return [`${MTU_DEFAULT}${mtu}`]
+    if (word.startsWith(MASQUERADE_DEFAULT) && masq !== undefined)
+      return [`${MASQUERADE_DEFAULT}${masq === 'false'}`]
+    // A subnet without room for the parts is docker0's as a whole.
+    if (isShared && isPool(word)) return all.findIndex(isPool) === index ? (shared?.pools ?? []) : []
+    if (isShared && word === '--ipv6') return shared?.ipv6.slice(0, 1) ?? []
+    if (isShared && word.startsWith('--fixed-cidr-v6=')) return shared?.ipv6.slice(1) ?? []
+    return [word]
+  }
+}
+
+const isPool = (word: string): boolean => word.startsWith('--default-address-pool=')

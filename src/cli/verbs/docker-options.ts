@@ -3,17 +3,24 @@ import { execFile } from 'node:child_process'
 import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
+import { installedDocker } from '../../firewall/docker'
 import { writeFileAtomically } from '../../host/atomic-file'
 import { complain } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
 import { openPlace } from '../../host/trusted-path'
 import { formatPrefix, networkOf, parseIpv4Prefix } from '../../model/address'
 import { childEnvironment } from '../../model/child-environment'
+import { hasNetworkDefaults } from '../../model/docker'
+import { DERIVED_FLAG } from '../../model/docker-lines'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
+import type { Problem } from '../../model/result'
 import {
   type DockerOptionsRequest,
   dockerOptions,
   isVariableName,
+  type NetworksRequest,
+  OF_REQUEST,
+  optionsOfNetworks,
   SUBNET_VARIABLES,
 } from '../../plan/host/docker-options'
 
@@ -25,6 +32,8 @@ export interface DockerOptionsFiles {
 
 /** Milliseconds. */
 const IP_DEADLINE = 5000
+/** Milliseconds. */
+const DOCKER_DEADLINE = 5000
 
 const FLAGS = {
   f: { type: 'string', short: 'f' },
@@ -33,6 +42,7 @@ const FLAGS = {
   c: { type: 'boolean', short: 'c' },
   k: { type: 'string', short: 'k' },
   m: { type: 'boolean', short: 'm' },
+  networks: { type: 'string' },
 } as const
 
 /**
@@ -47,7 +57,7 @@ export function splitGetopts(words: readonly string[]): string[] {
     return Object.entries(values).map(([name, value]) => `--${name}=${value}`)
   } catch (error) {
     const [problem = ''] = describeError(error).split('. ')
-    complain('usage: overlayctl docker-opts [-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]')
+    complain('usage: overlayctl docker-opts [-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY] [--networks SIZE]')
     throw new OverlayError('docker-opts', problem, 'overlayctl docker-opts --help explains each')
   }
 }
@@ -72,10 +82,7 @@ export async function runDockerOptions(
   const variables: Record<string, string | undefined> = { ...process.env }
   for (const name of SUBNET_VARIABLES) if (found[name] !== undefined) variables[name] = found[name]
   const made = dockerOptions(variables, request)
-  if (!made.ok) {
-    const { text, code } = made.problem
-    throw new OverlayError(code, `${files.input}: ${text}`, 'let overlayd write the file again')
-  }
+  if (!made.ok) throw refusal(files, made.problem)
   const isOwnInput = await isSameFile(files.input, files.output)
   complainOfLeftOut(files.input, found, isOwnInput)
   if (isOwnInput) complainOfInput(files)
@@ -90,10 +97,18 @@ export async function runDockerOptions(
       { cause: error },
     )
   }
+  if (request.networks !== undefined) complainOfNetworks(variables, request, request.networks)
   const bridge = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
   if (bridge === undefined) return
   const subnet = formatPrefix(networkOf(bridge.address, bridge.length))
-  const route = (await listRoutes()).find((words) => words.includes(subnet) && words.includes('via'))
+  const routes = await listRoutes()
+  const hole = routes.find((words) => words[0] === 'blackhole' && words[1] === subnet)
+  if (hole !== undefined && request.networks !== undefined)
+    complain(
+      `overlayctl: there is a route "${hole.join(' ')}", and Docker makes no network that overlaps a route; ` +
+        'leave out --blackhole-route of overlayd, or name the subnet of each network',
+    )
+  const route = routes.find((words) => words.includes(subnet) && words.includes('via'))
   if (route !== undefined) {
     throw new OverlayError(
       'docker-opts',
@@ -101,6 +116,48 @@ export async function runDockerOptions(
       `remove that route, or Docker's bridge will not be reached: ip route del ${subnet}`,
     )
   }
+}
+
+function refusal({ input }: DockerOptionsFiles, { part, text, code }: Problem): OverlayError {
+  return part === OF_REQUEST
+    ? new OverlayError(code, text)
+    : new OverlayError(code, `${input}: ${text}`, 'let overlayd write the file again')
+}
+
+/**
+ * Reads the value of --networks.
+ * @throws {OverlayError} `docker-opts`
+ */
+export async function readNetworks(size: string): Promise<NetworksRequest> {
+  const [, length] = /^\/?(\d{1,2})$/.exec(size) ?? []
+  if (length === undefined) {
+    throw new OverlayError(
+      'docker-opts',
+      `--networks is ${JSON.stringify(size.slice(0, 64))}, which is not a prefix length`,
+      "name the length of docker0's part and of each network, as in --networks=27",
+    )
+  }
+  return { length: Number(length), docker: await installedDocker(AbortSignal.timeout(DOCKER_DEADLINE)) }
+}
+
+/** Says what each network needs where dockerd has no defaults for networks. */
+function complainOfNetworks(
+  variables: Readonly<Record<string, string | undefined>>,
+  request: DockerOptionsRequest,
+  { docker }: NetworksRequest,
+): void {
+  if (docker !== undefined && hasNetworkDefaults(docker)) return
+  const options = optionsOfNetworks(variables, request)
+  if (options.length === 0) return
+  const which =
+    docker === undefined
+      ? 'dockerd is not found in PATH, so its version is not known'
+      : `Docker ${docker.text} has no default options for networks (Docker 24 has)`
+  complain(
+    `overlayctl: ${which}: each network needs its own: docker network create ` +
+      `${options.map(([name, value]) => `-o ${name}=${value}`).join(' ')}; in a compose file: ` +
+      `networks: {default: {driver_opts: {${options.map(([name, value]) => `${name}: "${value}"`).join(', ')}}}}`,
+  )
 }
 
 /** Whether both paths name the same file, also through links. */
@@ -120,7 +177,7 @@ function complainOfLeftOut(
   const names = Object.keys(found).filter((name) => !known.includes(name))
   // Options that an earlier run wrote there are not worth a warning.
   const strange = isOwnInput
-    ? names.filter((name) => !/--(?:bip|mtu|ip-masq)=/.test(found[name] ?? ''))
+    ? names.filter((name) => !(found[name] ?? '').split(' ').some((word) => DERIVED_FLAG.test(word)))
     : names
   if (strange.length === 0) return
   const some = strange.slice(0, 5).map((name) => name.slice(0, 64))

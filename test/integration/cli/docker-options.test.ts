@@ -123,6 +123,69 @@ test('--help explains the flags on stdout', async () => {
   for (const flag of ['-f', '-d', '-i', '-c', '-k', '-m']) expect(stdout).toContain(` ${flag} `)
 })
 
+describe('--networks shares the subnet out', () => {
+  /** A program of that name in a directory of its own, which is first in PATH. */
+  const withDockerd = (script: string): NodeJS.ProcessEnv => {
+    const bin = join(directory, 'bin')
+    mkdirSync(bin)
+    writeFileSync(join(bin, 'dockerd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    return { PATH: `${bin}:${process.env['PATH']}` }
+  }
+  const NETWORK =
+    'DOCKER_OPT_NETWORK="--default-network-opt=bridge=com.docker.network.driver.mtu=1450 ' +
+    '--default-network-opt=bridge=com.docker.network.bridge.enable_ip_masquerade=false"\n'
+  const POOL = 'DOCKER_OPT_POOL="--default-address-pool=base=10.1.74.128/25,size=25"\n'
+  const SHARED = LINES.replace('/24', '/25')
+
+  test('with a dockerd that has defaults for networks', async () => {
+    const env = withDockerd('echo "Docker version 28.5.2+dfsg4, build ecc6942"')
+    expect(await dockerOptions(['-i', '--networks=25'], env)).toMatchObject({ code: 0, stderr: '' })
+    expect(readFileSync(output, 'utf8')).toBe(SHARED + NETWORK + POOL)
+  })
+
+  test.each([
+    ['an older one', 'echo "Docker version 20.10.24+dfsg1, build 297e128"', 'Docker 20.10.24+dfsg1 has no'],
+    ['one that fails', 'exit 1', 'its version is not known'],
+  ])('with %s: says what each network needs', async (_, script, words) => {
+    const { code, stderr } = await dockerOptions(['-i', '--networks', '/25'], withDockerd(script))
+    expect(code).toBe(0)
+    expect(stderr).toContain(words)
+    expect(stderr).toContain('-o com.docker.network.driver.mtu=1450 -o com.docker.network.bridge.enable_ip')
+    expect(readFileSync(output, 'utf8')).toBe(SHARED + POOL)
+  })
+
+  test('a route for all of the subnet keeps Docker from making networks, which is told', async () => {
+    const hole = ['blackhole', '10.1.74.0/24', 'metric', '4278198272']
+    await execOk(NAMESPACE, ['ip', 'route', 'add', ...hole])
+    try {
+      const { code, stderr } = await dockerOptions(['--networks=25'])
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('--blackhole-route') })
+    } finally {
+      await execOk(NAMESPACE, ['ip', 'route', 'del', ...hole])
+    }
+  })
+
+  test.each([
+    ['24', 'SubnetLen'],
+    ['0x1b', 'not a prefix length'],
+    ['-1', 'not a prefix length'],
+  ])('--networks=%s is refused, and nothing is written', async (size, words) => {
+    const { code, stderr } = await dockerOptions([`--networks=${size}`])
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining(words) })
+    expect(existsSync(output)).toBe(false)
+  })
+
+  test('in the subnet file itself', async () => {
+    const env = withDockerd('echo "Docker version 28.5.2, build ecc6942"')
+    for (let time = 0; time < 2; time += 1) {
+      const { code, stderr } = await command(['-f', input, '-d', input, '-i', '--networks=25'], env)
+      expect(code).toBe(0)
+      expect(stderr).not.toContain('is not for Docker')
+      expect(readFileSync(input, 'utf8')).toBe(SUBNET_ENV + SHARED + NETWORK + POOL)
+    }
+  })
+})
+
 test('the file that is there keeps its mode, and is replaced as a whole', async () => {
   writeFileSync(output, 'x'.repeat(4096))
   chmodSync(output, 0o600)

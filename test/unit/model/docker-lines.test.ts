@@ -14,6 +14,46 @@ test('options of Docker stay in the file, with the new subnet and MTU', () => {
   expect(withDockerLines(TEXT, TEXT + kept)).toBe(TEXT + kept)
 })
 
+const SHARED = [
+  'DOCKER_OPT_BIP="--bip=10.5.9.1/26"',
+  'DOCKER_OPT_NETWORK="--default-network-opt=bridge=com.docker.network.driver.mtu=1450 ' +
+    '--default-network-opt=bridge=com.docker.network.bridge.enable_ip_masquerade=false"',
+  'DOCKER_OPT_POOL="--default-address-pool=base=10.5.9.64/26,size=26 ' +
+    '--default-address-pool=base=10.5.9.128/25,size=26"\n',
+].join('\n')
+
+test('a subnet that was shared out is shared out again, with all that changed', () => {
+  const kept = SHARED.replaceAll('10.5.9.', '10.5.7.').replace('1450', '1350').replace('=false', '=true')
+  expect(withDockerLines(TEXT, SHARED)).toBe(TEXT + kept)
+})
+
+test('the parts of a subnet of another length are of the same length', () => {
+  const wider = TEXT.replace('10.5.7.1/24', '10.5.6.1/23')
+  const text = withDockerLines(wider, SHARED)
+  expect(text).toContain('DOCKER_OPT_BIP="--bip=10.5.6.1/26"\n')
+  expect(text).toContain(
+    'DOCKER_OPT_POOL="--default-address-pool=base=10.5.6.64/26,size=26 ' +
+      '--default-address-pool=base=10.5.6.128/25,size=26 --default-address-pool=base=10.5.7.0/24,size=26"\n',
+  )
+  const smaller = withDockerLines(TEXT.replace('10.5.7.1/24', '10.5.7.65/26'), SHARED)
+  expect(smaller).toContain('DOCKER_OPT_BIP="--bip=10.5.7.65/26"\n')
+  expect(smaller).toContain('DOCKER_OPT_POOL=""\n')
+})
+
+test('IPv6 is shared out again too', () => {
+  const old =
+    'DOCKER_OPTS=" --ipv6 --fixed-cidr-v6=fd00:5:0:9::/66 --default-address-pool=base=10.5.9.64/26,size=26 ' +
+    '--default-address-pool=base=fd00:5:0:9:4000::/66,size=66 --debug"\n'
+  const dual = `${TEXT}FLANNEL_IPV6_SUBNET=fd00:5:0:7::1/64\n`
+  expect(withDockerLines(dual, old)).toBe(
+    `${dual}DOCKER_OPTS=" --ipv6 --fixed-cidr-v6=fd00:5:0:7::/66 ` +
+      '--default-address-pool=base=10.5.7.64/26,size=26 --default-address-pool=base=10.5.7.128/25,size=26 ' +
+      '--default-address-pool=base=fd00:5:0:7:4000::/66,size=66 ' +
+      '--default-address-pool=base=fd00:5:0:7:8000::/65,size=66 --debug"\n',
+  )
+  expect(withDockerLines(TEXT, old)).not.toContain('fd00')
+})
+
 test.each([
   'LD_PRELOAD="/tmp/x.so"\n',
   'FLANNEL_MTU="--mtu=1"\n',
@@ -30,6 +70,7 @@ test('for any former content the result is bounded, and does not change when it 
         fc.oneof(
           anyUnicode,
           anyUnicode.map((text) => `DOCKER_OPT_X="${text}"\n`),
+          fc.constantFrom(...SHARED.split('\n').map((line) => `${line}\n`)),
         ),
       ),
       (parts) => {

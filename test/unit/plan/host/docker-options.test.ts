@@ -125,3 +125,67 @@ test('for any file each line has the form of ours', () => {
     }),
   )
 })
+
+describe('a subnet that is shared out', () => {
+  const docker = (major: number) => ({ text: `${major}.0.1`, major })
+  const shared = { ...all, individual: true, networks: { length: 26, docker: docker(28) } }
+  const BIP26 = 'DOCKER_OPT_BIP="--bip=10.1.74.1/26"\n'
+  const POOL =
+    'DOCKER_OPT_POOL="--default-address-pool=base=10.1.74.64/26,size=26 ' +
+    '--default-address-pool=base=10.1.74.128/25,size=26"\n'
+  const MTU_DEFAULT = '--default-network-opt=bridge=com.docker.network.driver.mtu=1450'
+  const MASQ_DEFAULT = '--default-network-opt=bridge=com.docker.network.bridge.enable_ip_masquerade=false'
+  const NETWORK = `DOCKER_OPT_NETWORK="${MTU_DEFAULT} ${MASQ_DEFAULT}"\n`
+
+  test.each([
+    ['with Docker 28', env, shared, BIP26 + MASQ + MTU + NETWORK + POOL],
+    [
+      'with Docker 23',
+      env,
+      { ...shared, networks: { length: 26, docker: docker(23) } },
+      BIP26 + MASQ + MTU + POOL,
+    ],
+    [
+      'with a Docker that is not known',
+      env,
+      { ...shared, networks: { length: 26, docker: undefined } },
+      BIP26 + MASQ + MTU + POOL,
+    ],
+    [
+      'where Docker masquerades',
+      { ...env, FLANNEL_IPMASQ: 'false' },
+      shared,
+      [BIP26, MASQ.replace('false', 'true'), MTU, `DOCKER_OPT_NETWORK="${MTU_DEFAULT}"\n`, POOL].join(''),
+    ],
+    [
+      'without --ip-masq',
+      env,
+      { ...shared, ipMasq: false },
+      `${BIP26}${MTU}DOCKER_OPT_NETWORK="${MTU_DEFAULT}"\n${POOL}`,
+    ],
+    ['without a file', {}, shared, ''],
+  ])('%s', (_, variables, request, text) => {
+    expect(dockerOptions(variables, request)).toEqual({ ok: true, value: text })
+  })
+
+  test('IPv6 has as many parts', () => {
+    const dual = { ...env, FLANNEL_IPV6_NETWORK: 'fd00:5::/48', FLANNEL_IPV6_SUBNET: 'fd00:5:0:37::1/64' }
+    const { value } = dockerOptions(dual, shared)
+    expect(value).toContain('DOCKER_OPT_IPV6="--ipv6 --fixed-cidr-v6=fd00:5:0:37::/66"\n')
+    expect(value).toContain('--default-address-pool=base=fd00:5:0:37:4000::/66,size=66')
+    expect(value).toContain('--default-address-pool=base=fd00:5:0:37:8000::/65,size=66')
+  })
+
+  test.each([
+    ['too large parts', env, 24, /"SubnetLen": 22 in the network config .* 3 networks of \/24/],
+    ['larger parts than the network allows', env, 18, /^(?!.*SubnetLen).*as --networks=27$/],
+    ['parts without a container', env, 31, /no room for a container/],
+    ['IPv6 only', { FLANNEL_IPV6_SUBNET: 'fd00:5:0:37::1/64' }, 26, /only one of IPv6/],
+    ['no room for IPv6', { ...env, FLANNEL_IPV6_SUBNET: 'fd00::1/126' }, 26, /\/24 and \/126/],
+    ['text for IPv6', { ...env, FLANNEL_IPV6_SUBNET: 'fd00::1' }, 26, /FLANNEL_IPV6_SUBNET/],
+  ])('%s: refused', (_, variables, length, words) => {
+    const { ok, problem } = dockerOptions(variables, { ...shared, networks: { length, docker: docker(28) } })
+    expect(ok).toBe(false)
+    expect(problem?.text).toMatch(words)
+  })
+})
