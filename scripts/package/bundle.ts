@@ -227,7 +227,7 @@ const protobufjs = (): Protobufjs => {
 }
 
 /** The part of the protocol that is used, as JSON. */
-function readProtocol(): Namespace {
+export function readProtocol(): Namespace {
   const file = join(dirname(require.resolve('etcd3')), '../proto/rpc.proto')
   const root = new (protobufjs().Root)().loadSync(file, { keepCase: true }).toJSON()
   for (const part of Object.values(root.nested ?? {})) if (isNamespace(part)) keepUsed(part)
@@ -239,7 +239,11 @@ function readProtocol(): Namespace {
  * each start.
  */
 const SERVICES: ReadonlySet<string> = new Set(['KV', 'Watch', 'Lease', 'Auth'])
-const AUTH_METHODS: ReadonlySet<string> = new Set(['Authenticate'])
+/** Those that src/etcd calls, and the login of etcd3 itself. */
+const AUTH_METHODS: ReadonlySet<string> = new Set([
+  ...['Authenticate', 'UserAdd', 'UserGet', 'UserDelete', 'UserChangePassword', 'UserGrantRole'],
+  ...['RoleAdd', 'RoleGet', 'RoleDelete', 'RoleGrantPermission'],
+])
 
 type Namespace = import('protobufjs').INamespace
 type Part = import('protobufjs').AnyNestedObject
