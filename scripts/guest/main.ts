@@ -3,28 +3,19 @@
  * runner. A bundle starts in a third of the time that its single files take. `scripts/guest/test` runs this
  * file.
  */
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { OnLoadArgs, Plugin } from 'esbuild'
 import { type Addons, ROOT, writeBundle } from '../package/bundle'
-import { run } from '../package/run'
-import { findAddons, TARGETS } from '../package/targets'
+import { makeBundle, makeCache, ownAddons } from '../package/own-bundle'
 
 const OUTPUT = join(ROOT, 'dist/guest')
 /** The version that the programs say they have. */
 const VERSION = 'guest'
 
 async function main(): Promise<void> {
-  const target = TARGETS.find(({ node }) => node === process.arch)
-  if (target === undefined) throw new Error(`there is no bundle for ${process.arch}`)
-  const addons = await findAddons(target)
-  await rm(OUTPUT, { recursive: true, force: true })
-  await Promise.all([makePrograms(addons), makeTests(addons)])
-}
-
-async function makePrograms(addons: Addons): Promise<void> {
-  await writeBundle(OUTPUT, addons, VERSION)
-  await makeCache(OUTPUT)
+  await makeBundle(OUTPUT, VERSION)
+  await makeTests(await ownAddons())
 }
 
 async function makeTests(addons: Addons): Promise<void> {
@@ -41,10 +32,6 @@ async function makeTests(addons: Addons): Promise<void> {
   await writeFile(join(directory, 'tests.js'), `require('./launch.js').launch('tests')\n`)
   await makeCache(directory)
 }
-
-/** V8's cache has to be of the node that runs the bundle: the guest has this machine's. */
-const makeCache = (directory: string): Promise<string> =>
-  run([process.execPath, join(directory, 'make-cache.js')])
 
 /** The bundle's contents, in the form of scripts/package/entry.ts. A test file is evaluated when it runs. */
 async function testEntry(): Promise<string> {

@@ -3,21 +3,31 @@
  * file, and documents the flags.
  */
 import { readFile, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import packageJson from '../../package.json'
 import { ROOT, writeBundle } from './bundle'
 import { dateOf, readReleases } from './changelog'
 import { type DebRelease, writeDeb } from './deb'
-import { run } from './run'
+import { makeBundle, makeCache } from './own-bundle'
 import { findAddons, findNode, TARGETS, type Target } from './targets'
 
 const OUTPUT = join(ROOT, 'dist/package')
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { arch: { type: 'string' }, both: { type: 'boolean' }, fetch: { type: 'boolean' } },
+    options: {
+      arch: { type: 'string' },
+      both: { type: 'boolean' },
+      fetch: { type: 'boolean' },
+      bundle: { type: 'string' },
+    },
   })
+  if (values.bundle !== undefined) {
+    const bundle = resolve(values.bundle)
+    await makeBundle(bundle, packageJson.version)
+    return report(bundle)
+  }
   const targets = values.both ? TARGETS : readTargets(values.arch)
   if (values.fetch) {
     for (const target of targets) await Promise.all([findNode(target), findAddons(target)])
@@ -28,8 +38,7 @@ async function main(): Promise<void> {
     const bundle = join(OUTPUT, `overlayd-${release.version}-linux-${target.node}`)
     await rm(bundle, { recursive: true, force: true })
     await writeBundle(bundle, await findAddons(target), release.version)
-    // V8's cache is for one processor and one node: those of this machine. Elsewhere make-cache.js makes it.
-    if (target.node === process.arch) await run([process.execPath, join(bundle, 'make-cache.js')])
+    if (target.node === process.arch) await makeCache(bundle)
     await report(bundle)
   }
   for (const target of targets) await report(await writeDeb(OUTPUT, target, release))

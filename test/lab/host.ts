@@ -1,16 +1,15 @@
 /** A host of the lab: a network namespace on the underlay, in which overlayd runs as on a real machine. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type Status, statusSchema } from '../../src/api/status'
 import { type KernelView, readKernel } from './kernel-view'
 import { execOk, inNamespace, ipBatch } from './namespace'
 import { patient } from './patience'
 import { type Command, type Exit, LongProcess, run } from './process'
+import { OVERLAYCTL, OVERLAYD } from './programs'
 import { Pending, waitFor } from './wait'
 
-/** Directory of the programs under test: those of `npm run build`, unless the environment names another. */
-const PROGRAMS = process.env['OVERLAYD_PROGRAMS'] ?? resolve(__dirname, '../../dist')
 /** The bridge in place of Docker's. */
 const BRIDGE = 'docker0'
 
@@ -128,7 +127,7 @@ export class Host {
     const flags: Record<string, string | undefined> = { ...this.#flags(), v: '1', ...options.flags }
     const command = [
       ...(options.wrapper ?? []),
-      ...(options.program ?? [process.execPath, join(PROGRAMS, 'overlayd.js')]),
+      ...(options.program ?? [process.execPath, OVERLAYD]),
       ...Object.entries(flags)
         .filter(([, value]) => value !== undefined)
         .map(([name, value]) => `${name.length === 1 ? '-' : '--'}${name}=${value}`),
@@ -184,7 +183,7 @@ export class Host {
 
   /** The command of {@link overlayctl}. */
   overlayctlCommand(...args: readonly string[]): Command {
-    return this.withDefaults([process.execPath, join(PROGRAMS, 'overlayctl.js'), ...args])
+    return this.withDefaults([process.execPath, OVERLAYCTL, ...args])
   }
 
   /** Wraps a command so that it runs on this host with the host's own /etc/default. */

@@ -22,7 +22,6 @@ import type { DoctorOptions } from './edges'
 
 /** Milliseconds. The client gives up a call after 3000 by itself, and says why. */
 const ETCD_DEADLINE = 4000
-const GREETING_DEADLINE = 2000
 /** Reads whose fastest is etcd's latency: a single one may fall into a busy moment of this process. */
 const LATENCY_READS = 3
 
@@ -51,7 +50,7 @@ export async function readLeaseLife(
 export async function greetEtcd(options: DoctorOptions): Promise<Greeting> {
   demandEtcd(options)
   if (options['etcd-discovery-srv'] !== '') throw new Error('the endpoints are found by DNS')
-  return greet(options['etcd-endpoints'], etcdOptions(options).tls ?? {}, GREETING_DEADLINE)
+  return greet(options['etcd-endpoints'], etcdOptions(options).tls ?? {}, ETCD_DEADLINE)
 }
 
 /**

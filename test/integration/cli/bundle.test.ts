@@ -17,6 +17,7 @@ import { basename, join } from 'node:path'
 import { Lab } from '../../lab/lab'
 import { patient } from '../../lab/patience'
 import { run, runOk } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 
 jest.setTimeout(patient(120_000))
 
@@ -165,9 +166,7 @@ test('nothing is overwritten, no link is followed, and the usual name is in the 
   const here = join(lab.directory, 'here')
   mkdirSync(here)
   const [program = '', ...args] = host().overlayctlCommand('bundle')
-  const absolute = args.map((word) =>
-    word.endsWith('overlayctl.js') ? join(process.cwd(), 'dist/overlayctl.js') : word,
-  )
+  const absolute = args.map((word) => (word.endsWith('overlayctl.js') ? OVERLAYCTL : word))
   const usual = await run(['sh', '-c', `cd ${here} && umask 0 && exec "$@"`, 'sh', program, ...absolute], {
     env: environment(),
   })

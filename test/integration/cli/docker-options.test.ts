@@ -15,15 +15,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { assertSandbox, execOk, inNamespace, ipBatch } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 
 jest.setTimeout(patient(60_000))
 
-const ROOT = resolve(__dirname, '../../..')
-const OVERLAYCTL = join(ROOT, 'dist/overlayctl.js')
 const NAMESPACE = 'docker-options'
 const SUBNET_ENV =
   'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n'

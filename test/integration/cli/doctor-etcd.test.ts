@@ -5,17 +5,17 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { CertificateAuthority } from '../../lab/certificates'
 import { type Etcd, startEtcd } from '../../lab/etcd'
 import { assertSandbox } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 import { codesOf, readReport } from '../../support/doctor'
 
 jest.setTimeout(patient(60_000))
 
-const OVERLAYCTL = resolve(__dirname, '../../../dist/overlayctl.js')
 const closing: (() => unknown)[] = []
 
 let etcd: Etcd

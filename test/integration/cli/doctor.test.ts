@@ -6,6 +6,7 @@ import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
 import { inNamespace, ipBatch, setSysctl } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { LongProcess, run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 import { codesOf, cureOf, doctor, follow, readReport } from '../../support/doctor'
 import { FlannelHost } from '../../support/flannel-host'
 
@@ -95,7 +96,7 @@ describe('a host that is well', () => {
 
   test('without rights says once what it could not look at, and that is no all-clear', async () => {
     const { code, stdout } = await run(
-      host.withDefaults([...WITHOUT_RIGHTS, process.execPath, 'dist/overlayctl.js', 'doctor']),
+      host.withDefaults([...WITHOUT_RIGHTS, process.execPath, OVERLAYCTL, 'doctor']),
     )
     expect(stdout).not.toMatch(/^(?:FAIL|warn)/m)
     expect(stdout).toMatch(/^Nothing wrong was found on .* [0-9]+ checks not made: run as root/)
@@ -420,7 +421,7 @@ describe('settings of the host', () => {
 
   /** Runs the doctor with another file in the place of a setting that belongs to the whole machine. */
   async function examineBehind(mounts: string) {
-    const command = [process.execPath, 'dist/overlayctl.js', 'doctor', '-o', 'json']
+    const command = [process.execPath, OVERLAYCTL, 'doctor', '-o', 'json']
     const { code, stdout, stderr } = await run(
       host.withDefaults(['sh', '-c', `${mounts} && exec "$@"`, 'sh', ...command]),
     )

@@ -11,6 +11,7 @@ import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
 import { dualPeer, leaseKey, leaseValue } from '../../lab/leases'
 import { patient } from '../../lab/patience'
 import { type Command, LongProcess, run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 import { foreignState } from '../../support/snapshot'
 
 jest.setTimeout(patient(60_000))
@@ -492,7 +493,7 @@ describe('teardown', () => {
 
 describe('a mistake', () => {
   const told = async (...words: string[]) => {
-    const { code, stdout, stderr } = await run([process.execPath, 'dist/overlayctl.js', ...words])
+    const { code, stdout, stderr } = await run([process.execPath, OVERLAYCTL, ...words])
     return { code, stdout, stderr }
   }
 

@@ -4,6 +4,7 @@ import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 import { FlannelHost } from '../../support/flannel-host'
 import { assertHistoryReadable, assertReadable } from '../../support/flannel-reader'
 
@@ -172,7 +173,7 @@ describe('release', () => {
     ['yes', 0],
   ])('asks on a terminal: %j is exit code %i', async (answer, code) => {
     await reserve('192.168.77.143', '--subnet=10.5.42.0/24')
-    const words = [process.execPath, 'dist/overlayctl.js', 'release', '10.5.42.0/24'].join(' ')
+    const words = [process.execPath, OVERLAYCTL, 'release', '10.5.42.0/24'].join(' ')
     const result = await run(lab.host(1).withDefaults(['script', '-qec', words, '/dev/null']), {
       input: `${answer}\n`,
     })

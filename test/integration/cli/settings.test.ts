@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { Lab } from '../../lab/lab'
 import { patient } from '../../lab/patience'
 import { LongProcess, run } from '../../lab/process'
+import { OVERLAYCTL } from '../../lab/programs'
 
 jest.setTimeout(patient(90_000))
 
@@ -55,7 +56,7 @@ describe('with the daemon running', () => {
 })
 
 test('q ends a watch on a terminal, and the terminal is as it was', async () => {
-  const words = `stty -a > ${lab.directory}/before; ${process.execPath} dist/overlayctl.js status --watch; stty -a > ${lab.directory}/after`
+  const words = `stty -a > ${lab.directory}/before; ${process.execPath} ${OVERLAYCTL} status --watch; stty -a > ${lab.directory}/after`
   const watching = new LongProcess(
     'watch',
     host().withDefaults([
@@ -122,7 +123,7 @@ describe('with the daemon stopped', () => {
   test('who may read neither the file nor the socket is told that, and no default is taken', async () => {
     chmodSync(lab.directory, 0o755)
     for (const verb of ['lease', 'peers', 'config get']) {
-      const words = [process.execPath, 'dist/overlayctl.js', ...verb.split(' ')]
+      const words = [process.execPath, OVERLAYCTL, ...verb.split(' ')]
       const answer = await run(host().withDefaults([...NOBODY, ...words]))
       expect(answer.code).toBe(2)
       expect(answer.stdout + answer.stderr).toMatch(/may read neither|may not read it/)

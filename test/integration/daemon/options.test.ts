@@ -4,6 +4,7 @@ import { type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { execOk } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
+import { OVERLAYCTL, OVERLAYD } from '../../lab/programs'
 import { Pending, waitFor } from '../../lab/wait'
 
 jest.setTimeout(patient(60_000))
@@ -62,7 +63,7 @@ const waitForHealth = (host: Host, path: string, wanted: (answer: Answer) => boo
   )
 
 describe('the command line', () => {
-  const overlayd = (...args: readonly string[]) => run([process.execPath, 'dist/overlayd.js', ...args])
+  const overlayd = (...args: readonly string[]) => run([process.execPath, OVERLAYD, ...args])
 
   test.each([
     [['--help'], 0, /^overlayd: .*--etcd-cafile/s, /^$/],
@@ -88,7 +89,7 @@ describe('the command line', () => {
   })
 
   test('overlayctl takes the options of etcd too', async () => {
-    const overlayctl = (...args: readonly string[]) => run([process.execPath, 'dist/overlayctl.js', ...args])
+    const overlayctl = (...args: readonly string[]) => run([process.execPath, OVERLAYCTL, ...args])
     const flags = ['--etcd-cafile', '--etcd-username', '--etcd-discovery-srv']
     const { stdout } = await overlayctl('help', 'etcd')
     for (const flag of flags) expect(stdout).toContain(flag)
