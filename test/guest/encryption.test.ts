@@ -1,12 +1,21 @@
 /**
- * Encryption by WireGuard under VXLAN: switched on host by host, through faults, a change of keys, and off
- * again. Counters on the underlay show that no packet goes in clear after the switch.
+ * Encryption by WireGuard under VXLAN: switched on host by host, through faults, a change of keys, a theft, a
+ * flannel in the place of a host, and off again. Counters on the underlay show that no packet goes in clear
+ * after the switch.
  */
+import { encodeLeaseValue, unsignedText } from '../../src/etcd/codec/lease-codec'
+import { ipv4, mac, parseIpv4 } from '../../src/model/address'
+import { IdentitySecret } from '../../src/model/identity-secret'
+import type { LeaseValue } from '../../src/model/lease'
+import { PrivateKey } from '../../src/model/wireguard-secret'
 import { DatagramCounter, VXLAN_PORT } from '../lab/datagrams'
 import { type Container, Host } from '../lab/host'
-import { Lab, NETWORK_CONFIG } from '../lab/lab'
+import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../lab/lab'
+import { leaseKey } from '../lab/leases'
 import { patient } from '../lab/patience'
 import { Pending, waitFor } from '../lab/wait'
+import { FlannelHost } from '../support/flannel-host'
+import { NEVER, tunnelPeers, viaTo, waitVia } from '../support/tunnels'
 
 jest.setTimeout(patient(240_000))
 
@@ -16,8 +25,6 @@ const PORTS = [51_820, 51_821]
  * Milliseconds for a change of keys, or a handshake that is tried again; a guest gets twenty times as many.
  */
 const LONG = 10_000
-/** The kernel's way of saying that a peer has had no handshake, in `wg show DEVICE dump`. */
-const NEVER = '0'
 
 const config = (encryption: string): string =>
   NETWORK_CONFIG.replace('"vxlan"', `"vxlan","Encryption":"${encryption}"`)
@@ -53,36 +60,19 @@ function container(number: 1 | 2 | 3): Container {
   return found
 }
 
-/** The link that a forwarding entry has to use; `none` without one, and undefined without an entry. */
-async function viaTo(from: Host, to: Host): Promise<string | undefined> {
-  const shown = await from.exec('bridge', 'fdb', 'show', 'dev', Host.device)
-  const entry = shown.split('\n').find((line) => line.includes(` dst ${to.address} `))
-  return entry === undefined ? undefined : (/ via (\S+) /.exec(entry)?.[1] ?? 'none')
-}
-
-async function waitVia(from: Host, to: Host, wanted: string | undefined): Promise<void> {
-  await waitFor(
-    `packets from ${from.name} to ${to.name} leave by ${wanted}`,
-    async () => {
-      const via = await viaTo(from, to)
-      return via === wanted ? true : new Pending(`by ${via}`)
-    },
-    { timeoutMs: LONG, context: () => from.daemon.tail() },
-  )
-}
+const waitWay = (from: Host, to: Host, wanted: string | undefined): Promise<void> =>
+  waitVia(from, to, wanted, LONG)
 
 async function waitBoth(wanted: string): Promise<void> {
-  await waitVia(host(1), host(2), wanted)
-  await waitVia(host(2), host(1), wanted)
+  await waitWay(host(1), host(2), wanted)
+  await waitWay(host(2), host(1), wanted)
 }
 
-/** The peers of a device: public key, allowed-ips, time of the last handshake. */
-async function peersOf(at: Host, link = 'fl-wg.1') {
-  const lines = (await at.exec('wg', 'show', link, 'dump')).trim().split('\n').slice(1)
-  return lines.map((line) => {
-    const [key = '', , , allowedIps = '', handshake = NEVER] = line.split('\t')
-    return { key, allowedIps, handshake }
-  })
+/** Runs overlayctl, which has to succeed. @returns what it printed */
+async function command(on: Host, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await on.overlayctl(...args)
+  if (code !== 0) throw new Error(`overlayctl ${args.join(' ')}: ${stderr}`)
+  return stdout
 }
 
 /** Pings both ways between the first two hosts while an action runs. @returns how many were lost */
@@ -127,8 +117,8 @@ describe('what another program changes is repaired, and no packet goes in clear 
     [
       'a peer is removed',
       async () =>
-        host(1).exec('wg', 'set', 'fl-wg.1', 'peer', (await peersOf(host(1)))[0]?.key ?? '', 'remove'),
-      async () => (await peersOf(host(1))).some(({ handshake }) => handshake !== NEVER),
+        host(1).exec('wg', 'set', 'fl-wg.1', 'peer', (await tunnelPeers(host(1)))[0]?.key ?? '', 'remove'),
+      async () => (await tunnelPeers(host(1))).some(({ handshake }) => handshake !== NEVER),
     ],
     [
       'its allowed-ips are taken',
@@ -138,18 +128,19 @@ describe('what another program changes is repaired, and no packet goes in clear 
           'set',
           'fl-wg.1',
           'peer',
-          (await peersOf(host(1)))[0]?.key ?? '',
+          (await tunnelPeers(host(1)))[0]?.key ?? '',
           'allowed-ips',
           '',
         ),
-      async () => (await peersOf(host(1))).some(({ allowedIps }) => allowedIps === `${host(2).address}/32`),
+      async () =>
+        (await tunnelPeers(host(1))).some(({ allowedIps }) => allowedIps === `${host(2).address}/32`),
     ],
     [
       'the device is deleted',
       () => host(1).exec('ip', 'link', 'delete', 'fl-wg.1'),
       async () => {
         const isThere = (await host(1).exec('ip', '-o', 'link')).includes('fl-wg.1')
-        return isThere && (await peersOf(host(1))).some(({ handshake }) => handshake !== NEVER)
+        return isThere && (await tunnelPeers(host(1))).some(({ handshake }) => handshake !== NEVER)
       },
     ],
   ]
@@ -163,7 +154,19 @@ describe('what another program changes is repaired, and no packet goes in clear 
   })
 })
 
-test('a change of keys moves all packets to the other device, without a lost one', async () => {
+test('a host that is pinned while it encrypts is not left for a moment', async () => {
+  await wire.reset()
+  const loss = await lossOf(async () => {
+    const identity = (await command(host(1), 'identity')).trim()
+    await command(host(3), 'enroll', `--public-ip=${host(1).address}`, `--key=${identity}`)
+    await host(1).waitForStatus('its pin', (status) => status.identity?.pin === 'own', LONG)
+    await host(2).waitForStatus('the pin', (status) => status.identity?.pinned === 1, LONG)
+  })
+  expect(loss).toBe(0)
+  expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+})
+
+test('a change of keys of a pinned host moves all packets to the other device, without a lost one', async () => {
   await wire.reset()
   expect(
     await lossOf(async () => {
@@ -183,6 +186,82 @@ test('a change of keys moves all packets to the other device, without a lost one
   expect((await wire.read(51_821)).in).toBeGreaterThan(0)
 })
 
+describe('keys that an etcd writer without the identity announces for a pinned host', () => {
+  /** A lease of the first host's subnet, as a thief writes it: with keys of its own. */
+  async function theft(address: string): Promise<string> {
+    const { mac: own } = await host(1).link()
+    const keys = [PrivateKey.generate().publicKey(), PrivateKey.generate().publicKey()] as const
+    // The turn is above those of the others, so that they would follow at once.
+    const vtep = { vni: 1, mac: mac(Number.parseInt(own.replaceAll(':', ''), 16)) }
+    const value: LeaseValue = {
+      publicIp: parseIpv4(address) ?? ipv4(0),
+      publicIpv6: undefined,
+      backendType: 'vxlan',
+      vtep: { ...vtep, wireguard: { turn: 1000, port: 51_820, keys } },
+      vtep6: undefined,
+    }
+    const signature = IdentitySecret.generate().sign(unsignedText(value))
+    return encodeLeaseValue({ ...value, signature })
+  }
+  const put = async (value: string): Promise<void> => {
+    const { subnet } = await host(1).subnetEnv()
+    const name = subnet.replace(/\.1\/(\d+)$/, '.0-$1')
+    await lab.client.put(leaseKey(ETCD_PREFIX, name)).value(value)
+  }
+
+  test('and another address: refused, and packets to the host go on encrypted', async () => {
+    await wire.reset()
+    const loss = await lossOf(async () => {
+      await put(await theft(host(3).address))
+      await host(2).waitForStatus('a refusal', (status) => status.identity?.refused === 1, LONG)
+      await host(2).daemon.waitForOutput(/its host has not proven the identity that is pinned/)
+      expect(await viaTo(host(2), host(1))).toBe('fl-wgb.1')
+      expect(await viaTo(host(2), host(3))).toBe('none')
+    })
+    expect(loss).toBe(0)
+    expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+  })
+
+  test('and its own address: refused, and the host writes its lease again', async () => {
+    await wire.reset()
+    const loss = await lossOf(async () => {
+      await put(await theft(host(1).address))
+      await host(2).waitForStatus('no refusal', (status) => status.identity?.refused === 0, LONG)
+      expect(await viaTo(host(2), host(1))).toBe('fl-wgb.1')
+    })
+    expect(loss).toBe(0)
+    expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+    await host(1).waitForStatus('its lease', ({ lease }) => lease?.state === 'held', LONG)
+  })
+})
+
+test('prefer: a flannel that takes a host over gets packets in clear, which is told; and back', async () => {
+  const seen = host(1).daemon.output.length
+  expect(
+    await lossOf(async () => {
+      await host(2).stop('SIGKILL')
+      const flannel = await FlannelHost.start(lab, host(2))
+      expect(flannel.adopted).toBe(true)
+      await waitWay(host(1), host(2), 'none')
+    }),
+  ).toBe(0)
+  await host(1).daemon.waitForOutput(/gets packets in clear: it announces no key/, { from: seen })
+  await host(1).waitForStatus(
+    'two hosts without keys',
+    ({ encryption }) => encryption?.withoutKey === 2 && encryption.peers.clear === 2,
+    LONG,
+  )
+  await wire.reset()
+  expect(await lab.ping(container(1), container(2), { count: 10 })).toMatchObject({ received: 10 })
+  expect(await wire.read(VXLAN_PORT)).toEqual({ in: 10, out: 10 })
+  expect(
+    await lossOf(async () => {
+      host(2).start()
+      await waitBoth('fl-wgb.1')
+    }),
+  ).toBe(0)
+})
+
 test('required: nothing leaves or enters in clear, not even by a wrong entry; others are cut off', async () => {
   expect(
     await lossOf(async () => {
@@ -195,7 +274,7 @@ test('required: nothing leaves or enters in clear, not even by a wrong entry; ot
         )
     }),
   ).toBe(0)
-  await waitVia(host(1), host(3), undefined)
+  await waitWay(host(1), host(3), undefined)
   await wire.reset()
   // As another program would: the entry of the other host in clear, which the guard drops until it is
   // repaired.
@@ -214,12 +293,37 @@ test('required: nothing leaves or enters in clear, not even by a wrong entry; ot
   expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
 })
 
+test('required: a flannel that takes a host over is cut off, which is told loudly; and back', async () => {
+  const seen = host(1).daemon.output.length
+  await host(2).stop('SIGKILL')
+  await FlannelHost.start(lab, host(2))
+  await waitWay(host(1), host(2), undefined)
+  await host(1).daemon.waitForOutput(/NO PACKETS: encryption is required, and no key is announced/, {
+    from: seen,
+  })
+  const { subnet } = await host(2).subnetEnv()
+  await host(1).waitForStatus(
+    'its problem',
+    ({ state, problems }) =>
+      state === 'degraded' &&
+      problems.some((problem) => problem.includes(`${subnet.replace(/\.1\//, '.0/')} (it announces no key)`)),
+    LONG,
+  )
+  await wire.reset()
+  expect(await lab.ping(container(1), container(2), { count: 3 })).toMatchObject({ received: 0 })
+  expect(await lab.ping(container(2), container(1), { count: 3 })).toMatchObject({ received: 0 })
+  for (const port of [VXLAN_PORT, ...PORTS]) expect((await wire.read(port)).out).toBe(0)
+  host(2).start()
+  await waitBoth('fl-wgb.1')
+  expect(await lab.ping(container(1), container(2), { count: 10 })).toMatchObject({ received: 10 })
+})
+
 test('switched off by the config, without a lost packet; devices and guard go', async () => {
   expect(
     await lossOf(async () => {
       await lab.putConfig(NETWORK_CONFIG)
       await waitBoth('none')
-      await waitVia(host(1), host(3), 'none')
+      await waitWay(host(1), host(3), 'none')
     }),
   ).toBe(0)
   for (const each of [host(1), host(2)])

@@ -6,19 +6,17 @@
 import { performance } from 'node:perf_hooks'
 import type { Kernel } from '../../kernel/kernel'
 import type { WireguardDevices } from '../../kernel/wireguard/devices'
-import { type Family, familyOf, formatPrefix } from '../../model/address'
-import { count } from '../../model/count'
+import { type Family, familyOf } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
 import type { GuardCounts } from '../../model/guard'
 import type { ObservedWireguard } from '../../model/kernel/wireguard'
 import { type Peer, SLOTS, type Slot, slotOf } from '../../model/lease'
-import type { Way } from '../../model/way'
 import {
   type EncryptionPlan,
   type WireguardPlan,
   wireguardLinkName,
 } from '../../plan/encryption/encryption-plan'
-import { type PeerEncryption, peerEncryption } from '../../plan/encryption/peer-encryption'
+import { encryptionWord, type PeerEncryption, peerEncryption } from '../../plan/encryption/peer-encryption'
 import {
   type TunnelHost,
   type TunnelHosts,
@@ -40,6 +38,7 @@ import { GuardKeeper } from './guard-keeper'
 import type { HostWireguard } from './host-wireguard'
 import { KeyChanges } from './key-changes'
 import { SlotDevices } from './slot-devices'
+import { wayNews } from './way-news'
 import type { Ways } from './ways'
 
 /** One family of this host, as far as encryption depends on it. */
@@ -396,22 +395,16 @@ export class EncryptionKeeper {
   }
 
   #tellWays(changed: readonly Peer[]): void {
-    const tell = (
-      way: Way['kind'],
-      level: 'info' | 'warn',
-      kind: EventOf[Way['kind']],
-      words: string,
-    ): void => {
-      const about = changed
-        .filter((peer) => this.ways.of(peer).kind === way)
-        .map(({ subnet }) => formatPrefix(subnet))
-      if (about.length === 0) return
-      const who = about.length === 1 ? `${about[0]} gets` : `${count(about.length, 'peer')} get`
-      this.log.log(level, `encryption: ${who} ${words}`, { kind, about })
-    }
-    tell('tunnel', 'info', 'peer-encrypted', 'packets encrypted')
-    tell('clear', 'warn', 'peer-clear', 'packets in clear')
-    tell('none', 'warn', 'peer-cut', 'no packets: encryption is required, and no handshake has succeeded')
+    const plan = this.view.plan()
+    const news = changed.map((peer) => ({
+      peer,
+      encryption:
+        plan?.kind === 'on'
+          ? this.encryptionOf(peer, plan)
+          : { word: encryptionWord(this.ways.of(peer)), obstacle: undefined },
+    }))
+    for (const { level, kind, text, about } of wayNews(news))
+      this.log.log(level, `encryption: ${text}`, { kind, about })
   }
 
   #logBegin({ mode, slots, turn }: WireguardPlan): void {
@@ -456,13 +449,6 @@ export class EncryptionKeeper {
     if (isAny) this.log.info('encryption: its devices are removed', { kind: 'encryption-off' })
     return { due: Number.POSITIVE_INFINITY }
   }
-}
-
-/** The event of each way that packets to a peer begin to take. */
-interface EventOf {
-  readonly tunnel: 'peer-encrypted'
-  readonly clear: 'peer-clear'
-  readonly none: 'peer-cut'
 }
 
 const CONTEST =

@@ -8,7 +8,10 @@ type Mode = 'prefer' | 'required'
 /** Peers by how packets reach them. A host with both families is two peers. */
 export type EncryptionCounts = Readonly<Record<EncryptionWord, number>>
 
-/** A peer whose packets have not been encrypted for longer than a handshake takes. */
+/**
+ * A peer whose packets have not been encrypted for longer than a handshake takes, or one that gets none
+ * because it announces no key.
+ */
 export interface LackingPeer {
   readonly peer: Peer
   readonly encryption: PeerEncryption
@@ -52,7 +55,10 @@ export type LackingSince = ReadonlyMap<string, number>
 export const stillLacking = (before: LackingSince, keys: Iterable<string>, now: number): LackingSince =>
   new Map([...keys].map((key) => [key, before.get(key) ?? now]))
 
-/** Counts the peers, and finds those that lack encryption for longer than a moment. */
+/**
+ * Counts the peers, and finds those that lack encryption for longer than a moment, or that are cut off for
+ * good.
+ */
 export function reviewPeers(
   peers: Iterable<Peer>,
   encryptionOf: (peer: Peer) => PeerEncryption,
@@ -69,7 +75,9 @@ export function reviewPeers(
     if (obstacle?.kind === 'no-key') withoutKey += 1
     if (word === 'encrypted' && obstacle !== undefined) silent += 1
     if (word === 'encrypted') continue
-    if (now - (since.get(peer.key) ?? now) >= MOMENT) lacking.push({ peer, encryption })
+    // No handshake is to come with a host that announces no key, so its cut is told at once.
+    const isCut = word === 'none' && obstacle?.kind === 'no-key'
+    if (isCut || now - (since.get(peer.key) ?? now) >= MOMENT) lacking.push({ peer, encryption })
   }
   return { peers: counts, withoutKey, silent, lacking }
 }

@@ -3,7 +3,7 @@ import type { PeerStatus, Status } from '../../api/status'
 import { formatPrefix } from '../../model/address'
 import { nameUnderSubnets } from '../../model/commands'
 import { count } from '../../model/count'
-import type { EncryptionObstacle, PeerEncryption } from '../../plan/encryption/peer-encryption'
+import { describeObstacle, type PeerEncryption } from '../../plan/encryption/peer-encryption'
 import { describeRefusal } from '../../plan/encryption/tunnel-hosts'
 import type { Encryption } from '../encryption/encryption'
 import type { EncryptionState, LackingPeer } from '../encryption/encryption-state'
@@ -15,22 +15,6 @@ type Source = Pick<Encryption, 'state' | 'dropped'>
 const MOST_REFUSED = 20
 /** Peers that one text names. */
 const MOST_NAMED = 5
-
-/** A sentence about the peer, which begins with "it" or "this host". */
-export function describeObstacle(obstacle: EncryptionObstacle): string {
-  switch (obstacle.kind) {
-    case 'no-key':
-      return 'it announces no key'
-    case 'refused':
-      return `its key is not used: ${describeRefusal(obstacle.refusal)}`
-    case 'no-handshake':
-      return obstacle.tries === 0
-        ? 'no handshake with it yet'
-        : `it answers no handshake on UDP port ${obstacle.port} (${count(obstacle.tries, 'try', 'tries')})`
-    case 'unable':
-      return 'this host cannot encrypt'
-  }
-}
 
 /** The fields of a peer. */
 export function reportPeerEncryption(

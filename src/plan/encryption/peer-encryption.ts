@@ -1,7 +1,8 @@
 /** Whether packets to a peer are encrypted and, where they are not, what is in the way. */
+import { count } from '../../model/count'
 import type { Peer } from '../../model/lease'
 import type { Way } from '../../model/way'
-import type { TunnelHost, TunnelRefusal } from './tunnel-hosts'
+import { describeRefusal, type TunnelHost, type TunnelRefusal } from './tunnel-hosts'
 import { slotWith, type TunnelMemories } from './tunnels'
 
 /** `clear`: packets leave this host in clear. `none`: no packet leaves this host for the peer. */
@@ -24,6 +25,22 @@ export interface PeerEncryption {
    * and not sent in clear.
    */
   readonly obstacle: EncryptionObstacle | undefined
+}
+
+/** A sentence about the peer, which begins with "it" or "this host". */
+export function describeObstacle(obstacle: EncryptionObstacle): string {
+  switch (obstacle.kind) {
+    case 'no-key':
+      return 'it announces no key'
+    case 'refused':
+      return `its key is not used: ${describeRefusal(obstacle.refusal)}`
+    case 'no-handshake':
+      return obstacle.tries === 0
+        ? 'no handshake with it yet'
+        : `it answers no handshake on UDP port ${obstacle.port} (${count(obstacle.tries, 'try', 'tries')})`
+    case 'unable':
+      return 'this host cannot encrypt'
+  }
 }
 
 const WORDS = { tunnel: 'encrypted', clear: 'clear', none: 'none' } as const

@@ -39,6 +39,13 @@ test('a peer is lacking when it has not been encrypted for 30 s', () => {
   expect(lacking(30_001)).toEqual([keyOf(3), keyOf(4), keyOf(5)])
 })
 
+test('a peer that is cut off because it announces no key is lacking at once', () => {
+  const cut: PeerEncryption = { word: 'none', obstacle: { kind: 'no-key' } }
+  const { lacking, peers, withoutKey } = reviewPeers([peer(3)], () => cut, new Map(), 0)
+  expect(lacking.map(({ peer: { key } }) => key)).toEqual([keyOf(3)])
+  expect([peers.none, withoutKey]).toEqual([1, 1])
+})
+
 test('the time begins anew for a peer that was encrypted meanwhile', () => {
   const first = stillLacking(new Map(), ['a', 'b'], 10)
   const second = stillLacking(first, ['b'], 20)

@@ -3,13 +3,16 @@ import { problemText } from '../../../../src/api/problems'
 import { statusSchema } from '../../../../src/api/status'
 import type { EncryptionState } from '../../../../src/daemon/encryption/encryption-state'
 import {
-  describeObstacle,
   encryptionWarnings,
   reportEncryption,
   reportPeerEncryption,
 } from '../../../../src/daemon/serve/encryption-report'
 import { encryptionProblems, warningsOf } from '../../../../src/daemon/serve/find-problems'
-import type { EncryptionObstacle, PeerEncryption } from '../../../../src/plan/encryption/peer-encryption'
+import {
+  describeObstacle,
+  type EncryptionObstacle,
+  type PeerEncryption,
+} from '../../../../src/plan/encryption/peer-encryption'
 import { announcement, peer } from '../../plan/encryption/support'
 
 type On = Extract<EncryptionState, { readonly kind: 'on' }>
