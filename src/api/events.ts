@@ -13,7 +13,8 @@ export const EVENTS = {
   'peer-changed': 'the lease of a host has another address or MAC',
   'peer-rejected': 'a lease is not valid, or clashes with an older one; the host is not reached by it',
   'peer-unproven':
-    'a lease is not signed by the identity that is pinned for its subnet; the host is not reached by it',
+    'a lease is not the last one that the identity has signed that is pinned for its subnet; ' +
+    'the host is not reached by it',
   'peer-accepted': 'a lease that was rejected is valid now',
   'peers-held': 'most peers disappeared from etcd at once; they are kept for a time',
   'peers-let-go': 'peers that were held are in etcd again, or are removed',
@@ -71,7 +72,8 @@ export const EVENTS = {
     'another program changed WireGuard devices or the guard of encryption; they are restored',
   'peer-encrypted': 'packets to a host are encrypted from now on',
   'peer-clear': 'packets to a host that were encrypted go in clear from now on',
-  'peer-cut': 'a host gets no packets, since encryption is required and no handshake has succeeded',
+  'peer-cut':
+    'a host gets no packets, since encryption is required and no handshake has succeeded, or no key is announced',
   'peer-key-replaced': 'a host announces another key in use than before, and not by a rotation',
   'peer-unreachable':
     'a host does not answer probes; the layer that fails is told, and nothing is taken away for it',

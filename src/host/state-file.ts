@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
-import { LEASE_STATES } from '../model/lease'
+import { LAST_SERIAL, LEASE_STATES } from '../model/lease'
 import { writeFileAtomically } from './atomic-file'
 import { PRIVATE_MODE, readPrivately } from './private-file'
 
@@ -55,6 +55,13 @@ const stateSchema = z.object({
     renewal: z.object({ at: momentSchema, ttlSeconds: seconds }).optional(),
   }),
   macs: z.object({ ipv4: z.string().optional(), ipv6: z.string().optional() }),
+  /** The greatest serials that were seen of pinned subnets: subnet, identity, serial. */
+  seen: z
+    .custom<readonly (readonly [subnet: string, identity: string, serial: number])[]>(
+      isSeen,
+      'expected triples of a subnet, an identity and a serial',
+    )
+    .optional(),
   /** The peers as last valid: key and value of each lease. */
   peers: z.custom<readonly (readonly [key: string, value: string])[]>(
     isPairs,
@@ -72,6 +79,23 @@ function isPairs(value: unknown): boolean {
         pair.length === 2 &&
         typeof pair[0] === 'string' &&
         typeof pair[1] === 'string',
+    )
+  )
+}
+
+/** Checked by hand, as {@link isPairs}. */
+function isSeen(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (triple) =>
+        Array.isArray(triple) &&
+        triple.length === 3 &&
+        typeof triple[0] === 'string' &&
+        typeof triple[1] === 'string' &&
+        Number.isSafeInteger(triple[2]) &&
+        triple[2] > 0 &&
+        triple[2] <= LAST_SERIAL,
     )
   )
 }

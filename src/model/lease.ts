@@ -79,7 +79,12 @@ export interface SignedLease {
   /** The value's text without the signature. */
   readonly text: string
   readonly signature: LeaseSignature
+  /** As in {@link LeaseValue}; part of the text. */
+  readonly serial?: number
 }
+
+/** The last serial: the last millisecond that a date can have (ECMAScript, 21.4.1.1). */
+export const LAST_SERIAL = 8_640_000_000_000_000
 
 /** A lease's value. `vtep` and `vtep6` are set only for `backendType` vxlan with readable data. */
 export interface LeaseValue {
@@ -90,6 +95,12 @@ export interface LeaseValue {
   readonly backendType: string
   readonly vtep: Vtep | undefined
   readonly vtep6: Vtep | undefined
+  /**
+   * Grows with each other value that the host signs, from 1 to {@link LAST_SERIAL}: the time of the signature
+   * in milliseconds since 1970, or one more than the serial before. Absent where nothing is signed, and in
+   * what an overlayd of before has signed.
+   */
+  readonly serial?: number
   /** By the identity of the host. Absent on hosts that prove none, which includes all flannel hosts. */
   readonly signature?: LeaseSignature
 }

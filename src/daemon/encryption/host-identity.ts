@@ -3,17 +3,20 @@
  * host's own subnet has a pin, and when an operator asks for it: any other host has none, and its lease has
  * the bytes of flannel's.
  */
-import { unsignedText } from '../../etcd/codec/lease-codec'
+import { encodeLeaseValue, unsignedText } from '../../etcd/codec/lease-codec'
 import { readIdentity, writeIdentity } from '../../host/identity-file'
 import { describeError, OverlayError } from '../../model/errors'
 import type { IdentityKey } from '../../model/host-record'
-import { IdentitySecret } from '../../model/identity-secret'
-import type { LeaseValue } from '../../model/lease'
+import { IdentitySecret, IdentityVerifier } from '../../model/identity-secret'
+import type { Lease, LeaseValue } from '../../model/lease'
+import { nextSerial, type Signed } from '../../plan/trust/serial'
 import type { Logger } from '../tell/logger'
 
 export class HostIdentity {
   #secret: IdentitySecret | undefined
   #problem: string | undefined
+  /** What this host has signed last, as far as it knows. */
+  #signed: Signed | undefined
 
   constructor(
     private readonly directory: string,
@@ -67,7 +70,32 @@ export class HostIdentity {
   sign(value: LeaseValue, isPinned: boolean): LeaseValue {
     const announcesKeys = [value.vtep, value.vtep6].some((vtep) => vtep?.wireguard !== undefined)
     if (this.#secret === undefined || !(announcesKeys || isPinned)) return value
-    return { ...value, signature: this.#secret.sign(unsignedText(value)) }
+    const bare = bareText(value)
+    const serial = nextSerial(this.#signed, bare, Date.now())
+    this.#signed = { bare, serial }
+    const numbered = { ...value, serial }
+    return { ...numbered, signature: this.#secret.sign(unsignedText(numbered)) }
+  }
+
+  /** Takes note of a lease that an earlier run may have signed, so that this run goes on above its serial. */
+  learn(lease: Lease): void {
+    const serial = this.#serialOf(lease)
+    if (serial === undefined || (this.#signed !== undefined && serial <= this.#signed.serial)) return
+    this.#signed = { bare: bareText(lease.value), serial }
+  }
+
+  /** Whether this host has signed that lease, and another one since. */
+  isFormer(lease: Lease): boolean {
+    const serial = this.#serialOf(lease)
+    return serial !== undefined && this.#signed !== undefined && serial < this.#signed.serial
+  }
+
+  /** The serial of a lease that this host has signed; 0 for a lease without one. */
+  #serialOf({ signed }: Lease): number | undefined {
+    const { key } = this
+    if (key === undefined || signed === undefined || !new IdentityVerifier(key).isSigned(signed))
+      return undefined
+    return signed.serial ?? 0
   }
 
   async #readOrMake(): Promise<IdentitySecret> {
@@ -81,3 +109,6 @@ export class HostIdentity {
     return secret
   }
 }
+
+/** A value without what a signature adds to it. */
+const bareText = ({ serial, signature, ...value }: LeaseValue): string => encodeLeaseValue(value)

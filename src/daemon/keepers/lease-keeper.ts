@@ -16,6 +16,7 @@ import {
   type Lease,
   type LeaseValue,
   type Revision,
+  sameHost,
   sameLeaseValue,
   type UnreadableLease,
 } from '../../model/lease'
@@ -65,6 +66,8 @@ export interface KeeperOptions {
   readonly renewal?: Renewal | undefined
   /** The move of this host from another subnet, if it had another one before this start. */
   readonly moved?: Move | undefined
+  /** Whether this host has signed a lease, and another one since. */
+  readonly isFormer?: (lease: Lease) => boolean
 }
 
 export class LeaseKeeper {
@@ -75,15 +78,17 @@ export class LeaseKeeper {
   /** The move of this host from another subnet before this start. */
   readonly moved: Move | undefined
   #changed = (): void => undefined
+  readonly #isFormer: (lease: Lease) => boolean
 
   constructor(
     private readonly registry: Registry,
     readonly own: Lease,
     private value: LeaseValue,
     private readonly log: Logger,
-    { renewEvery = RENEW_EVERY, renewal, moved }: KeeperOptions = {},
+    { renewEvery = RENEW_EVERY, renewal, moved, isFormer = () => false }: KeeperOptions = {},
   ) {
     this.moved = moved
+    this.#isFormer = isFormer
     this.#renewEvery = renewEvery
     this.#state = { kind: 'held', lease: own, renewal: isReservation(own) ? undefined : renewal }
     this.#loop = new Loop(
@@ -215,7 +220,10 @@ export class LeaseKeeper {
   /** @returns false for a report that changes nothing */
   #report(report: LeaseReport): boolean {
     const before = this.#state
-    const now = afterReport(before, report, this.value)
+    const { found } = report
+    const isFormer =
+      found !== undefined && 'value' in found && !sameHost(found.value, this.value) && this.#isFormer(found)
+    const now = afterReport(before, { ...report, isFormer }, this.value)
     if (now === before) return false
     this.#enter(now)
     if (now.kind === 'drained') return false

@@ -42,6 +42,7 @@ import {
   type Underlay,
   type UnderlayAddress,
 } from '../../plan/host/underlay'
+import type { SeenSerial } from '../../plan/trust/serial'
 
 /** The content of the state file. Only its form is checked. */
 export interface HostMemory {
@@ -51,6 +52,8 @@ export interface HostMemory {
   readonly ownState: SavedState['own']['state']
   readonly renewal: Renewal | undefined
   readonly macs: { readonly ipv4: MacAddress | undefined; readonly ipv6: MacAddress | undefined }
+  /** The greatest serials that were seen of pinned subnets. */
+  readonly seenSerials: readonly SeenSerial[]
   /** The network config and all leases, as of `savedAt`. */
   readonly snapshot: Snapshot
 }
@@ -76,6 +79,7 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
       ipv4: mac4 === undefined ? undefined : parseMac(mac4),
       ipv6: mac6 === undefined ? undefined : parseMac(mac6),
     },
+    seenSerials: (saved.seen ?? []).map(([subnet, identity, serial]) => ({ subnet, identity, serial })),
     snapshot: {
       revision: toRevision(saved.revision),
       ...(saved.clusterId !== undefined && { clusterId: saved.clusterId }),
@@ -129,6 +133,7 @@ export interface Present {
   readonly ownState: SavedState['own']['state']
   readonly renewal: Renewal | undefined
   readonly vni: number
+  readonly seenSerials?: readonly SeenSerial[]
   /** Peers of each family. */
   readonly peers: { readonly ipv4: Iterable<Peer>; readonly ipv6: Iterable<Peer> }
 }
@@ -141,7 +146,7 @@ const SLICE = 500
  * is saved as it was when its lease was last valid; a peer whose lease was never accepted is not saved.
  */
 export async function remember(present: Present, now = new Date()): Promise<SavedState> {
-  const { own, host, config, renewal, clusterId } = present
+  const { own, host, config, renewal, clusterId, seenSerials = [] } = present
   const { vtep, vtep6 } = own.value
   const peers: [string, string][] = []
   for (const [key, value] of leaseValues(present)) {
@@ -169,6 +174,9 @@ export async function remember(present: Present, now = new Date()): Promise<Save
       ...(vtep !== undefined && { ipv4: formatMac(vtep.mac) }),
       ...(vtep6 !== undefined && { ipv6: formatMac(vtep6.mac) }),
     },
+    ...(seenSerials.length > 0 && {
+      seen: seenSerials.map(({ subnet, identity, serial }) => [subnet, identity, serial] as const),
+    }),
     peers,
   }
 }

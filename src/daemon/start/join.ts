@@ -94,11 +94,13 @@ export async function joinNetwork(
   for (const { link } of devices) await ensureLink(kernel, link, log, signal)
 
   // Nothing is pinned for a start from the state file: its peers were proven when it was written.
-  const hosts = new HostBook(snapshot.hosts)
+  const hosts = new HostBook(snapshot.hosts, start.memory?.seenSerials)
   const isPinned = claims.leases.some(({ subnet, value }) =>
     hosts.isKnown ? hosts.isPinned(subnet) : value.signature !== undefined,
   )
   if (isPinned || ability?.kind === 'able') await identity.open()
+  for (const lease of [...claims.leases, ...(start.memory === undefined ? [] : [start.memory.own])])
+    identity.learn(lease)
   const value = identity.sign(leaseValue(config, underlay, devices, ability), isPinned)
   const lease = await ownLease(
     edges,
@@ -156,6 +158,7 @@ export async function joinNetwork(
     renewEvery: renewInterval(options['subnet-lease-renew-margin']),
     ...(origin === 'state' && { renewal: start.memory?.renewal }),
     moved,
+    isFormer: (found) => identity.isFormer(found),
   })
   const proof = new Proof(hosts, identity, lease, log)
   const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption, proof }

@@ -17,6 +17,7 @@ import {
 import { firstIssue, foldGoObject, goField, parseGoObject } from '../../model/go-json'
 import { parseWireguardKey } from '../../model/kernel/wireguard'
 import {
+  LAST_SERIAL,
   LAST_TURN,
   type Lease,
   type LeaseSignature,
@@ -40,6 +41,7 @@ export function encodeLeaseValue(value: LeaseValue): string {
     BackendType: value.backendType === '' ? undefined : value.backendType,
     BackendData: encodeVtep(value.vtep),
     BackendV6Data: encodeVtep(value.vtep6),
+    Serial: value.serial,
     Signature: value.signature,
   })
 }
@@ -86,7 +88,14 @@ const encodeWireguard = (announcement: WireguardAnnouncement | undefined) =>
     Source: announcement.source === undefined ? undefined : formatIp(announcement.source),
   }
 
-const LEASE_FIELDS = ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'] as const
+const LEASE_FIELDS = [
+  'PublicIP',
+  'PublicIPv6',
+  'BackendType',
+  'BackendData',
+  'BackendV6Data',
+  'Serial',
+] as const
 const VTEP_FIELDS = ['VNI', 'VtepMAC', 'MulticastVNI', 'WireGuard'] as const
 
 export type LeasePlace = Extract<Place, { kind: 'lease' }>
@@ -107,6 +116,8 @@ const leaseSchema = z.object({
   BackendType: goField(z.string()),
   BackendData: z.unknown().optional(),
   BackendV6Data: z.unknown().optional(),
+  // An invalid Serial counts as none: the lease comes before all that have one.
+  Serial: z.int().min(1).max(LAST_SERIAL).optional().catch(undefined),
 })
 
 /** 24 bits (RFC 7348). */
@@ -158,7 +169,8 @@ const USUAL_VTEP =
   String.raw`(?:,"Source":"([\da-f.:]+)")?\})?\}`
 const USUAL = new RegExp(
   String.raw`^\{"PublicIP":"([\d.]+)","PublicIPv6":(?:null|"([\da-f:]+)"),"BackendType":"vxlan"` +
-    String.raw`(,"BackendData":${USUAL_VTEP})?(,"BackendV6Data":${USUAL_VTEP})?\}$`,
+    `(,"BackendData":${USUAL_VTEP})?(,"BackendV6Data":${USUAL_VTEP})?` +
+    String.raw`(?:,"Serial":([1-9]\d{0,15}))?\}$`,
 )
 
 /** Groups of {@link USUAL_VTEP}, and the one around it. */
@@ -171,10 +183,13 @@ function decodeUsualValue(text: string): LeaseValue | undefined {
   const publicIp = parseIpv4(ip)
   const publicIpv6 = ip6 === undefined ? undefined : parseIpv6(ip6)
   const vtep = usualVtep(match.slice(3, 3 + VTEP_GROUPS))
-  const vtep6 = usualVtep(match.slice(3 + VTEP_GROUPS))
+  const vtep6 = usualVtep(match.slice(3 + VTEP_GROUPS, 3 + 2 * VTEP_GROUPS))
+  const serial = match[3 + 2 * VTEP_GROUPS]
   if (publicIp === undefined || (ip6 !== undefined && publicIpv6 === undefined)) return undefined
   if (vtep === 'unusual' || vtep6 === 'unusual') return undefined
-  return { publicIp, publicIpv6, backendType: 'vxlan', vtep, vtep6 }
+  const value = { publicIp, publicIpv6, backendType: 'vxlan', vtep, vtep6 }
+  if (serial === undefined) return value
+  return Number(serial) > LAST_SERIAL ? undefined : { ...value, serial: Number(serial) }
 }
 
 function usualVtep(groups: readonly (string | undefined)[]): Vtep | undefined | 'unusual' {
@@ -233,7 +248,7 @@ export function decodeBySchema(text: string): Decoded<LeaseValue> {
   if (fields.PublicIP === undefined) return refuse('the value has no PublicIP')
   const result = leaseSchema.safeParse(fields)
   if (!result.success) return refuse(`the value is not valid: ${firstIssue(result.error)}`)
-  const { PublicIP, PublicIPv6, BackendType = '', BackendData, BackendV6Data } = result.data
+  const { PublicIP, PublicIPv6, BackendType = '', BackendData, BackendV6Data, Serial } = result.data
   const isVxlan = BackendType === 'vxlan'
   return {
     value: {
@@ -242,6 +257,7 @@ export function decodeBySchema(text: string): Decoded<LeaseValue> {
       backendType: BackendType,
       vtep: isVxlan ? decodeVtep(BackendData) : undefined,
       vtep6: isVxlan ? decodeVtep(BackendV6Data) : undefined,
+      ...(Serial !== undefined && { serial: Serial }),
     },
   }
 }
@@ -290,7 +306,9 @@ export function decodeLease({ key, name }: LeasePlace, keyValue: KeyValue): Leas
   const value = decodeSplit(text, signed)
   if (value.reason !== undefined) return { key, reason: value.reason, modRevision }
   const lease = { key, subnet: subnet.value, value: value.value, etcdLease, modRevision }
-  return signed === undefined ? lease : { ...lease, signed }
+  if (signed === undefined) return lease
+  const { serial } = value.value
+  return { ...lease, signed: serial === undefined ? signed : { ...signed, serial } }
 }
 
 export const isReadable = (lease: Lease | UnreadableLease): lease is Lease => !('reason' in lease)

@@ -36,6 +36,8 @@ export interface LeaseReport {
    * late.
    */
   readonly anew?: boolean
+  /** Whether this host has signed what was found, and another value since: somebody has written it again. */
+  readonly isFormer?: boolean
 }
 
 /**
@@ -44,7 +46,7 @@ export interface LeaseReport {
  * @param value what this host announces
  */
 export function afterReport(state: LeaseState, report: LeaseReport, value: LeaseValue): LeaseState {
-  const { found, anew = false } = report
+  const { found, anew = false, isFormer = false } = report
   const revision = found?.modRevision ?? report.revision
   if (state.kind === 'drained') return { kind: 'drained', found }
   if (state.kind === 'held' && !anew && revision !== undefined && revision < state.lease.modRevision)
@@ -53,7 +55,7 @@ export function afterReport(state: LeaseState, report: LeaseReport, value: Lease
   if (!('value' in found)) return { kind: 'conflict', reason: `${found.key} cannot be read: ${found.reason}` }
   // Our lease as it was before this host announced another value is ours, too.
   const isOutdated = state.kind === 'held' && found.modRevision === state.lease.modRevision
-  if (sameHost(found.value, value) || isOutdated) return hold(found, state)
+  if (sameHost(found.value, value) || isOutdated || isFormer) return hold(found, state)
   return { kind: 'conflict', reason: `${found.key} now names ${describeOwner(found.value)}` }
 }
 

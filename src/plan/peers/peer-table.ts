@@ -16,7 +16,13 @@ import {
   prefixContains,
   prefixSize,
 } from '../../model/address'
-import type { Lease, Peer, RejectedLease, UnreadableLease } from '../../model/lease'
+import {
+  familyLease,
+  type Lease,
+  type Peer,
+  type RejectedLease,
+  type UnreadableLease,
+} from '../../model/lease'
 import { Pins } from '../trust/pins'
 import {
   type Claim,
@@ -458,8 +464,12 @@ export class PeerTable implements PeerView {
 
   /** Checks a lease by itself: everything except clashes with other peers. */
   #judge(lease: Lease, pins = this.#pins): Peer | string {
+    const subnet = familyLease(lease, familyOf(this.network.range.network.address))?.subnet
+    // Also of a lease that is refused for another reason, so that none of before it is taken.
+    if (subnet !== undefined) pins.note(subnet, lease.signed)
     const peer = judgeAlone(lease, this.network, this.own)
-    return typeof peer === 'string' ? peer : (this.#dangerOf(peer, pins) ?? peer)
+    if (typeof peer === 'string') return peer
+    return this.#dangerOf(peer, pins) ?? pins.objectionToLease(peer.subnet, peer.signed) ?? peer
   }
 
   /**

@@ -2,6 +2,7 @@
 import type { HostEntry } from '../../model/host-record'
 import type { LeaseSubnet } from '../../model/lease'
 import { Pins } from './pins'
+import type { SeenSerial } from './serial'
 
 /** A change of one record. */
 export type HostChange =
@@ -13,11 +14,17 @@ export class HostBook {
   #pins: Pins
   #isKnown: boolean
 
-  /** @param entries `undefined` while etcd has not been asked: nothing is pinned then */
-  constructor(entries: readonly HostEntry[] | undefined) {
+  /**
+   * @param entries `undefined` while etcd has not been asked: nothing is pinned then
+   * @param remembered the greatest serials that an earlier run has seen
+   */
+  constructor(
+    entries: readonly HostEntry[] | undefined,
+    private readonly remembered: readonly SeenSerial[] = [],
+  ) {
     this.#isKnown = entries !== undefined
     this.#entries = byName(entries ?? [])
-    this.#pins = Pins.of(entries ?? [])
+    this.#pins = Pins.of(entries ?? [], Pins.NONE, remembered)
   }
 
   /** Whether etcd has been asked. */
@@ -27,6 +34,11 @@ export class HostBook {
 
   get pins(): Pins {
     return this.#pins
+  }
+
+  /** The greatest serials that were seen of the subnets that are pinned. */
+  seenSerials(): readonly SeenSerial[] {
+    return this.#isKnown ? this.#pins.seenSerials() : this.remembered
   }
 
   /** Whether the lease of that subnet has to be signed. */
@@ -52,7 +64,8 @@ export class HostBook {
 
   #renew(): boolean {
     const before = this.#pins
-    this.#pins = Pins.of(this.#entries.values(), before)
+    // What an earlier run has seen is not older than what a pin that comes again would begin with.
+    this.#pins = Pins.of(this.#entries.values(), before, this.remembered)
     return this.#pins.changesFrom(before).length > 0
   }
 }

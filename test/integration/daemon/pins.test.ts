@@ -1,13 +1,20 @@
 /**
- * Pinned identities: a host signs its lease, others refuse what it has not signed, and keep what it has.
+ * Pinned identities: a host signs its lease, others refuse what it has not signed last, and keep what it has.
  */
-import { statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Status } from '../../../src/api/status'
-import { decodeLease, isReadable } from '../../../src/etcd/codec/lease-codec'
+import {
+  decodeLease,
+  decodeLeaseValue,
+  encodeLeaseValue,
+  isReadable,
+  unsignedText,
+} from '../../../src/etcd/codec/lease-codec'
+import { ipv4, parseIpv4, parseMac } from '../../../src/model/address'
 import type { IdentityKey } from '../../../src/model/host-record'
 import { IdentitySecret, IdentityVerifier } from '../../../src/model/identity-secret'
-import type { EtcdLeaseId, Revision } from '../../../src/model/lease'
+import type { EtcdLeaseId, LeaseValue, Revision } from '../../../src/model/lease'
 import { ETCD_PREFIX, Lab } from '../../lab/lab'
 import { leaseKey, leaseValue } from '../../lab/leases'
 import { patient } from '../../lab/patience'
@@ -91,6 +98,68 @@ test('a restart neither changes the identity nor writes the lease', async () => 
   await lab.host(1).restart()
   await lab.host(1).waitConverged(1)
   expect((await lab.client.get(KEY).exec()).kvs[0]?.mod_revision).toBe(before.kvs[0]?.mod_revision)
+})
+
+describe('a former lease of the host, with its signature', () => {
+  /** The lease as the host has signed it before, by the identity in its state directory. */
+  async function former(fields: Partial<LeaseValue>): Promise<string> {
+    const file = readFileSync(join(lab.host(1).stateDirectory, 'host-identity.pem'), 'utf8')
+    const secret = IdentitySecret.fromText(file)
+    const { value: now } = decodeLeaseValue((await valueInEtcd()) ?? '')
+    if (secret === undefined || now?.serial === undefined) throw new Error('no signed lease')
+    const { serial, signature, ...bare } = now
+    const value = { ...bare, ...fields }
+    return encodeLeaseValue({ ...value, signature: secret.sign(unsignedText(value)) })
+  }
+  const serialInEtcd = async (): Promise<number> =>
+    decodeLeaseValue((await valueInEtcd()) ?? '').value?.serial ?? 0
+  const put = (value: string) => lab.client.put(KEY).value(value)
+  const reason = async (): Promise<string> => {
+    const status = await lab.host(2).status()
+    return status instanceof Pending ? '' : (status.peers.find((peer) => peer.reason)?.reason ?? '')
+  }
+
+  test('and another address: refused, and the host writes its lease again', async () => {
+    const serial = await serialInEtcd()
+    expect(serial).toBeGreaterThan(Date.UTC(2020))
+    const seen = lab.host(2).daemon.output.length
+    await put(await former({ publicIp: parseIpv4(lab.host(3).address) ?? ipv4(0), serial: serial - 1000 }))
+    await lab
+      .host(2)
+      .daemon.waitForOutput(/it is a former lease of its host: it was signed at/, { from: seen })
+    await waitFor('the lease again', async () => {
+      const found = await serialInEtcd()
+      return found === serial ? true : new Pending(`serial ${found}`)
+    })
+    await isTaken()
+    expect(await targets()).toEqual([lab.host(1).address])
+    expect(lab.host(2).daemon.output.slice(seen)).not.toMatch(/peers: 1 (changed|left)/)
+  })
+
+  test.each([
+    ['an older serial', (serial: number) => ({ serial: serial - 1 })],
+    ['no serial, as one of an overlayd of before', () => ({})],
+  ])('and %s, while the host is down: refused, also by a host that starts meanwhile', async (_, older) => {
+    const serial = await serialInEtcd()
+    const before = (await lab.host(2).kernel()).fdb
+    await lab.host(1).stop()
+    const formerMac = parseMac('02:00:00:00:00:41')
+    const { value } = decodeLeaseValue((await valueInEtcd()) ?? '')
+    if (value?.vtep === undefined || formerMac === undefined) throw new Error('no VXLAN data')
+    await put(await former({ vtep: { ...value.vtep, mac: formerMac }, ...older(serial) }))
+    await lab.host(2).waitForStatus('a refusal', ({ identity }) => identity?.refused === 1)
+    expect((await lab.host(2).kernel()).fdb).toEqual(before)
+    await lab.host(2).restart()
+    await lab.host(2).waitForStatus('a refusal', ({ identity }) => identity?.refused === 1)
+    expect(await reason()).toContain('it is a former lease of its host')
+    expect(await targets()).toEqual([])
+    lab.host(1).start()
+    await isTaken()
+    expect((await lab.host(2).kernel()).fdb).toEqual(before)
+    expect(await serialInEtcd()).toBeGreaterThanOrEqual(serial)
+  })
+
+  const isTaken = (): Promise<Status> => seen(true, 0)
 })
 
 test('a lease that another program writes over it is refused, and the host stays reachable', async () => {

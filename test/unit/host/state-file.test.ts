@@ -105,6 +105,12 @@ describe('a state file is refused, with its path and the reason, if it is', () =
 
   test.each<[string, Partial<SavedState>, RegExp]>([
     ['an invalid field', { revision: 'seven' }, /revision/],
+    ['a serial of 0', { seen: [['10.5.2.0/24', 'x', 0]] }, /seen: .*triples/],
+    [
+      'a serial without an identity',
+      { seen: [['a', 7] as unknown as [string, string, number]] },
+      /seen: .*triples/,
+    ],
     ['a peer without a value', { peers: [['/key'] as unknown as [string, string]] }, /peers: .*pairs/],
     ['a peer with a number', { peers: [['/key', 7] as unknown as [string, string]] }, /peers: .*pairs/],
   ])('valid JSON with %s', async (_, change, reason) => {

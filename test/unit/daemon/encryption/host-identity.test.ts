@@ -1,14 +1,15 @@
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { HostIdentity } from '../../../../src/daemon/encryption/host-identity'
 import { EventLog } from '../../../../src/daemon/tell/events'
 import { createLogger } from '../../../../src/daemon/tell/logger'
-import { encodeLeaseValue } from '../../../../src/etcd/codec/lease-codec'
+import { encodeLeaseValue, unsignedText } from '../../../../src/etcd/codec/lease-codec'
 import { identityPath, readIdentity } from '../../../../src/host/identity-file'
-import { IdentityVerifier } from '../../../../src/model/identity-secret'
-import type { LeaseValue } from '../../../../src/model/lease'
+import { ipv4 } from '../../../../src/model/address'
+import { IdentitySecret, IdentityVerifier } from '../../../../src/model/identity-secret'
+import type { Lease, LeaseValue } from '../../../../src/model/lease'
 import { announcement } from '../../plan/encryption/support'
 import { lease } from '../../plan/support'
 
@@ -51,9 +52,9 @@ test('a value is signed if it has keys, or has to be, and else is byte for byte 
     [VALUE, true],
     [{ ...VALUE, vtep }, false],
   ] as const) {
-    const { signature } = identity.sign(value, isPinned)
+    const { signature, ...signed } = identity.sign(value, isPinned)
     if (signature === undefined) throw new Error('not signed')
-    expect(verifier.isSigned({ text: encodeLeaseValue(value), signature })).toBe(true)
+    expect(verifier.isSigned({ text: encodeLeaseValue(signed), signature })).toBe(true)
     // The same value has the same signature: nothing is written again.
     expect(identity.sign(value, isPinned).signature).toBe(signature)
   }
@@ -79,4 +80,70 @@ test('a directory that takes no file leaves a host without an identity, and is t
   expect(printed.match(/cannot be written/g)).toHaveLength(1)
   expect(identity.problem).toContain('cannot be written')
   await expect(identity.demand()).rejects.toMatchObject({ code: 'identity-file' })
+})
+
+describe('serials', () => {
+  /** A lease in etcd with that value. */
+  const leaseOf = (value: LeaseValue): Lease => {
+    const { signature, serial } = value
+    const signed = signature && { text: unsignedText(value), signature, ...(serial && { serial }) }
+    return { ...lease('10.5.2.0/24'), value, ...(signed && { signed }) }
+  }
+  const other = (identity: HostIdentity) => identity.sign({ ...VALUE, publicIp: ipv4(7) }, true)
+
+  test('grow with each value, and start at the time', async () => {
+    const identity = await opened()
+    const before = Date.now()
+    const { serial: first = 0 } = identity.sign(VALUE, true)
+    expect(first).toBeGreaterThanOrEqual(before)
+    expect(identity.sign(VALUE, true).serial).toBe(first)
+    expect(other(identity).serial).toBeGreaterThan(first)
+  })
+
+  test('go on above those of an earlier run, also where the clock was set back', async () => {
+    const identity = await opened()
+    const future = Date.now() + 86_400_000
+    identity.learn(leaseOf(sign({ ...VALUE, serial: future })))
+    // The same value: nothing is written again.
+    expect(identity.sign(VALUE, true)).toEqual(sign({ ...VALUE, serial: future }))
+    expect(other(identity).serial).toBe(future + 1)
+    identity.learn(leaseOf(sign({ ...VALUE, serial: future - 5 })))
+    expect(identity.sign(VALUE, true).serial).toBe(future + 2)
+  })
+
+  test('are given to what an overlayd of before has signed', async () => {
+    const identity = await opened()
+    identity.learn(leaseOf(sign(VALUE)))
+    expect(identity.sign(VALUE, true).serial).toBeGreaterThan(0)
+  })
+
+  test('of others, or of nobody, count for nothing', async () => {
+    const identity = await opened()
+    const future = Date.now() + 86_400_000
+    const theirs = { ...VALUE, serial: future }
+    identity.learn(leaseOf({ ...theirs, signature: IdentitySecret.generate().sign(unsignedText(theirs)) }))
+    identity.learn(leaseOf(theirs))
+    expect(identity.sign(VALUE, true).serial).toBeLessThan(future)
+  })
+
+  test('tell a former lease of this host from the last one, and from that of another', async () => {
+    const identity = await opened()
+    const first = identity.sign(VALUE, true)
+    expect(identity.isFormer(leaseOf(first))).toBe(false)
+    const second = other(identity)
+    expect([first, second, VALUE].map((value) => identity.isFormer(leaseOf(value)))).toEqual([
+      true,
+      false,
+      false,
+    ])
+    const later = { ...VALUE, serial: (second.serial ?? 0) + 1 }
+    expect(identity.isFormer(leaseOf(sign(later)))).toBe(false)
+  })
+
+  /** Signs with the identity in the directory, as an earlier run has. */
+  function sign(value: LeaseValue): LeaseValue {
+    const secret = IdentitySecret.fromText(readFileSync(identityPath(directory), 'utf8'))
+    if (secret === undefined) throw new Error('no identity')
+    return { ...value, signature: secret.sign(unsignedText(value)) }
+  }
 })

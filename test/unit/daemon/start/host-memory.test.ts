@@ -58,6 +58,13 @@ test('a saved state is the same after reading', async () => {
   expect(second).toMatchObject({ key: dual.key, subnet: dual.subnet, value: dual.value })
 })
 
+test('so are the serials that were seen, and a file of before has none', async () => {
+  const seenSerials = [{ subnet: '10.5.2.0/24', identity: 'x', serial: 7 }]
+  expect((await roundTrip({ seenSerials })).seenSerials).toEqual(seenSerials)
+  expect((await roundTrip()).seenSerials).toEqual([])
+  expect(await remember(present)).not.toHaveProperty('seen')
+})
+
 test('so is the multicast VNI of a peer', async () => {
   const { snapshot } = await roundTrip({ peers: { ipv4: [{ ...half4, multicast: 7 }], ipv6: [half6] } })
   expect(snapshot.leases[1]?.value).toMatchObject({ vtep: { multicast: 7 }, vtep6: dual.value.vtep6 })

@@ -112,6 +112,36 @@ describe('a value', () => {
       }
     })
 
+    test('with a serial has it before the signature, which covers it', () => {
+      const signature = `${'ab+/'.repeat(21)}Zg==`
+      const serial = 1_767_312_000_000
+      const value = { ...v4Only, serial, signature } as unknown as LeaseValue
+      const text = V4_ONLY.replace(/\}$/, `,"Serial":${serial},"Signature":"${signature}"}`)
+      expect(encodeLeaseValue(value)).toBe(text)
+      expect(decodeLeaseValue(text)).toEqual({ value })
+      expect(unsignedText(value)).toBe(V4_ONLY.replace(/\}$/, `,"Serial":${serial}}`))
+      const lease = decodeLease(
+        { kind: 'lease', key: '/x/subnets/10.5.1.0-24', name: '10.5.1.0-24' },
+        {
+          key: Buffer.from('/x/subnets/10.5.1.0-24'),
+          value: Buffer.from(text),
+          modRevision: 7n as Revision,
+          etcdLease: '1' as EtcdLeaseId,
+          isNew: false,
+        },
+      )
+      expect(lease).toMatchObject({ signed: { text: unsignedText(value), signature, serial } })
+    })
+
+    test.each(['0', '-1', '1.5', '8640000000000001', '99999999999999999', '"7"', 'null', 'true'])(
+      'with Serial %s is read as without one',
+      (serial) => {
+        const text = V4_ONLY.replace(/\}$/, `,"Serial":${serial}}`)
+        expect(decodeLeaseValue(text)).toEqual({ value: v4Only })
+        expect(decodeBySchema(text)).toEqual({ value: v4Only })
+      },
+    )
+
     test.each([
       ['null'],
       ['{}'],

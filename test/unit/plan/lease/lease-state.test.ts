@@ -61,6 +61,18 @@ test.each<[string, LeaseState, LeaseReport, LeaseState]>([
   ['held: gone in another store', held(ours(5)), { found: undefined, revision: rev(4), anew: true }, lost],
   ['held: another host in another store', held(ours(5)), { found: foreign(4), anew: true }, CLASH],
   ['held: another host', held(ours(5)), { found: foreign(6) }, CLASH],
+  [
+    'held: a former lease of this host',
+    held(ours(5)),
+    { found: foreign(6), isFormer: true },
+    held(foreign(6)),
+  ],
+  [
+    'conflict: a former lease of this host',
+    conflict,
+    { found: foreign(6), isFormer: true },
+    unrenewed(foreign(6)),
+  ],
   ['held: our value from before the announcement', held(foreign(5)), { found: foreign(5) }, held(foreign(5))],
   ['held: unreadable', held(ours(5)), { found: unreadable(6) }, UNREADABLE],
   ['lost: ours', lost, { found: ours(6) }, unrenewed(ours(6))],

@@ -9,14 +9,18 @@ import { hw, ip, ipv4Range, type LeaseFields, lease, net } from '../support'
 const OURS = IdentitySecret.generate()
 const THIEF = IdentitySecret.generate()
 const SUBNET = net('10.5.2.0/24')
-const PINS = Pins.of([
-  {
-    name: '10.5.2.0-24',
-    modRevision: 1n as Revision,
-    subnet: { ipv4: SUBNET, ipv6: undefined },
-    record: { identity: OURS.publicKey() },
-  },
-])
+// Pins of their own for each test: they know which serials were seen.
+const pinsOf = (): Pins =>
+  Pins.of([
+    {
+      name: '10.5.2.0-24',
+      modRevision: 1n as Revision,
+      subnet: { ipv4: SUBNET, ipv6: undefined },
+      record: { identity: OURS.publicKey() },
+    },
+  ])
+
+const PINS = pinsOf()
 
 const table = () =>
   new PeerTable(
@@ -36,6 +40,11 @@ const signed = (by: IdentitySecret, fields: LeaseFields = {}): Lease => {
   const signature = by.sign(text)
   return { ...plain, value: { ...plain.value, signature }, signed: { text, signature } }
 }
+/** A lease that its host has signed with that serial. */
+const serial = (number: number, fields: LeaseFields = {}): Lease => {
+  const lease = signed(OURS, fields)
+  return lease.signed === undefined ? lease : { ...lease, signed: { ...lease.signed, serial: number } }
+}
 const addressOf = (peers: PeerTable): Peer['publicIp'] | undefined => peers.peerAt(SUBNET.address)?.publicIp
 const whatIs = (peers: PeerTable) => ({
   peer: addressOf(peers),
@@ -50,7 +59,7 @@ const theft = (by?: IdentitySecret): Lease => {
 
 const pinned = (): PeerTable => {
   const peers = table()
-  peers.pin(PINS)
+  peers.pin(pinsOf())
   return peers
 }
 
@@ -146,4 +155,41 @@ test('other subnets need no proof', () => {
   const peers = pinned()
   peers.put(lease('10.5.3.0/24', { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' }))
   expect([...peers.peers()].map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.3.0/24'])
+})
+
+describe('a former lease of the host, which is written again', () => {
+  const FORMER_ADDRESS = '192.168.77.99'
+  const former = (revision = 9): Lease => serial(5, { publicIp: FORMER_ADDRESS, revision })
+  const REPLAYED = [['it is a former lease of its host', true]]
+
+  test.each([['event'], ['listing']])('by an %s is refused, and the peer stays', (by) => {
+    const peers = pinned()
+    peers.put(serial(7, { revision: 3 }))
+    if (by === 'event') peers.put(former())
+    else peers.reset([former()], [])
+    expect(whatIs(peers)).toEqual({ peer: TRUE_HOST, refused: REPLAYED })
+    peers.put(serial(8, { revision: 10 }))
+    expect(whatIs(peers)).toEqual({ peer: TRUE_HOST, refused: [] })
+  })
+
+  test('after the key was deleted leads nobody to the former address', () => {
+    const peers = pinned()
+    peers.put(serial(7, { revision: 3 }))
+    peers.remove('/coreos.com/network/subnets/10.5.2.0-24')
+    peers.put(former())
+    expect(whatIs(peers)).toEqual({
+      peer: undefined,
+      refused: [['it is a former lease of its host', false]],
+    })
+  })
+
+  test('a later lease that is refused for another reason leaves the peer as it was', () => {
+    const peers = pinned()
+    peers.put(serial(5))
+    // Outside of what the network has: a lease of another VNI.
+    peers.put({ ...serial(7, { revision: 4 }), value: { ...serial(7).value, vtep: undefined } })
+    expect(addressOf(peers)).toBe(TRUE_HOST)
+    peers.put(serial(6, { publicIp: FORMER_ADDRESS, revision: 5 }))
+    expect(whatIs(peers)).toEqual({ peer: TRUE_HOST, refused: REPLAYED })
+  })
 })

@@ -1,8 +1,11 @@
+import fc from 'fast-check'
 import type { HostEntry } from '../../../../src/model/host-record'
 import { IdentitySecret } from '../../../../src/model/identity-secret'
 import type { Revision, SignedLease } from '../../../../src/model/lease'
 import { HostBook } from '../../../../src/plan/trust/host-book'
 import { isUnproven, Pins } from '../../../../src/plan/trust/pins'
+import type { SeenSerial } from '../../../../src/plan/trust/serial'
+import { runs } from '../../support/runs'
 import { net, net6 } from '../support'
 
 const OURS = IdentitySecret.generate()
@@ -75,4 +78,94 @@ test('a pin that stays keeps what it has proven', () => {
   expect(after.changesFrom(before)).toEqual([])
   for (const proof of [signed(OURS), signed(THEIRS), signed(OURS)])
     expect(after.objection(SUBNET, proof) === undefined).toBe(proof.signature === signed(OURS).signature)
+})
+
+describe('a lease of before, with the signature of the pinned identity', () => {
+  const at = (serial: number | undefined, by = OURS): SignedLease => ({
+    ...signed(by, `{"Serial":${serial}}`),
+    ...(serial !== undefined && { serial }),
+  })
+  const isRefused = (pins: Pins, lease: SignedLease): boolean => {
+    const objection = pins.objectionToLease(SUBNET, lease)
+    if (objection !== undefined) expect(isUnproven(objection)).toBe(true)
+    return objection !== undefined
+  }
+
+  test('is refused once a later one was seen; the same one is not', () => {
+    const pins = Pins.of([PINNED])
+    expect([at(5), at(7), at(7), at(6), at(undefined), at(8)].map((each) => isRefused(pins, each))).toEqual([
+      false,
+      false,
+      false,
+      true,
+      true,
+      false,
+    ])
+    expect(pins.objectionToLease(SUBNET, at(7))).toContain('it is a former lease of its host')
+  })
+
+  test('of an overlayd without serials is taken until one with a serial was seen', () => {
+    const pins = Pins.of([PINNED])
+    expect(isRefused(pins, at(undefined))).toBe(false)
+    expect(isRefused(pins, at(1))).toBe(false)
+    expect(isRefused(pins, at(undefined))).toBe(true)
+  })
+
+  test('is no reason against a peer that is kept as it was', () => {
+    const pins = Pins.of([PINNED])
+    pins.objectionToLease(SUBNET, at(7))
+    expect(pins.objection(SUBNET, at(5))).toBeUndefined()
+  })
+
+  test('what others sign counts for nothing', () => {
+    const pins = Pins.of([PINNED])
+    expect(isRefused(pins, at(1000, THEIRS))).toBe(true)
+    expect(isRefused(pins, at(5))).toBe(false)
+  })
+
+  test('is known to a later run, for the same identity alone, and only while it is pinned', () => {
+    const pins = Pins.of([PINNED])
+    pins.objectionToLease(SUBNET, at(7))
+    const seen = pins.seenSerials()
+    expect(seen).toEqual([{ subnet: '10.5.42.0/24', identity: OURS.publicKey(), serial: 7 }])
+    expect(isRefused(Pins.of([PINNED], Pins.NONE, seen), at(6))).toBe(true)
+    const anew = Pins.of([entry({ identity: THEIRS.publicKey() })], Pins.NONE, seen)
+    expect(isRefused(anew, at(1, THEIRS))).toBe(false)
+    expect(Pins.of([], Pins.NONE, seen).seenSerials()).toEqual([])
+  })
+
+  test('is known after a change of other pins, and while etcd has not told which there are', () => {
+    const seen: SeenSerial[] = [{ subnet: '10.5.42.0/24', identity: OURS.publicKey(), serial: 7 }]
+    const book = new HostBook(undefined, seen)
+    expect(book.seenSerials()).toEqual(seen)
+    book.replace([PINNED])
+    expect(isRefused(book.pins, at(6))).toBe(true)
+    book.pins.objectionToLease(SUBNET, at(9))
+    book.apply([{ kind: 'host', host: { ...entry({ user: 'x' }), name: '10.5.43.0-24' } }])
+    expect(isRefused(book.pins, at(8))).toBe(true)
+    expect(book.seenSerials()).toEqual([{ ...seen[0], serial: 9 }])
+  })
+
+  test('property: in any order, what is taken never goes back, over restarts too', () => {
+    const leases = Array.from({ length: 6 }, (_, serial) => at(serial === 0 ? undefined : serial))
+    const event = fc.oneof(fc.nat({ max: 5 }), fc.constant('restart' as const))
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 30 }), (events) => {
+        let pins = Pins.of([PINNED])
+        let [most, last] = [0, 0]
+        for (const each of events) {
+          if (each === 'restart') {
+            pins = Pins.of([PINNED], Pins.NONE, pins.seenSerials())
+            continue
+          }
+          most = Math.max(most, each)
+          const isTaken = pins.objectionToLease(SUBNET, leases[each]) === undefined
+          expect(isTaken).toBe(each === most)
+          if (isTaken) expect(each).toBeGreaterThanOrEqual(last)
+          if (isTaken) last = each
+        }
+      }),
+      { numRuns: runs(200) },
+    )
+  })
 })
