@@ -462,6 +462,27 @@ export const VERBS: readonly Verb[] = [
     },
   }),
   verb({
+    path: 'docker-network',
+    describe: "print the command that makes a network of Docker on a free part of this host's subnet",
+    options: {
+      create: { type: 'string', describe: 'make the network, with this name' },
+      subnet: { type: 'string', describe: "the part of the host's subnet, as in 10.5.7.64/27" },
+      size: {
+        type: 'string',
+        describe: "prefix length of a free part (default: that of docker0's part, else the whole subnet)",
+      },
+    },
+    examples: [
+      ['docker-network', 'docker network create with subnet, gateway, MTU and no masquerading'],
+      ['docker-network --create=web --size=28', 'makes it'],
+    ],
+    run: async ({ create, subnet, size }, { local }) => {
+      const { runDockerNetwork } = await import('./verbs/docker-network.js')
+      await runDockerNetwork((await local())['subnet-file'], { create, subnet, size })
+      return EXIT.healthy
+    },
+  }),
+  verb({
     path: 'completion',
     args: '<shell>',
     describe: 'print the completion of bash, zsh or fish',

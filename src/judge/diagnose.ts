@@ -5,6 +5,7 @@ import { CONTAINER_CHECKS } from './checks/containers'
 import { COUNTER_CHECKS } from './checks/counters'
 import { DAEMON_CHECKS, PROBLEM_CHECKS } from './checks/daemon'
 import { DEVICE_CHECKS } from './checks/device'
+import { DOCKER_CHECKS } from './checks/docker'
 import { ENCRYPTION_CHECKS } from './checks/encryption'
 import { ETCD_CHECKS } from './checks/etcd'
 import { FIREWALL_CHECKS } from './checks/firewall'
@@ -38,6 +39,7 @@ export const CHECKS: readonly Check[] = [
   ...HOST_CHECKS,
   ...FIREWALL_CHECKS,
   ...BRIDGE_CHECKS,
+  ...DOCKER_CHECKS,
   ...MULTICAST_CHECKS,
   ...REACH_CHECKS,
   ...CONTAINER_CHECKS,

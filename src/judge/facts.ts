@@ -5,6 +5,7 @@
 import type { Status } from '../api/status'
 import type { Family, IpAddress, MacAddress, Prefix } from '../model/address'
 import type { NetworkConfig } from '../model/config/network-config'
+import type { DockerNetwork } from '../model/docker'
 import type { BridgeNetfilter } from '../model/firewall'
 import type { Greeting } from '../model/greeting'
 import type { HostEntry } from '../model/host-record'
@@ -61,6 +62,8 @@ export interface FactValues {
   readonly bridgeNetfilter: BridgeNetfilter
   /** Processes called dockerd in this network namespace; the start in milliseconds since 1970. */
   readonly dockerd: readonly { readonly pid: number; readonly startedAt: number }[]
+  /** What the dockerd of this host says; `undefined` where none runs. */
+  readonly docker: DockerFacts | undefined
   /** Whether CNI is configured here: containers may get a bridge of its, when the first one starts. */
   readonly cni: boolean
   readonly firewall: PacketFilter
@@ -203,9 +206,16 @@ export interface LinkSwitches {
   readonly noIpv6?: boolean | undefined
 }
 
+export interface DockerFacts {
+  /** Of the driver `bridge`. */
+  readonly networks: readonly DockerNetwork[]
+}
+
 export interface SubnetFileFacts extends LeaseSubnet {
   readonly path: string
   readonly mtu: number | undefined
+  /** Whether overlayd masquerades; `undefined` where the file does not say. */
+  readonly ipMasq?: boolean | undefined
   /** Milliseconds since 1970. */
   readonly writtenAt: number
 }

@@ -229,6 +229,7 @@ function factsOf(view: WayInView): Facts {
     conntrack: missing,
     bridgeNetfilter: missing,
     dockerd: missing,
+    docker: missing,
     probing: missing,
     probes: missing,
     containerProbes: missing,

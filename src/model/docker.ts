@@ -83,3 +83,25 @@ export const networkOptions = (mtu: number | undefined, ipMasq: boolean): readon
 /** dockerd's flags that give all new networks the options. */
 export const defaultFlags = (options: readonly NetworkOption[]): string[] =>
   options.map(([name, value]) => `--default-network-opt=bridge=${name}=${value}`)
+
+/** A network of Docker's driver `bridge`. */
+export interface DockerNetwork {
+  readonly name: string
+  /** Name of its bridge. */
+  readonly bridge: string
+  readonly subnets: readonly Prefix[]
+  /** As its options say; `undefined` where they say nothing, which for Docker is 1500. */
+  readonly mtu: number | undefined
+  /** Whether Docker masquerades what leaves it. */
+  readonly masquerades: boolean
+  /** Whether Docker lets nothing out of it (`--internal`). */
+  readonly isInternal: boolean
+}
+
+/** The name that Docker gives to the bridge of a network. */
+export const bridgeName = (id: string, options: Readonly<Record<string, string>>): string =>
+  options['com.docker.network.bridge.name'] ?? `br-${id.slice(0, 12)}`
+
+/** Whether a value of Docker's is false, by Go's strconv.ParseBool. */
+export const isFalse = (text: string | undefined): boolean =>
+  text !== undefined && ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text)

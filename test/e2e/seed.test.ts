@@ -12,6 +12,7 @@ import { patient } from '../lab/patience'
 import { type PingResult, ping, RunningPing } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
+import { describeNetworks } from './networks'
 
 assertBootable()
 jest.setTimeout(patient(120_000))
@@ -366,6 +367,8 @@ test('an overlayd that hangs is started again, and no packet is lost', async () 
   }
   expect(await host.exec('journalctl', '--boot', '--unit=overlayd')).toContain('Watchdog timeout')
 })
+
+describeNetworks(() => lab, containers)
 
 test('the package replaces one whose service has a dynamic user, and no packet is lost', async () => {
   const host = lab.host(2)

@@ -205,9 +205,13 @@ export class BootedHost {
     )
   }
 
-  /** Starts a container that Docker starts again whenever Docker itself starts. */
-  async startContainer(name: string): Promise<BootedContainer> {
-    await this.#runContainer(['--detach', '--restart=always', `--name=${name}`], ['sleep', '1000000'])
+  /**
+   * Starts a container that Docker starts again whenever Docker itself starts.
+   * @param network of Docker; docker0 by default
+   */
+  async startContainer(name: string, network = 'bridge'): Promise<BootedContainer> {
+    const options = ['--detach', '--restart=always', `--network=${network}`, `--name=${name}`]
+    await this.#runContainer(options, ['sleep', '1000000'])
     return this.container(name)
   }
 
@@ -271,7 +275,9 @@ export class BootedHost {
    * name.
    */
   async container(name: string): Promise<BootedContainer> {
-    const format = '{{.State.Running}} {{.NetworkSettings.SandboxKey}} {{.NetworkSettings.IPAddress}}'
+    const format =
+      '{{.State.Running}} {{.NetworkSettings.SandboxKey}} ' +
+      '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'
     const [key, address] = await this.waitFor(`to run container ${name}`, async () => {
       const { stdout, stderr } = await this.run('docker', 'inspect', '--format', format, name)
       const [running, key = '', address = ''] = stdout.trim().split(' ')

@@ -6,7 +6,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { runProgram } from '../../firewall/program'
 import { ping } from '../../host/ping'
-import { containerBridge } from '../../judge/checks/bridge'
+import { containerBridges } from '../../judge/checks/bridge'
 import type { ContainerProbe, PeerFact } from '../../judge/facts'
 import { isOwnAddress, type OverlayFacts, ownSubnet, peerKey } from '../../judge/overlay'
 import { formatIp, type Prefix, parseIpv4, prefixContains } from '../../model/address'
@@ -36,7 +36,7 @@ export async function probeFromContainer(
 ): Promise<ContainerProbe[]> {
   const subnet = ownSubnet(facts, 'IPv4')
   const tried = peers.filter(({ family }) => family === 'IPv4').slice(0, PEERS)
-  if (subnet === undefined || tried.length === 0 || containerBridge(facts, 'IPv4') === undefined) return []
+  if (subnet === undefined || tried.length === 0 || containerBridges(facts, 'IPv4').length === 0) return []
   const found = await find(facts, subnet)
   if (found === undefined) return []
   return Promise.all(

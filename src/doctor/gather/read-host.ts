@@ -52,5 +52,13 @@ export async function readSubnetFile(path: string): Promise<SubnetFileFacts> {
     readSubnetVariables(path),
   ])
   const mtu = Number(variables['FLANNEL_MTU'])
-  return { path, ipv4, ipv6, mtu: mtu > 0 ? mtu : undefined, writtenAt: mtimeMs }
+  const masq = variables['FLANNEL_IPMASQ']
+  return {
+    path,
+    ipv4,
+    ipv6,
+    mtu: mtu > 0 ? mtu : undefined,
+    ipMasq: masq === undefined ? undefined : masq === 'true',
+    writtenAt: mtimeMs,
+  }
 }

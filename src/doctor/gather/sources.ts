@@ -10,6 +10,7 @@ import { OverlayError } from '../../model/errors'
 import { valueOrThrow } from '../../model/result'
 import type { Edges } from './edges'
 import { probeAll } from './probe-all'
+import { readDocker } from './read-docker'
 import { clockOf, greetEtcd, readCertificates, readEtcd, readLeaseLife } from './read-etcd'
 import { readConnections, readDaemon, readForwarding, readSubnetFile } from './read-host'
 import { readKernel, readMulticast, readWays, readWireguard } from './read-kernel'
@@ -64,6 +65,7 @@ export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   conntrack: from({}, readConnections),
   bridgeNetfilter: from({}, bridgeNetfilter),
   dockerd: from({}, () => findProcesses('dockerd')),
+  docker: from({}, readDocker),
   cni: from({}, isCniConfigured),
   firewall: from({}, () => readPacketFilter(AbortSignal.timeout(FIREWALL_DEADLINE))),
   subnetFile: from({}, (_, { options }) => readSubnetFile(options['subnet-file'])),

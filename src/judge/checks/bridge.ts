@@ -1,12 +1,15 @@
-/** The bridge of the containers, Docker's or CNI's. It is told by its address, whatever its name. */
+/** The bridges of the containers, Docker's or CNI's. They are told by their addresses, whatever their names. */
 import { FAMILIES, type Family, formatPrefix, type Prefix, prefixContains } from '../../model/address'
+import { MTU_OPTION } from '../../model/docker'
 import type { ObservedLink } from '../../model/kernel/link'
 import type { Known } from '../facts'
-import { type Check, check, type Finding, type Outcome, outcome } from '../finding'
+import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
 import { deviceOf, familiesOf, OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
 
 /** Docker's bridge, unless Docker's option `bridge` names another. */
 const DOCKER_BRIDGE = 'docker0'
+/** Names of the bridges of Docker's networks begin so, unless an option names them. */
+const NETWORK_BRIDGE = 'br-'
 /** Start times are known to the second. subnet.env is written before the programs start that wait for it. */
 const SLACK_MS = 2000
 
@@ -27,42 +30,50 @@ function checkBridge(facts: BridgeFacts): Outcome {
   const [family = 'IPv4'] = familiesOf(facts)
   const subnet = ownSubnet(facts, family)
   if (subnet === undefined) return { skipped: 'this host has no subnet yet', because: 'needless' }
-  const bridge = findBridge(facts, subnet)
+  const bridges = containerBridges(facts, family)
   const { links } = facts.kernel.value
   const docker = links.find(({ name }) => name === DOCKER_BRIDGE)
-  if (bridge === undefined) {
+  if (bridges.length === 0) {
     if (docker === undefined) return outcome('no container bridge yet', [])
     const finding = notOnSubnet(facts, docker, subnet)
     // CNI makes its bridge for the first container, and Docker may be there for something else.
     return outcome('', [facts.cni.value === true ? { ...finding, severity: 'warn' } : finding])
   }
-  const summary = `${bridge.link.name} has ${formatPrefix(bridge.address)}, MTU ${bridge.link.mtu}`
-  return outcome(summary, [
-    bridge.address.length === subnet.length ? undefined : notOnSubnet(facts, bridge.link, subnet),
-    tooLarge(facts, bridge.link),
-  ])
+  const words = bridges.map(
+    ({ link, address }) => `${link.name} has ${formatPrefix(address)}, MTU ${link.mtu}`,
+  )
+  return outcome(
+    few(words).join('; '),
+    bridges.flatMap(({ link, address }) => [
+      // Bridges may share the subnet.
+      address.length >= subnet.length ? undefined : notOnSubnet(facts, link, subnet),
+      tooLarge(facts, link),
+    ]),
+  )
 }
 
-function findBridge(
-  facts: OverlayFacts,
-  subnet: Prefix,
-): { readonly link: ObservedLink; readonly address: Prefix } | undefined {
+export interface OwnBridge {
+  readonly link: ObservedLink
+  /** Its address in our subnet, with the length of its part. */
+  readonly address: Prefix
+}
+
+/** The bridges of the containers of one family: those with an address in our subnet. */
+export function containerBridges(facts: OverlayFacts, family: Family): readonly OwnBridge[] {
+  const subnet = ownSubnet(facts, family)
   const { links, addresses, devices } = facts.kernel.value ?? { links: [], addresses: [], devices: [] }
+  const found = new Map<number, OwnBridge>()
   for (const { linkIndex, address } of addresses) {
     const link = links.find(({ index }) => index === linkIndex)
     const isDevice =
       link?.kind === 'vxlan' ||
       link?.kind === 'wireguard' ||
       devices.some((device) => device.link.index === linkIndex)
-    if (link !== undefined && !isDevice && prefixContains(subnet, address.address)) return { link, address }
+    const isOurs = subnet !== undefined && prefixContains(subnet, address.address)
+    if (link !== undefined && !isDevice && isOurs && !found.has(linkIndex))
+      found.set(linkIndex, { link, address })
   }
-  return undefined
-}
-
-/** The bridge of the containers of one family. */
-export function containerBridge(facts: OverlayFacts, family: Family): ObservedLink | undefined {
-  const subnet = ownSubnet(facts, family)
-  return subnet && findBridge(facts, subnet)?.link
+  return [...found.values()]
 }
 
 function notOnSubnet(facts: BridgeFacts, link: ObservedLink, subnet: Prefix): Finding {
@@ -119,7 +130,14 @@ function tooLarge(facts: BridgeFacts, bridge: ObservedLink): Finding | undefined
     what: `containers have a larger MTU than fits through the overlay`,
     evidence: [`${ports(first.name, others)} ${bridge.name} have an MTU of ${first.mtu}; ${limit} fits`],
     breaks: 'large packets that must not be cut are lost: connections open, and hang when data flows',
-    fix: `start Docker with --mtu=${limit} (overlayctl docker-opts does), then make the containers anew`,
-    commands: ['systemctl restart docker'],
+    ...(bridge.name.startsWith(NETWORK_BRIDGE)
+      ? {
+          fix: `make its network anew with -o ${MTU_OPTION}=${limit}, as overlayctl docker-network prints it`,
+          commands: ['overlayctl docker-network'],
+        }
+      : {
+          fix: `start Docker with --mtu=${limit} (overlayctl docker-opts does), then make the containers anew`,
+          commands: ['systemctl restart docker'],
+        }),
   }
 }

@@ -15,7 +15,7 @@ import {
   peerKey,
   peersOf,
 } from '../overlay'
-import { containerBridge } from './bridge'
+import { containerBridges } from './bridge'
 import { REVERSE_PATH } from './counters'
 import { leadsThere } from './device'
 import { reachOf } from './reach'
@@ -137,7 +137,8 @@ const forwardingOff = (what: string, names: readonly string[]): Finding => ({
  */
 function linksThatDoNot(facts: SwitchFacts): string[] {
   if (!familiesOf(facts).includes('IPv4')) return []
-  const names = [deviceOf(facts, 'IPv4')?.link.name, containerBridge(facts, 'IPv4')?.name]
+  const bridges = containerBridges(facts, 'IPv4').map(({ link }) => link.name)
+  const names = [deviceOf(facts, 'IPv4')?.link.name, ...bridges]
   return names.flatMap((name) =>
     name !== undefined && facts.switches.value?.get(name)?.forwarding === false ? [name] : [],
   )
@@ -145,7 +146,8 @@ function linksThatDoNot(facts: SwitchFacts): string[] {
 
 function withoutIpv6(facts: SwitchFacts): Finding[] {
   if (!familiesOf(facts).includes('IPv6')) return []
-  const names = [deviceOf(facts, 'IPv6')?.link.name, containerBridge(facts, 'IPv6')?.name].flatMap((name) =>
+  const bridges = containerBridges(facts, 'IPv6').map(({ link }) => link.name)
+  const names = [deviceOf(facts, 'IPv6')?.link.name, ...bridges].flatMap((name) =>
     name !== undefined && facts.switches.value?.get(name)?.noIpv6 === true ? [name] : [],
   )
   if (names.length === 0) return []

@@ -8,6 +8,7 @@ import {
   type Family,
   formatPrefix,
   type IpAddress,
+  networkOf,
   type Prefix,
   prefixContains,
 } from '../../model/address'
@@ -15,7 +16,7 @@ import type { NetworkConfig } from '../../model/config/network-config'
 import { slotOf } from '../../model/lease'
 import type { PacketFilter } from '../../model/packet-filter'
 import { wireguardLinkName } from '../../plan/encryption/encryption-plan'
-import { containerBridge } from '../checks/bridge'
+import { containerBridges, type OwnBridge } from '../checks/bridge'
 import type { Facts, Known, PeerFact, ProbeFact } from '../facts'
 import {
   deviceName,
@@ -80,6 +81,8 @@ interface Gone {
   readonly journey: Journey
   readonly peer: PeerFact | undefined
   readonly family: Family
+  /** Name of the bridge of the containers. */
+  readonly bridge: string
 }
 
 export function goWays(facts: WayFacts, config: NetworkConfig): PacketWays {
@@ -134,7 +137,7 @@ function note<More extends object>(
     ...more,
     kind: passing.kind,
     passing: {
-      ...passing,
+      ...(known?.passing ?? passing),
       directions: new Set([...(known?.passing.directions ?? []), ...passing.directions]),
     },
     place,
@@ -144,7 +147,11 @@ function note<More extends object>(
   })
 }
 
-function passingOf(facts: OverlayFacts, config: NetworkConfig, { way, family }: Gone): Passing | undefined {
+function passingOf(
+  facts: OverlayFacts,
+  config: NetworkConfig,
+  { way, family, bridge }: Gone,
+): Passing | undefined {
   const network = rangeOf(config, family)?.network
   if (network === undefined) return undefined
   const kind =
@@ -158,7 +165,7 @@ function passingOf(facts: OverlayFacts, config: NetworkConfig, { way, family }: 
     family,
     network,
     device: deviceName(facts, family),
-    bridge: containerBridge(facts, family)?.name ?? 'docker0',
+    bridge,
     port: way.udpPort ?? portOf(facts, family),
     directions: new Set([
       way.kind === 'out' || way.kind === 'host-out' || way.kind === 'vxlan-out' ? 'out' : 'in',
@@ -173,14 +180,16 @@ function goFamily(facts: WayFacts, config: NetworkConfig, family: Family, index:
   const range = rangeOf(config, family)
   const own = ownSubnet(facts, family)
   if (range === undefined || own === undefined) return []
+  const bridges = containerBridges(facts, family)
   const host = hostOf(facts, family, own)
   const peers = peersOf(facts).filter((peer) => peer.family === family)
   const first = worstFirst(facts, peers)
-  const go = (way: Way, peer: PeerFact | undefined): Gone => ({
+  const go = (way: Way, peer: PeerFact | undefined, bridge = bridges[0]): Gone => ({
     way,
     journey: travel(index, way.stops, way.packet),
     peer,
     family,
+    bridge: bridge?.link.name ?? 'docker0',
   })
   const some = first.length === 0 ? [strangerIn(range.network, own, family)] : first.slice(0, MOST_PEERS)
   const around =
@@ -196,13 +205,20 @@ function goFamily(facts: WayFacts, config: NetworkConfig, family: Family, index:
   const markIn =
     vxlan.find(({ way }) => way.kind === 'vxlan-in' && way.udpPort === undefined)?.journey.packet.fields
       .mark ?? 0
-  const containers = some.flatMap((peer) =>
-    containerWays(
-      host ?? unbuilt(facts, family, own),
-      overlayPeer(facts, peer),
-      isDirect(facts, peer) ? 0 : markIn,
-    ).map((way) => go(way, isStranger(peer) ? undefined : peer)),
-  )
+  const built = host ?? unbuilt(facts, family, own)
+  const fromBridge = (bridge: OwnBridge | undefined, towards: readonly PeerFact[]): Gone[] =>
+    towards.flatMap((peer) =>
+      containerWays(
+        { ...built, ...behind(facts, own, bridge) },
+        overlayPeer(facts, peer),
+        isDirect(facts, peer) ? 0 : markIn,
+      ).map((way) => go(way, isStranger(peer) ? undefined : peer, bridge)),
+    )
+  const containers = [
+    ...fromBridge(bridges[0], some),
+    // Rules that tell bridges apart seldom tell peers apart too.
+    ...bridges.slice(1).flatMap((bridge) => fromBridge(bridge, some.slice(0, 1))),
+  ]
   const marked = new Set(
     containers.filter(({ way }) => way.kind === 'out').map(({ journey }) => journey.packet.fields.mark),
   )
@@ -321,20 +337,25 @@ function hostOf(facts: OverlayFacts, family: Family, own: Prefix): OverlayHost |
 }
 
 /** A host that has no device yet. Packets outside of the device are not looked at then. */
-function unbuilt(facts: OverlayFacts, family: Family, own: Prefix): OverlayHost {
-  const bridge = containerBridge(facts, family)
-  const ports =
-    facts.kernel.value?.links.filter(({ master }) => bridge !== undefined && master === bridge.index) ?? []
-  return {
-    container: sampleAddress(own),
-    vtep: own.address,
-    device: deviceName(facts, family),
-    bridge: bridge?.name ?? 'docker0',
-    port: ports[0]?.name,
-    underlay: '',
-    local: own.address,
-    udpPort: DEFAULT_PORT,
-  }
+const unbuilt = (facts: OverlayFacts, family: Family, own: Prefix): OverlayHost => ({
+  ...behind(facts, own, containerBridges(facts, family)[0]),
+  vtep: own.address,
+  device: deviceName(facts, family),
+  underlay: '',
+  local: own.address,
+  udpPort: DEFAULT_PORT,
+})
+
+/** A container, and the bridge that it is behind. */
+function behind(
+  facts: OverlayFacts,
+  own: Prefix,
+  bridge: OwnBridge | undefined,
+): Pick<OverlayHost, 'container' | 'bridge' | 'port'> {
+  const { link, address } = bridge ?? {}
+  const part = address === undefined ? own : networkOf(address.address, Math.max(address.length, own.length))
+  const ports = facts.kernel.value?.links.find(({ master }) => link !== undefined && master === link.index)
+  return { container: sampleAddress(part), bridge: link?.name ?? 'docker0', port: ports?.name }
 }
 
 /** For evidence: nothing where it is all peers, else which. */

@@ -1,7 +1,7 @@
 /**
  * Follows the overlay's packets through a chain of iptables, including the chains it calls, by the rules as
- * `iptables-save` prints them. Only rules that match all packets of containers are judged. A rule on a port,
- * a mark or some addresses is somebody's intention, and is ignored.
+ * `iptables-save` prints them. Only rules that match all packets of containers are judged, or all that leave
+ * a bridge of ours. A rule on a port, a mark or some addresses is somebody's intention, and is ignored.
  */
 import { familyOf, type IpAddress, type Prefix, parseIp, prefixContains } from '../../model/address'
 import type { FirewallNetwork } from '../../model/firewall'
@@ -82,7 +82,7 @@ function endOf(
   seen: ReadonlySet<string>,
 ): 'obstacle' | 'through' | 'on' | 'back' {
   const rule = parseRule(line, familyOf(packets.source.address) === 'IPv6')
-  if (rule === undefined || !covers(rule, packets)) return 'on'
+  if (rule === undefined || !covers(rule, packets, targets)) return 'on'
   const { target } = rule
   if (targets.has(target)) return 'obstacle'
   if (target === 'ACCEPT') return 'through'
@@ -97,18 +97,30 @@ function endOf(
 }
 
 /** Whether a rule matches all of the packets. */
-function covers(rule: Rule, { source, destination, direction, link }: Packets): boolean {
+function covers(rule: Rule, packets: Packets, targets: ReadonlySet<string>): boolean {
+  const { source, destination, direction, link } = packets
   const [ours, others] = direction === 'in' ? [rule.incoming, rule.outgoing] : [rule.outgoing, rule.incoming]
   return (
     !rule.special &&
     rule.matchesNew &&
-    coversAddresses(rule.source, source) &&
+    (coversAddresses(rule.source, source) || (targets === MASQUERADES && isOfBridge(rule, packets))) &&
     coversAddresses(rule.destination, destination) &&
     (ours === undefined || isNamed(ours.value, link) !== ours.not) &&
     // All that is known of the bridge's name is that it is not that of our device.
     (others === undefined || (others.not && isNamed(others.value, link)) || others.value === '+')
   )
 }
+
+/**
+ * Whether the rule masquerades all that leaves one bridge, for a bridge that has a part of our subnet: Docker
+ * makes such a rule for each network. Other rules on some of our addresses are intended.
+ */
+const isOfBridge = ({ source: match, outgoing }: Rule, { source, direction }: Packets): boolean =>
+  direction === 'out' &&
+  outgoing?.not === true &&
+  match?.not === false &&
+  match.value.length >= source.length &&
+  prefixContains(source, match.value.address)
 
 const coversAddresses = (match: Match<Prefix> | undefined, all: Prefix): boolean =>
   match === undefined ||

@@ -153,6 +153,47 @@ test('with a querier on the bridge too', async () => {
   for (const group of GROUPS) await expectExactlyOnce(group, 'queried')
 })
 
+test('every bridge with a part of the subnet takes part', async () => {
+  const host = lab.host(3)
+  const { subnet, mtu } = await host.subnetEnv()
+  const at = (last: number): string => subnet.replace(/\d+\/\d+$/, `${last}`)
+  const namespace = 'multicast-web'
+  await ipBatch(undefined, [`netns add ${namespace}`])
+  const member = { name: namespace, namespace, address: at(194), address6: undefined }
+  let listener: Listener | undefined
+  try {
+    await ipBatch(host.namespace, [
+      `link add br-web mtu ${mtu} type bridge`,
+      `address add ${at(193)}/26 dev br-web`,
+      'link set br-web up',
+      `link add veth-web mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${namespace}`,
+      'link set veth-web master br-web up',
+    ])
+    await ipBatch(namespace, [
+      'link set lo up',
+      `address add ${at(194)}/26 dev eth0`,
+      'link set eth0 up',
+      `route add default via ${at(193)}`,
+    ])
+    await host.waitForStatus('both bridges', ({ multicast }) => {
+      return multicast?.bridges.join() === 'docker0,br-web'
+    })
+    listener = await Listener.start(member, ['239.1.2.3'])
+    await sendTo('239.1.2.3', container(1), 'to-web')
+    await listener.waitForEnd('to-web')
+    expect(listener.countOf('to-web')).toEqual(onceEach('239.1.2.3', container(1).address, 'to-web'))
+    await sendTo('239.1.2.3', member, 'from-web')
+    const other = listeners.find((each) => each.container === container(2))
+    await other?.waitForEnd('from-web')
+    expect(other?.countOf('from-web')).toEqual(onceEach('239.1.2.3', member.address, 'from-web'))
+  } finally {
+    await listener?.stop()
+    await ipBatch(undefined, [`netns delete ${namespace}`])
+    await ipBatch(host.namespace, ['link delete br-web'])
+  }
+  await host.waitForStatus('one bridge again', ({ multicast }) => multicast?.bridges.join() === 'docker0')
+})
+
 test('what concerns a link alone stays there: IGMP, MLD, neighbour discovery, broadcast', async () => {
   const before = await sent(lab.host(1))
   const { namespace, address } = container(1)

@@ -2,6 +2,7 @@ import { waitingProblem } from '../../../src/api/problems'
 import { CHECKS, diagnose, factsFor } from '../../../src/judge/diagnose'
 import type { KernelFacts, MulticastFacts, PeerWord, ProbeFact } from '../../../src/judge/facts'
 import { FAMILIES, mac } from '../../../src/model/address'
+import type { DockerNetwork } from '../../../src/model/docker'
 import type { Revision } from '../../../src/model/lease'
 import type { GroupsEntry } from '../../../src/model/multicast'
 import type { Waiting } from '../../../src/model/waiting'
@@ -27,6 +28,7 @@ import {
   NOW,
   nft,
   OWN_MAC,
+  prefix,
   reporting,
   route,
   saved,
@@ -67,6 +69,71 @@ const bridge = (ownAddress: string, portMtu = 1450): Changes =>
     ],
     addresses: [...KERNEL.addresses, address(8, ownAddress)],
   })
+/** Bridges with an address each, and a port of theirs with an MTU. */
+const bridges = (...all: readonly (readonly [number, string, string, number?])[]): Changes =>
+  kernel({
+    links: [
+      ...KERNEL.links,
+      ...all.flatMap(([index, name, , mtu = 1450]) => [
+        link(index, name, { kind: 'bridge' }),
+        link(index + 1, `veth${index}`, { master: index, mtu }),
+      ]),
+    ],
+    addresses: [...KERNEL.addresses, ...all.map(([index, , text]) => address(index, text))],
+  })
+const network = (name: string, bridgeName: string, subnet: string, more: Partial<DockerNetwork> = {}) => ({
+  name,
+  bridge: bridgeName,
+  subnets: [prefix(subnet)],
+  mtu: 1450,
+  masquerades: false,
+  isInternal: false,
+  ...more,
+})
+const docker = (...networks: readonly DockerNetwork[]): Changes => ({ docker: { networks } })
+const DOCKER0 = network('bridge', 'docker0', '10.5.7.0/27')
+const TWO = bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27'])
+const ASIDE = bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '172.18.0.1/16'])
+const dockerCases: [string, Changes, string[]][] = [
+  [
+    "Docker's networks in the overlay",
+    { ...TWO, ...docker(DOCKER0, network('web', 'br-1', '10.5.7.32/27')) },
+    [],
+  ],
+  [
+    "a network of Docker's elsewhere",
+    { ...ASIDE, ...docker(DOCKER0, network('web', 'br-1', '172.18.0.0/16')) },
+    ['docker-network-outside'],
+  ],
+  [
+    "a network of Docker's elsewhere that lets nothing out",
+    { ...ASIDE, ...docker(DOCKER0, network('web', 'br-1', '172.18.0.0/16', { isInternal: true })) },
+    [],
+  ],
+  [
+    "a network of Docker's elsewhere without a container",
+    { ...TWO, ...docker(DOCKER0, network('web', 'br-2', '172.18.0.0/16')) },
+    [],
+  ],
+  [
+    'docker0 elsewhere with containers, beside a network in the overlay',
+    {
+      ...bridges([8, 'docker0', '172.17.0.1/16'], [10, 'br-1', '10.5.7.1/24']),
+      ...docker(network('bridge', 'docker0', '172.17.0.0/16'), network('web', 'br-1', '10.5.7.0/24')),
+    },
+    ['docker-network-outside'],
+  ],
+  [
+    'a network that Docker masquerades',
+    { ...TWO, ...docker(DOCKER0, network('web', 'br-1', '10.5.7.32/27', { masquerades: true })) },
+    ['docker-network-masquerade'],
+  ],
+  [
+    'a network that will have too large an MTU',
+    { ...TWO, ...docker(DOCKER0, network('web', 'br-9', '10.5.7.64/27', { mtu: undefined })) },
+    ['docker-network-mtu'],
+  ],
+]
 const forward = (...lines: string[]): Changes =>
   saved({ filter: [':FORWARD DROP [0:0]', ':FLANNEL-FWD - [0:0]', ...lines] })
 /** INPUT of a usual cloud image: it accepts pings and ssh, and rejects all else. */
@@ -463,6 +530,41 @@ test.each<[string, Changes, string[]]>([
     ['docker-started-early'],
   ],
   ['containers with too large an MTU', bridge('10.5.7.1/24', 1500), ['bridge-mtu']],
+  ['bridges that share our subnet', bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27']), []],
+  [
+    'containers of another bridge with too large an MTU',
+    bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27', 1500]),
+    ['bridge-mtu'],
+  ],
+  [
+    'a bridge on our subnet and more beside a right one',
+    bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/16']),
+    ['lease-overlap', 'bridge-subnet'],
+  ],
+  [
+    'docker0 elsewhere, and a network on our subnet',
+    bridges([8, 'docker0', '172.17.0.1/16'], [10, 'br-1', '10.5.7.1/24']),
+    [],
+  ],
+  [
+    'a rule that masquerades one of our bridges',
+    {
+      ...bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27']),
+      ...saved({
+        nat: [':POSTROUTING ACCEPT [0:0]', '-A POSTROUTING -s 10.5.7.32/27 ! -o br-1 -j MASQUERADE'],
+      }),
+    },
+    ['masqueraded'],
+  ],
+  [
+    'a rule that drops what comes to one of our bridges',
+    {
+      ...bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27']),
+      ...saved({ filter: [':FORWARD ACCEPT [0:0]', '-A FORWARD ! -i br-1 -o br-1 -j DROP'] }),
+    },
+    ['forward-drop'],
+  ],
+  ...dockerCases,
   ['UDP does not leave', probe({ udp: 'blocked' }), ['udp-blocked-out']],
   ['nobody listens', probe({ udp: 'refused' }), ['port-differs']],
   ['UDP does not arrive', probe({ udp: 'silent' }), ['udp-blocked-in']],

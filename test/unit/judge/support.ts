@@ -218,6 +218,7 @@ const WELL: FactValues = {
   conntrack: { count: 10, max: 1000 },
   bridgeNetfilter: { present: true, ipv4: true, ipv6: true },
   dockerd: [],
+  docker: { networks: [] },
   cni: false,
   firewall: { chains: [], unread: [] },
   subnetFile: {
@@ -225,6 +226,7 @@ const WELL: FactValues = {
     ipv4: prefix('10.5.7.0/24'),
     ipv6: undefined,
     mtu: 1450,
+    ipMasq: true,
     writtenAt: NOW - 60_000,
   },
   probing: { probes: found([GOOD_PROBE]), containers: found([]), counted: new Map() },

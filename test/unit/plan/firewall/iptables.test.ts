@@ -138,12 +138,25 @@ describe('a rule that drops all packets of containers', () => {
     ]
     const posted = (...lines: string[]): string[] =>
       brought('nat', lines).filter((line) => line.startsWith('-A POSTROUTING'))
-    const all = ['-A POSTROUTING -j MASQUERADE', '-A POSTROUTING -j SNAT --to-source 192.0.2.1', docker]
+    // Docker's rule for a network on a part of our subnet.
+    const part = '-A POSTROUTING -s 10.5.1.32/27 ! -o br-0c2a6ee8a1b2 -j MASQUERADE'
+    const all = ['-A POSTROUTING -j MASQUERADE', '-A POSTROUTING -j SNAT --to-source 192.0.2.1', docker, part]
     for (const line of all) {
       expect(posted(elsewhere, line)).toEqual([...accepts, elsewhere, line, JUMP])
       expect(posted(line, ...accepts, elsewhere)).toEqual([...accepts, line, elsewhere, JUMP])
     }
     expect(posted(elsewhere, way, ...accepts)).toEqual([elsewhere, way, JUMP])
+  })
+
+  test.each([
+    '-A POSTROUTING -s 10.5.1.7/32 -j SNAT --to-source 192.0.2.1',
+    '-A POSTROUTING -s 10.5.1.7/32 -d 10.5.1.7/32 -p tcp -m tcp --dport 80 -j MASQUERADE',
+    '-A POSTROUTING ! -s 10.5.1.32/27 ! -o br-0c2a6ee8a1b2 -j MASQUERADE',
+    '-A POSTROUTING -s 10.5.1.32/27 ! -o flannel.1 -j MASQUERADE',
+    '-A POSTROUTING -s 10.5.1.32/27 -o eth0 -j MASQUERADE',
+    '-A POSTROUTING -s 10.5.0.0/27 ! -o br-0c2a6ee8a1b2 -j MASQUERADE',
+  ])('the rule %s is no reason for accepts in POSTROUTING', (line) => {
+    expect(brought('nat', [line]).filter((each) => each.startsWith('-A POSTROUTING'))).toEqual([line, JUMP])
   })
 
   test.each(['iptables', 'nftables'] as const)(

@@ -1,0 +1,75 @@
+/** `overlayctl docker-network`: prints the command that makes a network of Docker in the overlay, or makes it. */
+import { createDockerNetwork, dockerIsDown, readDockerNetworks } from '../../host/docker-socket'
+import { print } from '../../host/streams'
+import { readSubnetVariables } from '../../host/subnet-env'
+import { formatPrefix, type Ipv4Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { OverlayError } from '../../model/errors'
+import { createCommand, createRequest, planNetwork } from '../../plan/host/docker-network'
+import { optionsOfNetworks } from '../../plan/host/docker-options'
+
+/** Milliseconds for all of it. */
+const DEADLINE = 30_000
+/** The name in the printed command. */
+const EXAMPLE = 'overlay'
+
+export interface DockerNetworkFlags {
+  /** Name of the network to make; `undefined`: the command is printed. */
+  readonly create: string | undefined
+  /** A part of the subnet. */
+  readonly subnet: string | undefined
+  /** Prefix length of the part. */
+  readonly size: string | undefined
+}
+
+/** @throws {OverlayError} `docker-network` for what does not fit; `docker`; `subnet-file` */
+export async function runDockerNetwork(
+  subnetFile: string,
+  { create, subnet, size }: DockerNetworkFlags,
+): Promise<void> {
+  const signal = AbortSignal.timeout(DEADLINE)
+  const part = subnet === undefined ? undefined : readPart(subnet)
+  const length = size === undefined ? undefined : readLength(size)
+  const variables = await readSubnetVariables(subnetFile)
+  const own = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
+  if (own === undefined) {
+    throw new OverlayError(
+      'docker-network',
+      `${subnetFile} has no IPv4 subnet`,
+      'start overlayd first, or name the file with --subnet-file',
+    )
+  }
+  const present = await readDockerNetworks(signal)
+  if (present === undefined && (part === undefined || create !== undefined)) throw dockerIsDown()
+  const planned = planNetwork(
+    {
+      name: create ?? EXAMPLE,
+      subnet: own,
+      subnet6: parseIpv6Prefix(variables['FLANNEL_IPV6_SUBNET'] ?? ''),
+      options: optionsOfNetworks(variables, { ipMasq: true }),
+      part,
+      length,
+    },
+    present ?? [],
+  )
+  if (!planned.ok) throw new OverlayError(planned.problem.code, planned.problem.text)
+  if (create === undefined) {
+    print(`${createCommand(planned.value).join(' ')}\n`)
+    return
+  }
+  await createDockerNetwork(createRequest(planned.value), signal)
+  print(`network ${create}: ${planned.value.parts.map(formatPrefix).join(' and ')}\n`)
+}
+
+function readPart(text: string): Ipv4Prefix {
+  const part = parseIpv4Prefix(text)
+  if (part !== undefined) return part
+  const what = `--subnet is ${JSON.stringify(text.slice(0, 64))}, which is not an IPv4 prefix`
+  throw new OverlayError('docker-network', what, "name a part of this host's subnet: --subnet=10.5.7.64/27")
+}
+
+function readLength(text: string): number {
+  const [, length] = /^\/?(\d{1,2})$/.exec(text) ?? []
+  if (length !== undefined) return Number(length)
+  const what = `--size is ${JSON.stringify(text.slice(0, 64))}, which is not a prefix length`
+  throw new OverlayError('docker-network', what, 'name one, as in --size=27')
+}

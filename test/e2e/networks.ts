@@ -1,0 +1,188 @@
+/**
+ * Networks of Docker beside docker0, as compose makes them: two projects on two hosts, on hosts that other tests
+ * have booted. Docker's version decides what each network has to be told.
+ */
+import { type Prefix, parseIpv4, parseIpv4Prefix, prefixContains } from '../../src/model/address'
+import type { BootedContainer, BootedHost } from '../lab/booted-host'
+import type { BootedLab } from '../lab/booted-lab'
+import { exec } from '../lab/namespace'
+import { ping } from '../lab/ping'
+import { LongProcess } from '../lab/process'
+import { Pending } from '../lab/wait'
+
+/** Docker from this version on takes options for all networks. */
+const HAS_DEFAULTS = 24
+const PROJECTS = ['web', 'shop'] as const
+const NEEDED = [
+  ...['-o', 'com.docker.network.driver.mtu=1450'],
+  ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false'],
+]
+/** The test's own end of the underlay, which has no route to the overlay. */
+const OUTSIDE = '192.0.2.1'
+
+/** The address from which a container sees a connection of another one. */
+async function sourceSeen(from: BootedContainer, to: BootedContainer): Promise<string> {
+  const program = `
+    const server = require('node:net').createServer((socket) => socket.end(socket.remoteAddress + '\\n'))
+    server.listen(8081, '0.0.0.0', () => console.log('listening'))`
+  const command = ['nsenter', `--net=/run/netns/${to.namespace}`, process.execPath, '-e', program] as const
+  const server = new LongProcess('TCP server', [...command])
+  try {
+    await server.waitForOutput(/listening/)
+    const connect = `require('node:net').connect(8081, '${to.address}').pipe(process.stdout)`
+    return (await exec(from.namespace, [process.execPath, '-e', connect])).stdout.trim()
+  } finally {
+    await server.stop()
+  }
+}
+
+/** The codes of what the doctor finds. */
+async function findings(host: BootedHost): Promise<string[]> {
+  const { stdout } = await host.run('overlayctl', 'doctor', '--only=bridge,docker,firewall', '-o', 'json')
+  return Array.from(stdout.matchAll(/"code": ?"([\w-]+)"/g), ([, code = '']) => code)
+}
+
+/** @param containers the containers on docker0, by host: they get other addresses */
+export function describeNetworks(labOf: () => BootedLab, containers: BootedContainer[]): void {
+  describe('a subnet that is shared out', () => {
+    /** `web1` is the container of the project web on node1. */
+    const members = new Map<string, BootedContainer>()
+    const member = (name: string): BootedContainer => {
+      const found = members.get(name)
+      if (found === undefined) throw new Error(`there is no container ${name}: an earlier test failed`)
+      return found
+    }
+    const hosts = (): readonly BootedHost[] => labOf().hosts.slice(0, 2)
+    const hasDefaults = async (host: BootedHost): Promise<boolean> => {
+      const version = await host.exec('docker', 'version', '--format', '{{.Server.Version}}')
+      return Number(version.split('.')[0]) >= HAS_DEFAULTS
+    }
+    const received = async (from: string, to: string, count = 5): Promise<number> =>
+      (await ping(member(from).namespace, member(to).address, { count })).received
+
+    test('gives docker0 and two projects on each host a part each', async () => {
+      await Promise.all(
+        hosts().map(async (host, index) => {
+          await host.exec('sh', '-c', 'echo DOCKER_NETWORKS=27 >>/etc/default/docker')
+          await host.exec('systemctl', 'restart', 'docker')
+          const docker0 = await host.container('c1')
+          containers[index] = docker0
+          members.set(`docker0${index + 1}`, docker0)
+          const options = (await hasDefaults(host)) ? [] : NEEDED
+          for (const project of PROJECTS) {
+            await host.exec('docker', 'network', 'create', ...options, `${project}_default`)
+            const name = `${project}${index + 1}`
+            members.set(name, await host.startContainer(name, `${project}_default`))
+          }
+          const subnet = parseIpv4Prefix((await host.subnetEnv())['FLANNEL_SUBNET'] ?? '')
+          const parts = ['docker0', ...PROJECTS].map((each): Prefix => {
+            const address = parseIpv4(member(`${each}${index + 1}`).address)
+            if (address === undefined || subnet === undefined || !prefixContains(subnet, address))
+              throw new Error(`${each}${index + 1} is not on the subnet of node${index + 1}`)
+            return { address, length: 27 }
+          })
+          const [first, second, third] = parts
+          expect([first, second].map((part) => part && third && prefixContains(part, third.address))).toEqual(
+            [false, false],
+          )
+        }),
+      )
+    })
+
+    test.each([
+      ['web1', 'web2'],
+      ['shop2', 'shop1'],
+      ['web1', 'shop2'],
+      ['docker01', 'web2'],
+      ['shop2', 'docker01'],
+    ])('%s reaches %s on the other host, and is seen with its own address', async (from, to) => {
+      expect(await received(from, to, 1)).toBe(1)
+      expect(await received(from, to)).toBe(5)
+      expect(await sourceSeen(member(from), member(to))).toBe(member(from).address)
+    })
+
+    test('packets of full size pass, and the outside is reached with the address of the host', async () => {
+      for (const name of ['web1', 'shop2']) {
+        const { stdout } = await exec(member(name).namespace, ['ip', '-o', 'link', 'show', 'dev', 'eth0'])
+        expect(stdout).toContain(' mtu 1450 ')
+        expect(await ping(member(name).namespace, OUTSIDE, { count: 5 })).toMatchObject({ received: 5 })
+      }
+      const full = ['ping', '-n', '-c3', '-i0.01', '-W2', '-Mdo', '-s1422', member('web2').address] as const
+      expect((await exec(member('web1').namespace, [...full])).stdout).toContain(
+        ' 3 received, 0% packet loss',
+      )
+    })
+
+    test('Docker keeps the projects of one host apart, as it means to', async () => {
+      expect(await received('web1', 'shop1', 2)).toBe(0)
+      expect(await received('web1', 'shop2', 2)).toBe(2)
+    })
+
+    test('the doctor has no finding', async () => {
+      for (const host of hosts()) expect(await findings(host)).toEqual([])
+    })
+
+    test('overlayctl docker-network makes a network that other hosts reach', async () => {
+      const [host] = hosts()
+      if (host === undefined) throw new Error('there is a host')
+      expect(await host.exec('overlayctl', 'docker-network')).toMatch(
+        /^docker network create --driver=bridge --subnet=10\.5\.\d+\.96\/27 --gateway=10\.5\.\d+\.97 -o .* overlay\n$/,
+      )
+      expect(await host.exec('overlayctl', 'docker-network', '--create=extra', '--size=28')).toMatch(
+        /^network extra: 10\.5\.\d+\.96\/28\n$/,
+      )
+      members.set('extra1', await host.startContainer('extra1', 'extra'))
+      expect(await received('web2', 'extra1')).toBe(5)
+      expect(await sourceSeen(member('extra1'), member('web2'))).toBe(member('extra1').address)
+      const again = await host.run('overlayctl', 'docker-network', '--create=extra')
+      expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('already exists') })
+      await host.exec('docker', 'rm', '-f', 'extra1')
+      await host.exec('docker', 'network', 'rm', 'extra')
+    })
+
+    test('a network that masquerades keeps addresses all the same, and the doctor names what is wrong', async () => {
+      const [host] = hosts()
+      if (host === undefined) throw new Error('there is a host')
+      const masquerading = ['-o', 'com.docker.network.bridge.enable_ip_masquerade=true']
+      const large = ['-o', 'com.docker.network.driver.mtu=1500']
+      await host.exec('docker', 'network', 'create', ...masquerading, ...large, 'wrong')
+      await host.exec('docker', 'network', 'create', '--subnet=172.30.0.0/24', 'outside')
+      try {
+        expect(await findings(host)).toEqual(['docker-network-masquerade', 'docker-network-mtu'])
+        members.set('wrong1', await host.startContainer('wrong1', 'wrong'))
+        await host.startContainer('outside1', 'outside')
+        await host.waitFor('to keep the address of the container', async () => {
+          const source = await sourceSeen(member('wrong1'), member('web2'))
+          return source === member('wrong1').address ? true : new Pending(source)
+        })
+        expect((await findings(host)).sort()).toEqual([
+          'bridge-mtu',
+          'docker-network-masquerade',
+          'docker-network-outside',
+        ])
+      } finally {
+        await host.run('docker', 'rm', '-f', 'wrong1', 'outside1')
+        await host.run('docker', 'network', 'rm', 'wrong', 'outside')
+      }
+    })
+
+    test('a restart of Docker brings all networks back', async () => {
+      const [first, second] = hosts()
+      if (first === undefined || second === undefined) throw new Error('there are hosts')
+      await Promise.all([first, second].map((host) => host.exec('systemctl', 'restart', 'docker')))
+      for (const [index, host] of [first, second].entries()) {
+        containers[index] = await host.container('c1')
+        for (const project of PROJECTS) {
+          const name = `${project}${index + 1}`
+          members.set(name, await host.container(name))
+        }
+      }
+      await first.waitFor('to reach the other host', async () =>
+        (await received('web1', 'web2', 1)) === 1 ? true : new Pending('no answer'),
+      )
+      expect(await received('web1', 'web2')).toBe(5)
+      expect(await received('shop2', 'web1')).toBe(5)
+      expect(await sourceSeen(member('shop1'), member('shop2'))).toBe(member('shop1').address)
+    })
+  })
+}
