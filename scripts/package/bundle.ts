@@ -102,6 +102,8 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     platform: 'node',
     target: 'node20',
     format: 'cjs',
+    // A vm.Script has no import(), and a call of it fails. Each becomes a require().
+    supported: { 'dynamic-import': false },
     charset: 'ascii',
     legalComments: 'none',
     // An expression for vm.Script: a function that takes a module's arguments, and the object to export to.
