@@ -15,6 +15,9 @@ export const ROOT = resolve(HERE, '../..')
 export const PROGRAMS = ['overlayd', 'overlayctl'] as const
 export type Program = (typeof PROGRAMS)[number]
 
+/** By it Docker follows overlayd: `overlayctl docker enable` puts it in its place. */
+const DROP_IN = 'docker.service.d/40-overlayd.conf'
+
 /** The two addons, for one architecture. */
 export interface Addons {
   readonly netlink: string
@@ -55,6 +58,8 @@ export async function writeBundle(
     await copyFile(file, join(directory, `${addon}.node`))
     await chmod(join(directory, `${addon}.node`), 0o644)
   }
+  await mkdir(join(directory, dirname(DROP_IN)), { recursive: true })
+  await copyFile(join(ROOT, 'scripts/systemd', DROP_IN), join(directory, DROP_IN))
   for (const file of ['launch', 'make-cache', ...programs].map((stem) => `${stem}.js`)) {
     const text = await readFile(join(HERE, 'runtime', file), 'utf8')
     await writeFile(join(directory, file), text.replace('@BUNDLE@', name).replace(/^#!.*/, `#!${node}`), {
@@ -76,6 +81,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
   const plugins = [
     ...(options.plugins ?? []),
     fixedVersion(version),
+    shippedBeside(),
     addonLoaders(),
     protocolAsJson(),
     codecsAhead(),
@@ -166,6 +172,20 @@ function fixedVersion(version: string): Plugin {
     setup({ onLoad }) {
       onLoad({ filter: /\/src\/options\/version\.ts$/ }, () => ({
         contents: `export const readVersion = () => ${JSON.stringify(version)}`,
+      }))
+    },
+  }
+}
+
+/** Files for systemd lie in the tree's scripts, and in the bundle's own directory. */
+function shippedBeside(): Plugin {
+  return {
+    name: 'shipped-beside',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/src\/options\/shipped\.ts$/ }, () => ({
+        contents: `import { join } from 'node:path'
+          export const shippedFile = (name) => join(__dirname, name)`,
+        resolveDir: ROOT,
       }))
     },
   }

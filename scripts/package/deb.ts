@@ -132,15 +132,14 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
 }
 
 /**
- * The units of the tree, and Docker's drop-in as an example. An installed drop-in would make Docker wait at
- * the next boot of a host where nobody has configured the overlay yet.
+ * The units of the tree. Docker's drop-in is in the bundle's directory, where systemd does not look: an
+ * installed drop-in would make Docker wait at the next boot of a host where nobody has configured the overlay
+ * yet.
  */
 async function putUnits(put: (path: string, content: Uint8Array) => Promise<void>): Promise<void> {
   for (const unit of ['overlayd.service', 'overlayd@.service']) {
     await put(`${SYSTEMD}/${unit}`, await readFile(join(UNITS, unit)))
   }
-  const dropIn = 'docker.service.d/40-overlayd.conf'
-  await put(`usr/share/doc/overlayd/examples/${dropIn}`, await readFile(join(UNITS, dropIn)))
 }
 
 function control({ debian }: Target, version: string, kilobytes: number): string {

@@ -69,4 +69,5 @@ export const GLOBAL = {
 /** Groups of commands: first word -> description. */
 export const GROUPS: Readonly<Record<string, string>> = {
   config: 'read, check and write the network config in etcd',
+  docker: "have Docker's unit follow overlayd",
 }

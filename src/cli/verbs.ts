@@ -6,6 +6,7 @@ import { PEER_SORTS } from '../api/peer-order'
 import { PEER_STATES } from '../api/status'
 import { print } from '../host/streams'
 import { readPeerQuery } from './ask/peer-query'
+import { DOCKER_VERBS } from './docker-verbs'
 import { EXIT } from './exit'
 import { CONSENT, DOCUMENT_OUTPUT, RESERVATION, YES } from './flags'
 import { TRUST_VERBS } from './trust-verbs'
@@ -461,6 +462,7 @@ export const VERBS: readonly Verb[] = [
       return EXIT.healthy
     },
   }),
+  ...DOCKER_VERBS,
   verb({
     path: 'docker-network',
     describe: "print the command that makes a network of Docker on a free part of this host's subnet",

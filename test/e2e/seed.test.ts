@@ -68,6 +68,10 @@ async function timeOf(host: BootedHost, event: 'starting' | 'started', unit: str
   return found[0] ?? { monotonic: Number.NaN, realtime: Number.NaN }
 }
 
+/** @returns seconds since the boot of the machine; the unit itself starts earlier, and waits */
+const dockerdStarted = async (host: BootedHost): Promise<number> =>
+  Number(await host.property('docker.service', 'ExecMainStartTimestampMonotonic')) / 1e6
+
 test('the boot order is etcd, overlayd, docker, also on the first boot', async () => {
   const [first, second] = [lab.host(1), lab.host(2)]
   const etcdStarted = await timeOf(first, 'started', 'etcd.service')
@@ -76,11 +80,10 @@ test('the boot order is etcd, overlayd, docker, also on the first boot', async (
   expect(await second.property('etcd.service', 'ActiveState')).toBe('inactive')
   for (const host of [first, second]) {
     const overlaydStarted = await timeOf(host, 'started', 'overlayd.service')
-    const dockerStarting = await timeOf(host, 'starting', 'docker.service')
     await timeOf(host, 'started', 'docker.service')
-    expect(dockerStarting.monotonic).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
+    expect(await dockerdStarted(host)).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
     const written = Number(await host.exec('stat', '--format=%.6Y', '/run/flannel/subnet.env'))
-    expect(written).toBeLessThanOrEqual(dockerStarting.realtime)
+    expect(written).toBeLessThanOrEqual(overlaydStarted.realtime)
   }
 })
 
@@ -198,6 +201,56 @@ test('a restart of docker brings the container back into the overlay', async () 
   expect(await pingBetween(2, 1)).toMatchObject({ received: 20 })
 })
 
+test('Docker says what it waits for, where it waits for overlayd', async () => {
+  const host = lab.host(2)
+  const subnet = await subnetOf(host)
+  await host.exec('systemctl', 'stop', 'docker.socket', 'docker', 'overlayd')
+  await host.exec('systemctl', 'mask', '--runtime', 'overlayd')
+  await host.exec('rm', '/run/flannel/subnet.env')
+  await host.exec('systemctl', 'start', '--no-block', 'docker')
+  await host.waitFor('to say what Docker waits for', async () => {
+    const { stdout } = await host.run('systemctl', 'status', '--no-pager', 'docker')
+    const says =
+      /Active: activating \(start-pre\).*Status: "waits for overlayd to write .*overlayd is masked/s
+    return says.test(stdout) ? true : new Pending(stdout)
+  })
+  await host.exec('systemctl', 'unmask', '--runtime', 'overlayd')
+  await host.exec('systemctl', 'start', 'overlayd', 'docker')
+  expect(await host.property('docker', 'StatusText')).toBe('')
+  containers[1] = await host.container('c1')
+  expect(container(2).address).toContain(subnet)
+  await waitForPing(1, 2)
+})
+
+test('Docker goes without overlayd, and with it again, by one command each', async () => {
+  const host = lab.host(2)
+  const dropIn = '/etc/systemd/system/docker.service.d/40-overlayd.conf'
+  const bridge = async () => (await host.exec('ip', '-4', '-o', 'address', 'show', 'docker0')).trim()
+  const before = await bridge()
+  // cloud-init wrote this one. It has no comments.
+  const foreign = await host.run('overlayctl', 'docker', 'disable')
+  expect(foreign).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining(`${dropIn} is a file of your own`),
+  })
+  expect(await host.exec('overlayctl', 'docker', 'enable', '--force')).toContain('enabled')
+  expect(await host.exec('readlink', dropIn)).toBe('/usr/lib/overlayd/docker.service.d/40-overlayd.conf\n')
+  expect(await host.exec('overlayctl', 'docker', 'enable')).toContain('enabled already')
+  expect(await host.property('docker', 'DropInPaths')).toContain(dropIn)
+  expect(await host.exec('overlayctl', 'docker', 'disable')).toContain('disabled')
+  expect(await host.property('docker', 'DropInPaths')).not.toContain('overlayd')
+  expect(await host.property('docker', 'ExecStartPre')).toBe('')
+  expect(await host.exec('overlayctl', 'docker', 'enable', '--now')).toContain('is being restarted')
+  await host.waitFor('to have restarted Docker', async () => {
+    const state = await host.property('docker', 'ActiveState')
+    const job = await host.property('docker', 'Job')
+    return state === 'active' && !/^[1-9]/.test(job) ? true : new Pending(`${state}, job ${job}`)
+  })
+  expect(await bridge()).toBe(before)
+  containers[1] = await host.container('c1')
+  await waitForPing(1, 2)
+})
+
 test('where Docker drops what is routed to its containers, it is overlayd that lets it through', async () => {
   const host = lab.host(2)
   const [major = '0'] = (await host.exec('docker', 'version', '--format', '{{.Server.Version}}')).split('.')
@@ -240,8 +293,7 @@ test('a host that reboots has the same subnet again, and its container is reache
   await lab.host(2).reboot()
   expect(await lab.host(2).subnetEnv()).toEqual(before)
   const overlaydStarted = await timeOf(lab.host(2), 'started', 'overlayd.service')
-  const dockerStarting = await timeOf(lab.host(2), 'starting', 'docker.service')
-  expect(dockerStarting.monotonic).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
+  expect(await dockerdStarted(lab.host(2))).toBeGreaterThanOrEqual(overlaydStarted.monotonic)
   containers[1] = await lab.host(2).container('c1')
   await waitForPing(1, 2)
   expect(await pingBetween(1, 2)).toMatchObject({ received: 20 })
@@ -417,6 +469,8 @@ test('an upgrade loses no packet, a removal leaves the data plane, a purge leave
     await host.exec('dpkg', '--remove', 'overlayd')
     expect(await host.property('overlayd', 'ActiveState')).toBe('inactive')
     expect(await host.exec('ip', 'link', 'show', 'flannel.1')).toContain('UP')
+    // Docker's next start does not wait for a program that is gone.
+    expect(await host.property('docker', 'DropInPaths')).not.toContain('overlayd')
     expect((await running.stop()).lost).toBe(0)
   } finally {
     running.kill()

@@ -146,7 +146,7 @@ test('each file is where Debian wants it, belongs to root, and has the date of t
   expect(paths).not.toContain('./etc/default/overlayd')
 })
 
-test('the units are those of the tree, and so is the example of a drop-in for Docker', async () => {
+test('the units are those of the tree, and so is the drop-in for Docker', async () => {
   const units = join(ROOT, 'scripts/systemd')
   await dpkg('--install', deb)
   const read = (directory: string) =>
@@ -155,10 +155,13 @@ test('the units are those of the tree, and so is the example of a drop-in for Do
       .map(({ parentPath, name }) => join(relative(directory, parentPath), name))
       .sort()
       .map((path) => [path, readFileSync(join(directory, path), 'utf8')])
-  const installed = ['usr/lib/systemd/system', 'usr/share/doc/overlayd/examples'].map((path) =>
-    join(root, path),
-  )
-  expect(installed.flatMap(read).sort()).toEqual(read(units).sort())
+  const dropIn = 'docker.service.d/40-overlayd.conf'
+  const library = join(root, 'usr/lib/overlayd')
+  const installed = [
+    ...read(join(root, 'usr/lib/systemd/system')),
+    [dropIn, readFileSync(join(library, dropIn), 'utf8')],
+  ]
+  expect(installed.sort()).toEqual(read(units).sort())
   expect(await installedFiles()).toContain('./etc/systemd/system/multi-user.target.wants/overlayd.service')
 })
 
