@@ -10,6 +10,9 @@ import { statusSchema } from './status'
 
 export const controlSocketPath = (runDirectory: string): string => join(runDirectory, 'overlayd.sock')
 
+/** The socket for members of the daemon's group. It answers {@link READERS_REQUESTS} alone. */
+export const statusSocketPath = (runDirectory: string): string => join(runDirectory, 'status.sock')
+
 /** Body of `POST /drain`. */
 const drainRequestSchema = z.strictObject({ schema: z.literal(1), drained: z.boolean() })
 
@@ -95,6 +98,11 @@ export const REQUESTS = {
 } as const satisfies Readonly<Record<string, RequestShape>>
 
 export type RequestName = keyof typeof REQUESTS
+
+/** Requests that change nothing, and tell nothing that opens other doors, as the settings do. */
+export const READERS_REQUESTS: readonly RequestName[] = [
+  ...(['status', 'briefStatus', 'objects', 'metrics', 'events', 'followEvents'] as const),
+]
 export type AnswerTo<R extends RequestName> = z.infer<(typeof REQUESTS)[R]['answer']>
 export type BodyOf<R extends RequestName> = (typeof REQUESTS)[R] extends { body: infer S extends z.ZodType }
   ? z.infer<S>

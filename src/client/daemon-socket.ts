@@ -5,11 +5,13 @@ import {
   type AnswerTo,
   type BodyOf,
   controlSocketPath,
+  READERS_REQUESTS,
   REQUESTS,
   type RequestName,
   refusalSchema,
+  statusSocketPath,
 } from '../api/requests'
-import { OverlayError } from '../model/errors'
+import { OverlayError, systemErrorCode } from '../model/errors'
 
 /** Milliseconds without a byte. The daemon itself waits for etcd at most one second. */
 const DEADLINE = 5000
@@ -40,13 +42,32 @@ export interface Question<R extends RequestName = RequestName> {
  * @returns the answer, whose body is still to be read; `undefined` when no daemon runs
  * @throws {OverlayError} `control-socket` when one runs and does not answer as it should; the signal's reason
  */
-export function askDaemon<R extends RequestName>(
+export async function askDaemon<R extends RequestName>(
   runDirectory: string,
   name: R,
-  { headers = {}, body, deadline = DEADLINE, signal, answers = [], isLive = false }: Question<R> = {},
+  question: Question<R> = {},
+): Promise<IncomingMessage | undefined> {
+  try {
+    return await askSocket(controlSocketPath(runDirectory), name, question)
+  } catch (error) {
+    const isDenied = error instanceof OverlayError && systemErrorCode(error.cause) === 'EACCES'
+    if (!isDenied || !READERS_REQUESTS.includes(name)) throw error
+    // Members of the daemon's group may read. A daemon of an older version has no such socket.
+    const answer = await askSocket(statusSocketPath(runDirectory), name, question).catch((other: unknown) => {
+      const isDeniedToo = other instanceof OverlayError && systemErrorCode(other.cause) === 'EACCES'
+      throw isDeniedToo ? error : other
+    })
+    if (answer === undefined) throw error
+    return answer
+  }
+}
+
+function askSocket<R extends RequestName>(
+  socketPath: string,
+  name: R,
+  { headers = {}, body, deadline = DEADLINE, signal, answers = [], isLive = false }: Question<R>,
 ): Promise<IncomingMessage | undefined> {
   const { method, path } = REQUESTS[name]
-  const socketPath = controlSocketPath(runDirectory)
   return new Promise((resolve, reject) => {
     const fail = (reason: string, fix: string, cause?: Error): void =>
       reject(
@@ -68,12 +89,18 @@ export function askDaemon<R extends RequestName>(
     asked.on('error', (error: NodeJS.ErrnoException) => {
       if (signal?.aborted) reject(signal.reason)
       else if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') resolve(undefined)
-      else if (error.code === 'EACCES') fail('permission denied', 'run overlayctl as root', error)
+      else if (error.code === 'EACCES') fail('permission denied', deniedFix(name), error)
       else fail(error.message, 'try again', error)
     })
     asked.end(body === undefined ? undefined : JSON.stringify(body))
   })
 }
+
+/** The group is that of the package's service. */
+const deniedFix = (name: RequestName): string =>
+  READERS_REQUESTS.includes(name)
+    ? 'run overlayctl as root; or be a member of the group overlay, which may read: usermod -aG overlay USER'
+    : 'run overlayctl as root'
 
 /**
  * Makes a request, and reads its answer to the end.

@@ -230,7 +230,7 @@ test('Docker goes without overlayd, and with it again, by one command each', asy
   // cloud-init wrote this one. It has no comments.
   const foreign = await host.run('overlayctl', 'docker', 'disable')
   expect(foreign).toMatchObject({
-    code: 2,
+    code: 1,
     stderr: expect.stringContaining(`${dropIn} is a file of your own`),
   })
   expect(await host.exec('overlayctl', 'docker', 'enable', '--force')).toContain('enabled')
@@ -346,10 +346,12 @@ test('the daemon has no root, one capability, and no way to more', async () => {
   expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
 })
 
-test('everybody reads subnet.env, and only root talks to the daemon', async () => {
+test('everybody reads subnet.env, a group reads the status, and only root gives orders', async () => {
   const host = lab.host(1)
   const asNobody = (...command: readonly [string, ...string[]]) =>
     host.run('setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', ...command)
+  const asReader = (...command: readonly [string, ...string[]]) =>
+    host.run('setpriv', '--reuid=nobody', '--regid=nogroup', '--groups=overlay', ...command)
   expect(await host.exec('stat', '--format=%a %U', '/run/flannel', '/run/flannel/subnet.env')).toBe(
     '755 overlayd\n644 overlayd\n',
   )
@@ -358,7 +360,14 @@ test('everybody reads subnet.env, and only root talks to the daemon', async () =
   expect(await host.exec('stat', '--format=%a', '/run/overlayd/overlayd.sock')).toBe('600\n')
   const status = await asNobody('overlayctl', 'status')
   expect(status.code).not.toBe(0)
-  expect(status.stderr).toMatch(/permission denied.*as root/s)
+  expect(status.stderr).toMatch(/permission denied.*as root; or be a member of the group overlay/s)
+  expect(await asReader('overlayctl', 'status')).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('healthy'),
+  })
+  expect(await asReader('overlayctl', 'peers')).toMatchObject({ code: 0 })
+  const order = await asReader('overlayctl', 'drain', '--yes')
+  expect(order).toMatchObject({ code: 2, stderr: expect.stringMatching(/permission denied; .*as root\n$/) })
 })
 
 test('the cloud-config is one by its schema, and its drop-in for docker is the shipped one', async () => {
@@ -433,7 +442,7 @@ test('the package replaces one whose service has a dynamic user, and no packet i
   try {
     await host.exec('systemctl', 'stop', 'overlayd')
     await host.exec('userdel', 'overlayd')
-    const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nDynamicUser=yes\\n' >${dropIn}`
+    const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nDynamicUser=yes\\nGroup=\\n' >${dropIn}`
     await host.exec(
       'sh',
       '-c',

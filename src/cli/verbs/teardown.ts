@@ -3,7 +3,7 @@
  * other programs is removed.
  */
 import { lstat } from 'node:fs/promises'
-import { controlSocketPath } from '../../api/requests'
+import { controlSocketPath, statusSocketPath } from '../../api/requests'
 import { daemonRuns } from '../../client/daemon-socket'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { NO_GROUPS } from '../../etcd/registry'
@@ -325,6 +325,7 @@ async function planFiles(options: Options): Promise<Removal[]> {
     hostKeysPath(options['state-dir']),
     identityPath(options['state-dir']),
     controlSocketPath(options['run-dir']),
+    statusSocketPath(options['run-dir']),
   ]
   const removals: Removal[] = []
   for (const path of paths) {

@@ -1,22 +1,26 @@
 /**
- * The server of the control socket: a handler for each request of {@link REQUESTS}. Only `overlayctl` of the
- * daemon's user and of root can connect.
+ * The servers of the control socket and of the status socket: a handler for each request of {@link REQUESTS}.
+ * To the control socket only `overlayctl` of the daemon's user and of root can connect, to the status socket
+ * also members of the daemon's group.
  */
 import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { chmod, mkdir, rm } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { connect } from 'node:net'
+import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ObjectsDocument } from '../../api/documents'
 import {
   type AnswerTo,
   type BodyOf,
   controlSocketPath,
+  READERS_REQUESTS,
   REQUESTS,
   type Refusal,
   type RequestName,
   type RequestShape,
+  statusSocketPath,
 } from '../../api/requests'
 import { type Status, withoutClocks } from '../../api/status'
 import { describeError, OverlayError } from '../../model/errors'
@@ -79,8 +83,16 @@ const MOST_BODY = 1024
 const SPACING = 200
 const CHECK_EVERY = 5000
 
+/** A socket, who may connect to it, and what it answers. */
+interface SocketShape {
+  readonly path: string
+  /** Independent of the umask: a client needs the right to write to connect. */
+  readonly mode: number
+  readonly requests: readonly RequestName[]
+}
+
 /**
- * Serves the socket.
+ * Serves the control socket.
  * @returns the server; close it to remove the socket
  * @throws {OverlayError} `already-running` or `control-socket`
  */
@@ -97,12 +109,34 @@ export async function serveControlSocket(
       'stop it, or give this one its own --run-dir, --etcd-prefix and --subnet-file',
     )
   }
+  const requests = Object.keys(REQUESTS) as RequestName[]
+  return serveSocket({ path, mode: 0o600, requests }, sources, log)
+}
+
+/**
+ * Serves the status socket. Its connections, followers and watchers are counted apart from those of the
+ * control socket, so that readers keep no operator out.
+ * @returns the server; close it to remove the socket
+ * @throws {OverlayError} `control-socket`
+ */
+export const serveStatusSocket = (
+  runDirectory: string,
+  sources: ControlSources,
+  log: Logger,
+): Promise<Server> =>
+  serveSocket({ path: statusSocketPath(runDirectory), mode: 0o660, requests: READERS_REQUESTS }, sources, log)
+
+async function serveSocket(socket: SocketShape, sources: ControlSources, log: Logger): Promise<Server> {
   const routes = routesOf(sources, log)
   const answerRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const name = NAMES.get(`${request.method} ${request.url}`)
     const route = name && routes[name]
     if (route === undefined) {
       response.writeHead(404).end()
+      return
+    }
+    if (!socket.requests.includes(name as RequestName)) {
+      response.writeHead(403).end()
       return
     }
     route(request, response).catch((error: unknown) => {
@@ -113,8 +147,8 @@ export async function serveControlSocket(
   }
   const server = createServer(LIMITS, answerRequest)
   server.maxConnections = MOST_CONNECTIONS
-  await listen(server, runDirectory)
-  watchPlace(server, runDirectory, log)
+  await listen(server, socket)
+  watchPlace(server, socket, log)
   return server
 }
 
@@ -125,8 +159,8 @@ const PLACE_CHECK = 2000
  * Listens again if the socket's file is gone, or was replaced by one that nobody answers on. A clean-up of
  * the run directory removes it, and so does a teardown during a start.
  */
-function watchPlace(server: Server, runDirectory: string, log: Logger): void {
-  const path = controlSocketPath(runDirectory)
+function watchPlace(server: Server, socket: SocketShape, log: Logger): void {
+  const { path } = socket
   let place = inode(path)
   let problem: string | undefined
   let isChecking = false
@@ -136,7 +170,7 @@ function watchPlace(server: Server, runDirectory: string, log: Logger): void {
       // Close first: closing removes the file by its name, even if another process made it. Open connections
       // stay.
       server.close()
-      await listen(server, runDirectory)
+      await listen(server, socket)
       place = inode(path)
       log.warn(`control socket: ${path} was removed by another program; serving there again`)
       problem = undefined
@@ -168,10 +202,9 @@ function inode(path: string): bigint | undefined {
   }
 }
 
-async function listen(server: Server, runDirectory: string): Promise<void> {
-  const path = controlSocketPath(runDirectory)
+async function listen(server: Server, { path, mode }: SocketShape): Promise<void> {
   try {
-    await mkdir(runDirectory, { recursive: true, mode: 0o755 })
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
     // A daemon that was killed leaves its socket's file behind.
     await rm(path, { force: true })
     await new Promise<void>((resolve, reject) => {
@@ -181,8 +214,7 @@ async function listen(server: Server, runDirectory: string): Promise<void> {
         resolve()
       })
     })
-    // Independent of the umask: a client needs the right to write to connect.
-    await chmod(path, 0o600)
+    await chmod(path, mode)
   } catch (error) {
     throw new OverlayError(
       'control-socket',

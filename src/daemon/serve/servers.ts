@@ -1,8 +1,8 @@
-/** The servers of the daemon: always the control socket; health and metrics if options ask for them. */
+/** The servers of the daemon: always the control socket and the status socket; health and metrics if options ask for them. */
 import type { Server } from 'node:http'
 import type { Options } from '../../options/schema'
 import type { Logger } from '../tell/logger'
-import { type ControlSources, serveControlSocket } from './control-socket'
+import { type ControlSources, serveControlSocket, serveStatusSocket } from './control-socket'
 import { serveHealth } from './health-server'
 import { serveMetrics } from './metrics'
 
@@ -27,6 +27,7 @@ export async function startServers(
   }
   try {
     servers.push(await serveControlSocket(options['run-dir'], sources, log))
+    servers.push(await serveStatusSocket(options['run-dir'], sources, log))
     const health = { ip: options['healthz-ip'], port: options['healthz-port'] }
     if (health.port !== 0) {
       servers.push(await serveHealth(health, () => sources.notReady()))

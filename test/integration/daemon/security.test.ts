@@ -29,9 +29,9 @@ test('the control socket is of this user alone, and the file that Docker reads i
 })
 
 /** The answer to some bytes, until the other side ends the connection. */
-function answerTo(bytes: string | Buffer): Promise<string> {
+function answerTo(bytes: string | Buffer, name = 'overlayd.sock'): Promise<string> {
   return new Promise((resolve) => {
-    const socket = connect(join(lab.host(1).runDirectory, 'overlayd.sock'))
+    const socket = connect(join(lab.host(1).runDirectory, name))
     let answer = ''
     socket.on('data', (chunk) => {
       answer += chunk
@@ -61,6 +61,20 @@ test.each([
 ])('%s at the control socket is refused and ends', async (_what, bytes, expected) => {
   expect(await answerTo(bytes)).toMatch(expected)
   await lab.waitConverged()
+})
+
+test.each([
+  ['GET /status', 200],
+  ['GET /events', 200],
+  ['GET /metrics', 200],
+  ['GET /settings', 403],
+  ['POST /drain', 403],
+  ['POST /rotate-key', 403],
+  ['POST /identity', 403],
+])('the socket of the group answers %s with %i', async (request, status) => {
+  expect(mode(join(lab.host(1).runDirectory, 'status.sock'))).toBe('660')
+  const bytes = `${request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`
+  expect(await answerTo(bytes, 'status.sock')).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
 })
 
 test('many who hold the control socket open do not keep it from an operator for long', async () => {
