@@ -94,8 +94,8 @@ function notOnSubnet(facts: BridgeFacts, link: ObservedLink, subnet: Prefix): Fi
       what: 'Docker was started before overlayd had the subnet for it',
       evidence: [`dockerd (process ${early.pid}) started ${seconds} s before ${file?.path} was written`, has],
       breaks,
-      fix: 'start it again; the drop-in docker.service.d/40-overlayd.conf has it wait at each boot',
-      commands,
+      fix: 'start it again; with the drop-in for its unit it waits at each boot',
+      commands: ['overlayctl docker enable', ...commands],
     }
   }
   return {
@@ -105,9 +105,9 @@ function notOnSubnet(facts: BridgeFacts, link: ObservedLink, subnet: Prefix): Fi
     evidence: [has],
     breaks,
     fix:
-      'start Docker with the options of overlayctl docker-opts, as the drop-in ' +
-      'docker.service.d/40-overlayd.conf does; "bip" in daemon.json must go',
-    commands,
+      'start Docker with the options of overlayctl docker-opts, as the drop-in for its unit does; ' +
+      '"bip" in daemon.json must go',
+    commands: ['overlayctl docker enable', ...commands],
   }
 }
 
