@@ -59,6 +59,8 @@ export interface EncryptionView {
   readonly families: readonly EncryptedFamily[]
   /** Whether this host knows only what an earlier run remembers. */
   isRemembered(): boolean
+  /** VNIs of devices that an earlier config left, before this run. */
+  readonly staleVnis: readonly number[]
   /** Milliseconds for which a key is used; 0 for ever. */
   readonly maxKeyAge: number
   /** Whether this host announces keys. */
@@ -129,7 +131,7 @@ export class EncryptionKeeper {
   readonly #guard: GuardKeeper
   readonly #keys: KeyChanges
   /** VNIs whose devices and rules are to be removed when no packet needs them. */
-  readonly #former = new Set<number>()
+  readonly #former: Set<number>
   #phase: Phase = { kind: 'off' }
   #known: Known = NOTHING
 
@@ -140,6 +142,7 @@ export class EncryptionKeeper {
     private readonly view: EncryptionView,
     private readonly log: Logger,
   ) {
+    this.#former = new Set(view.staleVnis)
     this.#slots = new SlotDevices(kernel, wireguard, log)
     this.#guard = new GuardKeeper(() => this.wake(), log)
     this.#keys = new KeyChanges(wireguard, view.maxKeyAge)

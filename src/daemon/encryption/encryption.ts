@@ -24,17 +24,18 @@ export class Encryption {
 
   /**
    * @param ways changed by this part, read by the reconcilers
-   * @param isRemembered whether this host knows only what an earlier run remembers
+   * @param begin `isRemembered`: whether this host knows only what an earlier run remembers. `staleVnis`:
+   * those of devices that an earlier config left
    */
   constructor(
     private readonly edges: Edges,
     private readonly overlays: readonly Overlay[],
     readonly ways: Ways,
     plan: HostPlan,
-    isRemembered: boolean,
+    private readonly begin: { readonly isRemembered: boolean; readonly staleVnis: readonly number[] },
   ) {
     this.#plan = plan
-    this.#isRemembered = isRemembered
+    this.#isRemembered = begin.isRemembered
   }
 
   /** `undefined` until encryption is first wanted. */
@@ -167,6 +168,7 @@ export class Encryption {
           isSettled: () => reconciler.convergence.converged,
         })),
         isRemembered: () => this.#isRemembered,
+        staleVnis: this.begin.staleVnis,
         maxKeyAge: options['encryption-key-days'] * DAY,
         isAnnounced: () => this.#plan.inputs.ability?.kind === 'able',
         abilityChanged: () => this.#abilityChanged(),
@@ -179,7 +181,7 @@ export class Encryption {
 
   /** Whether encryption is wanted, or an earlier run has left a device. */
   async #isConcerned(signal: AbortSignal): Promise<boolean> {
-    if (this.#plan.encryption?.kind === 'on') return true
+    if (this.#plan.encryption?.kind === 'on' || this.begin.staleVnis.length > 0) return true
     const { vni } = this.#plan.inputs.config.backend
     try {
       for (const slot of SLOTS)

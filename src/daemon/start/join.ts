@@ -21,7 +21,7 @@ import { findMove, leaseValue, type Move } from '../../plan/lease/own-lease'
 import type { ProtectedAddress } from '../../plan/peers/claim'
 import { PeerTable } from '../../plan/peers/peer-table'
 import { familiesOf, linkName } from '../../plan/reconcile/desired'
-import { type StaleLink, staleLinks } from '../../plan/reconcile/stale-links'
+import { type StaleLink, staleLinks, staleTunnels } from '../../plan/reconcile/stale-links'
 import { HostBook } from '../../plan/trust/host-book'
 import type { Edges } from '../edges'
 import { Encryption } from '../encryption/encryption'
@@ -116,6 +116,7 @@ export async function joinNetwork(
   const around = await kernel.hostNetwork({}, signal)
   // The state file may be older than the kernel's state, so a start from it removes no device.
   const stale = origin === 'state' ? [] : staleLinks(config, around.links, around.addresses)
+  const staleVnis = origin === 'state' ? [] : staleTunnels(config, around.links, around.addresses)
   const surroundings = protectedAddresses(options, around)
   const plan = planHost({ config, underlay, macs, lease: lease.subnet, policy: hostPolicy(options), ability })
   const ways = new Ways()
@@ -142,7 +143,10 @@ export async function joinNetwork(
   const request = await firewallRequest(plan.firewall, names, log)
   const firewall = new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
   // Before the peers are put into the kernel: entries through tunnels of an earlier run stay as they are.
-  const encryption = new Encryption(edges, overlays, ways, plan, origin === 'state')
+  const encryption = new Encryption(edges, overlays, ways, plan, {
+    isRemembered: origin === 'state',
+    staleVnis,
+  })
   await encryption.prepare(signal)
   // In parallel: an iptables that hangs must not delay routes.
   await Promise.all([

@@ -123,6 +123,8 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'vni-in-use',
   'port-in-use',
   'no-vxlan',
+  'no-wireguard',
+  'table-taken',
   'mtu-refused',
   'family-off',
   'device-vanished',

@@ -2,14 +2,7 @@
  * Decides which state of this host is ours to remove, from the state itself: the config that created it may
  * be gone.
  */
-import {
-  addressBits,
-  FAMILIES,
-  type Family,
-  familyOf,
-  type Prefix,
-  prefixContains,
-} from '../../model/address'
+import { FAMILIES, type Family, familyOf, type Prefix, prefixContains } from '../../model/address'
 import { type NetworkConfig, subnetRanges } from '../../model/config/network-config'
 import type { FirewallRequest } from '../../model/firewall'
 import type { InterfaceAddress, ObservedLink } from '../../model/kernel/link'
@@ -17,7 +10,7 @@ import type { Route } from '../../model/kernel/route'
 import { familyLease, type Lease } from '../../model/lease'
 import { wireguardVni } from '../encryption/encryption-plan'
 import { linkName } from '../reconcile/desired'
-import { staleLinks } from '../reconcile/stale-links'
+import { hasAddressIn, staleLinks } from '../reconcile/stale-links'
 
 /** What is known of the network that this host belongs, or belonged, to. */
 export interface KnownNetwork {
@@ -89,21 +82,6 @@ export function wireguardVnis(
     .flatMap(({ name }) => wireguardVni(name) ?? [])
   return [...new Set([...named, ...present, ...orphans])]
 }
-
-/** Each of our devices has one single-address prefix, which lies in the network. */
-const hasAddressIn = (
-  networks: readonly Prefix[],
-  { index }: ObservedLink,
-  addresses: readonly InterfaceAddress[],
-): boolean =>
-  addresses.some(
-    ({ linkIndex, address: { address, length } }) =>
-      linkIndex === index &&
-      length === addressBits(familyOf(address)) &&
-      networks.some(
-        (network) => familyOf(network.address) === familyOf(address) && prefixContains(network, address),
-      ),
-  )
 
 /**
  * Our routes that do not use our devices: direct routes to peers, and blackholes.

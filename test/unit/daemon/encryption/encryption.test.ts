@@ -13,13 +13,10 @@ const overlays = [{ peers: { size: 2 } }, { peers: { size: 1 } }] as unknown as 
 const encryption = (plan: HostPlan['encryption'], mode: 'prefer' | 'required' = 'prefer'): Encryption => {
   const config = { backend: { encryption: plan && { mode, port: 51_820 } } }
   const hostPlan = { encryption: plan, inputs: { config } } as unknown as HostPlan
-  return new Encryption(
-    {} as ConstructorParameters<typeof Encryption>[0],
-    overlays,
-    new Ways(),
-    hostPlan,
-    false,
-  )
+  return new Encryption({} as ConstructorParameters<typeof Encryption>[0], overlays, new Ways(), hostPlan, {
+    isRemembered: false,
+    staleVnis: [],
+  })
 }
 
 test('a network without encryption has no state', async () => {

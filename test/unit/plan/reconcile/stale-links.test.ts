@@ -1,5 +1,5 @@
 import type { InterfaceAddress, ObservedLink } from '../../../../src/model/kernel/link'
-import { staleLinks } from '../../../../src/plan/reconcile/stale-links'
+import { staleLinks, staleTunnels } from '../../../../src/plan/reconcile/stale-links'
 import { config, dualConfig, net, net6 } from '../support'
 
 const link = (index: number, name: string, vni?: number): ObservedLink =>
@@ -36,4 +36,28 @@ test('a device that only has a name like ours is not touched', () => {
   expect(staleLinks(dualConfig(), [link(3, 'flannel.7')], ours)).toEqual([])
   expect(staleLinks(dualConfig(), [link(3, 'flannel.7', 8)], ours)).toEqual([])
   expect(staleLinks(dualConfig(), [link(3, 'vxlan7', 7)], ours)).toEqual([])
+})
+
+describe('WireGuard devices of another VNI', () => {
+  const tunnel = (index: number, name: string, kind = 'wireguard'): ObservedLink =>
+    ({ index, name, kind }) as unknown as ObservedLink
+  const at = (index: number) => address(index, net('10.5.9.0/32'))
+
+  test('are stale if they have the address of a subnet of this network', () => {
+    const links = [tunnel(3, 'fl-wg.7'), tunnel(4, 'fl-wgb.7'), tunnel(5, 'fl-wg.1'), tunnel(6, 'fl-wg.8')]
+    const addresses = [at(3), at(4), at(5), address(6, net('10.6.9.0/32'))]
+    expect(staleTunnels(config(), links, addresses)).toEqual([7])
+  })
+
+  test('without an address are stale if the VXLAN device of their VNI is', () => {
+    const links = [link(3, 'flannel-v6.7', 7), tunnel(4, 'fl-wg.7')]
+    expect(staleTunnels(dualConfig(), links, [address(3, net6('fd00:5:0:9::/128'))])).toEqual([7])
+    expect(staleTunnels(dualConfig(), links, [])).toEqual([])
+  })
+
+  test('are those by kind and name alone', () => {
+    expect(staleTunnels(config(), [tunnel(3, 'wg0'), tunnel(4, 'fl-wg.7', 'dummy')], [at(3), at(4)])).toEqual(
+      [],
+    )
+  })
 })
