@@ -242,7 +242,10 @@ export const warningsOf = (
 function identityWarnings(refused: number): string[] {
   if (refused === 0) return []
   const what = count(refused, 'lease is', 'leases are')
-  return [`identity: ${what} not signed by the identity that is pinned: overlayctl doctor --only=identity`]
+  return [
+    `identity: ${what} refused: not signed by the identity that is pinned, or a former one: ` +
+      'overlayctl doctor --only=identity',
+  ]
 }
 
 function reachWarnings(mesh: Status['mesh']): string[] {

@@ -439,7 +439,7 @@ export const SERIES: readonly Series[] = [
   {
     name: 'overlayd_refused_identities',
     type: 'gauge',
-    help: 'Leases that are refused, since their hosts have not proven the pinned identity.',
+    help: 'Leases that are refused: not signed by the pinned identity, or former ones.',
     read: ({ node }) => one(node && countRefused(node)),
   },
   {

@@ -50,7 +50,9 @@ function unproven(refused: number, peers: DaemonFacts['peers']): Finding {
   return {
     code: 'identity-unproven',
     severity: 'warn',
-    what: `${count(refused, 'lease is', 'leases are')} not signed by the identity that is pinned`,
+    what:
+      `${count(refused, 'lease is', 'leases are')} refused: not signed by the identity that is pinned, ` +
+      'or a former one',
     evidence: few(named.map(line)),
     breaks: 'nothing is sent to these hosts, or it is sent as their last signed lease says',
     fix:

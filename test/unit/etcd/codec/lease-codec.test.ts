@@ -16,7 +16,7 @@ import {
   parseIpv6,
   parseMac,
 } from '../../../../src/model/address'
-import type { EtcdLeaseId, LeaseValue, Revision } from '../../../../src/model/lease'
+import { type EtcdLeaseId, LAST_SERIAL, type LeaseValue, type Revision } from '../../../../src/model/lease'
 import { runs } from '../../support/runs'
 import { binaryText } from '../../support/text'
 
@@ -253,7 +253,7 @@ describe('a value', () => {
       vni: fc.nat({ max: 0xffffffff }),
       mac: fc.nat({ max: 2 ** 48 - 1 }).map((bits): MacAddress => mac(bits)),
     })
-    const value: fc.Arbitrary<LeaseValue> = fc.record({
+    const plain: fc.Arbitrary<LeaseValue> = fc.record({
       publicIp: fc.nat({ max: 0xffffffff }).map(ipv4),
       publicIpv6: fc.option(
         fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }).map((bits) => bits as Ipv6),
@@ -263,6 +263,10 @@ describe('a value', () => {
       vtep: fc.option(vtep, { nil: undefined }),
       vtep6: fc.option(vtep, { nil: undefined }),
     })
+    const serial = fc.option(fc.integer({ min: 1, max: LAST_SERIAL }), { nil: undefined })
+    const value = fc
+      .tuple(plain, serial)
+      .map(([lease, number]): LeaseValue => (number === undefined ? lease : { ...lease, serial: number }))
     fc.assert(
       fc.property(value, (lease) =>
         expect(decodeLeaseValue(encodeLeaseValue(lease))).toEqual({ value: lease }),
@@ -281,6 +285,7 @@ describe('a value', () => {
             PublicIPv6: fc.anything(),
             BackendType: fc.anything(),
             BackendData: fc.anything(),
+            Serial: fc.anything(),
           },
           { requiredKeys: [] },
         )
@@ -400,8 +405,12 @@ test('the fast reader and the schema read the same from any value that resembles
       ([ip, ip6, vni, mac]) =>
         `{"PublicIP":"${ip.join('.')}","PublicIPv6":${ip6},"BackendType":"vxlan","BackendData":{"VNI":${vni},"VtepMAC":"${mac.join(':')}"}}`,
     )
+  const serial = fc.oneof(number, fc.constantFrom(LAST_SERIAL, LAST_SERIAL + 1, '1.0', '"7"', 'null'))
+  const numbered = fc
+    .tuple(fc.oneof(made, encrypted), serial)
+    .map(([text, serial]) => text.replace(/\}$/, `,"Serial":${serial}}`))
   fc.assert(
-    fc.property(fc.oneof(nearly, made, encrypted), (text) => {
+    fc.property(fc.oneof(nearly, made, encrypted, numbered), (text) => {
       expect(decodeLeaseValue(text)).toEqual(decodeBySchema(text))
     }),
     { numRuns: runs(1000), examples: [[V4_ONLY], [DUAL_STACK]] },
