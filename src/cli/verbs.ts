@@ -454,10 +454,11 @@ export const VERBS: readonly Verb[] = [
         'of a /24: docker0 and 7 networks with 29 containers each',
       ],
     ],
-    run: async ({ f, d, i, c, k, m, networks }) => {
-      const { readNetworks, runDockerOptions } = await import('./verbs/docker-options.js')
+    run: async ({ f, d, i, c, k, m, networks }, { local }) => {
+      const { readBackend, readNetworks, runDockerOptions } = await import('./verbs/docker-options.js')
       const shared = networks === undefined ? {} : { networks: await readNetworks(networks) }
-      const request = { individual: i, combined: c, key: k, ipMasq: !m, ...shared }
+      const backend = await readBackend(async () => (await local())['docker-mark'])
+      const request = { individual: i, combined: c, key: k, ipMasq: !m, backend, ...shared }
       await runDockerOptions({ input: f, output: d }, request)
       return EXIT.healthy
     },

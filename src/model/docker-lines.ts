@@ -24,7 +24,8 @@ const LINE = /^(?!FLANNEL_)([A-Za-z_]\w{0,63})="([^"\\$`\p{C}]{0,3000})"$/u
 const MOST_LINES = 16
 
 /** Flags that docker-opts makes of what overlayd writes. */
-export const DERIVED_FLAG = /^--(?:bip|mtu|ip-masq|fixed-cidr-v6|default-address-pool|default-network-opt)=/
+export const DERIVED_FLAG =
+  /^--(?:bip|mtu|ip-masq|fixed-cidr-v6|bridge-accept-fwmark|default-address-pool|default-network-opt)=/
 const POOL = /^--default-address-pool=base=[\d.]+\/\d+,size=(\d{1,2})$/
 
 /** dockerd's flags for a subnet that is shared out between docker0 and further networks. */

@@ -37,6 +37,11 @@ export interface FirewallRequest {
    */
   readonly docker: boolean
   /**
+   * The bit by which Docker's nftables backend accepts packets of the overlay; `undefined` for no rule that
+   * sets it. The rule exists where that backend was found.
+   */
+  readonly dockerMark?: number | undefined
+  /**
    * Suffix for the chains and tables of a further network on the same host, at most {@link LONGEST_SCOPE}
    * characters. Without it they have flannel's names, so that flannel and overlayd can take over from each
    * other in either direction.

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { z } from 'zod'
 import { formatIp, type IpAddress, parseIp, parseIpv4, parseIpv6 } from '../model/address'
+import { DEFAULT_DOCKER_MARK, formatMark, parseMark } from '../model/docker-mark'
 import { checkForeignFlag, foreignFlagNames, isForeignBoolean } from './foreign-flags'
 import { type GivenFlag, goBoolean, goInteger, readGoFlags } from './go-flags'
 import { compileGoRegex } from './go-regex'
@@ -38,6 +39,14 @@ const addressOption = <A extends IpAddress>(parse: (text: string) => A | undefin
     .prefault('')
 
 const list = z.array(text).transform((values) => values.filter((value) => value !== ''))
+
+const mark = text.transform((value, context) => {
+  if (value === 'off') return undefined
+  const bit = parseMark(value)
+  if (bit !== undefined) return bit
+  context.addIssue({ code: 'custom', message: 'expected off or one bit other than 0x4000, such as 0x1000' })
+  return z.NEVER
+})
 
 const patterns = list
   .transform((values, context) =>
@@ -150,6 +159,10 @@ const optionsSchema = z.object({
   'iptables-resync': firewall(
     integerFrom(1, 86_400).prefault('5'),
     'seconds between checks of the firewall rules',
+  ),
+  'docker-mark': firewall(
+    mark.prefault(formatMark(DEFAULT_DOCKER_MARK)),
+    "the bit of a packet's mark by which Docker's nftables backend accepts packets of other hosts; off for none",
   ),
   'ip-blackhole-route': firewall(off, "drop packets to unused addresses of this host's subnet"),
   'ip-forward': firewall(on, 'enable IP forwarding in the kernel'),

@@ -31,6 +31,8 @@ export interface HostPolicy {
   readonly fullyRandom: boolean
   /** flannel's --iptables-forward-rules. */
   readonly forwardRules: boolean
+  /** See {@link FirewallRequest.dockerMark}. */
+  readonly dockerMark: number | undefined
   /** Whether the host is kept forwarding. */
   readonly forward: boolean
   /** Whether packets to containers of ours that do not exist are dropped by a route. */
@@ -171,6 +173,7 @@ export function planHost(inputs: HostInputs, before?: HostPlan): HostPlan {
       ipMasq: policy.ipMasq,
       fullyRandom: policy.fullyRandom,
       forwardRules: policy.forwardRules,
+      dockerMark: policy.dockerMark,
       ...(policy.scope !== undefined && { scope: policy.scope }),
     },
     announced: leaseValue(config, underlay, overlays, ability),

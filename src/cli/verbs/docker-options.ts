@@ -3,17 +3,20 @@ import { execFile } from 'node:child_process'
 import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
+import { z } from 'zod'
 import { installedDocker } from '../../firewall/docker'
 import { writeFileAtomically } from '../../host/atomic-file'
 import { complain } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
-import { openPlace } from '../../host/trusted-path'
+import { openPlace, readFileOfOthers } from '../../host/trusted-path'
 import { formatPrefix, networkOf, parseIpv4Prefix } from '../../model/address'
 import { childEnvironment } from '../../model/child-environment'
 import { hasNetworkDefaults } from '../../model/docker'
 import { DERIVED_FLAG } from '../../model/docker-lines'
+import { DEFAULT_DOCKER_MARK, formatMark, usersOfMark } from '../../model/docker-mark'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import type { Problem } from '../../model/result'
+import { nftablesFlags } from '../../plan/host/docker-backend'
 import {
   type DockerOptionsRequest,
   dockerOptions,
@@ -106,7 +109,7 @@ export async function runDockerOptions(
   if (hole !== undefined && request.networks !== undefined)
     complain(
       `overlayctl: there is a route "${hole.join(' ')}", and Docker makes no network that overlaps a route; ` +
-        'leave out --blackhole-route of overlayd, or name the subnet of each network',
+        'leave out --ip-blackhole-route of overlayd, or name the subnet of each network',
     )
   const route = routes.find((words) => words.includes(subnet) && words.includes('via'))
   if (route !== undefined) {
@@ -139,6 +142,44 @@ export async function readNetworks(size: string): Promise<NetworksRequest> {
   }
   return { length: Number(length), docker: await installedDocker(AbortSignal.timeout(DOCKER_DEADLINE)) }
 }
+
+/** dockerd's settings, unless a flag names another file. */
+const DAEMON_JSON = '/etc/docker/daemon.json'
+/** Bytes. */
+const MOST_SETTINGS = 1024 * 1024
+
+/**
+ * The flags that dockerd's nftables backend needs, where daemon.json or the environment chooses it.
+ * @param markOf the bit that overlayd sets; asked only where it is needed
+ */
+export async function readBackend(markOf: () => Promise<number | undefined>): Promise<readonly string[]> {
+  const given = Object.entries(process.env).filter(([name]) => /^DOCKER_OPT(?:S$|_)/.test(name))
+  const flags = given.flatMap(([, value = '']) => value.split(/\s+/).filter((word) => word !== ''))
+  const settings = { file: await readDaemonJson(), flags }
+  if (nftablesFlags(settings, DEFAULT_DOCKER_MARK).length === 0) return []
+  const mark = await markOf()
+  if (mark === undefined) {
+    complain(
+      'overlayctl: --docker-mark=off: the nftables backend of Docker drops what comes from other hosts',
+    )
+    return []
+  }
+  const users = usersOfMark(mark)
+  if (users.length > 0)
+    complain(`overlayctl: --docker-mark=${formatMark(mark)}: that bit is used by ${users.join(' and ')} too`)
+  return nftablesFlags(settings, mark)
+}
+
+/** An unreadable file is dockerd's to complain of. */
+async function readDaemonJson(): Promise<Readonly<Record<string, unknown>>> {
+  try {
+    const parsed: unknown = JSON.parse((await readFileOfOthers(DAEMON_JSON, MOST_SETTINGS)) ?? '{}')
+    return settingsSchema.parse(parsed)
+  } catch {
+    return {}
+  }
+}
+const settingsSchema = z.record(z.string(), z.unknown())
 
 /** Says what each network needs where dockerd has no defaults for networks. */
 function complainOfNetworks(

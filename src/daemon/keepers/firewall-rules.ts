@@ -8,7 +8,13 @@ import { Nftables } from '../../firewall/nftables'
 import { FAMILIES, type Family } from '../../model/address'
 import { describeError } from '../../model/errors'
 import type { DesiredIptables, DesiredTable, FirewallRequest } from '../../model/firewall'
-import { desiredBeside, desiredIptables, desiredTable } from '../../plan/firewall/firewall'
+import {
+  desiredBeside,
+  desiredIptables,
+  desiredMark,
+  desiredTable,
+  dockerTable,
+} from '../../plan/firewall/firewall'
 import { diffIptables } from '../../plan/firewall/iptables'
 import { diffTable, sameRules } from '../../plan/firewall/nftables'
 
@@ -31,6 +37,8 @@ interface Look {
   readonly family: Family
   readonly table: Change
   readonly iptables: IptablesChange
+  /** The rule for Docker's nftables backend. */
+  readonly mark: Change
 }
 
 type Step =
@@ -45,6 +53,9 @@ export class FirewallRules {
    * nft prints the same rules in other words.
    */
   readonly #synonyms = new Map<string, { readonly wanted: string; readonly printed: string }>()
+
+  /** Families in which the rule for Docker is not wanted, and known to be gone. */
+  readonly #unmarked = new Set<Family>()
 
   constructor(private readonly request: FirewallRequest) {}
 
@@ -67,15 +78,21 @@ export class FirewallRules {
   /** A failure of the check is thrown by the change that it stands for. */
   async #look(family: Family, signal: AbortSignal): Promise<Look> {
     const rethrow = (error: unknown) => () => Promise.reject(error)
-    const [table, iptables] = await Promise.all([
+    const [table, iptables, mark] = await Promise.all([
       this.#lookAtTable(family, signal).catch(rethrow),
       this.#lookAtIptables(family, signal).catch(rethrow),
+      this.#lookAtMark(family, signal).catch(rethrow),
     ])
-    return { family, table, iptables }
+    return { family, table, iptables, mark }
   }
 
   /** The used mode first: the rules that it replaces are removed only after that. */
-  async #bringFamily({ family, table, iptables }: Look): Promise<Step[]> {
+  async #bringFamily(look: Look): Promise<Step[]> {
+    const isMarked = desiredMark(this.request, look.family).text !== undefined
+    return [...(await this.#bringMode(look)), await this.#attempt(isMarked, look.mark)]
+  }
+
+  async #bringMode({ family, table, iptables }: Look): Promise<Step[]> {
     const { chains, hooks } = desiredIptables(this.request, family)
     const wantsTable = desiredTable(this.request, family).text !== undefined
     const wantsIptables = hooks.length > 0 || areWanted(chains)
@@ -144,6 +161,28 @@ export class FirewallRules {
       masquerades && nftables.fullyRandom(signal),
     ])
     const desired = desiredTable({ ...this.request, fullyRandom }, family)
+    return () => this.#bringTable(nftables, desired, observed, signal)
+  }
+
+  /**
+   * Docker's backend cannot be told from dockerd being installed. So the rule is made when Docker's table is
+   * seen, and stays: dockerd takes its tables away while it starts again.
+   */
+  async #lookAtMark(family: Family, signal: AbortSignal): Promise<Change> {
+    const desired = desiredMark(this.request, family)
+    const isOff = desired.text === undefined
+    if (isOff ? this.#unmarked.has(family) : !this.request.docker) return async () => false
+    const nftables = await this.#findNftables(false)
+    if (nftables === undefined) return async () => false
+    const observed = await nftables.list(desired.name, signal)
+    if (isOff || observed !== undefined) {
+      return async () => {
+        const isChanged = await this.#bringTable(nftables, desired, observed, signal)
+        if (isOff) this.#unmarked.add(family)
+        return isChanged
+      }
+    }
+    if ((await nftables.list(dockerTable(family), signal)) === undefined) return async () => false
     return () => this.#bringTable(nftables, desired, observed, signal)
   }
 

@@ -7,6 +7,7 @@ export const hostPolicy = (options: Options): HostPolicy => ({
   fullyRandom: !options['ip-masq-fully-random-disable'],
   forwardRules: options['iptables-forward-rules'],
   forward: options['ip-forward'],
+  dockerMark: options['docker-mark'],
   blackhole: options['ip-blackhole-route'],
   scope: instanceId(options),
 })

@@ -2,7 +2,9 @@
  * The program that a rule belongs to, told by the names of its table and chain; and how that program is told
  * to let packets through.
  */
+
 import { type Family, formatPrefix, type Prefix } from '../../model/address'
+import { DEFAULT_DOCKER_MARK, formatMark } from '../../model/docker-mark'
 import type { FilterIndex, Place } from './walk'
 
 export type Owner =
@@ -144,11 +146,23 @@ function docker(index: FilterIndex, place: Place, passing: Passing): Cure {
   const program = programOf(place)
   const hasUserChain = index.tableNames(place.base).includes('DOCKER-USER')
   if (program === 'nft') {
+    // No rule in Docker's own tables: Docker empties and refills them whenever a container starts.
+    const bit = formatMark(DEFAULT_DOCKER_MARK)
+    const isFirst = place.base.base?.hook === 'prerouting'
+    if (!isFirst && place.chain.rules.some(({ text }) => /\bmark\b/.test(text))) {
+      return {
+        words:
+          'dockerd accepts packets with a mark that overlayd does not set: name the same bit with ' +
+          "--bridge-accept-fwmark of dockerd and --docker-mark of overlayd, and look at overlayd's rule",
+        commands: [`nft list table ${place.chain.family} overlayd-docker`],
+      }
+    }
+    const missing = isFirst ? '--allow-direct-routing' : `--bridge-accept-fwmark=${bit}/${bit}`
     return {
       words:
-        'start dockerd with --allow-direct-routing and --bridge-accept-fwmark, or with ' +
-        '--firewall-backend=iptables; until then, and again after each start of Docker:',
-      commands: accepts(place, passing),
+        `start dockerd with ${missing}, as overlayctl docker-opts has it for the nftables backend of Docker ` +
+        "(with the bit of overlayd's --docker-mark), or with --firewall-backend=iptables",
+      commands: ['systemctl restart docker'],
     }
   }
   if (kind !== 'containers' || place.base.table !== 'filter' || !hasUserChain) {

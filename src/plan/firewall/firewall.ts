@@ -97,14 +97,46 @@ export function desiredTable(request: FirewallRequest, family: Family): DesiredT
   return { name: `${word} ${name}`, text: chains.length === 0 ? undefined : text.join('\n') }
 }
 
+/** Docker's table of nftables in one family, which it has with its nftables backend only. */
+export const dockerTable = (family: Family): string => `${NFT_FAMILY[family]} docker-bridges`
+
+/**
+ * The rule that marks packets of other hosts for Docker's nftables backend, in a table of our own: Docker
+ * empties and refills its tables whenever a container starts. Before Docker's chains, which are at filter.
+ */
+export function desiredMark(request: FirewallRequest, family: Family): DesiredTable {
+  const base = `overlayd-docker${suffixOf(request)}`
+  const word = NFT_FAMILY[family]
+  const network = networkIn(request, family)
+  const name = `${word} ${base}`
+  if (network === undefined || request.dockerMark === undefined) return { name, text: undefined }
+  const bit = `0x${request.dockerMark.toString(16).padStart(8, '0')}`
+  const source = `${word} saddr ${nftPrefix(inside(network.network).prefix)}`
+  const text = [
+    `table ${name} {`,
+    `\tcomment "rules for ${base}"`,
+    '\tchain prerouting {',
+    '\t\tcomment "chain to mark packets of other hosts for docker"',
+    '\t\ttype filter hook prerouting priority mangle; policy accept;',
+    `\t\tiifname "${network.link}" ${source} meta mark set meta mark | ${bit}`,
+    '\t}',
+    '}',
+    '',
+  ]
+  return { name, text: text.join('\n') }
+}
+
 /** The chains, ours and others', whose changes may concern us, spelled as in nft's reports. */
 export function watchedChains(request: FirewallRequest): readonly string[] {
   return (['IPv4', 'IPv6'] as const).flatMap((family) => {
     const { chains, hooks } = desiredIptables(request, family)
     const table = desiredTable(request, family).name
+    const mark = desiredMark(request, family)
     const word = NFT_FAMILY[family]
     return [
       `${table} `,
+      // Docker makes its table when it starts.
+      ...(mark.text === undefined ? [] : [`${mark.name} `, `${dockerTable(family)} filter-FORWARD `]),
       ...chains.flatMap((chain) =>
         [chain.name, chain.parent].map((name) => `${word} ${chain.table} ${name} `),
       ),

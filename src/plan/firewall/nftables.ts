@@ -22,7 +22,10 @@ export function diffTable({ name, text }: DesiredTable, observed: string | undef
  */
 export function sameRules(listing: string, other: string): boolean {
   const essence = (text: string): string[] =>
-    text.match(/chain \S+|hook \S+|[sd]addr|!=|[\da-f:.]+\/\d+|return|masquerade|fully-random|accept$/gm) ??
-    []
+    (
+      text.match(
+        /chain \S+|hook \S+|[sd]addr|!=|[\da-f:.]+\/\d+|return|masquerade|fully-random|mark set.*0x\w+|accept$/gm,
+      ) ?? []
+    ).map((word) => word.replace(/^(mark set).*0x0*/, '$1 '))
   return essence(listing).join(' ') === essence(other).join(' ')
 }

@@ -28,6 +28,8 @@ export interface DockerOptionsRequest {
   readonly ipMasq: boolean
   /** Shares the subnet out. If it is left out, all of it is docker0's, as in flannel. */
   readonly networks?: NetworksRequest
+  /** Flags that dockerd needs beside its nftables backend; none for the default, iptables. */
+  readonly backend?: readonly string[]
 }
 
 export interface NetworksRequest {
@@ -104,6 +106,8 @@ export function dockerOptions(
     const defaults = defaultFlags(optionsOfNetworks(variables, request))
     if (defaults.length > 0) options.set(`${PREFIX}NETWORK`, defaults.join(' '))
   }
+  const { backend = [] } = request
+  if (backend.length > 0) options.set(`${PREFIX}FIREWALL`, backend.join(' '))
   const sorted = [...options].sort(([a], [b]) => (a < b ? -1 : 1))
   const both = request.individual === request.combined
   const lines = request.individual || both ? sorted.map(([name, value]) => `${name}=${quote(value)}`) : []

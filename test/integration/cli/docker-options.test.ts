@@ -153,12 +153,25 @@ describe('--networks shares the subnet out', () => {
     expect(readFileSync(output, 'utf8')).toBe(SHARED + POOL)
   })
 
+  test('the nftables backend of Docker gets the flags that let other hosts in', async () => {
+    const env = { ...withDockerd('exit 1'), DOCKER_OPTS: '--firewall-backend=nftables' }
+    expect(await dockerOptions(['-i'], env)).toMatchObject({ code: 0, stderr: '' })
+    expect(readFileSync(output, 'utf8')).toBe(
+      `${LINES.split('\n')[0]}\nDOCKER_OPT_FIREWALL="--allow-direct-routing --bridge-accept-fwmark=0x1000/0x1000"\n` +
+        LINES.split('\n').slice(1).join('\n'),
+    )
+    const marked = { ...env, FLANNELD_DOCKER_MARK: '0x80000' }
+    const { stderr } = await dockerOptions(['-i'], marked)
+    expect(stderr).toContain('--docker-mark=0x80000: that bit is used by Tailscale and Calico too')
+    expect(readFileSync(output, 'utf8')).toContain('--bridge-accept-fwmark=0x80000/0x80000')
+  })
+
   test('a route for all of the subnet keeps Docker from making networks, which is told', async () => {
     const hole = ['blackhole', '10.1.74.0/24', 'metric', '4278198272']
     await execOk(NAMESPACE, ['ip', 'route', 'add', ...hole])
     try {
       const { code, stderr } = await dockerOptions(['--networks=25'])
-      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('--blackhole-route') })
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('--ip-blackhole-route') })
     } finally {
       await execOk(NAMESPACE, ['ip', 'route', 'del', ...hole])
     }

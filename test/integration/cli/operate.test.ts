@@ -416,6 +416,8 @@ describe('teardown', () => {
         'nft add table inet fl-wg.1',
         'nft add chain inet fl-wg.1 in',
         'nft add rule inet fl-wg.1 in counter',
+        // What Docker's nftables backend had overlayd make.
+        'nft add table ip overlayd-docker',
       ]) {
         await host.exec(...(words.split(' ') as [string, ...string[]]))
       }
@@ -450,6 +452,7 @@ describe('teardown', () => {
         'the IPv6 rule for packets to fl-wgb.1',
         `its table ${TABLES[0]}`,
         'nftables table inet fl-wg.1',
+        'nft table ip overlayd-docker',
       ]) {
         expect(stdout).toMatch(new RegExp(`^removed .*${gone.replaceAll('.', '\\.')}`, 'm'))
       }

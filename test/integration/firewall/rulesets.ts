@@ -174,6 +174,13 @@ iptables -I DOCKER-USER -s 10.5.0.0/16 -i flannel.1 -j ACCEPT
 iptables -I DOCKER-USER -d 10.5.0.0/16 -o flannel.1 -j ACCEPT`,
   },
   { name: 'Docker 29 with nftables', rules: DOCKER_29 },
+  {
+    name: 'Docker 29 with nftables, both options and our mark',
+    rules: `${DOCKER_29}
+nft 'insert rule ip docker-bridges filter-forward-in__docker0 meta mark and 0x1000 == 0x1000 counter accept'
+nft 'table ip overlayd-docker { chain prerouting { type filter hook prerouting priority mangle; }; }'
+nft 'add rule ip overlayd-docker prerouting iifname "flannel.1" ip saddr 10.5.0.0/16 meta mark set meta mark or 0x1000'`,
+  },
   { name: 'kube-proxy', rules: `${KUBE_PROXY}\niptables -P FORWARD DROP` },
   {
     name: 'kube-proxy, and a mark that lets through what comes from a container',

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { waitingProblem } from '../../../src/api/problems'
 import { CHECKS, diagnose, factsFor } from '../../../src/judge/diagnose'
 import type { KernelFacts, MulticastFacts, PeerWord, ProbeFact } from '../../../src/judge/facts'
@@ -592,6 +594,57 @@ test.each<[string, Changes, string[]]>([
   ],
 ])('%s', (_, changes, expected) => {
   expect(codes(changes)).toEqual(expected)
+})
+
+/** Docker 29's tables of nftables as `nft -j` shows them; and rules of ours beside. */
+function docker29(...more: readonly object[]): Changes {
+  const captured: { name: string; nft: object[] }[] = JSON.parse(
+    readFileSync(join(__dirname, 'packet-path/captured.json'), 'utf8'),
+  )
+  const tables = captured.find(({ name }) => name === 'Docker 29 with nftables')?.nft ?? []
+  return { ...bridge('10.5.7.1/24'), ...nft(...tables, ...more) }
+}
+const IN_DOCKER = { family: 'ip', table: 'docker-bridges' }
+const OURS = { family: 'ip', table: 'overlayd-docker' }
+const MARK = { meta: { key: 'mark' } }
+const setMark = (bit: number) => [
+  {
+    chain: { ...OURS, name: 'prerouting', type: 'filter', hook: 'prerouting', prio: -150, policy: 'accept' },
+  },
+  {
+    rule: {
+      ...OURS,
+      chain: 'prerouting',
+      expr: [
+        match({ meta: { key: 'iifname' } }, 'flannel.1'),
+        { mangle: { key: MARK, value: { '|': [MARK, bit] } } },
+      ],
+    },
+  },
+]
+const DIRECT = {
+  rule: {
+    ...IN_DOCKER,
+    chain: 'raw-PREROUTING',
+    expr: [
+      { match: { op: '!=', left: { meta: { key: 'iifname' } }, right: 'docker0' } },
+      match({ payload: { protocol: 'ip', field: 'daddr' } }, '10.5.7.2'),
+      { drop: null },
+    ],
+  },
+}
+const firewallFindings = (changes: Changes) =>
+  diagnose(facts(changes)).find(({ name }) => name === 'firewall')?.findings ?? []
+
+test('Docker’s nftables backend: the option that is missing is named, and no command touches its tables', () => {
+  const fixes = (...more: readonly object[]): string[] => {
+    const found = firewallFindings(docker29(...more))
+    for (const { commands = [] } of found)
+      for (const command of commands) expect(command).not.toMatch(/^nft (?!list)/)
+    return found.map(({ fix }) => fix)
+  }
+  expect(fixes(...setMark(0x1000))).toEqual([expect.stringContaining('--bridge-accept-fwmark=0x1000/0x1000')])
+  expect(fixes(DIRECT, ...setMark(0x1000))).toContainEqual(expect.stringContaining('--allow-direct-routing'))
 })
 
 test('every finding has a text, evidence, an effect and a fix', () => {

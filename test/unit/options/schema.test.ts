@@ -71,6 +71,7 @@ test('the defaults are flannel’s', async () => {
     'ip-masq-fully-random-disable': false,
     'iptables-forward-rules': true,
     'iptables-resync': 5,
+    'docker-mark': 0x1000,
     'ip-blackhole-route': false,
     'ip-forward': true,
     'healthz-ip': '0.0.0.0',
@@ -341,4 +342,16 @@ describe('the state directory', () => {
     expect(directoryOf({})).toBe('/var/lib/overlayd')
     expect(directoryOf(further)).toMatch(/^\/var\/lib\/overlayd-[0-9a-f]{8}$/)
   })
+})
+
+test.each([
+  ['off', undefined],
+  ['0x80000', 0x80000],
+  ['1', 1],
+])('--docker-mark=%s', async (value, expected) => {
+  expect((await parse([`--docker-mark=${value}`]))['docker-mark']).toBe(expected)
+})
+
+test.each(['0x4000', '3', 'on', ''])('--docker-mark=%s is refused', async (value) => {
+  await expect(parse([`--docker-mark=${value}`])).rejects.toThrow('docker-mark')
 })

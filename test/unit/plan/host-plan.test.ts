@@ -20,6 +20,7 @@ const POLICY: HostPolicy = {
   ipMasq: true,
   fullyRandom: true,
   forwardRules: true,
+  dockerMark: undefined,
   forward: true,
   blackhole: true,
   scope: undefined,
@@ -54,6 +55,7 @@ test('one plan has devices, firewall, lease value and subnet.env for both famili
     ipMasq: true,
     fullyRandom: true,
     forwardRules: true,
+    dockerMark: undefined,
   })
   expect(plan.announced).toMatchObject({
     publicIp: ip('192.168.77.11'),

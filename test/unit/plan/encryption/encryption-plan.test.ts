@@ -38,6 +38,7 @@ const plan = (network: NetworkConfig, ability: Ability | undefined, underlay: Un
       ipMasq: false,
       fullyRandom: true,
       forwardRules: true,
+      dockerMark: undefined,
       forward: true,
       blackhole: true,
       scope: undefined,

@@ -1,5 +1,10 @@
 import type { FirewallRequest } from '../../../../src/model/firewall'
-import { desiredIptables, desiredTable, watchedChains } from '../../../../src/plan/firewall/firewall'
+import {
+  desiredIptables,
+  desiredMark,
+  desiredTable,
+  watchedChains,
+} from '../../../../src/plan/firewall/firewall'
 import { ipv4Network, prefix, request } from '../../../support/firewall'
 
 /** Declaration, call and rules of both chains, as iptables-save prints them. */
@@ -111,6 +116,29 @@ test('each mode desires nothing of the other mode; both desire the rules in Dock
   expect(desiredTable(request(), 'IPv4').text).toBeUndefined()
 })
 
+test('the mark for Docker’s nftables backend is set in a table of ours, in either mode', () => {
+  expect(desiredMark(request({ dockerMark: 0x1000 }), 'IPv4')).toEqual({
+    name: 'ip overlayd-docker',
+    text: [
+      'table ip overlayd-docker {',
+      '\tcomment "rules for overlayd-docker"',
+      '\tchain prerouting {',
+      '\t\tcomment "chain to mark packets of other hosts for docker"',
+      '\t\ttype filter hook prerouting priority mangle; policy accept;',
+      '\t\tiifname "flannel.1" ip saddr 10.5.0.0/16 meta mark set meta mark | 0x00001000',
+      '\t}',
+      '}',
+      '',
+    ].join('\n'),
+  })
+  const six = desiredMark(request({ dockerMark: 0x80000000, mode: 'nftables' }), 'IPv6').text
+  expect(six).toContain('iifname "flannel-v6.1" ip6 saddr fd00:5::/48 meta mark set meta mark | 0x80000000')
+  for (const fields of [{}, { dockerMark: 0x1000, networks: [] }])
+    expect(desiredMark(request(fields), 'IPv4').text).toBeUndefined()
+  const blue = request({ scope: 'blue', dockerMark: 1 })
+  expect(desiredMark(blue, 'IPv4').name).toBe('ip overlayd-docker-blue')
+})
+
 test('a further network of the host has chains and tables of its own', () => {
   const blue = request({ scope: 'blue' })
   expect(desiredIptables(blue, 'IPv4').chains.map(({ name }) => name)).toEqual([
@@ -138,6 +166,12 @@ test('nft’s reports show whether a change concerns our tables', () => {
       'delete rule ip6 filter DOCKER-USER handle 3',
     ].filter((line) => !concerns(line)),
   ).toEqual([])
+  const marks = watchedChains(request({ docker: true, dockerMark: 0x1000 }))
+  for (const line of [
+    'delete rule ip overlayd-docker prerouting handle 2',
+    'add rule ip6 docker-bridges filter-FORWARD oifname vmap @filter-forward-in-jumps',
+  ])
+    expect([concerns(line), marks.some((place) => line.includes(place))]).toEqual([false, true])
   expect(concerns('add rule ip filter KUBE-FORWARD counter packets 0 bytes 0 accept')).toBe(false)
   expect(concerns('add rule ip filter INPUT accept')).toBe(false)
 })

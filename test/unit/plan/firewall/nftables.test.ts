@@ -1,4 +1,4 @@
-import { desiredTable } from '../../../../src/plan/firewall/firewall'
+import { desiredMark, desiredTable } from '../../../../src/plan/firewall/firewall'
 import { diffTable, sameRules } from '../../../../src/plan/firewall/nftables'
 import { request } from '../../../support/firewall'
 
@@ -33,4 +33,7 @@ test('another spelling of the same rules is distinguished from other rules', () 
   ] as const) {
     expect(sameRules(text.replace(from, to), text)).toBe(false)
   }
+  const mark = desiredMark(request({ dockerMark: 0x1000 }), 'IPv4').text ?? ''
+  expect(sameRules(mark.replace('| 0x00001000', 'or 0x1000'), mark)).toBe(true)
+  expect(sameRules(mark.replace('0x00001000', '0x00002000'), mark)).toBe(false)
 })
