@@ -16,8 +16,9 @@ package_programs=(dpkg-deb:dpkg lintian:lintian strip:binutils)
 # programs for loads on the data plane; scripts/bench/run and scripts/test add them
 bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)
 
-# programs for tests only; scripts/test adds them
-test_programs=(/usr/lib/cni/host-local:containernetworking-plugins ps:procps)
+# programs for tests only; scripts/test adds them. Chromium, which draws the page of overlayctl ui, is the
+# largest: 124 MB to fetch, 414 MB on the disk.
+test_programs=(/usr/lib/cni/host-local:containernetworking-plugins ps:procps chromium:chromium)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }

@@ -7,6 +7,7 @@ import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/pr
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { build, type OnLoadResult, type Plugin } from 'esbuild'
+import { MODULES, readPageFiles, STYLES } from '../../src/cli/ui/page-files'
 
 const HERE = __dirname
 export const ROOT = resolve(HERE, '../..')
@@ -82,6 +83,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     ...(options.plugins ?? []),
     fixedVersion(version),
     shippedBeside(),
+    pageFiles(),
     addonLoaders(),
     protocolAsJson(),
     codecsAhead(),
@@ -186,6 +188,22 @@ function shippedBeside(): Plugin {
         contents: `import { join } from 'node:path'
           export const shippedFile = (name) => join(__dirname, name)`,
         resolveDir: ROOT,
+      }))
+    },
+  }
+}
+
+/** The bundle has no files of the page beside it, so they are written into the code. */
+function pageFiles(): Plugin {
+  return {
+    name: 'page-files',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/src\/cli\/ui\/page-files\.ts$/ }, () => ({
+        contents: [
+          `export const MODULES = ${JSON.stringify(MODULES)}`,
+          `export const STYLES = ${JSON.stringify(STYLES)}`,
+          `export const readPageFiles = () => (${JSON.stringify(readPageFiles())})`,
+        ].join('\n'),
       }))
     },
   }

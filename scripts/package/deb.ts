@@ -108,6 +108,9 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
   for (const name of (await readdir(PAGES)).filter((file) => file.endsWith('.md'))) {
     await put(`${doc}/${name}`, installedPage(await readFile(join(PAGES, name), 'utf8')))
   }
+  for (const name of (await readdir(PAGES)).filter((file) => file.endsWith('.png'))) {
+    await put(`${doc}/${name}`, await readFile(join(PAGES, name)))
+  }
   await putGz(`${doc}/NOTICES`, await readFile(join(library, 'NOTICES'), 'utf8'))
   await putGz(`${doc}/NOTICES.node`, await readFile(join(node, 'LICENSE'), 'utf8'))
   await rm(join(library, 'NOTICES'))

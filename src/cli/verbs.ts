@@ -180,6 +180,34 @@ export const VERBS: readonly Verb[] = [
     },
   }),
   verb({
+    path: 'ui',
+    describe:
+      'serve a page that shows the hosts as a picture, as a table and live, until Ctrl-C; ' +
+      'or write it into one file; it changes nothing',
+    options: {
+      listen: {
+        type: 'string',
+        default: '127.0.0.1:0',
+        describe: 'address of this host and port to serve on; port 0: any that is free',
+      },
+      output: {
+        type: 'string',
+        default: '',
+        describe:
+          'write the page as it is now into this file, which must not exist, or - for standard output',
+      },
+    },
+    examples: [
+      ['ui', 'prints the address to open in a browser'],
+      ['ui --listen=127.0.0.1:8080', 'for a browser elsewhere: ssh -L 8080:127.0.0.1:8080 HOST'],
+      ['ui --output=hosts.html', 'a file that opens without a server'],
+    ],
+    run: async ({ listen, output }, { local }) => {
+      const { runUi } = await import('./verbs/ui.js')
+      return runUi(await local(), { listen, output })
+    },
+  }),
+  verb({
     path: 'doctor',
     describe:
       'find out what is wrong and how to fix it; changes nothing; ' +

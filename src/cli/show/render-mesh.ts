@@ -59,3 +59,10 @@ export function whyUnreached(probe: ProbeStatus | undefined): string | undefined
   if (probe?.pathMtu !== undefined) return `only packets of up to ${probe.pathMtu} bytes get through`
   return probe?.fullSize === 'lost' ? 'large packets are lost' : undefined
 }
+
+/** `1450` where packets of full size get through; `at most 1350`; `large packets are lost`. */
+export function pathMtuWords(probe: ProbeStatus | undefined, deviceMtu: number | undefined): string {
+  if (probe?.pathMtu !== undefined) return `at most ${probe.pathMtu}`
+  if (probe?.fullSize === 'lost') return 'large packets are lost'
+  return probe?.fullSize === 'passes' && deviceMtu !== undefined ? String(deviceMtu) : ''
+}

@@ -33,7 +33,8 @@ const PROBE: readonly Column<PeerStatus>[] = [
   { title: 'SEEN', cell: ({ probe }) => ago(probe?.answeredSecondsAgo), spare: true },
 ]
 
-const columnsFor = (peers: readonly PeerStatus[]): Column<PeerStatus>[] => [
+/** The columns that these peers have values for. */
+export const peerColumns = (peers: readonly PeerStatus[]): Column<PeerStatus>[] => [
   { title: 'SUBNET', cell: ({ subnet }) => subnet },
   { title: 'PUBLIC IP', cell: ({ publicIp }) => publicIp },
   { title: 'MAC', cell: ({ mac }) => mac, spare: true },
@@ -51,7 +52,7 @@ const columnsFor = (peers: readonly PeerStatus[]): Column<PeerStatus>[] => [
 export function renderPeerTable(peers: readonly PeerStatus[], screen: Screen, wide = false): string[] {
   const shown = peers.map((peer) => printableData(peer))
   return renderTable(
-    columnsFor(shown),
+    peerColumns(shown),
     shown,
     wide ? { ...screen, width: Number.POSITIVE_INFINITY, wide } : screen,
   )

@@ -28,7 +28,6 @@ export function renderStatus(document: Status, { screen, peers, wide = false }: 
     const [head = '', ...more] = hang(name, text, width, INDENT)
     return [`${paint('bold', head.slice(0, INDENT))}${head.slice(INDENT)}`.trimEnd(), ...more]
   }
-  const { device, ipv6Device } = status
   const lines = [
     `${paint('bold', 'state'.padEnd(INDENT))}${verdict(status, paint)}`,
     ...status.problems.flatMap((problem) =>
@@ -37,30 +36,58 @@ export function renderStatus(document: Status, { screen, peers, wide = false }: 
     ...(status.warnings ?? []).flatMap((warning) =>
       hang('         -', warning, width, INDENT + 2).map((line) => paint('yellow', line)),
     ),
-    ...fact('daemon', daemonLine(status)),
-    ...fact('network', networkLine(status)),
-    ...fact('lease', whyLeaseUnknown(status) === undefined ? leaseLine(status) : unknownLease(status)),
-    ...fact('device', isJoining(status) ? 'not in use yet' : deviceLine(device ?? ipv6Device)),
-    ...(device !== undefined && ipv6Device !== undefined ? fact('', deviceLine(ipv6Device)) : []),
-    ...(status.multicast === undefined ? [] : fact('mcast', multicastLine(status.multicast))),
-    ...groupLines(status.multicast).flatMap((line) => fact('', line)),
-    ...(status.encryption === undefined ? [] : fact('encrypt', encryptionLine(status.encryption))),
-    ...fact('etcd', etcdLine(status)),
-    ...fact('kernel', kernelLine(status)),
-    ...(status.mesh === undefined ? [] : fact('mesh', meshLine(status.mesh))),
-    ...fact('peers', whyPeersUnknown(status) === undefined ? countPeers(status) : 'not known'),
+    ...statusFacts(status).flatMap(({ name, text }) => fact(name, text)),
     ...peerLines(status, { screen, wide, ...(peers !== undefined && { peers }) }),
   ]
   return `${lines.join('\n')}\n`
 }
 
-function verdict({ state, daemon, warnings = [] }: Status, paint: Paint): string {
+/** A line of the status: what it is about, in one word, and the words. */
+export interface Fact {
+  /** Empty where the line goes on with what the line before it is about. */
+  readonly name: string
+  readonly text: string
+}
+
+/** The lines below the verdict. @param status with printable texts */
+export function statusFacts(status: Status): Fact[] {
+  const { device, ipv6Device, multicast, encryption, mesh } = status
+  const fact = (name: string, text: string): Fact => ({ name, text })
+  return [
+    fact('daemon', daemonLine(status)),
+    fact('network', networkLine(status)),
+    fact('lease', whyLeaseUnknown(status) === undefined ? leaseLine(status) : unknownLease(status)),
+    fact('device', isJoining(status) ? 'not in use yet' : deviceLine(device ?? ipv6Device)),
+    ...(device !== undefined && ipv6Device !== undefined ? [fact('', deviceLine(ipv6Device))] : []),
+    ...(multicast === undefined ? [] : [fact('mcast', multicastLine(multicast))]),
+    ...groupLines(multicast).map((line) => fact('', line)),
+    ...(encryption === undefined ? [] : [fact('encrypt', encryptionLine(encryption))]),
+    fact('etcd', etcdLine(status)),
+    fact('kernel', kernelLine(status)),
+    ...(mesh === undefined ? [] : [fact('mesh', meshLine(mesh))]),
+    fact('peers', whyPeersUnknown(status) === undefined ? countPeers(status) : 'not known'),
+  ]
+}
+
+/** The state in a word, in the style of how bad it is; and what the word leaves out. */
+export function verdictWords({ state, daemon, warnings = [] }: Status): {
+  readonly word: string
+  readonly style: 'green' | 'yellow' | 'red'
+  /** `, with 1 warning`; empty where there is nothing more to say. */
+  readonly more: string
+} {
   if (state === 'healthy') {
     const { length } = warnings
-    const more = length === 0 ? '' : paint('yellow', `, with ${count(length, 'warning')}`)
-    return `${paint('green', 'healthy')}${more}`
+    return { word: 'healthy', style: 'green', more: length === 0 ? '' : `, with ${count(length, 'warning')}` }
   }
-  return daemon.running ? paint('yellow', 'DEGRADED') : paint('red', 'DAEMON DOWN')
+  return daemon.running
+    ? { word: 'DEGRADED', style: 'yellow', more: '' }
+    : { word: 'DAEMON DOWN', style: 'red', more: '' }
+}
+
+function verdict(status: Status, paint: Paint): string {
+  const { word, style, more } = verdictWords(status)
+  return `${paint(style, word)}${more === '' ? '' : paint('yellow', more)}`
 }
 
 function peerLines(status: Status, { screen, peers, wide = false }: StatusView): string[] {

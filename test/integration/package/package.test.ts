@@ -436,6 +436,8 @@ describe('removed', () => {
   })
 })
 
+const NO_ETCD = '--etcd-endpoints=http://127.0.0.1:1'
+
 test('the bundle runs in any folder on the node that is there', async () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
   const bundle = join(DIRECTORY, `overlayd-${version}-linux-${process.arch}`)
@@ -447,6 +449,10 @@ test('the bundle runs in any folder on the node that is there', async () => {
       code: 0,
       stderr: `${version}\n`,
     })
+    // The files of the page are in the code. No daemon runs here, and the page says so.
+    const page = await run([join(copy, 'overlayctl.js'), 'ui', '--output=-', `--run-dir=${copy}`, NO_ETCD])
+    expect(page).toMatchObject({ code: 0, stdout: expect.stringContaining('"text":"DAEMON DOWN"') })
+    expect(page.stdout).toMatch(/<style>:root \{[\s\S]*<script>\(\(\) => \{/)
   } finally {
     rmSync(copy, { recursive: true })
   }
