@@ -1,6 +1,6 @@
 /**
- * The part of `scripts/demo --vms` that runs in the sandbox: hosts that boot from the shipped cloud-config,
- * containers by Docker, pings.
+ * The part of `scripts/demo --vms` and `--compose` that runs in the sandbox: hosts that boot from the shipped
+ * cloud-config, containers by Docker, pings.
  */
 import { type BootedContainer, type BootedHost, PATH } from '../../test/lab/booted-host'
 import { BootedLab } from '../../test/lab/booted-lab'
@@ -14,6 +14,8 @@ const PINGS = 3
 const MAX_HOSTS = 20
 /** Name of each host's container. */
 const CONTAINER = 'c1'
+/** Projects of `--compose`: each has a network on each host, as compose makes it. */
+const PROJECTS = ['web', 'shop']
 /** The units whose order at boot is shown. */
 const UNITS = ['etcd.service', 'overlayd.service', 'docker.service']
 
@@ -34,11 +36,42 @@ async function show(lab: BootedLab, count: number): Promise<void> {
   say(`\n${bold('containers')}, started by docker run:`)
   for (const { namespace, address } of containers) say(indent(`${namespace.padEnd(9)} ${address}`))
   say()
-  const sent = await pingAll(containers)
+  let sent = await pingAll(containers)
+  if (process.env['OVERLAYD_DEMO_COMPOSE'] === '1') sent += await showProjects(lab)
   say(`\n${bold('overlayctl status')} on ${first.name}:`)
   say(indent(await first.exec('overlayctl', 'status')))
   say(`\n${green('ok')}: ${sent} pings between containers on different hosts, none lost`)
 }
+
+/** Shares each host's subnet out, and has projects talk across hosts. @returns the number of pings */
+async function showProjects(lab: BootedLab): Promise<number> {
+  const line = 'DOCKER_NETWORKS=27'
+  say(`\n${bold(line)} in /etc/default/docker shares each host's subnet out; Docker starts again`)
+  const rows = [['HOST', 'NETWORK', 'SUBNET', 'CONTAINER', 'ADDRESS']]
+  const members: BootedContainer[][] = PROJECTS.map(() => [])
+  for (const host of lab.hosts) {
+    await host.exec('sh', '-c', `echo ${line} >>/etc/default/docker && systemctl restart docker`)
+    const { address } = await host.container(CONTAINER)
+    rows.push([host.name, 'bridge', await subnetOf(host, 'bridge'), CONTAINER, address])
+    for (const [index, project] of PROJECTS.entries()) {
+      const network = `${project}_default`
+      await host.createNetwork(network)
+      const member = await host.startContainer(project, network)
+      members[index]?.push(member)
+      rows.push([host.name, network, await subnetOf(host, network), project, member.address])
+    }
+  }
+  sayTable(rows)
+  say()
+  let sent = 0
+  for (const project of members) sent += await pingAll(project)
+  return sent
+}
+
+const subnetOf = async (host: BootedHost, network: string): Promise<string> =>
+  (
+    await host.exec('docker', 'network', 'inspect', '--format={{(index .IPAM.Config 0).Subnet}}', network)
+  ).trim()
 
 async function bootOrder(host: BootedHost): Promise<string> {
   const events = (await host.unitEvents()).filter(({ unit }) => UNITS.includes(unit))

@@ -10,13 +10,7 @@ import { ping } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
 
-/** Docker from this version on takes options for all networks. */
-const HAS_DEFAULTS = 24
 const PROJECTS = ['web', 'shop'] as const
-const NEEDED = [
-  ...['-o', 'com.docker.network.driver.mtu=1450'],
-  ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false'],
-]
 /** The test's own end of the underlay, which has no route to the overlay. */
 const OUTSIDE = '192.0.2.1'
 
@@ -53,10 +47,6 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       return found
     }
     const hosts = (): readonly BootedHost[] => labOf().hosts.slice(0, 2)
-    const hasDefaults = async (host: BootedHost): Promise<boolean> => {
-      const version = await host.exec('docker', 'version', '--format', '{{.Server.Version}}')
-      return Number(version.split('.')[0]) >= HAS_DEFAULTS
-    }
     const received = async (from: string, to: string, count = 5): Promise<number> =>
       (await ping(member(from).namespace, member(to).address, { count })).received
 
@@ -68,9 +58,8 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
           const docker0 = await host.container('c1')
           containers[index] = docker0
           members.set(`docker0${index + 1}`, docker0)
-          const options = (await hasDefaults(host)) ? [] : NEEDED
           for (const project of PROJECTS) {
-            await host.exec('docker', 'network', 'create', ...options, `${project}_default`)
+            await host.createNetwork(`${project}_default`)
             const name = `${project}${index + 1}`
             members.set(name, await host.startContainer(name, `${project}_default`))
           }
@@ -164,6 +153,31 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
         await host.run('docker', 'rm', '-f', 'wrong1', 'outside1')
         await host.run('docker', 'network', 'rm', 'wrong', 'outside')
       }
+    })
+
+    test('dockerd takes the shares of an IPv6 subnet too', async () => {
+      const [host] = hosts()
+      if (host === undefined) throw new Error('there is a host')
+      // A dockerd beside that of the host, in a network namespace of its own.
+      const script = `
+        mkdir -p /run/dual && cd /run/dual
+        printf 'FLANNEL_SUBNET=10.5.7.1/24\\nFLANNEL_IPV6_SUBNET=fd00:5:0:7::1/64\\nFLANNEL_MTU=1450\\nFLANNEL_IPMASQ=true\\n' >subnet.env
+        overlayctl docker-opts -c -k OPTS -f subnet.env -d options.env --networks=27 2>/dev/null && . ./options.env
+        echo '{}' >daemon.json
+        unshare --net dockerd --config-file daemon.json -H unix:///run/dual/docker.sock --data-root /run/dual/data \\
+          --exec-root /run/dual/exec --pidfile /run/dual/docker.pid --iptables=false $OPTS >log 2>&1 &
+        trap 'kill $!; wait $!' EXIT
+        tries=0
+        until docker -H unix:///run/dual/docker.sock version >/dev/null 2>&1; do
+          tries=$((tries + 1)); test $tries -lt 300 || { cat log >&2; exit 1; }; kill -0 $! || { cat log >&2; exit 1; }; sleep 0.1
+        done
+        docker -H unix:///run/dual/docker.sock network create --ipv6 six >/dev/null
+        for network in bridge six; do
+          docker -H unix:///run/dual/docker.sock network inspect --format '{{range .IPAM.Config}}{{.Subnet}} {{end}}' $network
+        done`
+      expect(await host.exec('sh', '-e', '-c', script)).toBe(
+        '10.5.7.0/27 fd00:5:0:7::/67 \n10.5.7.32/27 fd00:5:0:7:2000::/67 \n',
+      )
     })
 
     test('a restart of Docker brings all networks back', async () => {

@@ -216,6 +216,18 @@ export class BootedHost {
   }
 
   /**
+   * Makes a network of Docker as compose does, with the options that a network in the overlay needs: Docker before
+   * 24 has no defaults for them.
+   */
+  async createNetwork(name: string): Promise<void> {
+    const version = await this.exec('docker', 'version', '--format', '{{.Server.Version}}')
+    const needed = ['driver.mtu=1450', 'bridge.enable_ip_masquerade=false']
+    const options = needed.map((option) => `--opt=com.docker.network.${option}`)
+    const hasDefaults = Number(version.split('.')[0]) >= 24
+    await this.exec('docker', 'network', 'create', ...(hasDefaults ? [] : options), name)
+  }
+
+  /**
    * Starts a container that runs a shell script in the host's file system, mounted read-only.
    * @param writable directories, besides /run, that are empty and writable in the container
    */
