@@ -475,7 +475,9 @@ test('an upgrade loses no packet, a removal leaves the data plane, a purge leave
       const now = [await host.property('overlayd', 'ActiveState'), await host.property('overlayd', 'MainPID')]
       return now[0] === 'active' && now[1] !== process ? true : new Pending(now.join(' '))
     })
-    await host.exec('dpkg', '--remove', 'overlayd')
+    const removal = await host.run('dpkg', '--remove', 'overlayd')
+    expect(removal).toMatchObject({ code: 0 })
+    expect(removal.stderr).toMatch(/its devices \(.*flannel\.1.*\), routes and rules stay in the kernel/)
     expect(await host.property('overlayd', 'ActiveState')).toBe('inactive')
     expect(await host.exec('ip', 'link', 'show', 'flannel.1')).toContain('UP')
     // Docker's next start does not wait for a program that is gone.
