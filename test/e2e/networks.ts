@@ -54,7 +54,7 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       await Promise.all(
         hosts().map(async (host, index) => {
           await host.exec('sh', '-c', 'echo DOCKER_NETWORKS=27 >>/etc/default/docker')
-          await host.exec('systemctl', 'restart', 'docker')
+          await host.restartDocker()
           const docker0 = await host.container('c1')
           containers[index] = docker0
           members.set(`docker0${index + 1}`, docker0)
@@ -183,7 +183,7 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
     test('a restart of Docker brings all networks back', async () => {
       const [first, second] = hosts()
       if (first === undefined || second === undefined) throw new Error('there are hosts')
-      await Promise.all([first, second].map((host) => host.exec('systemctl', 'restart', 'docker')))
+      await Promise.all([first, second].map((host) => host.restartDocker()))
       for (const [index, host] of [first, second].entries()) {
         containers[index] = await host.container('c1')
         for (const project of PROJECTS) {

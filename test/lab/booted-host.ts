@@ -153,6 +153,12 @@ export class BootedHost {
     throw new Error(`\`${command.join(' ')}\` on ${this.name} failed (${code}): ${(stderr || stdout).trim()}`)
   }
 
+  /** Restarts Docker, whose unit allows 3 starts in a minute, more often than that. */
+  async restartDocker(): Promise<void> {
+    await this.exec('systemctl', 'reset-failed', 'docker')
+    await this.exec('systemctl', 'restart', 'docker')
+  }
+
   /** Copies a file into the host's file system. */
   put(source: string, path: string): void {
     copyFileSync(source, join(this.#root, path))
