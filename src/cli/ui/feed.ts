@@ -20,11 +20,17 @@ export type News =
   /** Nobody says how this host is; the page shows what it had, and why. */
   | { readonly kind: 'silence'; readonly why: string }
 
+export interface Reading {
+  readonly status: Status
+  /** Milliseconds that the daemon took for it; 0 where none runs. */
+  readonly daemonMs: number
+}
+
 export interface FeedSources {
   /** The name of this host. */
   readonly host: string
   /** @throws {OverlayError} while a daemon runs that does not answer as it should */
-  status(): Promise<Status>
+  status(): Promise<Reading>
   /**
    * The kept events, and each further one.
    * @returns undefined while no daemon runs
@@ -35,8 +41,8 @@ export interface FeedSources {
 /** Milliseconds between two readings of the status. */
 const PERIOD = 2000
 /**
- * How many times longer than a reading the pause after it is: 5 % of the daemon's time at most. It has a bound,
- * in milliseconds: a reading may take long for other reasons.
+ * How many times longer than the daemon's answer the pause after it is: 5 % of the daemon's time at most. It
+ * has a bound, in milliseconds: an answer may take long for other reasons.
  */
 const PAUSE = 19
 const LONGEST_PAUSE = 10_000
@@ -104,11 +110,9 @@ export class Feed {
     while (!signal.aborted) {
       let milliseconds = this.period
       try {
-        const started = performance.now()
-        const status = await this.sources.status()
+        const { status, daemonMs } = await this.sources.status()
         if (signal.aborted) return
-        const taken = performance.now() - started
-        milliseconds = Math.max(this.period, Math.min(LONGEST_PAUSE, taken * PAUSE))
+        milliseconds = Math.max(this.period, Math.min(LONGEST_PAUSE, daemonMs * PAUSE))
         this.#show(makePage(status, new Date(), this.sources.host))
       } catch (error) {
         if (signal.aborted) return

@@ -63,14 +63,15 @@ function sourcesOf(settings: Settings): FeedSources {
   return {
     host: hostname(),
     status: async () => {
+      const started = performance.now()
       const status = await readDaemonStatus(runDirectory, false)
       if (status !== undefined) {
         local = undefined
-        return status
+        return { status, daemonMs: performance.now() - started }
       }
       if (local === undefined || performance.now() - local.at > LOCAL_PERIOD)
         local = { at: performance.now(), status: await readLocalStatus(settings) }
-      return local.status
+      return { status: local.status, daemonMs: 0 }
     },
     events: async (signal) => {
       const response = await askDaemon(runDirectory, 'followEvents', { isLive: true, signal })
@@ -80,7 +81,8 @@ function sourcesOf(settings: Settings): FeedSources {
 }
 
 async function writeSnapshot(sources: FeedSources, runDirectory: string, output: string): Promise<number> {
-  const document = makePage(await sources.status(), new Date(), sources.host)
+  const { status } = await sources.status()
+  const document = makePage(status, new Date(), sources.host)
   const { text } = makeHtml({ kind: 'snapshot', document, events: await keptEvents(runDirectory) })
   if (output === STANDARD_OUTPUT) {
     await writeBytes(Buffer.from(text))

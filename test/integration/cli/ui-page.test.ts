@@ -46,7 +46,7 @@ const feed = new Feed(
     host: 'host7',
     status: async () => {
       if (status instanceof Error) throw status
-      return status
+      return { status, daemonMs: 0 }
     },
     events: async () =>
       (async function* () {
@@ -234,7 +234,7 @@ test('the arrow keys go from host to host; a host opens with its history and its
   await browser.until("document.querySelector('dialog').open")
   expect(await texts('#details-title')).toEqual(['10.5.1.0/24'])
   expect(await texts('#details-group')).toEqual([expect.stringMatching(/^unreachable: /)])
-  expect(await texts('#details-events li')).toHaveLength(3)
+  await browser.until("document.querySelectorAll('#details-events li').length === 3")
   await browser.press('Escape')
   await browser.until("!document.querySelector('dialog').open")
   expect(await browser.evaluate(name)).toBe('10.5.1.0/24')

@@ -22,6 +22,7 @@ const PERIOD = 50
 /** A daemon that can be stopped, and that counts what it is asked. */
 class Daemon {
   asked = 0
+  daemonMs = 0
   followed = 0
   following = 0
   answer: Status | Error = statusWith([peer(1)])
@@ -32,7 +33,7 @@ class Daemon {
       status: async () => {
         this.asked++
         if (this.answer instanceof Error) throw this.answer
-        return this.answer
+        return { status: this.answer, daemonMs: this.daemonMs }
       },
       events: async (signal) => {
         this.followed++
@@ -154,4 +155,15 @@ test('other columns are a new page', async () => {
   daemon.answer = statusWith([peer(1, { encryption: 'clear' })])
   await until('another page', () => news.filter(({ kind }) => kind === 'page').length === 2)
   close()
+})
+
+test('a daemon that takes long for an answer is asked more seldom', async () => {
+  const [fast, slow] = [start(), start()]
+  // 19 times as long as an answer, and so four periods.
+  slow.daemonMs = (4 * PERIOD) / 19
+  const pages = [open(fast.feed), open(slow.feed)]
+  await until('ten questions', () => fast.asked >= 10)
+  expect(slow.asked).toBeLessThan(fast.asked / 2)
+  expect(slow.asked).toBeGreaterThan(1)
+  for (const { close } of pages) close()
 })
