@@ -41,13 +41,16 @@ export interface BundleOptions {
   readonly sourceMap?: boolean
 }
 
-/** Writes the bundle into a directory, without the cache. */
+/**
+ * Writes the bundle into a directory, without the cache.
+ * @returns the folders of the libraries in it, from the project's root
+ */
 export async function writeBundle(
   directory: string,
   addons: Addons,
   version: string,
   options: BundleOptions = {},
-): Promise<void> {
+): Promise<readonly string[]> {
   const { node = '/usr/bin/env node', programs = PROGRAMS } = options
   await mkdir(directory, { recursive: true })
   const { code, map, packages } = await bundleCode(directory, version, options)
@@ -67,6 +70,7 @@ export async function writeBundle(
       mode: text.startsWith('#!') ? 0o755 : 0o644,
     })
   }
+  return packages
 }
 
 interface Code {

@@ -26,7 +26,8 @@ import { PROGRAMS, ROOT, writeBundle } from './bundle'
 import { debianChangelog, type Release } from './changelog'
 import { completion, defaultsFile, installedPage, manPage } from './documents'
 import { run } from './run'
-import { findAddons, findNode, stripBinary, type Target } from './targets'
+import { readIngredients, writeSbom } from './sbom'
+import { findAddons, findNode, ingredientsOf, stripBinary, type Target } from './targets'
 
 const SOURCES = join(__dirname, 'debian')
 const UNITS = join(ROOT, 'scripts/systemd')
@@ -54,8 +55,16 @@ export interface DebRelease {
   readonly releases: readonly Release[]
 }
 
-/** @returns the package's file */
-export async function writeDeb(directory: string, target: Target, release: DebRelease): Promise<string> {
+/**
+ * @param fast whether the package is left without compression, which takes most of the time
+ * @returns the package's file
+ */
+export async function writeDeb(
+  directory: string,
+  target: Target,
+  release: DebRelease,
+  fast: boolean,
+): Promise<string> {
   const debianVersion = `${release.version}-${REVISION}`
   const root = join(directory, `deb-${target.debian}`)
   await rm(root, { recursive: true, force: true })
@@ -69,7 +78,11 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
 
   const library = join(root, LIBRARY)
   const addons = await findAddons(target)
-  await writeBundle(library, addons, release.version, { node: `${LIBRARY}/node` })
+  const folders = await writeBundle(library, addons, release.version, { node: `${LIBRARY}/node` })
+  const sbom = writeSbom(release, [
+    ...(await readIngredients(folders)),
+    ...(await ingredientsOf(target, true)),
+  ])
   for (const name of Object.keys(addons)) {
     const file = join(library, `${name}.node`)
     await stripBinary(target, file, file)
@@ -111,6 +124,7 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
   for (const name of (await readdir(PAGES)).filter((file) => file.endsWith('.png'))) {
     await put(`${doc}/${name}`, await readFile(join(PAGES, name)))
   }
+  await putGz(`${doc}/SBOM.cdx.json`, sbom)
   await putGz(`${doc}/NOTICES`, await readFile(join(library, 'NOTICES'), 'utf8'))
   await putGz(`${doc}/NOTICES.node`, await readFile(join(node, 'LICENSE'), 'utf8'))
   await rm(join(library, 'NOTICES'))
@@ -125,11 +139,22 @@ export async function writeDeb(directory: string, target: Target, release: DebRe
   await setDates(root, release.epoch)
 
   const file = join(directory, `overlayd_${debianVersion}_${target.debian}.deb`)
-  await run(['dpkg-deb', '--root-owner-group', '-Zxz', '-z3', '--build', root, `${file}.new`], {
-    env: { SOURCE_DATE_EPOCH: String(release.epoch) },
-    debianPackage: 'dpkg',
-  })
+  await run(
+    [
+      'dpkg-deb',
+      '--root-owner-group',
+      ...(fast ? ['-Znone'] : ['-Zxz', '-z3']),
+      '--build',
+      root,
+      `${file}.new`,
+    ],
+    {
+      env: { SOURCE_DATE_EPOCH: String(release.epoch) },
+      debianPackage: 'dpkg',
+    },
+  )
   await rename(`${file}.new`, file)
+  await writeFile(file.replace(/deb$/, 'cdx.json'), sbom)
   await rm(root, { recursive: true })
   return file
 }

@@ -1,8 +1,8 @@
 /**
- * Makes, under dist/package, a bundle and a Debian package for each architecture. The script `make` runs this
+ * Makes a bundle and a Debian package for each architecture. The script `make` runs this
  * file, and documents the flags.
  */
-import { readFile, rm, stat } from 'node:fs/promises'
+import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import packageJson from '../../package.json'
@@ -10,9 +10,8 @@ import { ROOT, writeBundle } from './bundle'
 import { dateOf, readReleases } from './changelog'
 import { type DebRelease, writeDeb } from './deb'
 import { makeBundle, makeCache } from './own-bundle'
-import { findAddons, findNode, TARGETS, type Target } from './targets'
-
-const OUTPUT = join(ROOT, 'dist/package')
+import { readIngredients, writeSbom } from './sbom'
+import { findAddons, findNode, ingredientsOf, TARGETS, type Target } from './targets'
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -21,8 +20,11 @@ async function main(): Promise<void> {
       both: { type: 'boolean' },
       fetch: { type: 'boolean' },
       bundle: { type: 'string' },
+      output: { type: 'string', default: 'dist/package' },
+      fast: { type: 'boolean', default: false },
     },
   })
+  const output = resolve(values.output)
   if (values.bundle !== undefined) {
     const bundle = resolve(values.bundle)
     await makeBundle(bundle, packageJson.version)
@@ -35,13 +37,15 @@ async function main(): Promise<void> {
   }
   const release = await readRelease()
   for (const target of targets) {
-    const bundle = join(OUTPUT, `overlayd-${release.version}-linux-${target.node}`)
+    const bundle = join(output, `overlayd-${release.version}-linux-${target.node}`)
     await rm(bundle, { recursive: true, force: true })
-    await writeBundle(bundle, await findAddons(target), release.version)
+    const folders = await writeBundle(bundle, await findAddons(target), release.version)
+    const libraries = [...(await readIngredients(folders)), ...(await ingredientsOf(target, false))]
+    await writeFile(join(bundle, 'SBOM.cdx.json'), writeSbom(release, libraries))
     if (target.node === process.arch) await makeCache(bundle)
     await report(bundle)
   }
-  for (const target of targets) await report(await writeDeb(OUTPUT, target, release))
+  for (const target of targets) await report(await writeDeb(output, target, release, values.fast))
 }
 
 /** @param names Debian's, comma separated; default: this machine's architecture */

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Addons, ROOT } from './bundle'
 import { run } from './run'
+import type { Ingredient } from './sbom'
 
 export interface Target {
   /** Debian's name. */
@@ -60,6 +61,12 @@ export async function findAddons(target: Target): Promise<Addons> {
   const installed = join(ROOT, 'node_modules', name)
   const folder = existsSync(installed) ? installed : await fetchPackage(await lockedPackage(name))
   return { netlink, koffi: join(folder, `linux_${target.node}/koffi.node`) }
+}
+
+/** The libraries from npm that only one architecture has: koffi's addon and, in the package, node. */
+export async function ingredientsOf(target: Target, withNode: boolean): Promise<readonly Ingredient[]> {
+  const addon = await lockedPackage(`@koromix/koffi-linux-${target.node}`)
+  return [{ ...addon, license: 'MIT' }, ...(withNode ? [{ ...target.nodePackage, license: 'MIT' }] : [])]
 }
 
 /** @returns the folder with `bin/node.stripped` and `LICENSE` */

@@ -2,6 +2,7 @@
  * The Debian package: its content, installation, removal without leftovers. The installed programs make an
  * overlay.
  */
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
@@ -23,7 +24,7 @@ import { inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type Command, run, runOk } from '../../lab/process'
 
-jest.setTimeout(patient(120_000))
+jest.setTimeout(patient(200_000))
 
 const ROOT = resolve(__dirname, '../../..')
 const DIRECTORY = join(ROOT, 'dist/package')
@@ -66,7 +67,7 @@ async function buildPackage(): Promise<string> {
   }
   const existing = find()
   if (existing !== undefined && !(await isStale(existing))) return existing
-  await runOk(['npm', 'run', '--silent', 'package', '--', `--arch=${ARCH}`], { timeoutMs: 60_000 })
+  await runOk(['npm', 'run', '--silent', 'package', '--', `--arch=${ARCH}`], { timeoutMs: 180_000 })
   const made = find()
   if (made === undefined) throw new Error(`npm run package made no package in ${DIRECTORY}`)
   return made
@@ -144,6 +145,53 @@ test('each file is where Debian wants it, belongs to root, and has the date of t
   // A file of settings from before the package must not make dpkg ask.
   expect((await run(['dpkg-deb', '--info', deb, 'conffiles'])).code).not.toBe(0)
   expect(paths).not.toContain('./etc/default/overlayd')
+})
+
+test('the same source gives the same bytes, and a list of the libraries in them', async () => {
+  const made = await Promise.all(
+    ['Asia/Tokyo', 'America/Lima'].map(async (TZ) => {
+      const output = mkdtempSync(join(tmpdir(), 'overlayd-package-'))
+      const words = [
+        'npm',
+        'run',
+        '--silent',
+        'package',
+        '--',
+        '--fast',
+        `--arch=${ARCH}`,
+        `--output=${output}`,
+      ]
+      await runOk(words as unknown as Command, { env: { ...process.env, TZ }, timeoutMs: 180_000 })
+      return output
+    }),
+  )
+  try {
+    const digests = made.map((output) =>
+      readdirSync(output, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && !entry.name.endsWith('.cache'))
+        .map(({ parentPath, name }) => join(parentPath, name))
+        .sort()
+        .map((file) => [
+          relative(output, file),
+          createHash('sha256').update(readFileSync(file)).digest('hex'),
+        ]),
+    )
+    expect(digests[0]?.length).toBeGreaterThan(10)
+    expect(digests[1]).toEqual(digests[0])
+    const names = (digests[0] ?? []).map(([name = '']) => name)
+    const lists = names.filter((name) => name.endsWith('.cdx.json'))
+    expect(lists).toHaveLength(2)
+    for (const list of lists) {
+      const { components } = JSON.parse(readFileSync(join(made[0] ?? '', list), 'utf8'))
+      const purls: string[] = components.map(({ purl }: { purl: string }) => purl.replace(/@[^@]*$/, ''))
+      expect(purls).toEqual(expect.arrayContaining(['pkg:npm/etcd3', 'pkg:npm/netlink', 'pkg:npm/koffi']))
+      expect(purls.some((purl) => purl.startsWith('pkg:npm/node-linux-'))).toBe(
+        list.endsWith(`_${ARCH}.cdx.json`),
+      )
+    }
+  } finally {
+    for (const output of made) rmSync(output, { recursive: true })
+  }
 })
 
 test('the units are those of the tree, and so is the drop-in for Docker', async () => {
