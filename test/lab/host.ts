@@ -325,6 +325,9 @@ export class Host {
       'link set eth0 up',
       ...addresses.map(({ gateway, anywhere }) => `route add ${anywhere} via ${gateway}`),
     ])
+    // The bridge forwards only once the kernel has announced that the link is up, which may take a second.
+    const port = () => this.exec('bridge', 'link', 'show', 'dev', `veth${number}`)
+    await this.waitUntil(`${name} is forwarded to`, async () => (await port()).includes(' state forwarding '))
     const address = addresses[0]?.address ?? ''
     const address6 = addresses.find((each) => each.address.includes(':'))?.address
     if (address6 !== undefined) {

@@ -27,7 +27,7 @@ type DockerFacts = OverlayFacts & Known<'docker' | 'kernel'>
 
 function checkDocker(facts: DockerFacts): Outcome {
   const docker = facts.docker.value
-  if (docker === undefined) return { skipped: 'no dockerd runs here', because: 'needless' }
+  if (docker === undefined) return outcome('no dockerd runs here', [])
   const networks = docker.networks.filter(({ isInternal }) => !isInternal)
   const inside = networks.filter((network) => isInside(facts, network))
   const outside = networks.filter((network) => !isInside(facts, network) && isToldOf(facts, network))
