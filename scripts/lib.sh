@@ -18,7 +18,8 @@ bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)
 
 # programs for tests only; scripts/test adds them. Chromium, which draws the page of overlayctl ui, is the
 # largest: 124 MB to fetch, 414 MB on the disk.
-test_programs=(/usr/lib/cni/host-local:containernetworking-plugins ps:procps chromium:chromium)
+test_programs=(/usr/lib/cni/host-local:containernetworking-plugins /usr/lib/podman/netavark:netavark
+  ps:procps chromium:chromium)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }

@@ -7,6 +7,7 @@ import { PEER_STATES } from '../api/status'
 import { print } from '../host/streams'
 import { readPeerQuery } from './ask/peer-query'
 import { DOCKER_VERBS } from './docker-verbs'
+import { ENGINE_VERBS } from './engine-verbs'
 import { EXIT } from './exit'
 import { CONSENT, DOCUMENT_OUTPUT, RESERVATION, YES } from './flags'
 import { TRUST_VERBS } from './trust-verbs'
@@ -513,6 +514,7 @@ export const VERBS: readonly Verb[] = [
       return EXIT.healthy
     },
   }),
+  ...ENGINE_VERBS,
   verb({
     path: 'completion',
     args: '<shell>',

@@ -2,13 +2,15 @@
 import { createDockerNetwork, dockerIsDown, readDockerNetworks } from '../../host/docker-socket'
 import { print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
-import { formatPrefix, type Ipv4Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { formatPrefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import { createCommand, createRequest, planNetwork } from '../../plan/host/docker-network'
 import { optionsOfNetworks } from '../../plan/host/docker-options'
+import { readLength, readPart } from '../ask/subnet-part'
 
 /** Milliseconds for all of it. */
 const DEADLINE = 30_000
+const CODE = 'docker-network'
 /** The name in the printed command. */
 const EXAMPLE = 'overlay'
 
@@ -27,13 +29,13 @@ export async function runDockerNetwork(
   { create, subnet, size }: DockerNetworkFlags,
 ): Promise<void> {
   const signal = AbortSignal.timeout(DEADLINE)
-  const part = subnet === undefined ? undefined : readPart(subnet)
-  const length = size === undefined ? undefined : readLength(size)
+  const part = subnet === undefined ? undefined : readPart(subnet, CODE)
+  const length = size === undefined ? undefined : readLength(size, CODE)
   const variables = await readSubnetVariables(subnetFile)
   const own = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
   if (own === undefined) {
     throw new OverlayError(
-      'docker-network',
+      CODE,
       `${subnetFile} has no IPv4 subnet`,
       'start overlayd first, or name the file with --subnet-file',
     )
@@ -58,18 +60,4 @@ export async function runDockerNetwork(
   }
   await createDockerNetwork(createRequest(planned.value), signal)
   print(`network ${create}: ${planned.value.parts.map(formatPrefix).join(' and ')}\n`)
-}
-
-function readPart(text: string): Ipv4Prefix {
-  const part = parseIpv4Prefix(text)
-  if (part !== undefined) return part
-  const what = `--subnet is ${JSON.stringify(text.slice(0, 64))}, which is not an IPv4 prefix`
-  throw new OverlayError('docker-network', what, "name a part of this host's subnet: --subnet=10.5.7.64/27")
-}
-
-function readLength(text: string): number {
-  const [, length] = /^\/?(\d{1,2})$/.exec(text) ?? []
-  if (length !== undefined) return Number(length)
-  const what = `--size is ${JSON.stringify(text.slice(0, 64))}, which is not a prefix length`
-  throw new OverlayError('docker-network', what, 'name one, as in --size=27')
 }

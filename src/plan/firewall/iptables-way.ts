@@ -3,7 +3,14 @@
  * `iptables-save` prints them. Only rules that match all packets of containers are judged, or all that leave
  * a bridge of ours. A rule on a port, a mark or some addresses is somebody's intention, and is ignored.
  */
-import { familyOf, type IpAddress, type Prefix, parseIp, prefixContains } from '../../model/address'
+import {
+  familyOf,
+  type IpAddress,
+  type Prefix,
+  parseIp,
+  prefixContains,
+  prefixesOverlap,
+} from '../../model/address'
 import type { FirewallNetwork } from '../../model/firewall'
 
 /**
@@ -104,23 +111,30 @@ function covers(rule: Rule, packets: Packets, targets: ReadonlySet<string>): boo
     !rule.special &&
     rule.matchesNew &&
     (coversAddresses(rule.source, source) || (targets === MASQUERADES && isOfBridge(rule, packets))) &&
-    coversAddresses(rule.destination, destination) &&
+    (coversAddresses(rule.destination, destination) || isAllButGroups(rule, packets)) &&
     (ours === undefined || isNamed(ours.value, link) !== ours.not) &&
     // All that is known of the bridge's name is that it is not that of our device.
     (others === undefined || (others.not && isNamed(others.value, link)) || others.value === '+')
   )
 }
 
+/** The chain that netavark (Podman) makes for a network begins with this (src/network/core_utils.rs). */
+const NETAVARK = /^NETAVARK-[0-9A-F]+$/
+
 /**
  * Whether the rule masquerades all that leaves one bridge, for a bridge that has a part of our subnet: Docker
- * makes such a rule for each network. Other rules on some of our addresses are intended.
+ * makes such a rule for each network, and netavark a chain. Other rules on some of our addresses are intended.
  */
-const isOfBridge = ({ source: match, outgoing }: Rule, { source, direction }: Packets): boolean =>
+const isOfBridge = ({ source: match, outgoing, target }: Rule, { source, direction }: Packets): boolean =>
   direction === 'out' &&
-  outgoing?.not === true &&
+  (outgoing?.not === true || NETAVARK.test(target)) &&
   match?.not === false &&
   match.value.length >= source.length &&
   prefixContains(source, match.value.address)
+
+/** Whether it is netavark's rule that masquerades everything but multicast. */
+const isAllButGroups = ({ chain, destination: match }: Rule, { destination }: Packets): boolean =>
+  NETAVARK.test(chain) && match?.not === true && !prefixesOverlap(match.value, destination)
 
 const coversAddresses = (match: Match<Prefix> | undefined, all: Prefix): boolean =>
   match === undefined ||

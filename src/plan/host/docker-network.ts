@@ -1,7 +1,6 @@
 /** One network of Docker on a free part of the host's subnet, as a command and as a request to the API. */
 import {
   addressAfter,
-  addressBits,
   familyOf,
   formatIp,
   formatPrefix,
@@ -10,10 +9,10 @@ import {
   networkOf,
   type Prefix,
   prefixContains,
-  prefixesOverlap,
 } from '../../model/address'
 import { type DockerNetwork, LONGEST_NETWORK, LONGEST_NETWORK6, type NetworkOption } from '../../model/docker'
-import { type Failed, failed, found, type Result } from '../../model/result'
+import { found, type Result } from '../../model/result'
+import { freePart, refusal, type TakenPart } from './free-part'
 
 export interface NetworkRequest {
   readonly name: string
@@ -36,9 +35,10 @@ export interface PlannedNetwork {
 }
 
 /** Docker's names of networks (RestrictedNamePattern in moby), which need no quotes in a shell. */
-const NAME = /^[A-Za-z0-9][\w.-]{0,126}$/
+export const NETWORK_NAME = /^[A-Za-z0-9][\w.-]{0,126}$/
 
-const refuse = (text: string): Failed => failed({ part: 'docker-network', code: 'docker-network', text })
+const CODE = 'docker-network'
+const refuse = refusal(CODE)
 
 /** @param present the networks that Docker has */
 export function planNetwork(
@@ -46,79 +46,42 @@ export function planNetwork(
   present: readonly DockerNetwork[],
 ): Result<PlannedNetwork> {
   const { name, subnet, subnet6, options } = request
-  if (!NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
-  const taken = present.flatMap((network) => network.subnets.map((prefix) => ({ network, prefix })))
+  if (!NETWORK_NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
+  const taken = partsOfDocker(present)
   const own = taken.find(({ prefix }) => prefixContains(subnet, prefix.address))?.prefix.length
   const length = request.part?.length ?? request.length ?? own ?? subnet.length
   if (length < subnet.length || length > LONGEST_NETWORK)
     return refuse(`a part of /${length} does not fit: ${fromTo(subnet)}`)
   const whole = networkOf(subnet.address, subnet.length)
-  const part = choose(whole, request.part, length, taken)
+  const wanted = { subnet: whole, part: request.part, length, from: 'start' } as const
+  const part = freePart(wanted, taken, CODE)
   if (!part.ok) return part
   if (subnet6 === undefined) return found({ name, parts: [part.value], options })
   const length6 = subnet6.length + length - subnet.length
   if (length6 > LONGEST_NETWORK6)
     return refuse(`the IPv6 subnet ${formatPrefix(subnet6)} has no room for as many parts as that of IPv4`)
-  const part6 = choose(networkOf(subnet6.address, subnet6.length), undefined, length6, taken)
+  const whole6 = networkOf(subnet6.address, subnet6.length)
+  const wanted6 = { subnet: whole6, part: undefined, length: length6, from: 'start' } as const
+  const part6 = freePart(wanted6, taken, CODE)
   if (!part6.ok) return part6
   return found({ name, parts: [part.value, part6.value], options })
 }
 
-const fromTo = ({ address, length }: Prefix): string =>
+export const fromTo = ({ address, length }: Prefix): string =>
   `${formatPrefix(networkOf(address, length))} has parts from /${length} to /${LONGEST_NETWORK}`
 
-interface Taken {
-  readonly network: DockerNetwork
-  readonly prefix: Prefix
-}
+/** How Docker leaves room on a subnet that is all docker0's. */
+export const SHARE_OUT =
+  'share it out first: DOCKER_NETWORKS=27 in /etc/default/docker, or overlayctl docker-opts --networks=27'
 
-function choose(
-  subnet: Prefix,
-  part: Prefix | undefined,
-  length: number,
-  taken: readonly Taken[],
-): Result<Prefix> {
-  if (part === undefined) return firstFree(subnet, length, taken)
-  const wanted = networkOf(part.address, part.length)
-  if (!prefixContains(subnet, wanted.address))
-    return refuse(`${formatPrefix(part)} is not in this host's subnet ${formatPrefix(subnet)}`)
-  const other = taken.find(({ prefix }) => prefixesOverlap(prefix, wanted))
-  return other === undefined
-    ? found(wanted)
-    : refuse(
-        `${formatPrefix(wanted)} overlaps ${formatPrefix(other.prefix)} of the network ${other.network.name}`,
-      )
-}
-
-/** The first part of the length that no network overlaps. Each step passes a network, or ends. */
-function firstFree(subnet: Prefix, length: number, taken: readonly Taken[]): Result<Prefix> {
-  const bits = addressBits(familyOf(subnet.address))
-  let candidate: Prefix = networkOf(subnet.address, length)
-  for (;;) {
-    const inTheWay = taken.find(({ prefix }) => prefixesOverlap(prefix, candidate))
-    if (inTheWay === undefined) return found(candidate)
-    const passed = Math.min(inTheWay.prefix.length, length)
-    const block = networkOf(candidate.address, passed)
-    const next = networkOf(addressAfter(block.address, 1n << BigInt(bits - passed)), length)
-    const isOver = passed <= subnet.length || !prefixContains(subnet, next.address)
-    if (isOver || next.address <= candidate.address) return noneFree(subnet, length, taken)
-    candidate = next
-  }
-}
-
-function noneFree(subnet: Prefix, length: number, taken: readonly Taken[]): Failed {
-  const inside = taken.filter(({ prefix }) => prefixesOverlap(prefix, subnet))
-  const all = inside.find(({ prefix }) => prefix.length <= subnet.length)
-  return refuse(
-    all === undefined
-      ? `no part of /${length} of ${formatPrefix(subnet)} is free: ${inside.length} networks have parts of it`
-      : `all of ${formatPrefix(subnet)} is taken by the network ${all.network.name}; share it out first: ` +
-          'DOCKER_NETWORKS=27 in /etc/default/docker, or overlayctl docker-opts --networks=27',
+/** The parts that Docker's networks have. */
+export const partsOfDocker = (present: readonly DockerNetwork[]): readonly TakenPart[] =>
+  present.flatMap(({ name, subnets }) =>
+    subnets.map((prefix) => ({ name: `the network ${name}`, prefix, room: SHARE_OUT })),
   )
-}
 
-const gatewayOf = ({ address }: Prefix): string => formatIp(addressAfter(address, 1n))
-const isSix = ({ address }: Prefix): boolean => familyOf(address) === 'IPv6'
+export const gatewayOf = ({ address }: Prefix): string => formatIp(addressAfter(address, 1n))
+export const isSix = ({ address }: Prefix): boolean => familyOf(address) === 'IPv6'
 
 /** The words of `docker network create`. None of them needs quotes. */
 export const createCommand = ({ name, parts, options }: PlannedNetwork): readonly string[] => [

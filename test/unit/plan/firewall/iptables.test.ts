@@ -148,6 +148,25 @@ describe('a rule that drops all packets of containers', () => {
     expect(posted(elsewhere, way, ...accepts)).toEqual([elsewhere, way, JUMP])
   })
 
+  test.each(['10.5.1.0/24', '10.5.1.32/27'])('netavark’s chain for %s comes after our accepts', (part) => {
+    const chain = 'NETAVARK-1D8721804F16F'
+    const call = `-A POSTROUTING -s ${part} -j ${chain}`
+    const rules = [`-A ${chain} -d ${part} -j ACCEPT`, `-A ${chain} ! -d 224.0.0.0/4 -j MASQUERADE`]
+    const posted = (...lines: string[]): string[] =>
+      brought('nat', lines).filter((line) => line.startsWith('-A POSTROUTING'))
+    expect(posted(call, ...rules)).toEqual([
+      '-A POSTROUTING -s 10.5.1.0/24 -d 10.5.0.0/16 -m comment --comment "overlayd flannel.1" -j ACCEPT',
+      '-A POSTROUTING -s 10.5.0.0/16 -d 10.5.1.0/24 -m comment --comment "overlayd flannel.1" -j ACCEPT',
+      call,
+      JUMP,
+    ])
+    // A chain of another program for some of our addresses, and one that does not masquerade towards us.
+    const own = rules.map((line) => line.replace(chain, 'OWN'))
+    const elsewhere = [`-A ${chain} ! -d 10.0.0.0/8 -j MASQUERADE`]
+    if (part !== '10.5.1.0/24') expect(posted(call.replace(chain, 'OWN'), ...own)).toHaveLength(2)
+    expect(posted(call, ...elsewhere)).toEqual([call, JUMP])
+  })
+
   test.each([
     '-A POSTROUTING -s 10.5.1.7/32 -j SNAT --to-source 192.0.2.1',
     '-A POSTROUTING -s 10.5.1.7/32 -d 10.5.1.7/32 -p tcp -m tcp --dport 80 -j MASQUERADE',

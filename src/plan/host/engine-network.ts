@@ -1,0 +1,193 @@
+/**
+ * Networks of container engines other than Docker, on a part of the host's subnet: a list of CNI plugins
+ * (github.com/containernetworking/cni, SPEC.md 1.0.0), and a network of Podman for netavark.
+ */
+import { createHash } from 'node:crypto'
+import {
+  formatPrefix,
+  type Ipv4,
+  type Ipv4Prefix,
+  type Ipv6Prefix,
+  networkOf,
+  type Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../../model/address'
+import { LONGEST_NETWORK, LONGEST_NETWORK6 } from '../../model/docker'
+import { found, type Result } from '../../model/result'
+import { fromTo, gatewayOf, isSix, NETWORK_NAME } from './docker-network'
+import { freePart, refusal, type TakenPart } from './free-part'
+
+export type Engine = 'cni' | 'podman'
+
+/** What subnet.env says, parsed. */
+export interface HostSubnets {
+  readonly subnet: Ipv4Prefix
+  readonly subnet6: Ipv6Prefix | undefined
+  /** Bytes. */
+  readonly mtu: number
+  /** Whether overlayd masquerades what leaves the overlay. */
+  readonly ipMasq: boolean
+}
+
+export interface EngineNetworkRequest {
+  readonly engine: Engine
+  readonly name: string
+  /** The wanted part; if it is left out, the former one or a free one. */
+  readonly part: Ipv4Prefix | undefined
+  /** Of the part; if it is left out, that of the former part, of docker0's part, or of the subnet. */
+  readonly length: number | undefined
+  /** The parts that the network has had, as its present file says. */
+  readonly former: readonly Prefix[]
+}
+
+/** A network that an engine can make. */
+export interface EngineNetwork {
+  readonly name: string
+  /** Name of the bridge. Another part has another bridge, so that containers on a former part keep theirs. */
+  readonly bridge: string
+  /** One of IPv4 and, where the host has an IPv6 subnet, one of IPv6. */
+  readonly parts: readonly Prefix[]
+  /** Bytes. */
+  readonly mtu: number
+}
+
+/** The key, in a list of CNI plugins and among the labels of a network of Podman, of a file made here. */
+const MADE_BY = 'overlayd'
+/** What stands there. */
+export const COMMANDS: Readonly<Record<Engine, string>> = {
+  cni: 'overlayctl cni',
+  podman: 'overlayctl podman-network',
+}
+/** Codes of refusals. */
+export const ENGINE_CODES: Readonly<Record<Engine, string>> = { cni: 'cni', podman: 'podman-network' }
+
+/** Bytes: IPv4's minimum (RFC 791) and Linux's maximum. */
+const MTU = { least: 68, most: 65_535 }
+
+/** @param variables those of subnet.env */
+export function readHostSubnets(
+  variables: Readonly<Record<string, string | undefined>>,
+  engine: Engine,
+): Result<HostSubnets> {
+  const refuse = refusal(ENGINE_CODES[engine])
+  const wrong = (name: string, what: string) =>
+    refuse(`${name} is ${JSON.stringify((variables[name] ?? '').slice(0, 64))}, which is ${what}`)
+  const subnet = parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? '')
+  if (subnet === undefined)
+    return variables['FLANNEL_SUBNET'] === undefined
+      ? refuse('there is no FLANNEL_SUBNET, and the network needs an IPv4 subnet')
+      : wrong('FLANNEL_SUBNET', 'not an address with a prefix length')
+  const six = variables['FLANNEL_IPV6_SUBNET']
+  const subnet6 = six === undefined ? undefined : parseIpv6Prefix(six)
+  if (six !== undefined && subnet6 === undefined)
+    return wrong('FLANNEL_IPV6_SUBNET', 'not an IPv6 address with a prefix length')
+  const mtu = /^\d{1,5}$/.test(variables['FLANNEL_MTU'] ?? '') ? Number(variables['FLANNEL_MTU']) : 0
+  if (mtu < MTU.least || mtu > MTU.most)
+    return wrong('FLANNEL_MTU', `not a number from ${MTU.least} to ${MTU.most}`)
+  const masq = variables['FLANNEL_IPMASQ']
+  if (masq !== 'true' && masq !== 'false') return wrong('FLANNEL_IPMASQ', 'neither true nor false')
+  return found({ subnet, subnet6, mtu, ipMasq: masq === 'true' })
+}
+
+/**
+ * Chooses the parts. A former part that still fits stays. Without one the last free part is taken, because
+ * Docker hands out parts from the start.
+ * @param taken what other networks have
+ */
+export function planEngineNetwork(
+  request: EngineNetworkRequest,
+  { subnet, subnet6, mtu }: HostSubnets,
+  taken: readonly TakenPart[],
+): Result<EngineNetwork> {
+  const { engine, name, former } = request
+  const code = ENGINE_CODES[engine]
+  const refuse = refusal(code)
+  if (!NETWORK_NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
+  const length = lengthOf(request, subnet, taken)
+  if (length < subnet.length || length > LONGEST_NETWORK)
+    return refuse(`a part of /${length} does not fit: ${fromTo(subnet)}`)
+  const choose = (whole: Prefix, each: number, wanted: Prefix | undefined): Result<Prefix> => {
+    const stays = former.find(
+      (part) =>
+        part.length === each &&
+        prefixContains(whole, part.address) &&
+        !taken.some(({ prefix }) => prefixesOverlap(prefix, part)),
+    )
+    return freePart({ subnet: whole, part: wanted ?? stays, length: each, from: 'end' }, taken, code)
+  }
+  const part = choose(networkOf(subnet.address, subnet.length), length, request.part)
+  if (!part.ok) return part
+  const bridge = bridgeOf(engine, part.value.address as Ipv4)
+  if (subnet6 === undefined) return found({ name, bridge, parts: [part.value], mtu })
+  const length6 = subnet6.length + length - subnet.length
+  if (length6 > LONGEST_NETWORK6)
+    return refuse(`the IPv6 subnet ${formatPrefix(subnet6)} has no room for as many parts as that of IPv4`)
+  const part6 = choose(networkOf(subnet6.address, subnet6.length), length6, undefined)
+  return part6.ok ? found({ name, bridge, parts: [part.value, part6.value], mtu }) : part6
+}
+
+function lengthOf(
+  { part, length, former }: EngineNetworkRequest,
+  subnet: Ipv4Prefix,
+  taken: readonly TakenPart[],
+): number {
+  const wanted = part?.length ?? length
+  if (wanted !== undefined) return wanted
+  const had = former.find((each) => !isSix(each))?.length
+  const beside = taken.find(({ prefix }) => prefixContains(subnet, prefix.address))?.prefix.length
+  // Whoever has all of the subnet is named by freePart().
+  return Math.max(had ?? beside ?? subnet.length, subnet.length)
+}
+
+/** Of a part: 12 characters; the kernel takes 15 (IFNAMSIZ). */
+const bridgeOf = (engine: Engine, address: Ipv4): string =>
+  `${{ cni: 'cni', podman: 'pod' }[engine]}-${address.toString(16).padStart(8, '0')}`
+
+/**
+ * The list of plugins: a bridge, and published ports.
+ *
+ * The bridge does not masquerade. Its rule would match what goes to other hosts too, and overlayd masquerades
+ * what leaves the overlay.
+ */
+export const cniList = ({ name, bridge, parts, mtu }: EngineNetwork): object => ({
+  cniVersion: '1.0.0',
+  name,
+  [MADE_BY]: COMMANDS.cni,
+  plugins: [
+    {
+      type: 'bridge',
+      bridge,
+      isGateway: true,
+      ipMasq: false,
+      hairpinMode: true,
+      mtu,
+      ipam: {
+        type: 'host-local',
+        ranges: parts.map((part) => [{ subnet: formatPrefix(part), gateway: gatewayOf(part) }]),
+        routes: parts.map((part) => ({ dst: isSix(part) ? '::/0' : '0.0.0.0/0' })),
+      },
+    },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ],
+})
+
+/**
+ * The network as Podman reads it. Podman asks for an id of 64 hexadecimal digits that no other network has,
+ * and gives networks the SHA-256 of their names.
+ */
+export const podmanNetwork = ({ name, bridge, parts, mtu }: EngineNetwork): object => ({
+  name,
+  id: createHash('sha256').update(name).digest('hex'),
+  driver: 'bridge',
+  network_interface: bridge,
+  subnets: parts.map((part) => ({ subnet: formatPrefix(part), gateway: gatewayOf(part) })),
+  ipv6_enabled: parts.some(isSix),
+  internal: false,
+  dns_enabled: true,
+  labels: { [MADE_BY]: COMMANDS.podman },
+  options: { mtu: `${mtu}` },
+  ipam_options: { driver: 'host-local' },
+})
