@@ -165,7 +165,7 @@ export async function writeDeb(
  * yet.
  */
 async function putUnits(put: (path: string, content: Uint8Array) => Promise<void>): Promise<void> {
-  for (const unit of ['overlayd.service', 'overlayd@.service']) {
+  for (const unit of (await readdir(UNITS)).filter((name) => /\.(?:service|path)$/.test(name))) {
     await put(`${SYSTEMD}/${unit}`, await readFile(join(UNITS, unit)))
   }
 }

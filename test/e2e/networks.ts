@@ -129,6 +129,31 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       await host.exec('docker', 'network', 'rm', 'extra')
     })
 
+    test('the networks of CNI and Podman get parts beside those of Docker, whenever the subnet is written', async () => {
+      const [host] = hosts()
+      if (host === undefined) throw new Error('there is a host')
+      const files = ['/etc/cni/net.d/30-overlayd.conflist', '/etc/containers/networks/overlay.json']
+      const units = ['overlayd-cni.path', 'overlayd-podman.path']
+      const subnet = (await host.subnetEnv())['FLANNEL_SUBNET']?.replace(/1\/24$/, '') ?? ''
+      const written = () =>
+        host.waitFor('to write the networks', async () => {
+          const texts = await Promise.all(files.map(async (file) => (await host.run('cat', file)).stdout))
+          const parts = texts.flatMap((text) => /"subnet": "(\S+)"/.exec(text)?.[1] ?? [])
+          return parts.length === 2 ? parts.sort() : new Pending(texts.join())
+        })
+      const last = [`${subnet}192/27`, `${subnet}224/27`]
+      try {
+        await host.exec('systemctl', 'enable', '--now', ...units)
+        expect(await written()).toEqual(last)
+        // overlayd writes its file again.
+        await host.exec('rm', ...files, '/run/flannel/subnet.env')
+        expect(await written()).toEqual(last)
+      } finally {
+        await host.run('systemctl', 'disable', '--now', ...units)
+        await host.run('rm', '-f', ...files)
+      }
+    })
+
     test('a network that masquerades keeps addresses all the same, and the doctor names what is wrong', async () => {
       const [host] = hosts()
       if (host === undefined) throw new Error('there is a host')

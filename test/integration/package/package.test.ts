@@ -43,6 +43,7 @@ beforeAll(async () => {
     ['dpkg-deb', 'dpkg'],
     ['lintian', 'lintian'],
     ['deb-systemd-helper', 'init-system-helpers'],
+    ['systemd-analyze', 'systemd'],
   ]) {
     const { code } = await run(['sh', '-c', `command -v ${program}`])
     if (code !== 0) throw new Error(`${program} is missing: apt-get install ${debianPackage}`)
@@ -211,6 +212,16 @@ test('the units are those of the tree, and so is the drop-in for Docker', async 
   ]
   expect(installed.sort()).toEqual(read(units).sort())
   expect(await installedFiles()).toContain('./etc/systemd/system/multi-user.target.wants/overlayd.service')
+})
+
+test('systemd finds nothing wrong with the units, and those of container engines are not enabled', async () => {
+  await dpkg('--install', deb)
+  const units = readdirSync(join(root, 'usr/lib/systemd/system')).filter((name) => !name.includes('@'))
+  expect(units).toEqual(expect.arrayContaining(['overlayd-cni.path', 'overlayd-podman.service']))
+  const paths = units.map((name) => `/usr/lib/systemd/system/${name}`)
+  const { stdout, stderr } = await run(onInstalled('systemd-analyze', 'verify', '--man=no', ...paths))
+  expect(`${stdout}${stderr}`).toBe('')
+  expect((await installedFiles()).filter((path) => /wants\/overlayd-/.test(path))).toEqual([])
 })
 
 test('lintian finds nothing', async () => {
