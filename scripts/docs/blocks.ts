@@ -144,6 +144,8 @@ function typeOf(property: unknown): string {
     .parse(property)
   const [type] = [parts.type ?? []].flat().filter((each) => each !== 'null')
   if (type === 'boolean' || type === 'string') return type
+  const isObject = z.object({ type: z.literal('object') })
+  if ((parts.anyOf ?? []).some((each) => isObject.safeParse(each).success)) return 'object'
   const choice = z.object({ enum: z.array(z.string()) })
   const bounds = z.object({ type: z.literal('integer'), minimum: z.number(), maximum: z.number() })
   const words = (parts.anyOf ?? []).map((each) => choice.safeParse(each)).find(({ success }) => success)?.data

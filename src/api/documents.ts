@@ -34,6 +34,41 @@ export const leaseDocumentSchema = z.object({
 })
 export type LeaseDocument = z.infer<typeof leaseDocumentSchema>
 
+/**
+ * `wins`: packets to the prefix go to that host. `waits`: another host has the better claim. `refused`: the
+ * claim is not followed. `unreadable`: the key or its value is not valid.
+ */
+export const PREFIX_STATES = ['wins', 'waits', 'refused', 'unreadable'] as const
+
+/** What `overlayctl prefixes -o json` prints, and the answer to `GET /prefixes`. */
+export const prefixesDocumentSchema = z.object({
+  schema: z.literal(DOCUMENT_SCHEMA),
+  /** Ranges of the network config in which hosts may announce. */
+  allowed: z.array(z.string()),
+  /** The claims of one prefix together, the best first; then what cannot be read. */
+  prefixes: z.array(
+    z.object({
+      /** Of an unreadable one: its key below overlay/prefixes/. */
+      prefix: z.string(),
+      /** The name of the announcing host's subnet in etcd; absent of an unreadable one. */
+      host: z.string().optional(),
+      /** Whether it is this host. */
+      own: z.boolean(),
+      priority: z.number().optional(),
+      /** When the announcement ends; absent where it ends with the lease of its host. */
+      until: z.iso.datetime().optional(),
+      state: z.enum(PREFIX_STATES),
+      /** Why it does not win. */
+      reason: z.string().optional(),
+    }),
+  ),
+  /** Keys that are not among `prefixes`, for there are more than are kept; absent for none. */
+  more: z.number().optional(),
+  /** Why etcd does not have what this host announces; absent when it has. */
+  problem: z.string().optional(),
+})
+export type PrefixesDocument = z.infer<typeof prefixesDocumentSchema>
+
 /** What `overlayctl audit -o json` prints. */
 export const auditDocumentSchema = z.object({
   schema: z.literal(DOCUMENT_SCHEMA),

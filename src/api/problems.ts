@@ -15,6 +15,7 @@ const TITLES = {
   device: 'device: ',
   peers: 'peers: ',
   mesh: 'mesh: ',
+  prefixes: 'prefixes: ',
   multicast: 'multicast: ',
   encryption: 'encryption: ',
   identity: 'identity: ',

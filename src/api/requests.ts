@@ -4,7 +4,8 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { objectsDocumentSchema } from './documents'
+import { MOST_PRIORITY } from '../model/prefixes'
+import { objectsDocumentSchema, prefixesDocumentSchema } from './documents'
 import { eventSchema } from './events'
 import { statusSchema } from './status'
 
@@ -21,6 +22,26 @@ const rotateKeyRequestSchema = z.strictObject({ schema: z.literal(1) })
 
 /** Body of `POST /identity`. */
 const identityRequestSchema = z.strictObject({ schema: z.literal(1) })
+
+/** The longest text of a prefix: an IPv6 address with `/128`. */
+const MOST_PREFIX_TEXT = 64
+/** Ten years in seconds. */
+export const MOST_SECONDS = 315_360_000
+
+/** Body of `POST /announce`. */
+const announceRequestSchema = z.strictObject({
+  schema: z.literal(1),
+  prefix: z.string().max(MOST_PREFIX_TEXT),
+  priority: z.int().min(0).max(MOST_PRIORITY),
+  /** Without it, until it is withdrawn. */
+  forSeconds: z.int().min(1).max(MOST_SECONDS).optional(),
+})
+
+/** Body of `POST /withdraw`. */
+const withdrawRequestSchema = z.strictObject({
+  schema: z.literal(1),
+  prefix: z.string().max(MOST_PREFIX_TEXT),
+})
 
 /** The most characters of an option's value, and the most values of an option. */
 const MOST_TEXT = 16_384
@@ -64,6 +85,8 @@ export const REQUESTS = {
   briefStatus: { method: 'GET', path: '/status?brief', form: 'json', answer: statusSchema },
   /** The objects that this host should have in the kernel, compared with those that the kernel has. */
   objects: { method: 'GET', path: '/objects', form: 'json', answer: objectsDocumentSchema },
+  /** What hosts announce besides their subnets. */
+  prefixes: { method: 'GET', path: '/prefixes', form: 'json', answer: prefixesDocumentSchema },
   settings: { method: 'GET', path: '/settings', form: 'json', answer: settingsSchema },
   /** Prometheus's text format. */
   metrics: { method: 'GET', path: '/metrics', form: 'text', answer: z.string() },
@@ -87,6 +110,22 @@ export const REQUESTS = {
     form: 'json',
     answer: z.object({ asked: z.literal(true) }),
   },
+  /** Announces a prefix, or changes its priority or end. Refused with 409. */
+  announce: {
+    method: 'POST',
+    path: '/announce',
+    body: announceRequestSchema,
+    form: 'json',
+    answer: z.object({ announced: z.string().max(MOST_PREFIX_TEXT) }),
+  },
+  /** Withdraws a prefix of this host. Refused with 409. */
+  withdraw: {
+    method: 'POST',
+    path: '/withdraw',
+    body: withdrawRequestSchema,
+    form: 'json',
+    answer: z.object({ withdrawn: z.string().max(MOST_PREFIX_TEXT) }),
+  },
   /** Makes the identity of this host if it has none, and tells the public half. Refused with 409. */
   identity: {
     method: 'POST',
@@ -101,7 +140,7 @@ export type RequestName = keyof typeof REQUESTS
 
 /** Requests that change nothing, and tell nothing that opens other doors, as the settings do. */
 export const READERS_REQUESTS: readonly RequestName[] = [
-  ...(['status', 'briefStatus', 'objects', 'metrics', 'events', 'followEvents'] as const),
+  ...(['status', 'briefStatus', 'objects', 'prefixes', 'metrics', 'events', 'followEvents'] as const),
 ]
 export type AnswerTo<R extends RequestName> = z.infer<(typeof REQUESTS)[R]['answer']>
 export type BodyOf<R extends RequestName> = (typeof REQUESTS)[R] extends { body: infer S extends z.ZodType }

@@ -200,6 +200,21 @@ export const statusSchema = z.object({
       refused: z.number(),
     })
     .optional(),
+  /** Prefixes that hosts announce besides their subnets; absent where none is allowed or announced. */
+  prefixes: z
+    .object({
+      /** Those of this host. */
+      own: z.number(),
+      /** Prefixes whose packets a host gets. */
+      routed: z.number(),
+      /** Claims that wait for one with a better claim to the same prefix. */
+      waiting: z.number(),
+      /** Claims that are not followed, or cannot be read. */
+      refused: z.number(),
+      /** Why etcd does not have what this host announces. */
+      problem: z.string().optional(),
+    })
+    .optional(),
   /** Absent where multicast of containers stays on its host. */
   multicast: z
     .object({

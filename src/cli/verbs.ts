@@ -10,6 +10,7 @@ import { DOCKER_VERBS } from './docker-verbs'
 import { ENGINE_VERBS } from './engine-verbs'
 import { EXIT } from './exit'
 import { CONSENT, DOCUMENT_OUTPUT, RESERVATION, YES } from './flags'
+import { PREFIX_VERBS } from './prefix-verbs'
 import { TRUST_VERBS } from './trust-verbs'
 import { type Verb, verb } from './verb'
 
@@ -402,6 +403,7 @@ export const VERBS: readonly Verb[] = [
       return EXIT.healthy
     },
   }),
+  ...PREFIX_VERBS,
   ...TRUST_VERBS,
   verb({
     path: 'drain',

@@ -30,6 +30,7 @@ import { startProber } from './probing/prober'
 import { ChangeSignal } from './serve/change-signal'
 import { reportMetrics } from './serve/metrics-report'
 import { reportObjects } from './serve/objects-report'
+import { prefixSources } from './serve/prefix-sources'
 import { startServers } from './serve/servers'
 import { reportStatus } from './serve/status-report'
 import type { DaemonView } from './serve/view'
@@ -116,6 +117,7 @@ export class Daemon {
         objects: () => reportObjects(this.edges.kernel, this.#node?.view.overlays ?? []),
         changes: this.#changes,
         settings: () => shareableOptions(this.edges.options),
+        ...prefixSources(() => this.#node?.view, signal),
         drain: (drained: boolean) => this.#drain(drained, signal),
         rotateKey: () => this.#rotateKey(),
         identity: () => this.edges.identity.demand(),
@@ -312,10 +314,15 @@ export class Daemon {
     this.#host = { kind: 'joined', node, fromState }
     this.#starter.joined()
     if (start.snapshot.config !== undefined) warnOfIgnored(start.snapshot.config, this.#log)
-    const { overlays, lease, firewall, encryption } = node.view
+    const { overlays, lease, firewall, encryption, announcer } = node.view
     this.#runReconcilers(overlays, { signal, fail })
     lease.run(signal).catch(fail)
     await this.#ready(node)
+    announcer.onChange(() => {
+      this.#stateFile.changed(true)
+      this.#changes.notify()
+    })
+    announcer.run(signal).catch(fail)
     this.#subnetFile.run(signal).catch(fail)
     const multicast = new Multicast(this.edges, node, this.#groups, () => this.#fromState !== undefined)
     const prober = startProber(
@@ -341,6 +348,7 @@ export class Daemon {
     lease.onChange(() => {
       this.#stateFile.changed(true)
       multicast.publisher?.wake()
+      announcer.wake()
       this.#changes.notify()
     })
     this.#stateFile.changed(true)

@@ -12,6 +12,7 @@ import type { Snapshot } from './follow/snapshot'
 import { type RegistryUpdate, UpdateQueue } from './follow/updates'
 import { Groups } from './groups'
 import { Leases } from './leases'
+import { Prefixes } from './prefixes'
 import { Reservations } from './reservations'
 import { Transactions } from './transactions'
 import { Users } from './users'
@@ -52,6 +53,8 @@ export class Registry {
   readonly audit: Audit
   /** The multicast groups that hosts want. */
   readonly groups: Groups
+  /** The prefixes that hosts announce. */
+  readonly prefixes: Prefixes
   /** Users and roles of etcd. */
   readonly users: Users
   /** etcd's own leases. */
@@ -74,6 +77,7 @@ export class Registry {
     this.users = new Users(client, this.#keys)
     this.config = new ConfigKey(this.#keys, transactions)
     this.groups = new Groups(this.#keys, transactions, this.etcdLeases)
+    this.prefixes = new Prefixes(this.#keys, transactions)
   }
 
   /**

@@ -19,6 +19,7 @@ import { EtcdError } from './client/errors'
 import { decodeHost, encodeHost, hostKey } from './codec/host-codec'
 import { formatSubnetName, type Keys } from './codec/keys'
 import { encodeLeaseValue, toRevision } from './codec/lease-codec'
+import { prefixRangeOf } from './codec/prefix-codec'
 import { decodeReservedFor, encodeReservedFor, reservationKey } from './codec/reservation-codec'
 import type { EtcdLeases } from './etcd-leases'
 import type { CreateResult, UpdateResult } from './leases'
@@ -132,7 +133,7 @@ export class Reservations {
   }
 
   /**
-   * Ends an enrolment: deletes the record of the host, and the lease of the subnet, its note and its groups.
+   * Ends an enrolment: deletes the record of the host, and the lease of the subnet, its note, its groups and its prefixes.
    * @param current the lease as it was read; `undefined` where there was none
    * @returns whether the lease was still as it was read; nothing is deleted otherwise
    */
@@ -151,9 +152,12 @@ export class Reservations {
     const { hosts, subnets, reservations, groups } = this.keys
     const request = {
       compare: [compare],
-      success: [hosts, subnets, reservations, groups].map((place) => ({
-        request_delete_range: { key: Buffer.from(place + name) },
-      })),
+      success: [
+        ...[hosts, subnets, reservations, groups].map((place) => ({
+          request_delete_range: { key: Buffer.from(place + name) },
+        })),
+        deletionOfPrefixes(this.keys, subnet),
+      ],
       failure: [{ request_range: { key } }],
     }
     const response = await this.transactions.run('end the enrolment', request, signal, record)
@@ -195,7 +199,11 @@ export class Reservations {
   ): Promise<Lease | UnreadableLease | undefined> {
     const key = Buffer.from(current.key)
     const note = Buffer.from(reservationKey(this.keys, current.subnet))
-    const deletions = [{ request_delete_range: { key } }, { request_delete_range: { key: note } }]
+    const deletions = [
+      { request_delete_range: { key } },
+      { request_delete_range: { key: note } },
+      deletionOfPrefixes(this.keys, current.subnet),
+    ]
     const doing = 'delete the reservation'
     const response = await this.transactions.guarded(doing, current, deletions, signal, record)
     const found = response.succeeded ? undefined : foundIn(response)
@@ -216,4 +224,10 @@ export class Reservations {
 
 function ignoreEtcdError(error: unknown): void {
   if (!(error instanceof EtcdError)) throw error
+}
+
+/** Prefixes that the host announced with a reservation do not end by themselves. */
+function deletionOfPrefixes(keys: Keys, subnet: LeaseSubnet): IRequestOp {
+  const { start, end } = prefixRangeOf(keys, subnet)
+  return { request_delete_range: { key: Buffer.from(start), range_end: Buffer.from(end) } }
 }

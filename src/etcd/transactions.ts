@@ -65,6 +65,7 @@ export function foundIn(
       key: found.key,
       value: found.value,
       modRevision: toRevision(found.mod_revision),
+      createRevision: toRevision(found.create_revision),
       etcdLease: found.lease as EtcdLeaseId,
       isNew: found.create_revision === found.mod_revision,
     }

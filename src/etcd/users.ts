@@ -3,6 +3,7 @@ import type { LeaseSubnet } from '../model/lease'
 import type { EtcdCalls } from './client/client'
 import { EtcdError } from './client/errors'
 import { formatSubnetName, type Keys } from './codec/keys'
+import { prefixRangeOf } from './codec/prefix-codec'
 
 /** A right on one key, or on all keys of a range. */
 export interface Right {
@@ -35,8 +36,8 @@ const unless = async (text: string, call: Promise<object>): Promise<boolean> =>
   (await orMissing(text, call)) !== undefined
 
 /**
- * The rights that a host needs: to read the network, and to write its own lease, and its own groups. What it
- * writes beside that is refused.
+ * The rights that a host needs: to read the network, and to write its own lease, its own groups and its own
+ * prefixes. What it writes beside that is refused.
  */
 export const hostRights = (keys: Keys, subnet: LeaseSubnet): Right[] => [
   { kind: 'read', key: keys.range.start, end: keys.range.end },
@@ -44,7 +45,13 @@ export const hostRights = (keys: Keys, subnet: LeaseSubnet): Right[] => [
     kind: 'readwrite' as const,
     key: place + formatSubnetName(subnet),
   })),
+  prefixRight(keys, subnet),
 ]
+
+const prefixRight = (keys: Keys, subnet: LeaseSubnet): Right => {
+  const { start, end } = prefixRangeOf(keys, subnet)
+  return { kind: 'readwrite', key: start, end }
+}
 
 export class Users {
   constructor(

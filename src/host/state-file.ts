@@ -11,6 +11,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { LAST_SERIAL, LEASE_STATES } from '../model/lease'
+import { MOST_OF_HOST, MOST_PRIORITY } from '../model/prefixes'
 import { writeFileAtomically } from './atomic-file'
 import { PRIVATE_MODE, readPrivately } from './private-file'
 
@@ -25,6 +26,14 @@ const seconds = z.number().min(0)
 
 const momentSchema = z.object({ bootId: z.string(), uptimeSeconds: seconds, wallSeconds: seconds })
 const addressSchema = z.object({ local: z.string(), public: z.string() })
+
+/** A prefix that the host announces; `until` in milliseconds since 1970. */
+const announcementSchema = z.object({
+  prefix: z.string(),
+  priority: z.int().min(0).max(MOST_PRIORITY),
+  until: z.int().optional(),
+})
+export type SavedAnnouncement = z.infer<typeof announcementSchema>
 
 const stateSchema = z.object({
   /** When the file was written; informative only. */
@@ -62,6 +71,8 @@ const stateSchema = z.object({
       'expected triples of a subnet, an identity and a serial',
     )
     .optional(),
+  /** Absent in a file of a version that announced none. */
+  announced: z.array(announcementSchema).max(MOST_OF_HOST).optional(),
   /** The peers as last valid: key and value of each lease. */
   peers: z.custom<readonly (readonly [key: string, value: string])[]>(
     isPairs,

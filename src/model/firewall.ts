@@ -12,6 +12,8 @@ export interface FirewallNetwork {
   readonly network: Prefix
   /** Subnet of this host. */
   readonly subnet: Prefix
+  /** Ranges of announced prefixes: their packets pass as those of the network. Absent for none. */
+  readonly allowed?: readonly Prefix[]
   /** The device on which packets of other hosts arrive. */
   readonly link: string
 }

@@ -54,6 +54,8 @@ export interface DevicePlan {
 export interface OverlaySpec extends DevicePlan {
   /** This host's. */
   readonly subnet: Prefix
+  /** Ranges in which hosts may announce further prefixes. */
+  readonly allowed: readonly Prefix[]
   readonly vni: number
   /** Whether peers that are reached without a gateway are routed past the device. */
   readonly directRouting: boolean
@@ -158,17 +160,19 @@ export function planHost(inputs: HostInputs, before?: HostPlan): HostPlan {
     if (subnet === undefined) throw new TypeError(`the lease has no ${device.family} subnet`)
     const { vni, directRouting } = backend
     const { blackhole, forward } = policy
-    return { ...device, subnet, vni, directRouting, blackhole, forward }
+    const allowed = allowedIn(config, device.family)
+    return { ...device, subnet, allowed, vni, directRouting, blackhole, forward }
   })
   return {
     inputs,
     overlays,
     firewall: {
       mode: config.nftables ? 'nftables' : 'iptables',
-      networks: overlays.map(({ range, subnet, link }) => ({
+      networks: overlays.map(({ range, subnet, allowed, link }) => ({
         network: range.network,
         subnet,
         link: link.name,
+        ...(allowed.length > 0 && { allowed }),
       })),
       ipMasq: policy.ipMasq,
       fullyRandom: policy.fullyRandom,
@@ -187,6 +191,9 @@ export function planHost(inputs: HostInputs, before?: HostPlan): HostPlan {
     },
   }
 }
+
+const allowedIn = ({ prefixes = [] }: NetworkConfig, family: Family): readonly Prefix[] =>
+  prefixes.filter(({ address }) => familyOf(address) === family)
 
 function planMulticast(
   { backend: { multicast: vni, multicastLimit: limit } }: NetworkConfig,

@@ -51,6 +51,11 @@ const QUICK: readonly Part[] = [
     gather: async ({ settings }) => (await import('../verbs/routes.js')).readRoutes(settings),
   },
   {
+    name: 'prefixes.json',
+    about: 'overlayctl prefixes: what hosts announce besides their subnets',
+    gather: async ({ settings }) => readPrefixes(settings['run-dir']),
+  },
+  {
     name: 'events.jsonl',
     about: 'what the daemon has done recently',
     keep: 'last',
@@ -207,6 +212,12 @@ const late = (part: string, deadline: number): Promise<Result<unknown>> =>
     const text = `it was not gathered within ${deadline / 1000} s`
     setTimeout(() => resolve(failed({ part, code: 'late', text })), deadline).unref()
   })
+
+async function readPrefixes(runDirectory: string): Promise<unknown> {
+  const document = await readDaemon(runDirectory, 'prefixes')
+  if (document === undefined) throw daemonIsDown(runDirectory)
+  return document
+}
 
 async function readEvents(runDirectory: string): Promise<string> {
   const response = await askDaemon(runDirectory, 'events')

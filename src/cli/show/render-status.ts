@@ -51,7 +51,7 @@ export interface Fact {
 
 /** The lines below the verdict. @param status with printable texts */
 export function statusFacts(status: Status): Fact[] {
-  const { device, ipv6Device, multicast, encryption, mesh } = status
+  const { device, ipv6Device, prefixes, multicast, encryption, mesh } = status
   const fact = (name: string, text: string): Fact => ({ name, text })
   return [
     fact('daemon', daemonLine(status)),
@@ -59,6 +59,7 @@ export function statusFacts(status: Status): Fact[] {
     fact('lease', whyLeaseUnknown(status) === undefined ? leaseLine(status) : unknownLease(status)),
     fact('device', isJoining(status) ? 'not in use yet' : deviceLine(device ?? ipv6Device)),
     ...(device !== undefined && ipv6Device !== undefined ? [fact('', deviceLine(ipv6Device))] : []),
+    ...(prefixes === undefined ? [] : [fact('prefixes', prefixesLine(prefixes))]),
     ...(multicast === undefined ? [] : [fact('mcast', multicastLine(multicast))]),
     ...groupLines(multicast).map((line) => fact('', line)),
     ...(encryption === undefined ? [] : [fact('encrypt', encryptionLine(encryption))]),
@@ -103,6 +104,19 @@ function peerLines(status: Status, { screen, peers, wide = false }: StatusView):
       ? []
       : [`${status.moreMisnamed} more rejected keys under subnets/ name no subnet and are not listed`]),
   ]
+}
+
+/** `3 routed, 1 of them this host's; 1 refused: overlayctl prefixes` */
+function prefixesLine({ own, routed, waiting, refused, problem }: NonNullable<Status['prefixes']>): string {
+  const parts = [
+    `${routed} routed`,
+    ...(own > 0 ? [`${own} announced by this host`] : []),
+    ...(waiting > 0 ? [`${waiting} waiting`] : []),
+    ...(refused > 0 ? [`${refused} REFUSED: overlayctl prefixes`] : []),
+  ]
+  return [parts.join(', '), ...(problem === undefined ? [] : [`NOT in etcd as wanted: ${problem}`])].join(
+    '; ',
+  )
 }
 
 function daemonLine({ daemon, version }: Status): string {

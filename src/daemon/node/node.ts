@@ -61,9 +61,15 @@ export class Node {
     this.#names = new Set(deviceNames(plan.inputs.config))
     this.#config = new ConfigFollower(configText, log)
     const grace = options['peer-removal-grace'] * 1000
-    this.#feed = new Feed(parts, revision, grace, log, () => this.#peersChanged())
-    for (const { addresses } of parts.overlays)
+    this.#feed = new Feed(parts, revision, grace, log, () => {
+      parts.prefixes.review()
+      this.#peersChanged()
+    })
+    parts.prefixes.holdWith((key) => this.#feed.holdBack.has(key))
+    for (const { addresses } of parts.overlays) {
       addresses.onPeersChange((changes) => this.#feed.recordChanges(changes))
+      addresses.onLinksChange(() => parts.prefixes.review())
+    }
     this.#feed.reviewVerdicts()
     this.wayIn = new WayIn(edges, () => this.view)
   }
@@ -119,6 +125,7 @@ export class Node {
       await this.#prove()
     }
     await this.#feed.apply(update, signal)
+    if (this.parts.prefixes.take(update)) this.parts.announcer.wake()
     if (update.kind === 'events' && update.sorted.hosts.length > 0) await this.#prove()
     if (update.kind !== 'lost') this.#waker.wake()
   }
@@ -143,10 +150,11 @@ export class Node {
 
   async #runTimers(signal: AbortSignal, replanned: PlanListener): Promise<void> {
     while (!signal.aborted) {
-      const due = Math.min(this.#config.due, this.#feed.due)
+      const due = Math.min(this.#config.due, this.#feed.due, this.parts.prefixes.due)
       await this.#waker.sleep(due - performance.now(), signal)
       if (signal.aborted) return
       this.#feed.letGoDue()
+      if (this.parts.prefixes.due <= performance.now()) this.parts.prefixes.review()
       if (this.#config.due > performance.now()) continue
       const apply = (text: string) => this.#reconfigure(text, replanned, signal)
       // A text that differs and means the same changes no plan, but the state file has to contain it.
@@ -211,6 +219,7 @@ export class Node {
       if (spec === undefined) throw new TypeError(`the plan has no ${overlay.spec.family}`)
       this.#feed.peersChanged(overlay, overlay.adopt(spec, stale?.get(spec.family) ?? []))
     }
+    this.parts.prefixes.review()
     this.#feed.reviewVerdicts()
     if (firewall !== undefined) this.parts.firewall.retarget(firewall)
     this.parts.encryption.adopt(plan)

@@ -8,6 +8,8 @@ import type { FirewallKeeper } from '../keepers/firewall-keeper'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import type { UnderlayKeeper } from '../keepers/underlay-keeper'
 import type { Overlay } from '../overlay/overlay'
+import type { AnnouncedPrefixes } from '../prefixes/announced'
+import type { Announcer } from '../prefixes/announcer'
 import type { Proof } from './proof'
 
 export interface NodeParts {
@@ -18,6 +20,10 @@ export interface NodeParts {
   readonly firewall: FirewallKeeper
   readonly encryption: Encryption
   readonly proof: Proof
+  /** What hosts announce besides their subnets. */
+  readonly prefixes: AnnouncedPrefixes
+  /** What this host announces. */
+  readonly announcer: Announcer
 }
 
 /** A node as status and metrics see it. */

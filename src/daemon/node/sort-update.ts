@@ -7,6 +7,8 @@ export type LeaseEvent = EventOf<'lease' | 'unreadable' | 'removed'>
 export type GroupsEvent = EventOf<'groups' | 'groups-removed'>
 /** A change of the record of an enrolled host. */
 export type HostEvent = EventOf<'host' | 'host-removed'>
+/** A change of a prefix that a host announces. */
+export type PrefixEvent = EventOf<'prefix' | 'prefix-removed'>
 export type ConfigEvent = EventOf<'config'>
 
 export interface SortedEvents {
@@ -18,6 +20,7 @@ export interface SortedEvents {
   readonly ofKey: (key: string) => readonly LeaseEvent[]
   readonly groups: readonly GroupsEvent[]
   readonly hosts: readonly HostEvent[]
+  readonly prefixes: readonly PrefixEvent[]
 }
 
 export type SortedUpdate =
@@ -37,6 +40,7 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
   const all: LeaseEvent[] = []
   const groups: GroupsEvent[] = []
   const hosts: HostEvent[] = []
+  const prefixes: PrefixEvent[] = []
   let config: ConfigEvent | undefined
   for (const event of events) {
     switch (event.kind) {
@@ -50,6 +54,10 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
       case 'host':
       case 'host-removed':
         hosts.push(event)
+        break
+      case 'prefix':
+      case 'prefix-removed':
+        prefixes.push(event)
         break
       case 'lease':
       case 'unreadable':
@@ -65,5 +73,12 @@ export function sortEvents(events: readonly RegistryEvent[]): SortedEvents {
         event satisfies never
     }
   }
-  return { config, leases, groups, hosts, ofKey: (key) => all.filter((event) => keyOf(event) === key) }
+  return {
+    config,
+    leases,
+    groups,
+    hosts,
+    prefixes,
+    ofKey: (key) => all.filter((event) => keyOf(event) === key),
+  }
 }

@@ -6,6 +6,9 @@ import type { Logger } from '../tell/logger'
 
 /** Tells the peer table of one family the addresses that the reconciler has read from the kernel. */
 export class AddressGuard {
+  /** As they were read last. */
+  #links: readonly Prefix[] = []
+  #onLinksChange = (): void => undefined
   #onPeersChange = (_changes: readonly PeerChange[]): void => undefined
 
   /** @param surroundings addresses that no peer's subnet may cover, besides this host's own */
@@ -14,6 +17,16 @@ export class AddressGuard {
     private readonly surroundings: readonly ProtectedAddress[],
     private readonly log: Logger,
   ) {}
+
+  /** Prefixes of all addresses on this host's links, without those of our own devices, as read last. */
+  get links(): readonly Prefix[] {
+    return this.#links
+  }
+
+  /** @param listener called when {@link links} are others */
+  onLinksChange(listener: () => void): void {
+    this.#onLinksChange = listener
+  }
 
   /** @param listener called with peers that are others because of addresses that this host has now */
   onPeersChange(listener: (changes: readonly PeerChange[]) => void): void {
@@ -36,6 +49,10 @@ export class AddressGuard {
         this.log.warn(`peer rejected: ${key}: ${reason}`, { kind: 'peer-rejected', about })
     }
     this.#onPeersChange(changes)
+    if (links.map(formatPrefix).join() !== this.#links.map(formatPrefix).join()) {
+      this.#links = links
+      this.#onLinksChange()
+    }
     return changes
   }
 }

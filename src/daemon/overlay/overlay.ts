@@ -37,8 +37,8 @@ export class Overlay {
   adopt(spec: OverlaySpec, stale: readonly ObservedLink[]): readonly PeerChange[] {
     const before = this.#spec
     this.#spec = spec
-    const { link, range, vni, directRouting, publicIp } = spec
-    this.reconciler.retarget({ link, network: range.network, directRouting, stale })
+    const { link, range, allowed, vni, directRouting, publicIp } = spec
+    this.reconciler.retarget({ link, network: range.network, allowed, directRouting, stale })
     const moved = publicIp === before.publicIp ? [] : this.peers.moveTo(publicIp)
     const isSame = vni === before.vni && isDeepStrictEqual(range, before.range)
     return isSame ? moved : [...moved, ...this.peers.moveInto({ range, vni })]

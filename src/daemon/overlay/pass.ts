@@ -5,6 +5,7 @@ import { type Family, familyOf, formatPrefix, type IpAddress, ipv4 } from '../..
 import { count } from '../../model/count'
 import type { ObservedLink } from '../../model/kernel/link'
 import type { ObjectOperation } from '../../model/kernel/objects'
+import type { Peer } from '../../model/lease'
 import { compareSlice, passSlices, SLICE, type Wanted } from '../../plan/reconcile/compare-slice'
 import { Contests } from '../../plan/reconcile/contests'
 import { Progress } from '../../plan/reconcile/progress'
@@ -125,7 +126,8 @@ export class Pass {
       const addresses = await this.kernel.addresses(this.#family, signal)
       const links = addresses.filter(({ linkIndex }) => !ours.includes(linkIndex))
       for (const { before, after } of this.takeAddresses(links.map(({ address }) => address)))
-        for (const peer of [before, after]) if (peer !== undefined) this.progress.touch(peer)
+        for (const peer of [before, after])
+          if (peer !== undefined) this.progress.touch(peer, target.peers.prefixesOf?.(peer))
       // Notifications that have arrived meanwhile are read here.
       await giveWay(signal)
       if (this.schedule.rest() || look === MOST_LOOKS) return { link: device.link, isNew }
@@ -133,12 +135,12 @@ export class Pass {
   }
 
   async #observe(
-    { network, directRouting, blackhole, mtus }: Target,
+    { network, allowed = [], directRouting, blackhole, mtus }: Target,
     { index }: ObservedLink,
     signal: AbortSignal,
   ): Promise<void> {
     const routes = directRouting || blackhole || readsElsewhere(this.schedule.causes)
-    const elsewhere = { network, routes, links: this.device.stale }
+    const elsewhere = { network, allowed, routes, links: this.device.stale }
     const started = performance.now()
     const observed = await this.kernel.observe(this.#family, index, elsewhere, signal)
     this.#meters.netlinkReads.observe(performance.now() - started)
@@ -147,7 +149,7 @@ export class Pass {
   }
 
   /** What a pass compares the kernel with, by the decisions of the last pass. */
-  wanted({ subnet, blackhole, unconfirmed = false, wayOf, mtus }: Target): Wanted {
+  wanted({ subnet, blackhole, unconfirmed = false, wayOf, mtus, peers }: Target): Wanted {
     const style = this.kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
     const directLink = (publicIp: IpAddress): number | undefined => this.device.directLink(publicIp)
     const routing = {
@@ -156,6 +158,7 @@ export class Pass {
       taken: this.objects.taken,
       ...(wayOf !== undefined && { wayOf }),
       ...(mtus !== undefined && { mtuOf: mtus.of }),
+      prefixesOf: (peer: Peer) => peers.prefixesOf?.(peer) ?? [],
     } as const
     return { subnet, blackhole, unconfirmed, routing }
   }
@@ -171,7 +174,7 @@ export class Pass {
     this.repairs.refusedAgain(refusedAgain, performance.now())
     for (const id of taken) {
       const peer = peers.peerAt(ipv4(id))
-      if (peer !== undefined) this.progress.touch(peer)
+      if (peer !== undefined) this.progress.touch(peer, peers.prefixesOf?.(peer))
     }
   }
 }

@@ -6,9 +6,11 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { Kernel, KernelChange } from '../../kernel/kernel'
+import type { Prefix } from '../../model/address'
 import { describeError } from '../../model/errors'
 import type { LinkSpec, ObservedLink } from '../../model/kernel/link'
 import { emptyObjects, isKind, type KernelObjects } from '../../model/kernel/objects'
+import type { RouteKey } from '../../model/kernel/route'
 import type { Peer, Revision } from '../../model/lease'
 import type { PeerChange } from '../../plan/peers/claim'
 import { wantedObjects } from '../../plan/reconcile/compare-slice'
@@ -117,13 +119,23 @@ export class Reconciler {
    * @param heardAt when etcd's message arrived, in monotonic milliseconds
    */
   peersChanged(changes: readonly PeerChange[], revision: Revision, heardAt = performance.now()): void {
-    this.#pass.progress.changed(changes, revision, heardAt)
+    this.#pass.progress.changed(changes, revision, heardAt, (peer) => this.#prefixesOf(peer))
     this.#alarm.wake()
   }
 
   /** Notes that packets to these peers are to leave another way, or that their routes have another MTU. */
   waysChanged(peers: readonly Peer[]): void {
-    for (const peer of peers) this.#pass.progress.touch(peer)
+    for (const peer of peers) this.#pass.progress.touch(peer, this.#prefixesOf(peer))
+    this.#alarm.wake()
+  }
+
+  /**
+   * Notes that prefixes besides the subnets are routed to other peers than before.
+   * @param heardAt as for {@link peersChanged}
+   */
+  rerouted(prefixes: readonly RouteKey[], heardAt = performance.now()): void {
+    if (prefixes.length === 0) return
+    this.#pass.progress.rerouted(prefixes, heardAt)
     this.#alarm.wake()
   }
 
@@ -173,6 +185,10 @@ export class Reconciler {
     const outcome = await this.#pass.full(this.#target, started, signal)
     this.#settle()
     this.#pass.schedule.succeeded(performance.now(), outcome)
+  }
+
+  #prefixesOf(peer: Peer): readonly Prefix[] {
+    return this.#target.peers.prefixesOf?.(peer) ?? []
   }
 
   #nextWork(): Work {

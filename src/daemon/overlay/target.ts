@@ -12,6 +12,8 @@ import type { Meters } from '../tell/meters'
 export interface Target {
   readonly link: LinkSpec
   readonly network: Prefix
+  /** Ranges in which peers may announce prefixes; absent for none. */
+  readonly allowed?: readonly Prefix[]
   readonly subnet: Prefix
   readonly peers: PeerView
   /** How packets to a peer leave this host now. Default: in clear. */
@@ -46,7 +48,7 @@ export interface RouteMtus {
 export type TakeAddresses = (links: readonly Prefix[]) => readonly PeerChange[]
 
 /** The parts of a target that can change. */
-export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'directRouting' | 'stale'>>
+export type TargetChange = Partial<Pick<Target, 'link' | 'network' | 'allowed' | 'directRouting' | 'stale'>>
 
 /** `random` and `period` are for tests. */
 export interface ReconcilerOptions {

@@ -10,7 +10,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ObjectsDocument } from '../../api/documents'
+import type { ObjectsDocument, PrefixesDocument } from '../../api/documents'
 import {
   type AnswerTo,
   type BodyOf,
@@ -24,7 +24,7 @@ import {
 } from '../../api/requests'
 import { type Status, withoutClocks } from '../../api/status'
 import { describeError, OverlayError } from '../../model/errors'
-import { toJson } from '../../model/printable'
+import { printable, toJson } from '../../model/printable'
 import type { OptionTexts } from '../../options/schema'
 import type { EventLog } from '../tell/events'
 import type { Logger } from '../tell/logger'
@@ -42,6 +42,16 @@ export interface ControlSources {
   status(probe: boolean, brief: boolean): Promise<Status>
   /** Compares the kernel with the desired objects. */
   objects(): Promise<ObjectsDocument>
+  /** What hosts announce besides their subnets. */
+  prefixes(): PrefixesDocument
+  /**
+   * Announces a prefix.
+   * @returns the prefix as text
+   * @throws {OverlayError} with the reason for a refusal
+   */
+  announce(wanted: BodyOf<'announce'>): Promise<string>
+  /** The same to withdraw it. */
+  withdraw(wanted: BodyOf<'withdraw'>): Promise<string>
   /** The options in use, without the password. */
   settings(): OptionTexts
   /** Notified when the document may have changed without an event. */
@@ -242,6 +252,7 @@ function routesOf(sources: ControlSources, log: Logger): Readonly<Record<Request
     status: statusRoute(sources, watchers, false),
     briefStatus: statusRoute(sources, watchers, true),
     objects: async (_, response) => answer(response, 200, await sources.objects()),
+    prefixes: async (_, response) => answer(response, 200, sources.prefixes()),
     settings: async (_, response) =>
       answer(response, 200, { schema: 1, pid: process.pid, options: sources.settings() }),
     metrics: async (_, response) => {
@@ -271,6 +282,14 @@ function routesOf(sources: ControlSources, log: Logger): Readonly<Record<Request
         sources.rotateKey()
         return { asked: true }
       })
+    }),
+    announce: withBody('announce', (body, response) => {
+      log.info(`control socket: an operator asks to announce ${printable(body.prefix)}`)
+      return answerOrder(log, response, async () => ({ announced: await sources.announce(body) }))
+    }),
+    withdraw: withBody('withdraw', (body, response) => {
+      log.info(`control socket: an operator asks to withdraw ${printable(body.prefix)}`)
+      return answerOrder(log, response, async () => ({ withdrawn: await sources.withdraw(body) }))
     }),
     identity: withBody('identity', (_, response) =>
       answerOrder(log, response, async () => ({ key: await sources.identity() })),
@@ -377,7 +396,7 @@ const tagOf = (status: Status): string =>
 async function answerOrder(
   log: Logger,
   response: ServerResponse,
-  obey: () => Promise<AnswerTo<'drain' | 'rotateKey' | 'identity'>>,
+  obey: () => Promise<AnswerTo<'drain' | 'rotateKey' | 'identity' | 'announce' | 'withdraw'>>,
 ): Promise<void> {
   try {
     answer(response, 200, await obey())

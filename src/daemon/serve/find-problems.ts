@@ -46,6 +46,7 @@ export function findProblems(view: DaemonView, etcd: Status['etcd']): readonly S
     ...underlayProblems(node),
     ...heldBackProblems(node.holdBack),
     ...meshProblems(view.mesh),
+    ...given('prefixes', 'not-announced', node.announcer.problem),
     ...multicastProblems(view.multicast, etcd.connected),
     ...encryptionProblems(node.encryption),
     ...identityProblems(node.proof),

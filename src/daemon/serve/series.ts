@@ -17,6 +17,7 @@ import type { NodeView } from '../node/parts'
 import { convergenceOf, type Overlay } from '../overlay/overlay'
 import type { Tally } from '../tell/meters'
 import { countRefused } from './count-refused'
+import { countPrefixes } from './prefix-counts'
 import { PROBE_SERIES } from './probe-series'
 import { type MetricsView, one, type Sample, type Series, truth } from './series-shape'
 
@@ -343,6 +344,19 @@ export const SERIES: readonly Series[] = [
     labels: ['file', 'subject'],
     read: ({ certificates }) =>
       certificates.map(({ file, subject, notAfter }): Sample => [{ file, subject }, notAfter]),
+  },
+  {
+    name: 'overlayd_prefixes',
+    type: 'gauge',
+    help:
+      'Announced prefixes: those that are routed to a host (routed), claims that wait for a better one ' +
+      '(waiting), claims that are not followed (refused), and claims of this host (own).',
+    labels: ['state'],
+    read: function* ({ node }) {
+      const counts = node && countPrefixes(node)
+      for (const state of ['routed', 'waiting', 'refused', 'own'] as const)
+        if (counts !== undefined) yield [{ state }, counts[state]]
+    },
   },
   {
     name: 'overlayd_multicast_hosts',

@@ -27,6 +27,7 @@ import { countRefused } from './count-refused'
 import { reportEncryption, reportPeerEncryption } from './encryption-report'
 import { findProblems, leaseTrouble, secondsLeft, warningsOf } from './find-problems'
 import { reportMesh, reportProbe } from './mesh-report'
+import { reportPrefixCounts } from './prefix-counts'
 import type { DaemonView, MulticastView } from './view'
 
 /**
@@ -77,6 +78,7 @@ export async function reportStatus(
     etcd,
     stateFile: view.stateFile,
     convergence: reportConvergence(node),
+    ...reportPrefixCounts(node),
     ...(await reportMulticast(view.multicast)),
     ...(await reportEncryption(node?.encryption, Date.now())),
     ...reportMesh(view),

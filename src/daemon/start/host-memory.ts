@@ -13,15 +13,18 @@ import {
 import type { KeyValue } from '../../etcd/codec/wire'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { keepsItsMac, readMachineDigest } from '../../host/machine'
-import type { SavedState } from '../../host/state-file'
+import type { SavedAnnouncement, SavedState } from '../../host/state-file'
 import {
   formatIp,
   formatMac,
+  formatPrefix,
   type IpAddress,
   ipv4,
   type MacAddress,
   parseIpv4,
+  parseIpv4Prefix,
   parseIpv6,
+  parseIpv6Prefix,
   parseMac,
 } from '../../model/address'
 import type { HostFacts } from '../../model/host-facts'
@@ -36,6 +39,7 @@ import {
 } from '../../model/lease'
 import { lifeLeft } from '../../model/lease-life'
 import type { Moment, Renewal } from '../../model/moment'
+import type { Announcement } from '../../model/prefixes'
 import {
   leadsNowhere,
   type RememberedUnderlay,
@@ -54,6 +58,8 @@ export interface HostMemory {
   readonly macs: { readonly ipv4: MacAddress | undefined; readonly ipv6: MacAddress | undefined }
   /** The greatest serials that were seen of pinned subnets. */
   readonly seenSerials: readonly SeenSerial[]
+  /** The prefixes that the host announced; `undefined` where the file of before does not say. */
+  readonly announced: readonly Announcement[] | undefined
   /** The network config and all leases, as of `savedAt`. */
   readonly snapshot: Snapshot
 }
@@ -79,6 +85,7 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
       ipv4: mac4 === undefined ? undefined : parseMac(mac4),
       ipv6: mac6 === undefined ? undefined : parseMac(mac6),
     },
+    announced: saved.announced?.flatMap(readAnnouncement),
     seenSerials: (saved.seen ?? []).map(([subnet, identity, serial]) => ({ subnet, identity, serial })),
     snapshot: {
       revision: toRevision(saved.revision),
@@ -95,6 +102,11 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
       unreadable: [],
     },
   }
+}
+
+function readAnnouncement({ prefix: text, priority, until }: SavedAnnouncement): Announcement[] {
+  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  return prefix === undefined ? [] : [{ prefix, priority, until }]
 }
 
 /** Why a host must not start from its state file alone; `undefined` if it may. */
@@ -118,6 +130,7 @@ function keyValue(saved: Pick<SavedState['own'], 'key' | 'value' | 'etcdLease' |
     value: Buffer.from(value),
     etcdLease: etcdLease as EtcdLeaseId,
     modRevision: toRevision(modRevision),
+    createRevision: toRevision(modRevision),
     isNew: false,
   }
 }
@@ -134,6 +147,8 @@ export interface Present {
   readonly renewal: Renewal | undefined
   readonly vni: number
   readonly seenSerials?: readonly SeenSerial[]
+  /** Prefixes that this host announces; `undefined` while that is not known. */
+  readonly announced?: readonly Announcement[] | undefined
   /** Peers of each family. */
   readonly peers: { readonly ipv4: Iterable<Peer>; readonly ipv6: Iterable<Peer> }
 }
@@ -146,7 +161,7 @@ const SLICE = 500
  * is saved as it was when its lease was last valid; a peer whose lease was never accepted is not saved.
  */
 export async function remember(present: Present, now = new Date()): Promise<SavedState> {
-  const { own, host, config, renewal, clusterId, seenSerials = [] } = present
+  const { own, host, config, renewal, clusterId, seenSerials = [], announced } = present
   const { vtep, vtep6 } = own.value
   const peers: [string, string][] = []
   for (const [key, value] of leaseValues(present)) {
@@ -176,6 +191,13 @@ export async function remember(present: Present, now = new Date()): Promise<Save
     },
     ...(seenSerials.length > 0 && {
       seen: seenSerials.map(({ subnet, identity, serial }) => [subnet, identity, serial] as const),
+    }),
+    ...(announced !== undefined && {
+      announced: announced.map(({ prefix, priority, until }) => ({
+        prefix: formatPrefix(prefix),
+        priority,
+        ...(until !== undefined && { until }),
+      })),
     }),
     peers,
   }

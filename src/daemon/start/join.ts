@@ -40,6 +40,8 @@ import { Overlay } from '../overlay/overlay'
 import { PathMtus } from '../overlay/path-mtus'
 import { Reconciler } from '../overlay/reconciler'
 import type { Target } from '../overlay/target'
+import { AnnouncedPrefixes } from '../prefixes/announced'
+import { Announcer } from '../prefixes/announcer'
 import type { Logger } from '../tell/logger'
 import { acquireLease, type LeaseRequest } from './acquire-lease'
 import { chooseMacs } from './choose-macs'
@@ -137,6 +139,9 @@ export async function joinNetwork(
     const changes = await inTurns(listed, signal)
     reconciler.peersChanged(changes, snapshot.revision)
   }
+  const prefixes = new AnnouncedPrefixes({ overlays, own: lease, surroundings }, log)
+  // Before the first pass, which removes what nobody wants.
+  prefixes.list(snapshot.prefixes, snapshot.morePrefixes, snapshot.revision)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
   if (options['ip-forward']) await enableForwarding(plan.overlays, log)
   const names = FAMILIES.map((family) => linkName(family, config.backend.vni))
@@ -165,7 +170,17 @@ export async function joinNetwork(
     isFormer: (found) => identity.isFormer(found),
   })
   const proof = new Proof(hosts, identity, lease, log)
-  const parts = { underlay: underlayKeeper, lease: keeper, overlays, firewall, encryption, proof }
+  const announcer = new Announcer(registry, keeper, prefixes, log, start.memory?.announced)
+  const parts = {
+    underlay: underlayKeeper,
+    lease: keeper,
+    overlays,
+    firewall,
+    encryption,
+    proof,
+    prefixes,
+    announcer,
+  }
   return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
 }
 
@@ -273,7 +288,7 @@ function makeOverlay(
   surroundings: readonly ProtectedAddress[],
   present: Pick<Target, 'stale' | 'unconfirmed' | 'wayOf'>,
 ): Overlay {
-  const { link, range, subnet, vni, publicIp, directRouting, blackhole, forward } = spec
+  const { link, range, subnet, allowed, vni, publicIp, directRouting, blackhole, forward } = spec
   const peers = new PeerTable(
     { range, vni, overlap: options['allow-network-overlap'] },
     { key: lease.key, subnet, publicIp, mac: link.mac },
@@ -282,6 +297,7 @@ function makeOverlay(
   const target = {
     link,
     network: range.network,
+    allowed,
     subnet,
     peers,
     directRouting,

@@ -6,14 +6,16 @@
  *     <prefix>/subnets/10.5.62.0-24&fd00:5:0:3e::-64
  *     <prefix>/subnets/0.0.0.0-0&fd00:5:0:3e::-64       in a network without IPv4
  *
- * and four that flannel does not know:
+ * and five that flannel does not know:
  *
  *     <prefix>/overlay/audit/000000000042               a write of an operator
  *     <prefix>/overlay/groups/10.5.12.0-24              the multicast groups that this host wants to receive
  *     <prefix>/overlay/hosts/10.5.12.0-24               the identity of the host enrolled for that subnet
+ *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.240.7-32
+ *                                                       a prefix that this host announces
  *     <prefix>/overlay/reservations/10.5.12.0-24        the host an operator reserved that subnet for
  *
- * Hosts need no right to write any of these but their own groups.
+ * Hosts need no right to write any of these but their own groups and prefixes.
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
@@ -55,6 +57,8 @@ export interface Keys {
   readonly subnets: string
   /** `<prefix>/overlay/groups/`. */
   readonly groups: string
+  /** `<prefix>/overlay/prefixes/`. */
+  readonly prefixes: string
   /** `<prefix>/overlay/reservations/`. */
   readonly reservations: string
   /** `<prefix>/overlay/audit/`. */
@@ -62,7 +66,7 @@ export interface Keys {
   /** `<prefix>/overlay/hosts/`. */
   readonly hosts: string
   /** The keys that are read as etcd's bytes. */
-  readonly bytes: Readonly<Record<'config' | 'subnets' | 'groups' | 'hosts', Buffer>>
+  readonly bytes: Readonly<Record<'config' | 'subnets' | 'groups' | 'hosts' | 'prefixes', Buffer>>
 }
 
 /** The kind of a key. `key` and `name` (its last part) are texts as made by {@link keyText}. */
@@ -71,13 +75,14 @@ export type Place =
   | { readonly kind: 'lease'; readonly key: string; readonly name: string }
   | { readonly kind: 'groups'; readonly name: string }
   | { readonly kind: 'host'; readonly name: string }
+  | { readonly kind: 'prefix'; readonly name: string }
 
 /**
  * Classifies a key; `undefined` if it is none of the keys we read. Compares bytes, because one text may stand
  * for several keys.
  */
 export function placeOf(keys: Keys, key: Buffer): Place | undefined {
-  const { config, subnets, groups, hosts } = keys.bytes
+  const { config, subnets, groups, hosts, prefixes } = keys.bytes
   if (startsWith(key, subnets)) {
     const name = keyText(key.subarray(subnets.length))
     return { kind: 'lease', key: keys.subnets + name, name }
@@ -85,6 +90,7 @@ export function placeOf(keys: Keys, key: Buffer): Place | undefined {
   if (key.equals(config)) return { kind: 'config' }
   if (startsWith(key, groups)) return { kind: 'groups', name: keyText(key.subarray(groups.length)) }
   if (startsWith(key, hosts)) return { kind: 'host', name: keyText(key.subarray(hosts.length)) }
+  if (startsWith(key, prefixes)) return { kind: 'prefix', name: keyText(key.subarray(prefixes.length)) }
   return undefined
 }
 
@@ -143,6 +149,7 @@ export function keysUnder(prefix: string): Keys {
   const subnets = `${prefix}/subnets/`
   const groups = `${prefix}/overlay/groups/`
   const hosts = `${prefix}/overlay/hosts/`
+  const prefixes = `${prefix}/overlay/prefixes/`
   return {
     // '0' is the character after '/'.
     range: { start: `${prefix}/`, end: `${prefix}0` },
@@ -150,11 +157,13 @@ export function keysUnder(prefix: string): Keys {
     subnets,
     groups,
     hosts,
+    prefixes,
     bytes: {
       config: Buffer.from(config),
       subnets: Buffer.from(subnets),
       groups: Buffer.from(groups),
       hosts: Buffer.from(hosts),
+      prefixes: Buffer.from(prefixes),
     },
     reservations: `${prefix}/overlay/reservations/`,
     audit: `${prefix}/overlay/audit/`,

@@ -14,6 +14,8 @@ export interface KeyValue {
   readonly key: Buffer
   readonly value: Buffer
   readonly modRevision: Revision
+  /** Of the write that created the key. */
+  readonly createRevision: Revision
   readonly etcdLease: EtcdLeaseId
   /** Whether this write created the key. */
   readonly isNew: boolean
@@ -139,13 +141,13 @@ const NO_KEY_VALUE: KeyValue = {
   key: Buffer.alloc(0),
   value: Buffer.alloc(0),
   modRevision: 0n as Revision,
+  createRevision: 0n as Revision,
   etcdLease: '0' as EtcdLeaseId,
   isNew: true,
 }
 
 function readKeyValue(reader: FieldReader): KeyValue {
-  let { key, value, modRevision, etcdLease } = NO_KEY_VALUE
-  let createRevision = 0n as Revision
+  let { key, value, modRevision, createRevision, etcdLease } = NO_KEY_VALUE
   while (reader.next()) {
     switch (reader.field) {
       case 1:
@@ -167,7 +169,7 @@ function readKeyValue(reader: FieldReader): KeyValue {
         reader.skip()
     }
   }
-  return { key, value, modRevision, etcdLease, isNew: createRevision === modRevision }
+  return { key, value, modRevision, createRevision, etcdLease, isNew: createRevision === modRevision }
 }
 
 const VARINT = 0

@@ -3,10 +3,12 @@
 import type { HostEntry } from '../../model/host-record'
 import { type Lease, MOST_MISNAMED, type Revision, type UnreadableLease } from '../../model/lease'
 import { type GroupsEntry, MOST_GROUPS_ENTRIES } from '../../model/multicast'
+import { MOST_PREFIX_ENTRIES, type PrefixEntry } from '../../model/prefixes'
 import { decodeGroups } from '../codec/groups-codec'
 import { decodeHost } from '../codec/host-codec'
 import { type Keys, placeOf } from '../codec/keys'
 import { decodeLease, isReadable } from '../codec/lease-codec'
+import { decodePrefix } from '../codec/prefix-codec'
 import type { KeyValue } from '../codec/wire'
 
 /** All that etcd holds of one network, at one revision. */
@@ -31,6 +33,10 @@ export interface Snapshot {
   readonly hosts?: readonly HostEntry[]
   /** Keys of hosts' groups that are not among `groups`, for there are more than are kept; absent for none. */
   readonly moreGroups?: number
+  /** The prefixes that hosts announce, in key order; absent when they are not known. */
+  readonly prefixes?: readonly PrefixEntry[]
+  /** Keys of prefixes that are not among `prefixes`, for there are more than are kept; absent for none. */
+  readonly morePrefixes?: number
 }
 
 /** A snapshot and its cluster. */
@@ -65,6 +71,8 @@ export class SnapshotBuilder {
   readonly #groups: GroupsEntry[] = []
   #groupKeys = 0
   readonly #hosts: HostEntry[] = []
+  readonly #prefixes: PrefixEntry[] = []
+  #morePrefixes = 0
   #hasManyGroups = false
   #wanted: boolean | undefined
 
@@ -105,6 +113,10 @@ export class SnapshotBuilder {
         this.#groups.push(decodeGroups(place.name, kv))
     } else if (place?.kind === 'host' && this.#hosts.length < MOST_HOSTS)
       this.#hosts.push(decodeHost(place.name, kv))
+    else if (place?.kind === 'prefix') {
+      if (this.#prefixes.length < MOST_PREFIX_ENTRIES) this.#prefixes.push(decodePrefix(place.name, kv))
+      else this.#morePrefixes += 1
+    }
   }
 
   build(revision: Revision, clusterId: string): ReadSnapshot {
@@ -117,8 +129,10 @@ export class SnapshotBuilder {
       configRevision: this.#config?.revision,
       leases: this.#leases,
       hosts: this.#hosts,
+      prefixes: this.#prefixes,
       unreadable: this.#unreadable,
       ...(moreMisnamed > 0 && { moreMisnamed }),
+      ...(this.#morePrefixes > 0 && { morePrefixes: this.#morePrefixes }),
       ...(this.wantsGroups && { groups: this.#groups }),
       ...(this.wantsGroups && moreGroups > 0 && { moreGroups }),
     }

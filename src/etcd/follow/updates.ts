@@ -1,11 +1,13 @@
 import type { HostEntry } from '../../model/host-record'
 import type { Lease, Revision, UnreadableLease } from '../../model/lease'
 import type { GroupsEntry } from '../../model/multicast'
+import type { PrefixEntry } from '../../model/prefixes'
 import type { EtcdError } from '../client/errors'
 import { decodeGroups } from '../codec/groups-codec'
 import { decodeHost } from '../codec/host-codec'
 import { type Keys, parseSubnetName, placeOf } from '../codec/keys'
 import { decodeLease, isReadable, type LeasePlace } from '../codec/lease-codec'
+import { decodePrefix } from '../codec/prefix-codec'
 import type { WatchEvent } from '../codec/wire'
 import { configText, type Snapshot } from './snapshot'
 
@@ -24,6 +26,8 @@ export type RegistryEvent =
   | { readonly kind: 'groups-removed'; readonly name: string; readonly modRevision: Revision }
   | { readonly kind: 'host'; readonly host: HostEntry }
   | { readonly kind: 'host-removed'; readonly name: string; readonly modRevision: Revision }
+  | { readonly kind: 'prefix'; readonly prefix: PrefixEntry }
+  | { readonly kind: 'prefix-removed'; readonly name: string; readonly modRevision: Revision }
   | { readonly kind: 'config'; readonly text: string | undefined; readonly modRevision: Revision }
 
 /** A report of the follower. */
@@ -74,6 +78,12 @@ export function decodeEvent(
       return type === 'Put'
         ? { kind: 'host', host: decodeHost(name, keyValue) }
         : { kind: 'host-removed', name, modRevision }
+    }
+    case 'prefix': {
+      const { name } = place
+      return type === 'Put'
+        ? { kind: 'prefix', prefix: decodePrefix(name, keyValue) }
+        : { kind: 'prefix-removed', name, modRevision }
     }
     case 'lease': {
       if (type === 'Delete') return removed(place, modRevision)

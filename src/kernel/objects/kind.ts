@@ -9,6 +9,8 @@ import type { Question } from '../netlink/client'
 export interface Elsewhere {
   /** Our network. */
   readonly network: Prefix | undefined
+  /** Ranges outside of the network that routes of ours may lead to; absent for none. */
+  readonly allowed?: readonly Prefix[]
   /** Whether routes of our protocol into the network are read wherever they lead. */
   readonly routes: boolean
   /**

@@ -129,7 +129,7 @@ export const listAllRoutes = (family: Family): Question<SeenRoute> => ({
  * and the kernel takes the route with the lowest; the target in the message keeps that to our link.
  */
 export const route: KernelKind<'route'> = {
-  async read({ dump, family, link, elsewhere: { network, routes: isElsewhere, links } }) {
+  async read({ dump, family, link, elsewhere: { network, allowed = [], routes: isElsewhere, links } }) {
     const routes = new Map<RouteKey, readonly Route[]>()
     addRoutes(routes, await dump(listRoutes(family, link)))
     for (const other of links) {
@@ -143,7 +143,9 @@ export const route: KernelKind<'route'> = {
     const own = await dump(listOwnRoutesElsewhere(family, [link, ...links]))
     addRoutes(
       routes,
-      own.filter(({ destination }) => prefixContains(network, destination.address)),
+      own.filter(({ destination: { address } }) =>
+        [network, ...allowed].some((range) => prefixContains(range, address)),
+      ),
     )
     return routes
   },

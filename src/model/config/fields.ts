@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import {
   type IpAddress,
+  isNetwork,
   networkOf,
   type Prefix,
   parseIpv4,
@@ -54,6 +55,15 @@ const maskedNetwork =
     const prefix = parse(text)
     return prefix && networkOf(prefix.address, prefix.length)
   }
+
+/** Host bits are refused: they would hide what was meant. */
+function parseAllowed(text: string): Prefix | undefined {
+  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  return prefix !== undefined && isNetwork(prefix) ? prefix : undefined
+}
+
+/** Ranges of announced prefixes. */
+const MOST_ALLOWED = 64
 
 /** Packets per second. One per microsecond is more than a processor can copy. */
 const HIGHEST_MULTICAST_LIMIT = 1_000_000
@@ -142,6 +152,21 @@ export const CONFIG_FIELDS = {
     fallback: 'the last subnet of `IPv6Network`',
     meaning: 'Last IPv6 subnet that may be leased.',
     change: 'fits',
+  }),
+  Prefixes: field({
+    schema: goField(
+      z.strictObject({
+        Allowed: z
+          .array(parsed(parseAllowed, 'a prefix without host bits such as 10.5.240.0/20'))
+          .max(MOST_ALLOWED),
+      }),
+    ),
+    fallback: 'none',
+    meaning:
+      '`{"Allowed": ["10.5.240.0/20", "192.0.2.0/24"]}`: the ranges in which hosts may announce prefixes ' +
+      'besides their subnets. Inside of the network a range has to lie outside of `SubnetMin` to `SubnetMax`. ' +
+      'flannel ignores this field, and its hosts do not reach announced prefixes.',
+    change: 'live',
   }),
   Backend: field({
     schema: z.unknown().optional(),

@@ -27,6 +27,7 @@ import { type Member, membersOf, placeIn } from '../json-text'
 import { KERNEL_VXLAN_PORT } from '../kernel/link'
 import { nearest } from '../nearest'
 import { BACKEND_FIELDS, CONFIG_FIELDS, type GoType, namesOf, schemaOf } from './fields'
+import { objectionTo } from './prefix-allowance'
 
 /** Settings of the vxlan backend. `undefined` leaves a setting to the kernel or to the underlay. */
 export interface VxlanBackend {
@@ -78,6 +79,8 @@ export interface NetworkConfig {
   /** Whether the firewall rules are kept with nft instead of iptables. */
   readonly nftables: boolean
   readonly backend: VxlanBackend
+  /** Ranges in which hosts may announce prefixes besides their subnets; absent for none. */
+  readonly prefixes?: readonly Prefix[]
 }
 
 /** The ranges of the families in the config. */
@@ -132,7 +135,7 @@ export function parseNetworkConfig(text: string): NetworkConfig {
       'enable one',
     )
   }
-  return {
+  const ranges = {
     ipv4: wantsIpv4
       ? subnetRange(IPV4_FIELDS, config.Network, config.SubnetLen, config.SubnetMin, config.SubnetMax)
       : undefined,
@@ -145,9 +148,27 @@ export function parseNetworkConfig(text: string): NetworkConfig {
           config.IPv6SubnetMax,
         )
       : undefined,
+  }
+  const prefixes = allowedPrefixes(config.Prefixes?.Allowed ?? [], ranges)
+  return {
+    ...ranges,
+    ...(prefixes.length > 0 && { prefixes }),
     nftables: config.EnableNFTables ?? false,
     backend: parseBackend(config.Backend),
   }
+}
+
+/** Checks the ranges of announced prefixes. */
+function allowedPrefixes(
+  allowed: readonly Prefix[],
+  { ipv4, ipv6 }: Pick<NetworkConfig, 'ipv4' | 'ipv6'>,
+): readonly Prefix[] {
+  for (const range of allowed) {
+    checkUsable('Prefixes.Allowed', range)
+    const objection = objectionTo(range, familyOf(range.address) === 'IPv4' ? ipv4 : ipv6)
+    if (objection !== undefined) throw new ConfigError(`Prefixes.Allowed: ${objection.reason}`, objection.fix)
+  }
+  return allowed
 }
 
 /** Folded name of a field -> how Go reads its value. */

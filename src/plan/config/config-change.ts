@@ -107,6 +107,7 @@ const FACTS: readonly WholeFact[] = [
     words: ({ backend }: NetworkConfig) => words(backend),
   })),
   ENCRYPTION_PORTS,
+  { name: 'allowed prefixes', words: ({ prefixes = [] }) => prefixes.map(formatPrefix).join() || 'none' },
   { name: 'firewall', words: ({ nftables }) => (nftables ? 'nftables' : 'iptables') },
 ]
 

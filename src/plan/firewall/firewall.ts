@@ -19,6 +19,7 @@ import {
   networkOf,
   type Prefix,
   parseIp,
+  prefixesOverlap,
 } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import {
@@ -111,14 +112,14 @@ export function desiredMark(request: FirewallRequest, family: Family): DesiredTa
   const name = `${word} ${base}`
   if (network === undefined || request.dockerMark === undefined) return { name, text: undefined }
   const bit = `0x${request.dockerMark.toString(16).padStart(8, '0')}`
-  const source = `${word} saddr ${nftPrefix(inside(network.network).prefix)}`
+  const sources = passing(network).map((range) => `${word} saddr ${nftPrefix(inside(range).prefix)}`)
   const text = [
     `table ${name} {`,
     `\tcomment "rules for ${base}"`,
     '\tchain prerouting {',
     '\t\tcomment "chain to mark packets of other hosts for docker"',
     '\t\ttype filter hook prerouting priority mangle; policy accept;',
-    `\t\tiifname "${network.link}" ${source} meta mark set meta mark | ${bit}`,
+    ...sources.map((source) => `\t\tiifname "${network.link}" ${source} meta mark set meta mark | ${bit}`),
     '\t}',
     '}',
     '',
@@ -159,13 +160,18 @@ function ownRules({ ipMasq, forwardRules }: FirewallRequest, network: FirewallNe
   }
 }
 
-function masqueradeRules({ network, subnet }: FirewallNetwork): readonly FirewallRule[] {
+function masqueradeRules({ network, subnet, allowed = [] }: FirewallNetwork): readonly FirewallRule[] {
   const [all, own] = [inside(network), inside(subnet)]
   return [
     { marked: true, verdict: 'return' },
     { source: own, destination: all, verdict: 'return' },
     { source: all, destination: own, verdict: 'return' },
     { source: outside(all), destination: own, verdict: 'return' },
+    // Announced prefixes keep their addresses on both ways.
+    ...allowed.map(inside).flatMap((range): FirewallRule[] => [
+      { source: all, destination: range, verdict: 'return' },
+      { source: range, destination: all, verdict: 'return' },
+    ]),
     {
       source: all,
       destination: outside(inside(MULTICAST[familyOf(network.address)])),
@@ -175,16 +181,26 @@ function masqueradeRules({ network, subnet }: FirewallNetwork): readonly Firewal
   ]
 }
 
-function acceptRules({ network }: FirewallNetwork): readonly FirewallRule[] {
-  return [
-    { source: inside(network), verdict: 'accept' },
-    { destination: inside(network), verdict: 'accept' },
-  ]
+function acceptRules(network: FirewallNetwork): readonly FirewallRule[] {
+  return passing(network).flatMap((range): FirewallRule[] => [
+    { source: inside(range), verdict: 'accept' },
+    { destination: inside(range), verdict: 'accept' },
+  ])
 }
 
+/** What packets pass from and to: the network, and the announced prefixes outside of it. */
+const passing = ({ network, allowed = [] }: FirewallNetwork): readonly Prefix[] => [
+  network,
+  ...allowed.filter((range) => !prefixesOverlap(range, network)),
+]
+
 /** Accepts packets of the network that arrive or leave through our device. */
-function dockerHooks({ network, link }: FirewallNetwork): readonly HookRule[] {
-  const addresses = textOf(network)
+function dockerHooks(network: FirewallNetwork): readonly HookRule[] {
+  return passing(network).flatMap((range) => dockerHooksFor(range, network.link))
+}
+
+function dockerHooksFor(range: Prefix, link: string): readonly HookRule[] {
+  const addresses = textOf(range)
   const accept = `-m comment --comment ${HOOK_COMMENT} -j ACCEPT`
   const incoming = `-s ${addresses} -i ${link} ${accept}`
   const outgoing = `-d ${addresses} -o ${link} ${accept}`
@@ -198,14 +214,16 @@ function dockerHooks({ network, link }: FirewallNetwork): readonly HookRule[] {
 /** Needed if FORWARD drops and has no chain of ours: an accept in nf_tables does not override the drop. */
 function forwardHooks(
   { mode, forwardRules }: FirewallRequest,
-  { network, link }: FirewallNetwork,
+  network: FirewallNetwork,
 ): readonly HookRule[] {
   if (mode === 'iptables' || !forwardRules) return []
-  const addresses = textOf(network)
-  return [`-s ${addresses}`, `-d ${addresses}`].map((match) => ({
+  const matches = passing(network)
+    .map(textOf)
+    .flatMap((range) => [`-s ${range}`, `-d ${range}`])
+  return matches.map((match) => ({
     table: 'filter',
     chain: 'FORWARD',
-    text: `${match} ${acceptFor(link)}`,
+    text: `${match} ${acceptFor(network.link)}`,
     beforeDrops: true,
     where: 'dropped',
   }))
@@ -217,17 +235,20 @@ function forwardHooks(
  */
 function sourceHooks(
   { ipMasq }: FirewallRequest,
-  { network, subnet, link }: FirewallNetwork,
+  { network, subnet, allowed = [], link }: FirewallNetwork,
 ): readonly HookRule[] {
   if (!ipMasq) return []
-  const [all, own] = [textOf(network), textOf(subnet)]
-  return [`-s ${all} -d ${own}`, `-s ${own} -d ${all}`].map((match) => ({
-    table: 'nat',
-    chain: 'POSTROUTING',
-    text: `${match} ${acceptFor(link)}`,
-    beforeDrops: false,
-    where: 'masqueraded',
-  }))
+  const all = textOf(network)
+  const ways = [subnet, ...allowed].map(textOf)
+  return ways
+    .flatMap((other) => [`-s ${all} -d ${other}`, `-s ${other} -d ${all}`])
+    .map((match) => ({
+      table: 'nat',
+      chain: 'POSTROUTING',
+      text: `${match} ${acceptFor(link)}`,
+      beforeDrops: false,
+      where: 'masqueraded',
+    }))
 }
 
 /** Matches any interface, because direct routes bypass our device. The comment names our device. */

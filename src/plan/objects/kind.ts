@@ -3,7 +3,7 @@
  * table of all.
  */
 import type { ObjectState } from '../../api/documents'
-import type { IpAddress, MacAddress } from '../../model/address'
+import type { IpAddress, MacAddress, Prefix } from '../../model/address'
 import type {
   EntryOf,
   KernelObjects,
@@ -13,7 +13,7 @@ import type {
   OperationOf,
   ValueOf,
 } from '../../model/kernel/objects'
-import type { RouteTarget } from '../../model/kernel/route'
+import type { RouteKey, RouteTarget } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
 import type { Way } from '../../model/way'
 
@@ -21,6 +21,10 @@ import type { Way } from '../../model/way'
 export interface PeerLookup {
   peerAt(subnet: IpAddress): Peer | undefined
   peerWithMac(mac: MacAddress): Peer | undefined
+  /** The peer that a prefix other than a subnet is routed to. Without it, there is none. */
+  peerOfPrefix?(key: RouteKey): Peer | undefined
+  /** The prefixes besides its subnet that are routed to a peer. Without it, none. */
+  prefixesOf?(peer: Peer): readonly Prefix[]
 }
 
 export type Keys<K extends Kind> = Set<KeyOf<K>>
@@ -35,6 +39,8 @@ export interface WantedPeer {
   readonly target: RouteTarget
   readonly way: Way
   readonly mtu: number
+  /** Prefixes besides its subnet that are routed to it. */
+  readonly prefixes: readonly Prefix[]
 }
 
 /** One object as people see it, compared with what it should be. */
@@ -54,7 +60,7 @@ export interface PlanKind<K extends Kind> {
   /** Adds the objects that peers need. */
   want(objects: Map<KeyOf<K>, ValueOf<K>>, peers: readonly WantedPeer[]): void
   /** Adds all keys that a peer may own, wherever its route sends packets. */
-  own(keys: Keys<K>, peer: Peer): void
+  own(keys: Keys<K>, peer: Peer, prefixes: readonly Prefix[]): void
   /** The peer that may own the key. */
   owner(key: KeyOf<K>, peers: PeerLookup): Peer | undefined
   /** Appends the operations that make wanted objects, and what must go before them. */

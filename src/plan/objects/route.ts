@@ -1,4 +1,4 @@
-/** Routes: one to the subnet of each peer, over our device or past it. */
+/** Routes: to the subnet of each peer and to what it announces, over our device or past it. */
 import { familyOf, type Prefix, samePrefix } from '../../model/address'
 import {
   BLACKHOLE_METRIC,
@@ -16,15 +16,18 @@ const NONE: readonly Route[] = []
 
 export const route: PlanKind<'route'> = {
   want(objects, peers) {
-    for (const { peer, target, mtu } of peers)
+    for (const { peer, target, mtu, prefixes } of peers) {
       objects.set(routeKey(peer.subnet), [routeTo(peer.subnet, target, mtu)])
+      for (const prefix of prefixes) objects.set(routeKey(prefix), [routeTo(prefix, target, mtu)])
+    }
   },
-  own(keys, { subnet }) {
+  own(keys, { subnet }, prefixes) {
     keys.add(routeKey(subnet))
+    for (const prefix of prefixes) keys.add(routeKey(prefix))
   },
   owner(key, peers) {
     const peer = peers.peerAt(routeAddress(key))
-    return peer !== undefined && routeKey(peer.subnet) === key ? peer : undefined
+    return peer !== undefined && routeKey(peer.subnet) === key ? peer : peers.peerOfPrefix?.(key)
   },
   make(desired, observed, operations) {
     for (const [key, routes] of desired) {

@@ -16,6 +16,7 @@ import {
   prefixContains,
   prefixSize,
 } from '../../model/address'
+import type { RouteKey } from '../../model/kernel/route'
 import {
   familyLease,
   type Lease,
@@ -23,6 +24,7 @@ import {
   type RejectedLease,
   type UnreadableLease,
 } from '../../model/lease'
+import { RoutedPrefixes } from '../prefixes/routed'
 import { Pins } from '../trust/pins'
 import {
   type Claim,
@@ -55,6 +57,8 @@ import type { PeerView } from './peer-view'
  * iterates over all leases that share them.
  */
 export class PeerTable implements PeerView {
+  /** What is routed to peers besides their subnets. */
+  readonly routed = new RoutedPrefixes()
   #book: ClaimBook
   #protected: readonly ProtectedAddress[] = []
   /** addresses that no host has -> why */
@@ -179,6 +183,15 @@ export class PeerTable implements PeerView {
   /** A peer with that MAC. All peers with one MAC have the same PublicIP. */
   peerWithMac(mac: MacAddress): Peer | undefined {
     return this.#book.peerWithMac(mac)
+  }
+
+  peerOfPrefix(key: RouteKey): Peer | undefined {
+    const peer = this.routed.peerOf(key)
+    return peer === undefined ? undefined : this.peer(peer)
+  }
+
+  prefixesOf({ key }: Peer): readonly Prefix[] {
+    return this.routed.of(key)
   }
 
   /** Replaces the table by a complete listing: leases that are not in it are gone. */

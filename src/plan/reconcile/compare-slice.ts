@@ -39,7 +39,7 @@ export function* passSlices(
   const own = emptyScope()
   own.route.add(routeKey(subnet))
   yield { peers: [], scope: own }
-  yield* slicesOf(peers, SLICE)
+  yield* slicesOf(peers, SLICE, table)
   const scope = failed()
   if (!isEmptyScope(scope)) yield { peers: peersIn(scope, table), scope }
   for (const orphans of orphansOf(objects, table, ORPHAN_SLICE)) yield { peers: [], scope: orphans }

@@ -111,20 +111,26 @@ export interface Routing {
   readonly wayOf?: (peer: Peer) => Way
   /** The MTU of the route to a peer in bytes; 0, as without it, for the MTU of the link. */
   readonly mtuOf?: (peer: Peer) => number
+  /** Prefixes besides its subnet that are routed to a peer; without it, none. */
+  readonly prefixesOf?: (peer: Peer) => readonly Prefix[]
 }
 
 /** All objects that the peers need. */
 export function desiredObjects(peers: Iterable<Peer>, routing: Routing): ObjectMemory {
   const objects = emptyObjects()
   const wanted: WantedPeer[] = []
-  const { wayOf = alwaysClear, mtuOf = ofLink } = routing
-  for (const peer of peers)
-    wanted.push({ peer, target: targetOf(peer, routing), way: wayOf(peer), mtu: mtuOf(peer) })
+  const { wayOf = alwaysClear, mtuOf = ofLink, prefixesOf = noPrefixes } = routing
+  for (const peer of peers) {
+    const [target, way, mtu] = [targetOf(peer, routing), wayOf(peer), mtuOf(peer)]
+    wanted.push({ peer, target, way, mtu, prefixes: prefixesOf(peer) })
+  }
   for (const kind of KINDS) want(objects, kind, wanted)
   return objects
 }
 
 const ofLink = (): number => 0
+const NO_PREFIXES: readonly Prefix[] = []
+const noPrefixes = (): readonly Prefix[] => NO_PREFIXES
 
 const want = <K extends Kind>(objects: ObjectMemory, kind: K, peers: readonly WantedPeer[]): void =>
   PLAN[kind].want(objects[kind], peers)

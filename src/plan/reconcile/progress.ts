@@ -3,7 +3,9 @@
  * under way, and the revision of etcd of which all is in the kernel. Times are milliseconds of the monotonic
  * clock.
  */
+import type { Prefix } from '../../model/address'
 import type { ObjectId } from '../../model/kernel/objects'
+import type { RouteKey } from '../../model/kernel/route'
 import type { Peer, Revision } from '../../model/lease'
 import type { PeerChange } from '../peers/claim'
 import { addPeer, addScope, emptyScope, inScope, isEmptyScope, type Scope } from './scope'
@@ -29,8 +31,14 @@ export class Progress {
   /**
    * Notes that peers changed.
    * @param heardAt when etcd's message arrived
+   * @param prefixesOf besides its subnet that are routed to a peer
    */
-  changed(changes: readonly PeerChange[], revision: Revision, heardAt: number): void {
+  changed(
+    changes: readonly PeerChange[],
+    revision: Revision,
+    heardAt: number,
+    prefixesOf: (peer: Peer) => readonly Prefix[] = () => [],
+  ): void {
     this.#wanted = revision
     if (changes.length === 0) {
       if (this.isSettled) this.#reached = revision
@@ -39,14 +47,24 @@ export class Progress {
     this.#heardAt ??= heardAt
     // The first pass is over everything anyway.
     for (const { before, after } of this.#hasBegun ? changes : []) {
-      if (before !== undefined) addPeer(this.#pending, before)
-      if (after !== undefined) addPeer(this.#pending, after)
+      if (before !== undefined) addPeer(this.#pending, before, prefixesOf(before))
+      if (after !== undefined) addPeer(this.#pending, after, prefixesOf(after))
     }
   }
 
   /** Notes that the objects of a peer are to be compared again, though etcd told nothing of it. */
-  touch(peer: Peer): void {
-    addPeer(this.#pending, peer)
+  touch(peer: Peer, prefixes: readonly Prefix[] = []): void {
+    addPeer(this.#pending, peer, prefixes)
+  }
+
+  /**
+   * Notes that prefixes are routed to another peer than before.
+   * @param heardAt when etcd's message arrived
+   */
+  rerouted(prefixes: readonly RouteKey[], heardAt: number): void {
+    if (prefixes.length === 0) return
+    this.#heardAt ??= heardAt
+    for (const key of prefixes) this.#pending.route.add(key)
   }
 
   /**

@@ -3,6 +3,7 @@
  * join costs the same with any number of peers. A scope has keys and not peers, so that a failed pass can be
  * repeated with the peers as they are then.
  */
+import type { Prefix } from '../../model/address'
 import {
   type KernelObjects,
   KINDS,
@@ -25,12 +26,16 @@ export function emptyScope(): Scope {
 
 export const isEmptyScope = (scope: Scope): boolean => KINDS.every((kind) => scope[kind].size === 0)
 
-/** Adds all that a peer may own. */
-export function addPeer(scope: Scope, peer: Peer): void {
-  for (const kind of KINDS) own(scope, kind, peer)
+/**
+ * Adds all that a peer may own.
+ * @param prefixes besides its subnet that are routed to the peer
+ */
+export function addPeer(scope: Scope, peer: Peer, prefixes: readonly Prefix[] = []): void {
+  for (const kind of KINDS) own(scope, kind, peer, prefixes)
 }
 
-const own = <K extends Kind>(scope: Scope, kind: K, peer: Peer): void => PLAN[kind].own(scope[kind], peer)
+const own = <K extends Kind>(scope: Scope, kind: K, peer: Peer, prefixes: readonly Prefix[]): void =>
+  PLAN[kind].own(scope[kind], peer, prefixes)
 
 /** Adds all objects of another scope. */
 export function addScope(scope: Scope, other: Scope): void {

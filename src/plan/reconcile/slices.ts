@@ -17,13 +17,20 @@ export interface Slice {
   readonly isWhole?: true
 }
 
-/** All peers, in slices of that size. */
-export function* slicesOf(peers: Iterable<Peer>, size: number): Generator<Slice> {
+/**
+ * All peers, in slices of that size.
+ * @param table knows the prefixes of the peers; without it they have none
+ */
+export function* slicesOf(
+  peers: Iterable<Peer>,
+  size: number,
+  table?: Pick<PeerLookup, 'prefixesOf'>,
+): Generator<Slice> {
   const next = () => ({ peers: [] as Peer[], scope: emptyScope(), isWhole: true }) as const
   let slice = next()
   for (const peer of peers) {
     slice.peers.push(peer)
-    addPeer(slice.scope, peer)
+    addPeer(slice.scope, peer, table?.prefixesOf?.(peer))
     if (slice.peers.length < size) continue
     yield slice
     slice = next()

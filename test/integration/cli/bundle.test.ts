@@ -124,7 +124,15 @@ test('all of a running host is in it, but no secret', async () => {
   expect([...files.keys()].sort()).toEqual(
     [
       ...['README', 'config.json', 'doctor.json', 'events.jsonl', 'ip.txt', 'iptables.txt', 'journal.txt'],
-      ...['leases.json', 'links.json', 'metrics.txt', 'nft.txt', 'routes.json', 'settings.json'],
+      ...[
+        'leases.json',
+        'links.json',
+        'metrics.txt',
+        'nft.txt',
+        'prefixes.json',
+        'routes.json',
+        'settings.json',
+      ],
       ...['status.json', 'sysctls.txt', 'unit.txt', 'versions.txt'],
     ].sort(),
   )

@@ -56,11 +56,13 @@ describe('an enrolled host', () => {
     expect([one.lease?.subnet, two.lease?.subnet]).toEqual(['10.5.41.0/24', '10.5.42.0/24'])
   })
 
-  test('can write its own lease and groups, and read the network', async () => {
+  test('can write its own lease, groups and prefixes, and read the network', async () => {
     const lease = await asHost('get', '--print-value-only', key('subnets/10.5.41.0-24'))
     await asHost('put', key('subnets/10.5.41.0-24'), lease.trim())
     await asHost('put', key('overlay/groups/10.5.41.0-24'), '{}')
     await asHost('del', key('overlay/groups/10.5.41.0-24'))
+    await asHost('put', key('overlay/prefixes/10.5.41.0-24/192.0.2.0-24'), '{}')
+    await asHost('del', key('overlay/prefixes/10.5.41.0-24/192.0.2.0-24'))
     expect(await asHost('get', '--prefix', '--keys-only', `${ETCD_PREFIX}/`)).toContain('overlay/hosts')
   })
 
@@ -69,6 +71,8 @@ describe('an enrolled host', () => {
     'subnets/10.5.42.0-24',
     'subnets/10.5.77.0-24',
     'overlay/groups/10.5.42.0-24',
+    'overlay/prefixes/10.5.42.0-24/192.0.2.0-24',
+    'overlay/prefixes/10.5.41.0-24',
     'overlay/hosts/10.5.41.0-24',
     'overlay/reservations/10.5.41.0-24',
     'overlay/audit/000000000001',

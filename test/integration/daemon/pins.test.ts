@@ -52,6 +52,7 @@ const isSigned = async (key: string): Promise<boolean> => {
       value,
       modRevision: 1n as Revision,
       etcdLease: '0' as EtcdLeaseId,
+      createRevision: 1n as Revision,
       isNew: false,
     },
   )

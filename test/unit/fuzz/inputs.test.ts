@@ -20,6 +20,7 @@ import {
   encodeLeaseValue,
   isReadable,
 } from '../../../src/etcd/codec/lease-codec'
+import { decodeAnnouncementValue, decodePrefix } from '../../../src/etcd/codec/prefix-codec'
 import { parseIptablesSave } from '../../../src/firewall/iptables'
 import { readPreviousSubnets } from '../../../src/host/subnet-env'
 import { listBridges } from '../../../src/kernel/bridges/bridges'
@@ -188,6 +189,13 @@ const groupsText = fc.oneof(
     fc.oneof(someValue, fc.array(fc.constantFrom('IPv4', 'IPv6', '239.1.2.3', 'ff05::77', 7))),
   ),
 )
+const announcementText = fc.oneof(
+  nearlyJson,
+  field(
+    ['priority', 'until'],
+    fc.oneof(someValue, fc.integer(), fc.constantFrom('2026-01-31T12:00:00.000Z')),
+  ),
+)
 const auditText = fc.oneof(
   nearlyJson,
   field(
@@ -273,11 +281,27 @@ const readDatagram = (bytes: Uint8Array): void => {
   oursOrNothing(() => readChanges(bytes, filter, () => undefined))
 }
 
+const readPrefixKey = (name: string) =>
+  decodePrefix(name, {
+    value: Buffer.from('{"priority":1}'),
+    modRevision: 7n as Revision,
+    createRevision: 7n as Revision,
+    etcdLease: '8' as EtcdLeaseId,
+  })
+
 /** Kind of text -> arbitrary text of that kind, and the function that reads it. */
 const TEXTS: Readonly<Record<string, readonly [fc.Arbitrary<string>, (text: string) => unknown]>> = {
   'network config': [configText, parseNetworkConfig],
   'lease value': [leaseText, decodeLeaseValue],
   'value of groups': [groupsText, decodeGroupsValue],
+  'value of an announcement': [announcementText, decodeAnnouncementValue],
+  'key of an announcement': [
+    fc.oneof(
+      anyText,
+      fc.tuple(keyName, keyName).map(([host, prefix]) => `${host}/${prefix}`),
+    ),
+    readPrefixKey,
+  ],
   'record of the audit': [auditText, (text) => decodeAudit(Buffer.from(text))],
   'record of a host': [hostText, (text) => decodeHostValue(Buffer.from(text))],
   'lease key': [keyName, parseSubnetName],
@@ -316,6 +340,7 @@ test('any key with any value becomes a peer, or is unreadable or rejected with a
           value,
           modRevision: 7n as Revision,
           etcdLease: '8' as EtcdLeaseId,
+          createRevision: 1n as Revision,
           isNew: true,
         })
         expect(found.key).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)

@@ -43,6 +43,7 @@ test('a key or value that is not valid has a reason', () => {
       value: Buffer.from(value),
       modRevision: 7n as Revision,
       etcdLease: '1' as EtcdLeaseId,
+      createRevision: 1n as Revision,
       isNew: false,
     })
   expect(read('10.5.1.0-24&fd00:5:0:1::-64')).toEqual({

@@ -31,8 +31,10 @@ describe('the prefix', () => {
         subnets: Buffer.from('/coreos.com/network/subnets/'),
         groups: Buffer.from('/coreos.com/network/overlay/groups/'),
         hosts: Buffer.from('/coreos.com/network/overlay/hosts/'),
+        prefixes: Buffer.from('/coreos.com/network/overlay/prefixes/'),
       },
       hosts: '/coreos.com/network/overlay/hosts/',
+      prefixes: '/coreos.com/network/overlay/prefixes/',
       reservations: '/coreos.com/network/overlay/reservations/',
       audit: '/coreos.com/network/overlay/audit/',
     })

@@ -95,6 +95,7 @@ describe('a value', () => {
             value: Buffer.from(text),
             modRevision: 7n as Revision,
             etcdLease: '1' as EtcdLeaseId,
+            createRevision: 1n as Revision,
             isNew: false,
           },
         )
@@ -127,6 +128,7 @@ describe('a value', () => {
           value: Buffer.from(text),
           modRevision: 7n as Revision,
           etcdLease: '1' as EtcdLeaseId,
+          createRevision: 1n as Revision,
           isNew: false,
         },
       )
@@ -315,6 +317,7 @@ describe('a key with its value', () => {
         value: Buffer.from(value),
         modRevision: 9223372036854775807n as Revision,
         etcdLease: '7587883212297104637' as EtcdLeaseId,
+        createRevision: 1n as Revision,
         isNew: false,
       },
     )

@@ -99,6 +99,7 @@ const expectedKeyValue = (kv: PlainKeyValue) => ({
   value: kv.value,
   modRevision: BigInt(kv.mod_revision),
   etcdLease: kv.lease,
+  createRevision: BigInt(kv.create_revision),
   isNew: kv.create_revision === kv.mod_revision,
 })
 

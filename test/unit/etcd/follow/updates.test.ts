@@ -20,6 +20,7 @@ function event(type: WatchEvent['type'], key: string | Buffer, value = ''): Watc
       value: Buffer.from(value),
       modRevision: 7n as Revision,
       etcdLease: NO_ETCD_LEASE,
+      createRevision: 1n as Revision,
       isNew: true,
     },
   }

@@ -1,0 +1,73 @@
+/** The commands about announced prefixes. */
+import { DEFAULT_PRIORITY } from '../model/prefixes'
+import { EXIT } from './exit'
+import { DOCUMENT_OUTPUT } from './flags'
+import { type Verb, verb } from './verb'
+
+const PREFIX = {
+  prefix: {
+    type: 'string',
+    demandOption: true,
+    describe: 'an address or a network that the network config allows, such as 10.5.240.7/32',
+  },
+} as const
+
+export const PREFIX_VERBS: readonly Verb[] = [
+  verb({
+    path: 'prefixes',
+    describe:
+      'list the prefixes that hosts announce besides their subnets: who gets their packets, who waits and why; ' +
+      'exit code 1 if one is refused',
+    options: DOCUMENT_OUTPUT,
+    examples: [
+      ['prefixes', 'who has which prefix'],
+      ['prefixes -o json', 'for a program'],
+    ],
+    run: async ({ output, schema }, { local }) => {
+      if (schema) {
+        const { printSchema } = await import('./show/output.js')
+        const { prefixesDocumentSchema } = await import('../api/documents.js')
+        await printSchema(prefixesDocumentSchema, 'overlayctl prefixes -o json')
+        return EXIT.healthy
+      }
+      const { runPrefixes } = await import('./verbs/prefixes.js')
+      return runPrefixes(await local(), output)
+    },
+  }),
+  verb({
+    path: 'announce',
+    args: '<prefix>',
+    describe: 'have all hosts send packets to a prefix to this host, for as long as it has its lease',
+    positionals: PREFIX,
+    options: {
+      priority: {
+        type: 'number',
+        default: DEFAULT_PRIORITY,
+        describe: 'of several hosts the highest wins, then the one that claimed it first; 0 to 65535',
+      },
+      for: { type: 'string', default: '', describe: 'end it after a time, as in 90s, 10m, 2h, 1d' },
+    },
+    examples: [
+      ['announce 10.5.240.7/32', 'the address of a container that runs here now'],
+      ['announce 10.5.240.7/32 --priority=200', 'take it from the host that has it'],
+      ['announce 192.0.2.0/24 --for=1h', 'a network behind this host, for an hour'],
+    ],
+    run: async ({ prefix, priority, for: time }, { local }) => {
+      const { runAnnounce } = await import('./verbs/prefixes.js')
+      await runAnnounce(await local(), prefix, { priority, for: time })
+      return EXIT.healthy
+    },
+  }),
+  verb({
+    path: 'withdraw',
+    args: '<prefix>',
+    describe: 'end an announcement of this host: packets go to the next host that announces the prefix',
+    positionals: PREFIX,
+    examples: [['withdraw 10.5.240.7/32', 'after another host has announced it, so that no packet is lost']],
+    run: async ({ prefix }, { local }) => {
+      const { runWithdraw } = await import('./verbs/prefixes.js')
+      await runWithdraw(await local(), prefix)
+      return EXIT.healthy
+    },
+  }),
+]

@@ -1,0 +1,275 @@
+/**
+ * The prefixes that hosts announce in etcd: judges them, and has the winners routed to their peers by the
+ * reconcilers.
+ */
+import { performance } from 'node:perf_hooks'
+import {
+  addressBits,
+  type Family,
+  familyOf,
+  formatPrefix,
+  networkOf,
+  type Prefix,
+  prefixContains,
+} from '../../model/address'
+import { count } from '../../model/count'
+import type { Lease, Revision } from '../../model/lease'
+import { isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
+import type { ProtectedAddress } from '../../plan/peers/claim'
+import { type Occupied, objectionAgainst, type Rules } from '../../plan/prefixes/rules'
+import { type Judged, judgeClaims } from '../../plan/prefixes/standings'
+import type { SortedUpdate } from '../node/sort-update'
+import type { Overlay } from '../overlay/overlay'
+import type { Logger } from '../tell/logger'
+
+/** Changes that are logged one by one. */
+const MOST_LOGGED = 20
+
+/** Longest time that a timer of Node takes, in milliseconds. */
+const LONGEST_WAIT = 2 ** 31 - 1
+
+/** What of the other parts is read. */
+export interface AnnouncedView {
+  readonly overlays: readonly Overlay[]
+  readonly own: Lease
+  /** Addresses that this host needs: etcd, gateways. */
+  readonly surroundings: readonly ProtectedAddress[]
+}
+
+export class AnnouncedPrefixes {
+  /** name -> entry */
+  #entries = new Map<string, PrefixEntry>()
+  /** Names that are gone from etcd together with the leases of their hosts, which are held back. */
+  #kept: ReadonlySet<string> = new Set()
+  #judged: readonly Judged[] = []
+  #more = 0
+  #revision: Revision | undefined
+  /** Monotonic milliseconds. */
+  #due = Number.POSITIVE_INFINITY
+  #isHeld = (_leaseKey: string): boolean => false
+
+  constructor(
+    private readonly view: AnnouncedView,
+    private readonly log: Logger,
+  ) {}
+
+  /** Up to which revision the entries are known; `undefined` until etcd has listed them. */
+  get revision(): Revision | undefined {
+    return this.#revision
+  }
+
+  /** When the next announcement ends, in monotonic milliseconds; Infinity for never. */
+  get due(): number {
+    return this.#due
+  }
+
+  /** How all claims stand; those of one prefix are together, the best first. */
+  get judged(): readonly Judged[] {
+    return this.#judged
+  }
+
+  /** Entries that cannot be read. */
+  get unreadable(): readonly PrefixEntry[] {
+    return [...this.#entries.values()].filter(({ reason }) => reason !== undefined)
+  }
+
+  /** Entries that are not kept, for there are too many. */
+  get more(): number {
+    return this.#more
+  }
+
+  /** The name below `subnets/` of this host's lease. */
+  get ownName(): string {
+    return this.#nameOf(this.view.own.key)
+  }
+
+  /** The claims of this host. */
+  ownClaims(): PrefixClaim[] {
+    return [...this.#entries.values()].filter(isClaim).filter(({ host }) => host === this.ownName)
+  }
+
+  /** @param isHeld whether the peer of that lease is held back though its lease is gone from etcd */
+  holdWith(isHeld: (leaseKey: string) => boolean): void {
+    this.#isHeld = isHeld
+  }
+
+  /** Takes a listing, before anything is put into the kernel. */
+  list(entries: readonly PrefixEntry[] | undefined, more = 0, revision?: Revision): void {
+    if (entries === undefined) return
+    const listed = new Map(entries.map((entry) => [entry.name, entry]))
+    const held = [...this.#entries].filter(([name]) => !listed.has(name) && this.#isHeldName(name))
+    this.#entries = new Map([...listed, ...held])
+    this.#kept = new Set(held.map(([name]) => name))
+    this.#more = more
+    this.#revision = revision
+    this.review()
+  }
+
+  /**
+   * Takes an update, after the peers have taken it.
+   * @returns whether it was about prefixes
+   */
+  take(update: SortedUpdate): boolean {
+    if (update.kind === 'lost') return false
+    if (update.kind === 'snapshot') {
+      const { prefixes, morePrefixes, revision } = update.snapshot
+      this.list(prefixes, morePrefixes, revision)
+      return true
+    }
+    this.#revision = update.revision
+    const { prefixes } = update.sorted
+    if (prefixes.length === 0) return false
+    const kept = new Set(this.#kept)
+    for (const event of prefixes) {
+      const name = event.kind === 'prefix' ? event.prefix.name : event.name
+      kept.delete(name)
+      if (event.kind === 'prefix') this.#entries.set(name, event.prefix)
+      else if (this.#isHeldName(name)) kept.add(name)
+      else this.#entries.delete(name)
+    }
+    this.#kept = kept
+    this.review(update.receivedAt)
+    return true
+  }
+
+  /**
+   * Judges all claims again: peers, the network config or this host's addresses have changed.
+   * @param heardAt when etcd's message arrived, in monotonic milliseconds
+   */
+  review(heardAt?: number): void {
+    if (this.#entries.size === 0 && this.#judged.length === 0) return
+    for (const name of this.#kept) if (!this.#isHeldName(name)) this.#entries.delete(name)
+    this.#kept = new Set([...this.#kept].filter((name) => this.#entries.has(name)))
+    const before = this.#judged
+    const now = Date.now()
+    const claims = [...this.#entries.values()].filter(isClaim)
+    const rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
+    this.#judged = judgeClaims(claims, (claim) => this.#objection(claim, rules, now))
+    this.#due = dueOf(claims, now)
+    for (const { spec, peers, reconciler } of this.view.overlays) {
+      const routed = this.#judged.flatMap(({ claim: { host, announcement }, standing }) => {
+        const isRouted = standing.kind === 'wins' && host !== this.ownName
+        const { prefix } = announcement
+        return isRouted && familyOf(prefix.address) === spec.family ? { prefix, peer: this.#keyOf(host) } : []
+      })
+      reconciler.rerouted(peers.routed.replace(routed), heardAt)
+    }
+    this.#logChanges(before)
+  }
+
+  #objection(claim: PrefixClaim, rules: ReadonlyMap<Family, OverlayRules>, now: number): string | undefined {
+    const { prefix, until } = claim.announcement
+    const family = familyOf(prefix.address)
+    const found = rules.get(family)
+    if (found === undefined) return `the network has no ${family}`
+    if (until !== undefined && until <= now) return 'its time is over'
+    if (claim.host === this.ownName) return objectionAgainst(prefix, found.own)
+    const { peers } = found.overlay
+    if (peers.peer(this.#keyOf(claim.host)) === undefined) return 'its host has no lease that is followed'
+    return objectionAgainst(prefix, found.others)
+  }
+
+  /** Why this host may not announce a prefix; `undefined` if it may. */
+  objectionToOwn(prefix: Prefix): string | undefined {
+    const family = familyOf(prefix.address)
+    const overlay = this.view.overlays.find(({ spec }) => spec.family === family)
+    if (overlay === undefined) return `the network has no ${family}`
+    return objectionAgainst(prefix, this.#rulesOf(overlay).own)
+  }
+
+  #rulesOf(overlay: Overlay): OverlayRules {
+    const { spec, peers, addresses } = overlay
+    const { allowed, subnet, link } = spec
+    const isNear = (address: Prefix): boolean =>
+      allowed.some(
+        (range) => prefixContains(range, address.address) || prefixContains(address, range.address),
+      )
+    const links = addresses.links.map((prefix): Occupied => {
+      const { address, length } = networkOf(prefix.address, prefix.length)
+      return prefixContains({ address, length }, link.local)
+        ? { prefix: { address, length }, what: 'the underlay' }
+        : { prefix: single(prefix.address), what: 'an address of this host' }
+    })
+    const needed: Occupied[] = [
+      ...this.view.surroundings
+        .filter(({ address }) => familyOf(address) === spec.family)
+        .map(({ address, what }) => ({ prefix: single(address), what })),
+      ...links.filter(({ what }) => what === 'the underlay'),
+      { prefix: subnet, what: 'the subnet of this host' },
+    ]
+    for (const peer of peers.peers()) {
+      needed.push({ prefix: peer.subnet, what: 'the subnet of a host' })
+      needed.push({ prefix: single(peer.publicIp), what: 'the PublicIP of a host' })
+    }
+    const near = needed.filter(({ prefix }) => isNear(prefix))
+    const local = links.filter(({ prefix, what }) => what !== 'the underlay' && isNear(prefix))
+    return {
+      overlay,
+      own: { allowed, occupied: near },
+      others: { allowed, occupied: [...near, ...local] },
+    }
+  }
+
+  #isHeldName(name: string): boolean {
+    return this.#isHeld(this.#keyOf(name.slice(0, name.indexOf('/'))))
+  }
+
+  #keyOf(host: string): string {
+    const { key } = this.view.own
+    return key.slice(0, key.lastIndexOf('/') + 1) + host
+  }
+
+  #nameOf(key: string): string {
+    return key.slice(key.lastIndexOf('/') + 1)
+  }
+
+  #logChanges(before: readonly Judged[]): void {
+    const winners = (judged: readonly Judged[]): Map<string, string> =>
+      new Map(
+        judged.flatMap(({ claim, standing }) =>
+          standing.kind === 'wins' ? [[formatPrefix(claim.announcement.prefix), claim.host] as const] : [],
+        ),
+      )
+    const [former, now] = [winners(before), winners(this.#judged)]
+    const prefixes = [...new Set([...former.keys(), ...now.keys()])]
+    const changed = prefixes.filter((prefix) => former.get(prefix) !== now.get(prefix))
+    if (changed.length > MOST_LOGGED)
+      this.log.info(`prefixes: ${count(changed.length, 'prefix', 'prefixes')} moved, came or went`, {
+        kind: 'prefix-moved',
+      })
+    for (const prefix of changed.slice(0, changed.length > MOST_LOGGED ? 0 : changed.length)) {
+      const [from, to] = [former.get(prefix), now.get(prefix)]
+      const was = from === undefined ? '' : `, and was behind ${from}`
+      const text = to === undefined ? `is behind no host now${was}` : `is behind ${to} now${was}`
+      this.log.info(`prefixes: ${prefix} ${text}`, { kind: 'prefix-moved', about: [prefix] })
+    }
+    const refused = new Set(
+      before.flatMap(({ claim, standing }) => (standing.kind === 'refused' ? claim.name : [])),
+    )
+    const news = this.#judged.flatMap(({ claim, standing }) =>
+      standing.kind === 'refused' && !refused.has(claim.name) ? [{ claim, reason: standing.reason }] : [],
+    )
+    for (const { claim, reason } of news.slice(0, MOST_LOGGED))
+      this.log.warn(`prefixes: ${claim.name} is not followed: ${reason}`, {
+        kind: 'prefix-refused',
+        about: [formatPrefix(claim.announcement.prefix)],
+      })
+  }
+}
+
+interface OverlayRules {
+  readonly overlay: Overlay
+  /** For this host's own announcements. */
+  readonly own: Rules
+  /** For those of others: this host does not give its own addresses away. */
+  readonly others: Rules
+}
+
+const single = (address: Prefix['address']): Prefix => ({ address, length: addressBits(familyOf(address)) })
+
+function dueOf(claims: readonly PrefixClaim[], now: number): number {
+  let due = Number.POSITIVE_INFINITY
+  for (const { announcement } of claims)
+    if (announcement.until !== undefined && announcement.until > now) due = Math.min(due, announcement.until)
+  return due === Number.POSITIVE_INFINITY ? due : performance.now() + Math.min(due - now, LONGEST_WAIT)
+}

@@ -1,0 +1,81 @@
+/**
+ * A prefix that a host announces: a key of ours beside flannel's keys, outside of the range flannel watches.
+ *
+ *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.240.7-32
+ *     {"priority":100,"until":"2026-11-30T14:00:00.000Z"}
+ */
+import { z } from 'zod'
+import { isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import type { LeaseSubnet } from '../../model/lease'
+import { type Announcement, MOST_PRIORITY, type PrefixEntry, prefixName } from '../../model/prefixes'
+import { type Decoded, formatSubnetName, type KeyRange, type Keys, parseSubnetName } from './keys'
+import { readOwnValue } from './own-value'
+import type { KeyValue } from './wire'
+
+/** Most bytes of a value; a host of ours writes fewer than 70. */
+const LONGEST = 1024
+
+/** Fields of later versions are ignored. */
+const schema = z.object({
+  priority: z.int().min(0).max(MOST_PRIORITY),
+  until: z.iso.datetime().optional(),
+})
+
+/** All keys that the host of that subnet may announce prefixes by. */
+export function prefixRangeOf(keys: Keys, subnet: LeaseSubnet): KeyRange {
+  const start = `${keys.prefixes}${formatSubnetName(subnet)}`
+  return { start: `${start}/`, end: `${start}0` }
+}
+
+export const prefixKey = (keys: Keys, subnet: LeaseSubnet, prefix: Prefix): string =>
+  `${prefixRangeOf(keys, subnet).start}${prefixName(prefix)}`
+
+export const encodeAnnouncement = ({ priority, until }: Announcement): string =>
+  JSON.stringify({ priority, until: until === undefined ? undefined : new Date(until).toISOString() })
+
+/** Reads a value. Never throws. */
+export function decodeAnnouncementValue(text: string): Decoded<Omit<Announcement, 'prefix'>> {
+  if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
+  const read = readOwnValue(schema, text)
+  if (read.reason !== undefined) return read
+  const { priority, until } = read.value
+  return { value: { priority, until: until === undefined ? undefined : Date.parse(until) } }
+}
+
+/** Reads the part of a key that names the prefix. Only one text names a prefix. */
+function parsePrefixName(text: string): Decoded<Prefix> {
+  const slashed = text.replace('-', '/')
+  const prefix = parseIpv4Prefix(slashed) ?? parseIpv6Prefix(slashed)
+  if (prefix === undefined) return { reason: 'the key does not end in a prefix written as in 10.5.240.7-32' }
+  if (!isNetwork(prefix)) return { reason: `${text} in the key has host bits` }
+  if (prefixName(prefix) !== text) return { reason: `${text} in the key is written ${prefixName(prefix)}` }
+  return { value: prefix }
+}
+
+/**
+ * Reads a key under `overlay/prefixes/` with its value. Never throws: an unreadable entry does not affect
+ * others.
+ * @param name the rest of the key
+ */
+export function decodePrefix(name: string, keyValue: Omit<KeyValue, 'key' | 'isNew'>): PrefixEntry {
+  const { value, modRevision, createRevision: claimedAt, etcdLease } = keyValue
+  const refuse = (reason: string): PrefixEntry => ({ name, modRevision, reason })
+  const [host = '', last = '', ...more] = name.split('/')
+  const subnet = parseSubnetName(host)
+  if (subnet.reason !== undefined) return refuse(subnet.reason)
+  if (more.length > 0) return refuse('the key has a further part after the prefix')
+  const prefix = parsePrefixName(last)
+  if (prefix.reason !== undefined) return refuse(prefix.reason)
+  if (value.length > LONGEST)
+    return refuse(`the value has ${value.length} bytes; at most ${LONGEST} are read`)
+  const read = decodeAnnouncementValue(value.toString())
+  if (read.reason !== undefined) return refuse(read.reason)
+  return {
+    name,
+    modRevision,
+    host,
+    announcement: { prefix: prefix.value, ...read.value },
+    claimedAt,
+    etcdLease,
+  }
+}

@@ -1,0 +1,54 @@
+/** Announced prefixes: those besides its subnet for which a host has packets sent to it. */
+import { formatIp, type Prefix } from './address'
+import type { EtcdLeaseId, Revision } from './lease'
+
+/** The highest priority, which wins over all lower ones. */
+export const MOST_PRIORITY = 65_535
+/** Between the extremes, so that another host can be preferred as well as put behind. */
+export const DEFAULT_PRIORITY = 100
+/** Most announcements of one host that are followed: its oldest ones. */
+export const MOST_OF_HOST = 1024
+/** Most entries of a network that are kept. */
+export const MOST_PREFIX_ENTRIES = 65_536
+
+/** What a host announces. */
+export interface Announcement {
+  /** Without host bits. */
+  readonly prefix: Prefix
+  /** 0 to {@link MOST_PRIORITY}. */
+  readonly priority: number
+  /** When it ends, in milliseconds since 1970; `undefined` for the end of the host's lease. */
+  readonly until: number | undefined
+}
+
+/** One key in etcd. */
+export type PrefixEntry = {
+  /** The rest of the key: `10.5.12.0-24/10.5.240.7-32`. */
+  readonly name: string
+  readonly modRevision: Revision
+} & (
+  | {
+      /** The name of the announcing host's subnet below `subnets/`. */
+      readonly host: string
+      readonly announcement: Announcement
+      /** When the key was made, which writing it again does not change: an older claim has a smaller one. */
+      readonly claimedAt: Revision
+      readonly etcdLease: EtcdLeaseId
+      readonly reason?: never
+    }
+  | { readonly reason: string; readonly announcement?: never }
+)
+
+/** A readable entry. */
+export type PrefixClaim = Extract<PrefixEntry, { readonly announcement: Announcement }>
+
+export const isClaim = (entry: PrefixEntry): entry is PrefixClaim => entry.reason === undefined
+
+export const sameAnnouncement = (a: Announcement, b: Announcement): boolean =>
+  a.prefix.address === b.prefix.address &&
+  a.prefix.length === b.prefix.length &&
+  a.priority === b.priority &&
+  a.until === b.until
+
+/** A prefix as part of a key: `10.5.240.7-32`. */
+export const prefixName = ({ address, length }: Prefix): string => `${formatIp(address)}-${length}`

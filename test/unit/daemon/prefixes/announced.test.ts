@@ -1,0 +1,139 @@
+import type { SortedUpdate } from '../../../../src/daemon/node/sort-update'
+import { sortUpdate } from '../../../../src/daemon/node/sort-update'
+import type { Overlay } from '../../../../src/daemon/overlay/overlay'
+import { AnnouncedPrefixes } from '../../../../src/daemon/prefixes/announced'
+import { createLogger } from '../../../../src/daemon/tell/logger'
+import type { RegistryEvent } from '../../../../src/etcd/follow/updates'
+import { formatPrefix, type Prefix } from '../../../../src/model/address'
+import { routePrefix } from '../../../../src/model/kernel/route'
+import type { EtcdLeaseId, Revision } from '../../../../src/model/lease'
+import { type PrefixEntry, prefixName } from '../../../../src/model/prefixes'
+import { PeerTable } from '../../../../src/plan/peers/peer-table'
+import { hw, ip, ipv4Range, lease, net } from '../../plan/support'
+
+const OWN = lease('10.5.1.0/24')
+const [TWO, THREE] = [lease('10.5.2.0/24'), lease('10.5.3.0/24')]
+const ADDRESS = '10.5.240.7/32'
+
+const entry = (host: string, prefix: string, fields: object = {}, claimedAt = 1): PrefixEntry => ({
+  name: `${host}/${prefixName(net(prefix))}`,
+  host,
+  modRevision: 1n as Revision,
+  announcement: { prefix: net(prefix), priority: 100, until: undefined, ...fields },
+  claimedAt: BigInt(claimedAt) as Revision,
+  etcdLease: '1' as EtcdLeaseId,
+})
+
+function setUp(links: readonly Prefix[] = []) {
+  const peers = new PeerTable(
+    { range: ipv4Range(), vni: 1 },
+    { key: OWN.key, subnet: net('10.5.1.0/24'), publicIp: ip('192.168.77.11'), mac: hw('02:00:00:00:00:01') },
+  )
+  peers.reset([TWO, THREE], [])
+  const rerouted: string[] = []
+  const allowed = [net('10.5.240.0/20'), net('198.51.100.0/24')]
+  const overlay = {
+    spec: { family: 'IPv4', allowed, subnet: net('10.5.1.0/24'), link: { local: ip('192.168.77.11') } },
+    peers,
+    addresses: { links },
+    reconciler: {
+      rerouted: (keys: readonly Parameters<typeof routePrefix>[0][]) =>
+        rerouted.push(...keys.map((key) => formatPrefix(routePrefix(key)))),
+    },
+  } as unknown as Overlay
+  const log = createLogger(0, { underJournald: true, stream: process.stdout })
+  for (const level of ['info', 'warn'] as const) Object.assign(log, { [level]: () => undefined })
+  const surroundings = [{ address: ip('198.51.100.1'), what: 'the gateway of the default route' }]
+  const prefixes = new AnnouncedPrefixes({ overlays: [overlay], own: OWN, surroundings }, log)
+  const routes = () =>
+    [TWO, THREE].flatMap(({ key }) =>
+      peers.routed.of(key).map((each) => `${formatPrefix(each)} ${key.split('/').at(-1)}`),
+    )
+  const states = () => prefixes.judged.map(({ claim, standing }) => `${claim.host} ${standing.kind}`)
+  return { prefixes, peers, rerouted, routes, states }
+}
+
+const update = (...events: readonly RegistryEvent[]): SortedUpdate =>
+  sortUpdate({ kind: 'events', revision: 9n as Revision, events, receivedAt: 0 })
+const put = (prefix: PrefixEntry): RegistryEvent => ({ kind: 'prefix', prefix })
+const removed = ({ name }: PrefixEntry): RegistryEvent => ({
+  kind: 'prefix-removed',
+  name,
+  modRevision: 9n as Revision,
+})
+
+test('a prefix follows its claims, and only what changes is compared', () => {
+  const { prefixes, routes, rerouted } = setUp()
+  const [two, three] = [entry('10.5.2.0-24', ADDRESS), entry('10.5.3.0-24', ADDRESS, { priority: 200 })]
+  prefixes.list([two], 0, 5n as Revision)
+  expect(routes()).toEqual([`${ADDRESS} 10.5.2.0-24`])
+  expect(prefixes.take(update(put(three)))).toBe(true)
+  expect(routes()).toEqual([`${ADDRESS} 10.5.3.0-24`])
+  prefixes.take(update(removed(two)))
+  expect(rerouted).toEqual([ADDRESS, ADDRESS])
+  prefixes.take(update(removed(three)))
+  expect([routes(), rerouted, prefixes.revision]).toEqual([[], [ADDRESS, ADDRESS, ADDRESS], 9n])
+  expect(prefixes.take(update())).toBe(false)
+})
+
+test('a host that wins itself has no route to others, and one that is beaten has', () => {
+  const { prefixes, routes, states } = setUp()
+  prefixes.list([entry('10.5.1.0-24', ADDRESS), entry('10.5.2.0-24', ADDRESS, {}, 2)], 0)
+  expect([routes(), states()]).toEqual([[], ['10.5.1.0-24 wins', '10.5.2.0-24 waits']])
+  prefixes.take(update(put(entry('10.5.2.0-24', ADDRESS, { priority: 101 }, 2))))
+  expect([routes(), states()]).toEqual([
+    [`${ADDRESS} 10.5.2.0-24`],
+    ['10.5.2.0-24 wins', '10.5.1.0-24 waits'],
+  ])
+})
+
+test('the prefixes of a host go with its lease', () => {
+  const { prefixes, peers, routes, states } = setUp()
+  prefixes.list([entry('10.5.2.0-24', ADDRESS), entry('10.5.3.0-24', ADDRESS, {}, 2)], 0)
+  peers.remove(TWO.key)
+  prefixes.review()
+  expect(routes()).toEqual([`${ADDRESS} 10.5.3.0-24`])
+  expect(states()).toEqual(['10.5.2.0-24 refused', '10.5.3.0-24 wins'])
+})
+
+test('prefixes that are gone together with leases that are held back stay as long as these', () => {
+  const { prefixes, routes } = setUp()
+  const held = new Set([TWO.key])
+  prefixes.holdWith((key) => held.has(key))
+  const [two, three] = [entry('10.5.2.0-24', ADDRESS), entry('10.5.3.0-24', '10.5.240.8/32')]
+  prefixes.list([two, three], 0)
+  prefixes.take(update(removed(two), removed(three)))
+  expect(routes()).toEqual([`${ADDRESS} 10.5.2.0-24`])
+  prefixes.list([], 0)
+  expect(routes()).toEqual([`${ADDRESS} 10.5.2.0-24`])
+  held.clear()
+  prefixes.review()
+  expect(routes()).toEqual([])
+})
+
+test('what this host needs or has is given to nobody', () => {
+  const { prefixes, routes, states } = setUp([net('10.5.241.1/24'), net('192.168.77.11/24')])
+  prefixes.list(
+    [
+      entry('10.5.2.0-24', '10.5.241.0/24'),
+      entry('10.5.2.0-24', '10.5.241.7/32'),
+      entry('10.5.2.0-24', '198.51.100.0/30'),
+      entry('10.5.2.0-24', '192.168.77.12/32'),
+    ],
+    0,
+  )
+  expect(routes()).toEqual(['10.5.241.7/32 10.5.2.0-24'])
+  expect(states().filter((state) => state.endsWith('refused'))).toHaveLength(3)
+  // Its own bridge is what a host may announce.
+  expect(prefixes.objectionToOwn(net('10.5.241.0/24'))).toBeUndefined()
+  expect(prefixes.objectionToOwn(net('198.51.100.0/30'))).toMatch(/the gateway of the default route/)
+})
+
+test('a claim ends with its time', () => {
+  const { prefixes, states } = setUp()
+  const until = Date.now() + 60_000
+  prefixes.list([entry('10.5.2.0-24', ADDRESS, { until }), entry('10.5.3.0-24', ADDRESS, { until: 1 }, 0)], 0)
+  expect(states()).toEqual(['10.5.3.0-24 refused', '10.5.2.0-24 wins'])
+  expect(prefixes.due).toBeGreaterThan(performance.now())
+  expect(prefixes.due).toBeLessThanOrEqual(performance.now() + 60_000)
+})

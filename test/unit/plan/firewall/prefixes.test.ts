@@ -1,0 +1,68 @@
+/** Announced prefixes in the firewall rules. */
+import type { FirewallRequest } from '../../../../src/model/firewall'
+import { desiredIptables, desiredMark, desiredTable } from '../../../../src/plan/firewall/firewall'
+import { net } from '../support'
+
+const request = (
+  allowed: readonly string[],
+  mode: FirewallRequest['mode'] = 'iptables',
+): FirewallRequest => ({
+  mode,
+  networks: [
+    {
+      network: net('10.5.0.0/16'),
+      subnet: net('10.5.1.0/24'),
+      link: 'flannel.1',
+      ...(allowed.length > 0 && { allowed: allowed.map(net) }),
+    },
+  ],
+  links: ['flannel.1'],
+  ipMasq: true,
+  fullyRandom: false,
+  forwardRules: true,
+  docker: true,
+  dockerMark: 1,
+})
+const INSIDE = '10.5.240.0/20'
+const OUTSIDE = '192.0.2.0/24'
+
+test('packets of announced prefixes pass, and keep their addresses', () => {
+  const { chains, hooks } = desiredIptables(request([INSIDE, OUTSIDE]), 'IPv4')
+  const [masquerade = [], forward = []] = chains.map(({ rules }) => rules)
+  const index = (text: string): number => masquerade.findIndex((rule) => rule.includes(text))
+  for (const range of [INSIDE, OUTSIDE])
+    for (const way of [`-s 10.5.0.0/16 -d ${range} `, `-s ${range} -d 10.5.0.0/16 `]) {
+      expect(masquerade[index(way)]).toMatch(/-j RETURN$/)
+      expect(index(way)).toBeLessThan(masquerade.findIndex((rule) => rule.endsWith('-j MASQUERADE')))
+    }
+  // The network's own rules accept what is inside of the network.
+  expect(forward.map((rule) => rule.replace(/ -m .*/, ''))).toEqual([
+    '-A FLANNEL-FWD -s 10.5.0.0/16',
+    '-A FLANNEL-FWD -d 10.5.0.0/16',
+    `-A FLANNEL-FWD -s ${OUTSIDE}`,
+    `-A FLANNEL-FWD -d ${OUTSIDE}`,
+  ])
+  expect(hooks.map(({ chain, text }) => `${chain} ${text.replace(/ -m .*/, '')}`)).toEqual(
+    expect.arrayContaining([
+      `PREROUTING -s ${OUTSIDE} -i flannel.1`,
+      `DOCKER-USER -s ${OUTSIDE} -i flannel.1`,
+      `DOCKER-USER -d ${OUTSIDE} -o flannel.1`,
+      `POSTROUTING -s 10.5.0.0/16 -d ${INSIDE}`,
+      `POSTROUTING -s ${OUTSIDE} -d 10.5.0.0/16`,
+    ]),
+  )
+})
+
+test('the same with nftables', () => {
+  const { text = '' } = desiredTable(request([OUTSIDE], 'nftables'), 'IPv4')
+  expect(text).toContain(`\t\tip saddr ${OUTSIDE} accept\n\t\tip daddr ${OUTSIDE} accept\n`)
+  expect(text).toContain(`\t\tip saddr 10.5.0.0/16 ip daddr ${OUTSIDE} return\n`)
+  expect(text).toContain(`\t\tip saddr ${OUTSIDE} ip daddr 10.5.0.0/16 return\n`)
+  expect(desiredMark(request([OUTSIDE]), 'IPv4').text?.match(/meta mark set/g)).toHaveLength(2)
+})
+
+test('without allowed ranges nothing is different', () => {
+  const plain = desiredIptables(request([]), 'IPv4')
+  expect(JSON.stringify(plain)).not.toContain(OUTSIDE)
+  expect(plain.chains[1]?.rules).toHaveLength(2)
+})
