@@ -3,6 +3,7 @@
  * equal to them.
  */
 import { isDeepStrictEqual } from 'node:util'
+import { type Prefix, samePrefix } from '../../model/address'
 import type { ObservedLink } from '../../model/kernel/link'
 import type { OverlaySpec } from '../../plan/host-plan'
 import type { PeerChange } from '../../plan/peers/claim'
@@ -12,8 +13,13 @@ import type { PathMtus } from './path-mtus'
 import type { Reconciler } from './reconciler'
 import type { Convergence } from './target'
 
+/** Ranges in which routes of ours are searched: those of four configs with as many as a config may have. */
+const MOST_SEARCHED = 256
+
 export class Overlay {
   #spec: OverlaySpec
+  /** Ranges that are allowed for prefixes, or were: routes of ours may still be in them. */
+  #searched: readonly Prefix[]
 
   constructor(
     spec: OverlaySpec,
@@ -23,6 +29,7 @@ export class Overlay {
     readonly mtus: PathMtus,
   ) {
     this.#spec = spec
+    this.#searched = spec.allowed
   }
 
   get spec(): OverlaySpec {
@@ -38,7 +45,10 @@ export class Overlay {
     const before = this.#spec
     this.#spec = spec
     const { link, range, allowed, vni, directRouting, publicIp } = spec
-    this.reconciler.retarget({ link, network: range.network, allowed, directRouting, stale })
+    const former = this.#searched.filter((each) => !allowed.some((other) => samePrefix(each, other)))
+    this.#searched = [...former, ...allowed].slice(-MOST_SEARCHED)
+    const searched = this.#searched
+    this.reconciler.retarget({ link, network: range.network, allowed: searched, directRouting, stale })
     const moved = publicIp === before.publicIp ? [] : this.peers.moveTo(publicIp)
     const isSame = vni === before.vni && isDeepStrictEqual(range, before.range)
     return isSame ? moved : [...moved, ...this.peers.moveInto({ range, vni })]

@@ -12,7 +12,7 @@ import type { Meters } from '../tell/meters'
 export interface Target {
   readonly link: LinkSpec
   readonly network: Prefix
-  /** Ranges in which peers may announce prefixes; absent for none. */
+  /** Ranges in which peers may announce prefixes, or might before; absent for none. */
   readonly allowed?: readonly Prefix[]
   readonly subnet: Prefix
   readonly peers: PeerView
