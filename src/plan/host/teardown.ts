@@ -84,12 +84,13 @@ export function wireguardVnis(
 }
 
 /**
- * Our routes that do not use our devices: direct routes to peers, and blackholes.
+ * Our routes that do not use our devices: direct routes to peers and to what they announce, and
+ * blackholes.
  * @param routes routes with our protocol number, on all links except our devices
  */
 export const ownRoutes = (known: KnownNetwork, routes: readonly Route[]): Route[] =>
   routes.filter(({ destination: { address, length } }) =>
-    networksOf(known).some(
+    [...networksOf(known), ...(known.config?.prefixes ?? [])].some(
       (network) =>
         familyOf(network.address) === familyOf(address) &&
         length >= network.length &&

@@ -115,6 +115,9 @@ test("direct routes are ours inside our networks, and another network's elsewher
   expect(ownRoutes({ ...unknown, config: dualConfig() }, routes)).toEqual([routes[0], routes[3]])
   expect(ownRoutes({ ...unknown, networks: [net('10.9.0.0/16')] }, routes)).toEqual([routes[1]])
   expect(ownRoutes(unknown, routes)).toEqual([])
+  // Announced prefixes may lie outside of the network.
+  const allows = config({ Network: '10.5.0.0/16', Prefixes: { Allowed: ['10.9.0.0/20'] } })
+  expect(ownRoutes({ ...unknown, config: allows }, routes)).toEqual([routes[0], routes[1]])
 })
 
 test("a lease is this host's by the MAC of its device or by its address", () => {
