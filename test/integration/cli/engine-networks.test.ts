@@ -6,8 +6,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DUAL_STACK_CONFIG, type Host, Lab } from '../../lab/lab'
-import { execOk } from '../../lab/namespace'
+import { execOk, inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
+import { run } from '../../lab/process'
 import { addCniNetwork, addPodmanNetwork, overlayctlWithEtc } from '../../support/engines'
 
 jest.setTimeout(patient(60_000))
@@ -61,6 +62,11 @@ async function addContainers(host: Host): Promise<readonly EngineContainer[]> {
       directory,
     )
     made.push({ engine, host, namespace, address, address6 })
+  }
+  // IPv6 works only once the kernel has found that nobody else has the addresses.
+  for (const { namespace, address6 } of made) {
+    const answers = () => run(inNamespace(host.namespace, ['ping', '-n', '-c1', '-W1', address6]))
+    await host.waitUntil(`${namespace} answers over IPv6`, async () => (await answers()).code === 0)
   }
   return made
 }
