@@ -128,6 +128,13 @@ function readRule(raw: Raw, number: number, sets: Sets, texts: RuleTexts): Filte
   }
 }
 
+/** Whether it is `snat to ip saddr`, or the same of IPv6. */
+function isOwnSource(snat: unknown): boolean {
+  const address = isRecord(snat) && snat['port'] === undefined ? snat['addr'] : undefined
+  const payload = isRecord(address) ? address['payload'] : undefined
+  return isRecord(payload) && payload['field'] === 'saddr'
+}
+
 function readStatement(raw: unknown, sets: Sets): Step[] {
   if (!isRecord(raw)) return [unknown('a statement')]
   const [name = '', value] = Object.entries(raw)[0] ?? []
@@ -139,8 +146,9 @@ function readStatement(raw: unknown, sets: Sets): Step[] {
       return [conditionStep(value, sets)]
     case 'vmap':
       return [readVerdictMap(value, sets)]
-    case 'masquerade':
     case 'snat':
+      return [{ kind: 'nat', how: isOwnSource(value) ? 'keep' : name }]
+    case 'masquerade':
     case 'dnat':
     case 'redirect':
       return [{ kind: 'nat', how: name }]

@@ -110,7 +110,8 @@ export type Step =
       readonly entries: readonly { readonly row: readonly ValueSet[]; readonly verdict: Verdict }[]
     }
   | { readonly kind: 'set-mark'; readonly field: 'mark' | 'ct-mark'; readonly value: Expression }
-  | { readonly kind: 'nat'; readonly how: 'masquerade' | 'snat' | 'dnat' | 'redirect' }
+  /** `keep`: NAT chooses the source that the packet has, so that no later chain chooses another. */
+  | { readonly kind: 'nat'; readonly how: 'masquerade' | 'snat' | 'dnat' | 'redirect' | 'keep' }
   | { readonly kind: 'untrack' }
 
 export interface FilterRule {

@@ -30,7 +30,7 @@ import { describeRoute, pluralOf } from '../../model/kernel/words'
 import { formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
 import { attempt, describeProblem, type Result } from '../../model/result'
 import { instanceId, type Options } from '../../options/schema'
-import { desiredIptables, desiredMark, desiredTable } from '../../plan/firewall/firewall'
+import { desiredIptables, desiredMark, desiredSource, desiredTable } from '../../plan/firewall/firewall'
 import { diffIptables } from '../../plan/firewall/iptables'
 import { diffTable } from '../../plan/firewall/nftables'
 import {
@@ -309,7 +309,8 @@ async function planFirewall(options: Options, names: readonly string[]): Promise
         remove: () => iptables.apply(input, signal()),
       })
     }
-    for (const table of [desiredTable(request, family), desiredMark(request, family)]) {
+    for (const desired of [desiredTable, desiredMark, desiredSource]) {
+      const table = desired(request, family)
       const change = nft && diffTable(table, await nft.list(table.name, signal()))
       if (nft !== undefined && change !== undefined)
         removals.push({ what: [`nft table ${table.name}`], remove: () => nft.apply(change, signal()) })

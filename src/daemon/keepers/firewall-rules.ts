@@ -5,6 +5,7 @@
  */
 import { Iptables } from '../../firewall/iptables'
 import { Nftables } from '../../firewall/nftables'
+import { findProgram } from '../../firewall/program'
 import { FAMILIES, type Family } from '../../model/address'
 import { describeError } from '../../model/errors'
 import type { DesiredIptables, DesiredTable, FirewallRequest } from '../../model/firewall'
@@ -12,8 +13,10 @@ import {
   desiredBeside,
   desiredIptables,
   desiredMark,
+  desiredSource,
   desiredTable,
   dockerTable,
+  NETAVARK_TABLE,
 } from '../../plan/firewall/firewall'
 import { diffIptables } from '../../plan/firewall/iptables'
 import { diffTable, sameRules } from '../../plan/firewall/nftables'
@@ -37,8 +40,17 @@ interface Look {
   readonly family: Family
   readonly table: Change
   readonly iptables: IptablesChange
-  /** The rule for Docker's nftables backend. */
-  readonly mark: Change
+  /** Tables of ours that exist where another program has one. */
+  readonly answers: readonly { readonly isWanted: boolean; readonly change: Change }[]
+}
+
+/** A table of ours that answers one of another program. */
+interface Answer {
+  readonly desired: DesiredTable
+  /** The other table: family and name. */
+  readonly to: string
+  /** Whether the other program is on this host. */
+  readonly isPossible: () => Promise<boolean>
 }
 
 type Step =
@@ -54,8 +66,8 @@ export class FirewallRules {
    */
   readonly #synonyms = new Map<string, { readonly wanted: string; readonly printed: string }>()
 
-  /** Families in which the rule for Docker is not wanted, and known to be gone. */
-  readonly #unmarked = new Set<Family>()
+  /** Names of tables that are not wanted, and known to be gone. */
+  readonly #gone = new Set<string>()
 
   constructor(private readonly request: FirewallRequest) {}
 
@@ -78,18 +90,22 @@ export class FirewallRules {
   /** A failure of the check is thrown by the change that it stands for. */
   async #look(family: Family, signal: AbortSignal): Promise<Look> {
     const rethrow = (error: unknown) => () => Promise.reject(error)
-    const [table, iptables, mark] = await Promise.all([
+    const [table, iptables, ...answers] = await Promise.all([
       this.#lookAtTable(family, signal).catch(rethrow),
       this.#lookAtIptables(family, signal).catch(rethrow),
-      this.#lookAtMark(family, signal).catch(rethrow),
+      ...this.#answers(family).map(async (answer) => ({
+        isWanted: answer.desired.text !== undefined,
+        change: await this.#lookAtAnswer(answer, signal).catch(rethrow),
+      })),
     ])
-    return { family, table, iptables, mark }
+    return { family, table, iptables, answers }
   }
 
   /** The used mode first: the rules that it replaces are removed only after that. */
   async #bringFamily(look: Look): Promise<Step[]> {
-    const isMarked = desiredMark(this.request, look.family).text !== undefined
-    return [...(await this.#bringMode(look)), await this.#attempt(isMarked, look.mark)]
+    const steps = await this.#bringMode(look)
+    for (const { isWanted, change } of look.answers) steps.push(await this.#attempt(isWanted, change))
+    return steps
   }
 
   async #bringMode({ family, table, iptables }: Look): Promise<Step[]> {
@@ -164,25 +180,40 @@ export class FirewallRules {
     return () => this.#bringTable(nftables, desired, observed, signal)
   }
 
+  #answers(family: Family): readonly Answer[] {
+    const { request } = this
+    return [
+      {
+        desired: desiredMark(request, family),
+        to: dockerTable(family),
+        isPossible: async () => request.docker,
+      },
+      {
+        desired: desiredSource(request, family),
+        to: NETAVARK_TABLE,
+        isPossible: async () => (await findProgram('podman')) !== undefined,
+      },
+    ]
+  }
+
   /**
-   * Docker's backend cannot be told from dockerd being installed. So the rule is made when Docker's table is
-   * seen, and stays: dockerd takes its tables away while it starts again.
+   * The backend of Docker and of netavark cannot be told from the program being installed. So the table is made
+   * when theirs is seen, and stays: dockerd takes its tables away while it starts again.
    */
-  async #lookAtMark(family: Family, signal: AbortSignal): Promise<Change> {
-    const desired = desiredMark(this.request, family)
+  async #lookAtAnswer({ desired, to, isPossible }: Answer, signal: AbortSignal): Promise<Change> {
     const isOff = desired.text === undefined
-    if (isOff ? this.#unmarked.has(family) : !this.request.docker) return async () => false
+    if (isOff ? this.#gone.has(desired.name) : !(await isPossible())) return async () => false
     const nftables = await this.#findNftables(false)
     if (nftables === undefined) return async () => false
     const observed = await nftables.list(desired.name, signal)
     if (isOff || observed !== undefined) {
       return async () => {
         const isChanged = await this.#bringTable(nftables, desired, observed, signal)
-        if (isOff) this.#unmarked.add(family)
+        if (isOff) this.#gone.add(desired.name)
         return isChanged
       }
     }
-    if ((await nftables.list(dockerTable(family), signal)) === undefined) return async () => false
+    if ((await nftables.list(to, signal)) === undefined) return async () => false
     return () => this.#bringTable(nftables, desired, observed, signal)
   }
 

@@ -47,6 +47,10 @@ export interface Translation {
   readonly undecided?: string
 }
 
+/** What a rule of NAT does: a translation, or nothing that can be seen. */
+type Choice = Omit<Translation, 'how'> & { readonly how: Translation['how'] | 'keep' }
+const isTranslation = (choice: Choice): choice is Translation => choice.how !== 'keep'
+
 /** The most rules that one packet meets at one hook. With kube-proxy it is some 10,000 of 50,000. */
 const MOST_RULES = 500_000
 /** The most jumps within jumps: the kernel's NFT_JUMP_STACK_SIZE. */
@@ -125,9 +129,10 @@ export function passHook(index: FilterIndex, layer: Layer, hook: Hook, packet: P
     const changed = end.packet.fields['ct-state']
     current = early && changed === 'invalid' ? withFields(end.packet, { 'ct-state': state }) : end.packet
     doubts.push(...end.doubts)
-    translations.push(...end.translations)
-    current = afterTranslation(current, end.translations)
-    if (end.translations.some(({ undecided }) => undecided === undefined)) isTranslated = true
+    const changing = end.choices.filter(isTranslation)
+    translations.push(...changing)
+    current = afterTranslation(current, changing)
+    if (end.choices.some(({ undecided }) => undecided === undefined)) isTranslated = true
     if (end.by !== undefined) return { fate: { kind: 'dropped', by: end.by }, packet: current, translations }
   }
   const fate: Fate =
@@ -150,7 +155,7 @@ interface BaseEnd {
   /** The rule that drops the packet for certain. */
   readonly by: Place | undefined
   readonly doubts: readonly Doubt[]
-  readonly translations: readonly Translation[]
+  readonly choices: readonly Choice[]
 }
 
 /** How a chain ends for a packet. */
@@ -174,7 +179,7 @@ class Walk {
   #doubts: Doubt[] = []
   /** The first undecided rule that would accept the packet before it is dropped. */
   #saves: Undecided[] = []
-  #translations: Translation[] = []
+  #choices: Choice[] = []
   #base!: FilterChain
 
   constructor(private readonly index: FilterIndex) {}
@@ -185,7 +190,7 @@ class Walk {
     this.#packet = packet
     this.#doubts = []
     this.#saves = []
-    this.#translations = []
+    this.#choices = []
     let end = this.#chain(base, 0)
     if (end.kind === 'on' || end.kind === 'return') end = this.#policy(base)
     const at = { base, chain: base, rule: undefined }
@@ -205,7 +210,7 @@ class Walk {
     packet: this.#packet,
     by,
     doubts: this.#doubts,
-    translations: this.#translations,
+    choices: this.#choices,
   })
 
   #policy(base: FilterChain): End {
@@ -255,7 +260,7 @@ class Walk {
         })
         return ON
       case 'nat':
-        this.#translations.push({ at, how: step.how })
+        this.#choices.push({ at, how: step.how })
         return { kind: 'accept' }
       case 'untrack':
         this.#packet = withFields(this.#packet, { 'ct-state': 'untracked', 'ct-mark': null })
@@ -311,15 +316,15 @@ class Walk {
   /** Keeps what an undecided rule would do as a doubt. The packet goes on. */
   #might(at: Place, step: Step, depth: number, what: string): End {
     const before = this.#packet
-    const { length } = this.#translations
+    const { length } = this.#choices
     const saves = this.#saves
     this.#saves = []
     const end = this.#does(at, step, depth)
     if (before !== this.#packet) this.#packet = blurred(before, this.#packet)
     this.#saves = saves
-    for (let i = length; i < this.#translations.length; i++) {
-      const certain = this.#translations[i]
-      if (certain !== undefined) this.#translations[i] = { ...certain, undecided: what }
+    for (let i = length; i < this.#choices.length; i++) {
+      const certain = this.#choices[i]
+      if (certain !== undefined) this.#choices[i] = { ...certain, undecided: what }
     }
     if (end.kind === 'drop') this.#doubt({ at, what, drops: end.by })
     else if (end.kind === 'lost') this.#doubt({ at, what: end.what, drops: end.at })

@@ -127,17 +127,50 @@ export function desiredMark(request: FirewallRequest, family: Family): DesiredTa
   return { name, text: text.join('\n') }
 }
 
+/** The table of Podman's netavark for both families. netavark has it with its nftables backend only. */
+export const NETAVARK_TABLE = 'inet netavark'
+
+/**
+ * The rule that keeps the addresses of containers on their way to other hosts, in a table of our own, before
+ * netavark's chain at srcnat masquerades them. An accept would not do: the kernel asks the chains of all
+ * tables until one has chosen a source. So the rule chooses the source that the packet has. Packets with
+ * netavark's mark are left to netavark: they come to a published port from a container of the same network.
+ */
+export function desiredSource(request: FirewallRequest, family: Family): DesiredTable {
+  const base = `overlayd-source${suffixOf(request)}`
+  const word = NFT_FAMILY[family]
+  const network = networkIn(request, family)
+  const name = `${word} ${base}`
+  if (network === undefined || !request.ipMasq) return { name, text: undefined }
+  const unmarked = 'meta mark & 0x00002000 == 0x00000000'
+  const [own, all] = [network.subnet, network.network].map((each) => nftPrefix(inside(each).prefix))
+  const text = [
+    `table ${name} {`,
+    `\tcomment "rules for ${base}"`,
+    '\tchain postrouting {',
+    '\t\tcomment "chain to keep addresses that netavark would masquerade"',
+    '\t\ttype nat hook postrouting priority srcnat - 1; policy accept;',
+    `\t\t${unmarked} ${word} saddr ${own} ${word} daddr ${all} snat to ${word} saddr`,
+    '\t}',
+    '}',
+    '',
+  ]
+  return { name, text: text.join('\n') }
+}
+
 /** The chains, ours and others', whose changes may concern us, spelled as in nft's reports. */
 export function watchedChains(request: FirewallRequest): readonly string[] {
   return (['IPv4', 'IPv6'] as const).flatMap((family) => {
     const { chains, hooks } = desiredIptables(request, family)
     const table = desiredTable(request, family).name
     const mark = desiredMark(request, family)
+    const source = desiredSource(request, family)
     const word = NFT_FAMILY[family]
     return [
       `${table} `,
       // Docker makes its table when it starts.
       ...(mark.text === undefined ? [] : [`${mark.name} `, `${dockerTable(family)} filter-FORWARD `]),
+      ...(source.text === undefined ? [] : [`${source.name} `, `${NETAVARK_TABLE} POSTROUTING `]),
       ...chains.flatMap((chain) =>
         [chain.name, chain.parent].map((name) => `${word} ${chain.table} ${name} `),
       ),

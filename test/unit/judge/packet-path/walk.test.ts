@@ -123,6 +123,34 @@ test('the first translation counts, and replies are not translated', () => {
   expect(journey(nat, 'out', 'TCP', 'established').translations).toEqual([])
 })
 
+test.each([
+  ['ip saddr, before', 99, { payload: { protocol: 'ip', field: 'saddr' } }, []],
+  ['ip saddr, after', 101, { payload: { protocol: 'ip', field: 'saddr' } }, ['masquerade']],
+  ['an address, before', 99, '192.0.2.1', ['snat']],
+])('netavark’s masquerading with snat to %s it', (_, prio, addr, hows) => {
+  const chain = (table: string, priority: number, expr: readonly unknown[]) => [
+    {
+      chain: {
+        family: 'ip',
+        table,
+        name: 'post',
+        type: 'nat',
+        hook: 'postrouting',
+        prio: priority,
+        policy: 'accept',
+      },
+    },
+    { rule: { family: 'ip', table, chain: 'post', handle: 1, expr } },
+  ]
+  const ruleset = [
+    ...chain('ours', prio, [{ snat: { addr } }]),
+    ...chain('netavark', 100, [{ masquerade: null }]),
+  ]
+  const { fate, translations } = journey(readNftObjects(ruleset, new Map()), 'out')
+  expect(fate.kind).toBe('passes')
+  expect(translations.map(({ how }) => how)).toEqual(hows)
+})
+
 test('50,000 rules that every packet meets take at most 8 s of CPU for all ways', () => {
   const rules = Array.from(
     { length: 50_000 },

@@ -2,6 +2,7 @@ import type { FirewallRequest } from '../../../../src/model/firewall'
 import {
   desiredIptables,
   desiredMark,
+  desiredSource,
   desiredTable,
   watchedChains,
 } from '../../../../src/plan/firewall/firewall'
@@ -137,6 +138,27 @@ test('the mark for Docker’s nftables backend is set in a table of ours, in eit
     expect(desiredMark(request(fields), 'IPv4').text).toBeUndefined()
   const blue = request({ scope: 'blue', dockerMark: 1 })
   expect(desiredMark(blue, 'IPv4').name).toBe('ip overlayd-docker-blue')
+})
+
+test('the table that keeps addresses from netavark', () => {
+  expect(desiredSource(request({}), 'IPv4')).toEqual({
+    name: 'ip overlayd-source',
+    text: [
+      'table ip overlayd-source {',
+      '\tcomment "rules for overlayd-source"',
+      '\tchain postrouting {',
+      '\t\tcomment "chain to keep addresses that netavark would masquerade"',
+      '\t\ttype nat hook postrouting priority srcnat - 1; policy accept;',
+      '\t\tmeta mark & 0x00002000 == 0x00000000 ip saddr 10.5.1.0/24 ip daddr 10.5.0.0/16 snat to ip saddr',
+      '\t}',
+      '}',
+      '',
+    ].join('\n'),
+  })
+  for (const fields of [{ ipMasq: false }, { networks: [] }])
+    expect(desiredSource(request(fields), 'IPv4').text).toBeUndefined()
+  expect(desiredSource(request({ scope: 'blue' }), 'IPv6').name).toBe('ip6 overlayd-source-blue')
+  expect(watchedChains(request({}))).toContain('inet netavark POSTROUTING ')
 })
 
 test('a further network of the host has chains and tables of its own', () => {
