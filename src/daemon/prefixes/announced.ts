@@ -13,6 +13,7 @@ import {
   prefixContains,
 } from '../../model/address'
 import { count } from '../../model/count'
+import { type RouteKey, routeKey, routePrefix } from '../../model/kernel/route'
 import type { Lease, Revision } from '../../model/lease'
 import { isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
@@ -42,6 +43,10 @@ export class AnnouncedPrefixes {
   /** Names that are gone from etcd together with the leases of their hosts, which are held back. */
   #kept: ReadonlySet<string> = new Set()
   #judged: readonly Judged[] = []
+  /** Prefix -> the host that gets its packets. */
+  #winners: ReadonlyMap<RouteKey, string> = new Map()
+  /** Names of the claims that are refused. */
+  #refused: ReadonlySet<string> = new Set()
   #more = 0
   #revision: Revision | undefined
   /** Monotonic milliseconds. */
@@ -140,7 +145,6 @@ export class AnnouncedPrefixes {
     if (this.#entries.size === 0 && this.#judged.length === 0) return
     for (const name of this.#kept) if (!this.#isHeldName(name)) this.#entries.delete(name)
     this.#kept = new Set([...this.#kept].filter((name) => this.#entries.has(name)))
-    const before = this.#judged
     const now = Date.now()
     const claims = [...this.#entries.values()].filter(isClaim)
     const rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
@@ -154,7 +158,7 @@ export class AnnouncedPrefixes {
       })
       reconciler.rerouted(peers.routed.replace(routed), heardAt)
     }
-    this.#logChanges(before)
+    this.#logChanges()
   }
 
   #objection(claim: PrefixClaim, rules: ReadonlyMap<Family, OverlayRules>, now: number): string | undefined {
@@ -223,32 +227,32 @@ export class AnnouncedPrefixes {
     return key.slice(key.lastIndexOf('/') + 1)
   }
 
-  #logChanges(before: readonly Judged[]): void {
-    const winners = (judged: readonly Judged[]): Map<string, string> =>
-      new Map(
-        judged.flatMap(({ claim, standing }) =>
-          standing.kind === 'wins' ? [[formatPrefix(claim.announcement.prefix), claim.host] as const] : [],
-        ),
-      )
-    const [former, now] = [winners(before), winners(this.#judged)]
-    const prefixes = [...new Set([...former.keys(), ...now.keys()])]
-    const changed = prefixes.filter((prefix) => former.get(prefix) !== now.get(prefix))
+  #logChanges(): void {
+    const former = this.#winners
+    const now = new Map<RouteKey, string>()
+    const refused = new Set<string>()
+    const news: { readonly claim: PrefixClaim; readonly reason: string }[] = []
+    for (const { claim, standing } of this.#judged) {
+      if (standing.kind === 'wins') now.set(routeKey(claim.announcement.prefix), claim.host)
+      if (standing.kind !== 'refused') continue
+      refused.add(claim.name)
+      if (!this.#refused.has(claim.name)) news.push({ claim, reason: standing.reason })
+    }
+    this.#winners = now
+    this.#refused = refused
+    const changed = [...now].flatMap(([key, host]) => (former.get(key) === host ? [] : key))
+    for (const key of former.keys()) if (!now.has(key)) changed.push(key)
     if (changed.length > MOST_LOGGED)
       this.log.info(`prefixes: ${count(changed.length, 'prefix', 'prefixes')} moved, came or went`, {
         kind: 'prefix-moved',
       })
-    for (const prefix of changed.slice(0, changed.length > MOST_LOGGED ? 0 : changed.length)) {
-      const [from, to] = [former.get(prefix), now.get(prefix)]
+    for (const key of changed.length > MOST_LOGGED ? [] : changed) {
+      const [from, to] = [former.get(key), now.get(key)]
+      const prefix = formatPrefix(routePrefix(key))
       const was = from === undefined ? '' : `, and was behind ${from}`
       const text = to === undefined ? `is behind no host now${was}` : `is behind ${to} now${was}`
       this.log.info(`prefixes: ${prefix} ${text}`, { kind: 'prefix-moved', about: [prefix] })
     }
-    const refused = new Set(
-      before.flatMap(({ claim, standing }) => (standing.kind === 'refused' ? claim.name : [])),
-    )
-    const news = this.#judged.flatMap(({ claim, standing }) =>
-      standing.kind === 'refused' && !refused.has(claim.name) ? [{ claim, reason: standing.reason }] : [],
-    )
     for (const { claim, reason } of news.slice(0, MOST_LOGGED))
       this.log.warn(`prefixes: ${claim.name} is not followed: ${reason}`, {
         kind: 'prefix-refused',

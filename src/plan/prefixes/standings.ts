@@ -20,7 +20,7 @@ export interface Judged {
 /**
  * Judges all claims.
  * @param objection why a claim is not followed, whatever others claim; `undefined` if it is
- * @returns the claims of one prefix together, the best of them first
+ * @returns the claims of one prefix together, the best of them first; the prefix with the oldest claim first
  */
 export function judgeClaims(
   claims: Iterable<PrefixClaim>,
@@ -37,13 +37,14 @@ export function judgeClaims(
     if (reason !== undefined) reasons.set(claim, reason)
   }
   const ofPrefix = new Map<RouteKey, PrefixClaim[]>()
-  for (const claim of all.sort(byPriority)) {
+  for (const claim of all) {
     const key = routeKey(claim.announcement.prefix)
     const rivals = ofPrefix.get(key)
     if (rivals === undefined) ofPrefix.set(key, [claim])
     else rivals.push(claim)
   }
   return [...ofPrefix.values()].flatMap((rivals) => {
+    rivals.sort(byPriority)
     const winner = rivals.find((claim) => !reasons.has(claim))
     return rivals.map((claim): Judged => {
       const reason = reasons.get(claim)
