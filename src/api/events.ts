@@ -78,7 +78,8 @@ export const EVENTS = {
   'peer-encrypted': 'packets to a host are encrypted from now on',
   'peer-clear': 'packets to a host that were encrypted go in clear from now on',
   'peer-cut':
-    'a host gets no packets, since encryption is required and no handshake has succeeded, or no key is announced',
+    'a host gets no packets, since encryption is required and no handshake has succeeded, or no key is ' +
+    'announced',
   'peer-key-replaced': 'a host announces another key in use than before, and not by a rotation',
   'peer-unreachable':
     'a host does not answer probes; the layer that fails is told, and nothing is taken away for it',

@@ -16,7 +16,8 @@ export const PREFIX_VERBS: readonly Verb[] = [
   verb({
     path: 'prefixes',
     describe:
-      'list the prefixes that hosts announce besides their subnets: who gets their packets, who waits and why; ' +
+      'list the prefixes that hosts announce besides their subnets: who gets their packets, who waits and ' +
+      'why; ' +
       'exit code 1 if one is refused',
     options: DOCUMENT_OUTPUT,
     examples: [

@@ -133,7 +133,8 @@ export class Reservations {
   }
 
   /**
-   * Ends an enrolment: deletes the record of the host, and the lease of the subnet, its note, its groups and its prefixes.
+   * Ends an enrolment: deletes the record of the host, and the lease of the subnet, its note, its groups and
+   * its prefixes.
    * @param current the lease as it was read; `undefined` where there was none
    * @returns whether the lease was still as it was read; nothing is deleted otherwise
    */

@@ -162,7 +162,8 @@ const optionsSchema = z.object({
   ),
   'docker-mark': firewall(
     mark.prefault(formatMark(DEFAULT_DOCKER_MARK)),
-    "the bit of a packet's mark by which Docker's nftables backend accepts packets of other hosts; off for none",
+    "the bit of a packet's mark by which Docker's nftables backend accepts packets of other hosts; off for " +
+      'none',
   ),
   'ip-blackhole-route': firewall(off, "drop packets to unused addresses of this host's subnet"),
   'ip-forward': firewall(on, 'enable IP forwarding in the kernel'),

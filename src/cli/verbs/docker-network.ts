@@ -1,4 +1,4 @@
-/** `overlayctl docker-network`: prints the command that makes a network of Docker in the overlay, or makes it. */
+/** `overlayctl docker-network`: prints or runs the command that makes a network of Docker in the overlay. */
 import { createDockerNetwork, dockerIsDown, readDockerNetworks } from '../../host/docker-socket'
 import { print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'

@@ -108,7 +108,8 @@ export async function runDockerOptions(
   const hole = routes.find((words) => words[0] === 'blackhole' && words[1] === subnet)
   if (hole !== undefined && request.networks !== undefined)
     complain(
-      `overlayctl: there is a route "${hole.join(' ')}", and Docker makes no network that overlaps a route; ` +
+      `overlayctl: there is a route "${hole.join(' ')}", and Docker makes no network that overlaps a ` +
+        'route; ' +
         'leave out --ip-blackhole-route of overlayd, or name the subnet of each network',
     )
   const route = routes.find((words) => words.includes(subnet) && words.includes('via'))
@@ -194,10 +195,11 @@ function complainOfNetworks(
     docker === undefined
       ? 'dockerd is not found in PATH, so its version is not known'
       : `Docker ${docker.text} has no default options for networks (Docker 24 has)`
+  const flags = options.map(([name, value]) => `-o ${name}=${value}`).join(' ')
+  const lines = options.map(([name, value]) => `${name}: "${value}"`).join(', ')
   complain(
-    `overlayctl: ${which}: each network needs its own: docker network create ` +
-      `${options.map(([name, value]) => `-o ${name}=${value}`).join(' ')}; in a compose file: ` +
-      `networks: {default: {driver_opts: {${options.map(([name, value]) => `${name}: "${value}"`).join(', ')}}}}`,
+    `overlayctl: ${which}: each network needs its own: docker network create ${flags}; ` +
+      `in a compose file: networks: {default: {driver_opts: {${lines}}}}`,
   )
 }
 

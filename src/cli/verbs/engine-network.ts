@@ -209,7 +209,8 @@ function warnOfMasquerading(engine: Engine, { ipMasq }: HostSubnets): void {
     engine === 'cni'
       ? 'overlayctl: overlayd does not masquerade here, so containers of this network do not reach the ' +
           'Internet; FLANNELD_IP_MASQ=true in /etc/default/overlayd changes that'
-      : 'overlayctl: Podman gives packets to other hosts the address of this host, unless overlayd masquerades: ' +
+      : 'overlayctl: Podman gives packets to other hosts the address of this host, unless overlayd ' +
+          'masquerades: ' +
           'set FLANNELD_IP_MASQ=true in /etc/default/overlayd',
   )
 }

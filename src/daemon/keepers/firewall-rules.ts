@@ -197,8 +197,8 @@ export class FirewallRules {
   }
 
   /**
-   * The backend of Docker and of netavark cannot be told from the program being installed. So the table is made
-   * when theirs is seen, and stays: dockerd takes its tables away while it starts again.
+   * The backend of Docker and of netavark cannot be told from the program being installed. So the table is
+   * made when theirs is seen, and stays: dockerd takes its tables away while it starts again.
    */
   async #lookAtAnswer({ desired, to, isPossible }: Answer, signal: AbortSignal): Promise<Change> {
     const isOff = desired.text === undefined

@@ -1,4 +1,7 @@
-/** The servers of the daemon: always the control socket and the status socket; health and metrics if options ask for them. */
+/**
+ * The servers of the daemon: always the control socket and the status socket; health and metrics if options
+ * ask for them.
+ */
 import type { Server } from 'node:http'
 import type { Options } from '../../options/schema'
 import type { Logger } from '../tell/logger'

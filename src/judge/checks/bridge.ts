@@ -1,4 +1,4 @@
-/** The bridges of the containers, Docker's or CNI's. They are told by their addresses, whatever their names. */
+/** The bridges of the containers, Docker's or CNI's, told by their addresses, whatever their names. */
 import { FAMILIES, type Family, formatPrefix, type Prefix, prefixContains } from '../../model/address'
 import { MTU_OPTION } from '../../model/docker'
 import type { ObservedLink } from '../../model/kernel/link'
@@ -136,7 +136,9 @@ function tooLarge(facts: BridgeFacts, bridge: ObservedLink): Finding | undefined
           commands: ['overlayctl docker-network'],
         }
       : {
-          fix: `start Docker with --mtu=${limit} (overlayctl docker-opts does), then make the containers anew`,
+          fix:
+            `start Docker with --mtu=${limit} (overlayctl docker-opts does), ` +
+            'then make the containers anew',
           commands: ['systemctl restart docker'],
         }),
   }

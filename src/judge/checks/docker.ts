@@ -31,10 +31,12 @@ function checkDocker(facts: DockerFacts): Outcome {
   const networks = docker.networks.filter(({ isInternal }) => !isInternal)
   const inside = networks.filter((network) => isInside(facts, network))
   const outside = networks.filter((network) => !isInside(facts, network) && isToldOf(facts, network))
-  return outcome(
-    `${count(inside.length, 'network')} in the overlay${inside.length === 0 ? '' : `: ${few(inside.map(({ name }) => name)).join(', ')}`}`,
-    [outsideFinding(outside), masqueradeFinding(facts, inside), mtuFinding(facts, inside)],
-  )
+  const names = few(inside.map(({ name }) => name)).join(', ')
+  return outcome(`${count(inside.length, 'network')} in the overlay${names === '' ? '' : `: ${names}`}`, [
+    outsideFinding(outside),
+    masqueradeFinding(facts, inside),
+    mtuFinding(facts, inside),
+  ])
 }
 
 function isInside(facts: DockerFacts, { subnets }: DockerNetwork): boolean {
@@ -45,8 +47,8 @@ function isInside(facts: DockerFacts, { subnets }: DockerNetwork): boolean {
 }
 
 /**
- * A network without a running container is not worth a word. Where no bridge at all is on the subnet, the check
- * of the bridge says so of docker0.
+ * A network without a running container is not worth a word. Where no bridge at all is on the subnet, the
+ * check of the bridge says so of docker0.
  */
 function isToldOf(facts: DockerFacts, { name, bridge, subnets }: DockerNetwork): boolean {
   const { links } = facts.kernel.value
@@ -87,7 +89,8 @@ function masqueradeFinding(facts: DockerFacts, networks: readonly DockerNetwork[
     what: `Docker masquerades packets of ${count(wrong.length, 'network')} in the overlay`,
     evidence: few(wrong.map((network) => wordOf(network, `, without ${MASQUERADE_OPTION}=false`))),
     breaks:
-      'other hosts see the address of this host in connections that begin before overlayd has put its rules ' +
+      'other hosts see the address of this host in connections that begin before overlayd has put its ' +
+      'rules ' +
       "ahead of Docker's, which it does within a second",
     ...(isDefault
       ? {
@@ -95,7 +98,9 @@ function masqueradeFinding(facts: DockerFacts, networks: readonly DockerNetwork[
           commands: ['systemctl restart docker'],
         }
       : {
-          fix: `make them anew with -o ${MASQUERADE_OPTION}=false; overlayd masquerades what leaves the overlay`,
+          fix:
+            `make them anew with -o ${MASQUERADE_OPTION}=false; ` +
+            'overlayd masquerades what leaves the overlay',
           commands: ['overlayctl docker-network'],
         }),
   }

@@ -160,8 +160,8 @@ function docker(index: FilterIndex, place: Place, passing: Passing): Cure {
     const missing = isFirst ? '--allow-direct-routing' : `--bridge-accept-fwmark=${bit}/${bit}`
     return {
       words:
-        `start dockerd with ${missing}, as overlayctl docker-opts has it for the nftables backend of Docker ` +
-        "(with the bit of overlayd's --docker-mark), or with --firewall-backend=iptables",
+        `start dockerd with ${missing}, as overlayctl docker-opts has it for the nftables backend of ` +
+        "Docker (with the bit of overlayd's --docker-mark), or with --firewall-backend=iptables",
       commands: ['systemctl restart docker'],
     }
   }

@@ -164,8 +164,8 @@ export const CONFIG_FIELDS = {
     fallback: 'none',
     meaning:
       '`{"Allowed": ["10.5.240.0/20", "192.0.2.0/24"]}`: the ranges in which hosts may announce prefixes ' +
-      'besides their subnets. Inside of the network a range has to lie outside of `SubnetMin` to `SubnetMax`. ' +
-      'flannel ignores this field, and its hosts do not reach announced prefixes.',
+      'besides their subnets. Inside of the network a range has to lie outside of `SubnetMin` to ' +
+      '`SubnetMax`. flannel ignores this field, and its hosts do not reach announced prefixes.',
     change: 'live',
   }),
   Backend: field({

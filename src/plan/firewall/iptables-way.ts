@@ -123,7 +123,8 @@ const NETAVARK = /^NETAVARK-[0-9A-F]+$/
 
 /**
  * Whether the rule masquerades all that leaves one bridge, for a bridge that has a part of our subnet: Docker
- * makes such a rule for each network, and netavark a chain. Other rules on some of our addresses are intended.
+ * makes such a rule for each network, and netavark a chain. Other rules on some of our addresses are
+ * intended.
  */
 const isOfBridge = ({ source: match, outgoing, target }: Rule, { source, direction }: Packets): boolean =>
   direction === 'out' &&

@@ -1,7 +1,8 @@
 /**
  * The flags that dockerd needs beside its nftables backend. That backend drops what is routed to a container
- * twice: by a rule for each container in raw PREROUTING, which --allow-direct-routing leaves out, and at the end
- * of FORWARD, unless the packet has the mark of --bridge-accept-fwmark. Measured: neither alone is enough.
+ * twice: by a rule for each container in raw PREROUTING, which --allow-direct-routing leaves out, and at the
+ * end of FORWARD, unless the packet has the mark of --bridge-accept-fwmark. Measured: neither alone is
+ * enough.
  */
 import { formatMark } from '../../model/docker-mark'
 

@@ -28,7 +28,7 @@ export type DockerWait =
   /** A subnet of an earlier run is there. The starting overlayd may get another one. */
   | { readonly kind: 'wait'; readonly for: 'overlayd' }
 
-/** Milliseconds. A starting overlayd may have to wait for etcd for any time, so Docker does not wait longer. */
+/** Milliseconds. A starting overlayd may have to wait for etcd for any time, so Docker waits no longer. */
 export const LONGEST_OF_START = 30_000
 
 const CHANGING: readonly string[] = ['activating', 'deactivating', 'reloading']
