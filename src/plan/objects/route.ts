@@ -1,5 +1,5 @@
 /** Routes: to the subnet of each peer and to what it announces, over our device or past it. */
-import { familyOf, type Prefix, samePrefix } from '../../model/address'
+import { familyOf, type Prefix, prefixContains, samePrefix } from '../../model/address'
 import {
   BLACKHOLE_METRIC,
   ROUTE_METRIC,
@@ -34,8 +34,10 @@ export const route: PlanKind<'route'> = {
       const current = observed.get(key) ?? NONE
       for (const value of routes) {
         if (current.some((other) => sameRoute(other, value))) continue
-        const replace = current.some((other) => sameSlot(other, value))
-        operations.push({ do: 'set', kind: 'route', key, value, replace })
+        const former = current.find((other) => sameSlot(other, value))
+        const hides = former !== undefined && hidesGateway(former, value)
+        if (hides) operations.push({ do: 'delete', kind: 'route', key, value: former })
+        operations.push({ do: 'set', kind: 'route', key, value, replace: former !== undefined && !hides })
       }
     }
   },
@@ -103,6 +105,17 @@ export const blackholeRoute = (subnet: Prefix): Route => ({
   ...routeTo(subnet, { kind: 'blackhole' }, 0),
   metric: BLACKHOLE_METRIC,
 })
+
+/**
+ * Whether the kernel refuses to replace a route, because of the route itself: it looks an IPv6 gateway up in
+ * the routes that it has, also an on-link one (ip6_route_check_nh_onlink in net/ipv6/route.c), and finds the
+ * peer's subnet address behind another device than ours.
+ */
+const hidesGateway = (former: Route, { destination, target }: Route): boolean =>
+  former.target.kind === 'direct' &&
+  target.kind === 'gateway' &&
+  familyOf(destination.address) === 'IPv6' &&
+  prefixContains(destination, target.gateway)
 
 /** What the kernel takes for one place in its table: a replace hits the first route in it. */
 function sameSlot(a: Route, b: Route): boolean {

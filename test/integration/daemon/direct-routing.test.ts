@@ -68,6 +68,34 @@ test('it is switched off and on without a lost packet and without residue', asyn
   expect((await ping.stop()).lost).toBe(0)
 })
 
+// The kernel checks an IPv6 gateway by the routes that it has: while the direct route is there, the peer's
+// subnet address is not behind our device.
+test('it is switched off and on while hosts run, with IPv6 too', async () => {
+  const dual = (DirectRouting: boolean): string =>
+    JSON.stringify({
+      Network: '10.5.0.0/16',
+      EnableIPv6: true,
+      IPv6Network: 'fd00:5::/48',
+      Backend: { Type: 'vxlan', DirectRouting },
+    })
+  await lab.putConfig(dual(true))
+  await lab.startAll()
+  const [from, to] = [await lab.host(1).addContainer(), await lab.host(2).addContainer()]
+  const pings = [await lab.startPing(from, to), await lab.startPing(from, { address: to.address6 ?? '' })]
+  const routes6 = () => lab.host(1).exec('ip', '-6', 'route', 'show', 'proto', '79')
+  const subnet6 = (await lab.host(2).subnetEnv()).ipv6Subnet.replace('::1/', '::/')
+  for (const direct of [false, true]) {
+    await lab.putConfig(dual(direct))
+    const device = direct ? 'eth0' : 'flannel-v6.1'
+    await lab.host(1).waitUntil(`the way over ${device}`, async () => {
+      const line = (await routes6()).split('\n').find((each) => each.startsWith(subnet6))
+      return line?.includes(` dev ${device} `) === true
+    })
+    await lab.waitConverged()
+  }
+  for (const ping of pings) expect((await ping.stop()).lost).toBe(0)
+})
+
 test('a direct route that someone deletes comes back, and one whose peer left goes', async () => {
   await lab.startAll()
   const route = await subnetOf(2)

@@ -253,6 +253,21 @@ describe('a direct peer', () => {
   })
 })
 
+test('a direct IPv6 route goes first, because it hides the gateway of its successor from the kernel', () => {
+  const six: Peer = { ...peer(2), subnet: net6('fd00:5:0:3e::/64'), publicIp: ip6('fd77::12') }
+  const direct = desiredObjects([six], { style: 'gateway', directLink: () => 2 })
+  const indirectly = wants([six], 'gateway')
+  expect(diffObjects(indirectly, direct).map(describeOperation)).toEqual([
+    'set neighbour fd00:5:0:3e:: to 02:00:00:00:00:02',
+    'set the FDB entry of 02:00:00:00:00:02 to fd77::12',
+    'delete the route to fd00:5:0:3e::/64 via fd77::12 on interface 2 metric 1024 proto 79',
+    'add the route to fd00:5:0:3e::/64 via fd00:5:0:3e:: metric 1024 proto 79',
+  ])
+  expect(diffObjects(direct, indirectly).map(describeOperation)[0]).toBe(
+    'replace the route to fd00:5:0:3e::/64 via fd77::12 on interface 2 metric 1024 proto 79',
+  )
+})
+
 test('an IPv6 peer has a route with a gateway and the metric of flannel', () => {
   const six: Peer = { ...peer(2), subnet: net6('fd00:5:0:3e::/64'), publicIp: ip6('fd77::12') }
   expect(diffObjects(wants([six], 'gateway'), nothing).map(describeOperation)).toEqual([
