@@ -124,15 +124,18 @@ test('a daemon that hangs is silence with its reason, and the picture stays; the
   await until('a page', () => kinds(news).includes('page'))
   daemon.answer = new OverlayError('control-socket', 'no answer within 5 s', 'look at its log')
   await until('silence', () => kinds(news).includes('silence'))
-  expect(news.at(-1)).toEqual({ kind: 'silence', why: 'no answer within 5 s; look at its log' })
+  // Events may come after it.
+  expect(news.findLast(({ kind }) => kind === 'silence')).toEqual({
+    kind: 'silence',
+    why: 'no answer within 5 s; look at its log',
+  })
   // A page that opens now is told both.
   const late = open(daemon.feed)
   expect(kinds(late.news)).toEqual(['page', 'events', 'silence'])
   daemon.answer = statusWith([peer(1), peer(2)])
-  await until('news', () => news.at(-1)?.kind === 'change')
-  expect(news.at(-1)).toMatchObject({
-    change: { rows: expect.arrayContaining([expect.objectContaining({ id: '10.5.2.0/24' })]), gone: [] },
-  })
+  await until('the new host', () =>
+    news.some((each) => each.kind === 'change' && each.change.rows.some(({ id }) => id === '10.5.2.0/24')),
+  )
   late.close()
   close()
 })
