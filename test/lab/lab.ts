@@ -299,6 +299,10 @@ export class Lab {
         ]),
       ),
     )
+    // The kernel announces that a link is up a second later at worst.
+    const isUp = async (host: Host): Promise<boolean> =>
+      (await host.exec('ip', '-o', 'link', 'show', 'eth0')).includes(' state UP ')
+    await Promise.all(hosts.map((host) => host.waitUntil('its underlay is up', () => isUp(host))))
   }
 }
 

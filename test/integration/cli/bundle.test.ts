@@ -155,7 +155,7 @@ test('all of a running host is in it, but no secret', async () => {
   expect(of('unit.txt')).toContain('NRestarts=4')
   expect(of('journal.txt')).toMatch(/@192\.0\.2\.1:2379\n[\s\S]*\[key [0-9a-f]{8}\]\n[\s\S]*the last line\n$/)
   for (const name of files.keys()) if (name !== 'README') expect(of('README')).toContain(`\n${name} `)
-  expect(stdout).toMatch(/running\.tar\.gz: [\d.]+ kB, 16 parts, 1 missing\n/)
+  expect(stdout).toMatch(/running\.tar\.gz: [\d.]+ kB, 17 parts, 1 missing\n/)
   expect(stdout).toMatch(/last-exit\.json +missing: no daemon has ended with an error\n/)
 })
 
