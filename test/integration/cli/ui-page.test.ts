@@ -252,9 +252,7 @@ test('the arrow keys go from host to host; a host opens with its history and its
 /** Changes the hosts, and waits until the details have a text. */
 async function news(peers: readonly PeerStatus[], text: string): Promise<void> {
   status = statusWith([...peers, ...many(30).slice(peers.length)])
-  await browser.until(`document.querySelector('#details-facts').textContent.includes('${text}')`, {
-    timeoutMs: 3000,
-  })
+  await browser.until(`document.querySelector('#details-facts').textContent.includes('${text}')`)
 }
 
 test('news are drawn where they are, and what was focused stays so; hosts come and go', async () => {
