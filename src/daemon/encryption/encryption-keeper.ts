@@ -24,6 +24,7 @@ import {
   tunnelHosts,
 } from '../../plan/encryption/tunnel-hosts'
 import {
+  LINGER,
   NO_MEMORIES,
   planTunnels,
   slotWith,
@@ -91,8 +92,6 @@ const CONTESTED = 2000
  * Milliseconds that other hosts have to hear that encryption was switched off, before packets go in clear.
  */
 const HEARING = 3000
-/** Milliseconds for which packets are still taken encrypted after encryption was switched off. */
-const LINGER = 30_000
 /** Failures of one pass that are worth a line. */
 const MOST_FAILURES = 3
 
@@ -291,6 +290,7 @@ export class EncryptionKeeper {
       hosts,
       turn: plan.turn,
       isBehindNat: plan.isBehindNat,
+      takesClear: plan.mode === 'prefer',
       devices: [observed[0], observed[1]],
       memories: this.#known.memories,
       now: Date.now(),

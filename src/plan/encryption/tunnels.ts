@@ -47,6 +47,12 @@ const DEAD = 190_000
  */
 const FORMER = 30_000
 
+/**
+ * Milliseconds for which packets of a key are taken after no host announces the key: its host may have to hear
+ * first that it should send in clear. Longer than a listing of etcd takes.
+ */
+export const LINGER = 30_000
+
 /** How a handshake with a peer stands. */
 export type Trial =
   /** None is asked for. */
@@ -79,6 +85,8 @@ export interface TunnelMemory {
   readonly received: bigint
   /** Since when packets go out over a session that is too old, and none comes back. */
   readonly silentSince: number | undefined
+  /** Since when no host announces the key. */
+  readonly leftAt: number | undefined
 }
 
 /** By slot and key of the peer. */
@@ -94,6 +102,11 @@ export interface TunnelInputs {
   /** This host's. */
   readonly turn: number
   readonly isBehindNat: boolean
+  /**
+   * Whether packets in clear are taken too. Then those of a key that is announced no more are for a while;
+   * otherwise such a key is shut out at once.
+   */
+  readonly takesClear: boolean
   /** The devices as they are; `undefined` for one that is not there. */
   readonly devices: readonly [ObservedWireguard | undefined, ObservedWireguard | undefined]
   readonly memories: TunnelMemories
@@ -122,7 +135,7 @@ export interface TunnelStep {
 
 export function planTunnels(inputs: TunnelInputs): TunnelStep {
   const { hosts, turn, devices } = inputs
-  const [first, second] = [new SlotStep(inputs), new SlotStep(inputs)]
+  const [first, second] = [new SlotStep(inputs, 0), new SlotStep(inputs, 1)]
   const step = (slot: Slot): SlotStep => (slot === 0 ? first : second)
   const ways = new Map<string, ReadonlyMap<Family, Way>>()
   let isChanging = false
@@ -130,20 +143,23 @@ export function planTunnels(inputs: TunnelInputs): TunnelStep {
     const { keys } = host.announced
     const slot = slotWith(turn, host)
     const former: Slot = slot === 0 ? 1 : 0
-    const tunnel = step(slot).want(host, slot, true)
+    const tunnel = step(slot).want(host, true)
     // The other host may use the former slot until it has heard of the turn, and seen the handshake too.
-    const isFormerUseful = isPresent(inputs, former, keys[former]) && !tunnel.isSettled
+    const isFormerThere = isPresent(inputs, former, keys[former])
+    const isFormerUseful = isFormerThere && !tunnel.isSettled
+    if (isFormerThere && !isFormerUseful) step(former).release(keys[former])
     isChanging ||= isFormerUseful || mayStillBegin(tunnel, inputs.now)
-    const old = isFormerUseful ? step(former).want(host, former, false) : undefined
+    const old = isFormerUseful ? step(former).want(host, false) : undefined
     const device = tunnel.isProven ? devices[slot] : old?.isProven === true ? devices[former] : undefined
     if (device === undefined) continue
     const way = waysThrough(device.index, host)
     for (const lease of host.leases) ways.set(lease, way)
   }
+  const removals = [first.remove(devices[0]), second.remove(devices[1])] as const
   return {
     memories: [first.memories, second.memories],
     operations: [first.operations, second.operations],
-    removals: [first.removals(devices[0]), second.removals(devices[1])],
+    removals,
     repairs: first.repairs + second.repairs,
     ways,
     isTrying: first.trials + second.trials > 0,
@@ -178,15 +194,25 @@ class SlotStep {
   readonly operations: WireguardOperation[] = []
   trials = 0
   repairs = 0
+  readonly #released = new Set<WireguardKey>()
 
-  constructor(private readonly inputs: TunnelInputs) {}
+  constructor(
+    private readonly inputs: TunnelInputs,
+    private readonly slot: Slot,
+  ) {}
+
+  /** Lets a peer go at once: the two hosts have moved to the other slot, for certain. */
+  release(publicKey: WireguardKey): void {
+    this.#released.add(publicKey)
+  }
 
   /**
    * Wants the host as a peer of the device.
    * @param isChosen whether the two hosts use this slot; otherwise they have used it until now
    */
-  want(host: TunnelHost, slot: Slot, isChosen: boolean): TunnelMemory {
+  want(host: TunnelHost, isChosen: boolean): TunnelMemory {
     const { devices, memories, now, isBehindNat } = this.inputs
+    const { slot } = this
     const device = devices[slot]
     const publicKey = host.announced.keys[slot]
     const before = memories[slot].get(publicKey)
@@ -220,18 +246,34 @@ class SlotStep {
       silentSince: isDead ? undefined : silentSince,
       sent: observed?.sent ?? 0n,
       received: observed?.received ?? 0n,
+      leftAt: undefined,
     }
     this.memories.set(publicKey, memory)
     if (device !== undefined) this.#change(wanted, observed, before, trial)
     return memory
   }
 
-  /** The peers of the device that are not wanted. */
-  removals(device: ObservedWireguard | undefined): WireguardOperation[] {
+  /**
+   * Call after the last {@link want}: remembers the peers that stay for a while though nobody wants them.
+   * @returns the removals of the others
+   */
+  remove(device: ObservedWireguard | undefined): WireguardOperation[] {
     const removals: WireguardOperation[] = []
-    for (const publicKey of device?.peers.keys() ?? [])
-      if (!this.memories.has(publicKey)) removals.push({ kind: 'remove-peer', publicKey })
+    for (const { publicKey, lastHandshake } of device?.peers.values() ?? []) {
+      if (this.memories.has(publicKey)) continue
+      const lingering = lastHandshake === undefined ? undefined : this.#linger(publicKey)
+      if (lingering === undefined) removals.push({ kind: 'remove-peer', publicKey })
+      else this.memories.set(publicKey, lingering)
+    }
     return removals
+  }
+
+  #linger(publicKey: WireguardKey): TunnelMemory | undefined {
+    const { takesClear, memories, now } = this.inputs
+    const before = memories[this.slot].get(publicKey)
+    if (!takesClear || before === undefined || this.#released.has(publicKey)) return undefined
+    const leftAt = before.leftAt ?? now
+    return now - leftAt < LINGER ? { ...before, leftAt } : undefined
   }
 
   #change(

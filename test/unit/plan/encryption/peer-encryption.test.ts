@@ -17,7 +17,7 @@ function tunnels(peers: readonly Peer[], times: readonly number[]): Tunnels {
   let memories = NO_MEMORIES
   for (const now of times) {
     const devices = [device.observed(), undefined] as const
-    const step = planTunnels({ hosts, turn: 0, isBehindNat: false, devices, memories, now })
+    const step = planTunnels({ hosts, turn: 0, isBehindNat: false, takesClear: true, devices, memories, now })
     device.apply(step.operations[0])
     memories = step.memories
   }

@@ -7,6 +7,7 @@ import { FOLLOW_TIME, planRotation } from '../../../../src/plan/encryption/rotat
 import { type TunnelHost, tunnelHosts } from '../../../../src/plan/encryption/tunnel-hosts'
 import {
   KEEPALIVE,
+  LINGER,
   NO_MEMORIES,
   planTunnels,
   type TunnelInputs,
@@ -29,6 +30,7 @@ class Site {
       hosts,
       turn: 0,
       isBehindNat: false,
+      takesClear: true,
       devices: [this.device.observed(), undefined],
       memories: this.last?.memories ?? NO_MEMORIES,
       now: this.now,
@@ -137,6 +139,38 @@ test('what another program changes is repaired and counted; an endpoint that the
   expect(site.pass(hosts).operations[0]).toEqual([])
 })
 
+// The host sends encrypted until it has heard that its own announcement is gone: flannel may have replaced it.
+test('a key that nobody announces any more: its packets are taken for a while, unless clear ones are not', () => {
+  const site = new Site()
+  site.pass(hostsOf(2, 3))
+  for (const each of [key(4), key(6)]) site.device.change(each, { lastHandshake: site.now })
+  site.pass(hostsOf(2, 3))
+  const removal = { kind: 'remove-peer', publicKey: key(6) }
+  expect(site.pass(hostsOf(2))).toMatchObject({ operations: [[], []], removals: [[], []] })
+  expect(wayTo(site.pass(hostsOf(2)), 3)).toBeUndefined()
+  site.now += LINGER - 1
+  expect(site.pass(hostsOf(2)).removals).toEqual([[], []])
+  site.now += 1
+  expect(site.pass(hostsOf(2)).removals).toEqual([[removal], []])
+  expect(wayTo(site.pass(hostsOf(2, 3)), 3)).toMatchObject({ kind: 'tunnel' })
+  expect(site.pass(hostsOf(2), { takesClear: false }).removals).toEqual([[removal], []])
+})
+
+test('a host that comes back while its key is still taken goes on without a handshake', () => {
+  const site = new Site()
+  site.pass(hostsOf(2))
+  site.device.change(key(4), { lastHandshake: site.now })
+  site.pass(hostsOf(2))
+  site.pass([])
+  site.now += LINGER - 1
+  const step = site.pass(hostsOf(2))
+  expect(step).toMatchObject({ operations: [[], []], removals: [[], []], isTrying: false, repairs: 0 })
+  expect(wayTo(step, 2)).toMatchObject({ kind: 'tunnel' })
+  // The time begins anew.
+  site.now += 1
+  expect(site.pass([]).removals).toEqual([[], []])
+})
+
 test('a stranger among the peers is removed, and a host that is gone, but not before its packets are', () => {
   const site = new Site()
   site.pass(hostsOf(2, 3))
@@ -221,6 +255,7 @@ class ModelHost {
       hosts,
       turn: this.turn,
       isBehindNat: false,
+      takesClear: true,
       devices: [this.devices[0].observed(), this.devices[1].observed()],
       memories: this.#memories,
       now,
