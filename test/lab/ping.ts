@@ -1,6 +1,7 @@
 /** Runs iputils' ping and counts the answers. */
 import { inNamespace } from './namespace'
-import { LongProcess, run } from './process'
+import { patient } from './patience'
+import { LongProcess, run, runOk } from './process'
 import { sleep } from './wait'
 
 export interface PingResult {
@@ -46,8 +47,15 @@ export async function ping(
 export class RunningPing {
   readonly #process: LongProcess
 
-  /** Starts it and waits for the first answer. */
+  /**
+   * Starts it when the way is there, and waits for the first answer. The first packet between two hosts waits
+   * for neighbours, up to 2 s while an IPv6 address is tentative, and a neighbour's queue holds 200 packets.
+   */
   static async start(namespace: string, address: string, intervalMs = 5): Promise<RunningPing> {
+    const seconds = `${Math.ceil(patient(5000) / 1000)}`
+    await runOk(inNamespace(namespace, ['ping', '-n', '-c', '1', '-w', seconds, address]), {
+      timeoutMs: 10_000,
+    })
     const running = new RunningPing(namespace, address, intervalMs)
     try {
       await running.#process.waitForOutput(ANSWER, { timeoutMs: 5000 })
