@@ -12,6 +12,7 @@ import { patient } from '../lab/patience'
 import { type PingResult, ping, RunningPing } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
+import { describeFaults } from './faults'
 import { describeNetworks } from './networks'
 
 assertBootable()
@@ -200,6 +201,9 @@ test('a restart of docker brings the container back into the overlay', async () 
   await waitForPing(1, 2)
   expect(await pingBetween(2, 1)).toMatchObject({ received: 20 })
 })
+
+// The kernel is the same in all suites, and each fault takes seconds to be seen.
+if (process.env['OVERLAYD_HOSTS_SUITE'] === undefined) describeFaults(() => lab)
 
 test('Docker says what it waits for, where it waits for overlayd', async () => {
   const host = lab.host(2)
