@@ -63,6 +63,21 @@ export function debianChangelog(releases: readonly Release[], revision: string):
   return entries.join('\n')
 }
 
+/**
+ * The text of %changelog in the description of an RPM package.
+ * @param revision that of the package, the part of the version after the dash
+ */
+export function rpmChangelog(releases: readonly Release[], revision: string): string {
+  const entries = releases.map((release) => {
+    const [weekday = '', day, month, year] = new Date(dateOf(release) * 1000).toUTCString().split(' ')
+    // A percent sign begins a macro.
+    const items = release.items.map((item) => `- ${wrap(item).join('\n  ')}`.replaceAll('%', '%%'))
+    const heading = `* ${weekday.slice(0, 3)} ${month} ${day} ${year} ${MAINTAINER}`
+    return `${heading} - ${release.version}-${revision}\n${items.join('\n')}\n`
+  })
+  return entries.join('\n')
+}
+
 /** Lines of at most {@link WIDTH} columns, the further ones four columns narrower. */
 function wrap(text: string): string[] {
   const lines: string[] = []

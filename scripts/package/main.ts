@@ -1,17 +1,20 @@
-/**
- * Makes a bundle and a Debian package for each architecture. The script `make` runs this
- * file, and documents the flags.
- */
+/** Makes a bundle and packages for each architecture. The script `make` runs this file, and documents the flags. */
 import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import packageJson from '../../package.json'
 import { ROOT, writeBundle } from './bundle'
 import { dateOf, readReleases } from './changelog'
-import { type DebRelease, writeDeb } from './deb'
+import { writeDeb } from './deb'
 import { makeBundle, makeCache } from './own-bundle'
+import { writeRpm } from './rpm'
 import { readIngredients, writeSbom } from './sbom'
 import { findAddons, findNode, ingredientsOf, TARGETS, type Target } from './targets'
+import type { PackageRelease } from './tree'
+
+/** Kinds of packages -> what makes one. */
+const KINDS = { bundle: writeOwnBundle, deb: writeDeb, rpm: writeRpm } as const
+type Kind = keyof typeof KINDS
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -20,7 +23,9 @@ async function main(): Promise<void> {
       both: { type: 'boolean' },
       fetch: { type: 'boolean' },
       bundle: { type: 'string' },
+      kinds: { type: 'string', default: Object.keys(KINDS).join() },
       output: { type: 'string', default: 'dist/package' },
+      revision: { type: 'string', default: '1' },
       fast: { type: 'boolean', default: false },
     },
   })
@@ -35,17 +40,11 @@ async function main(): Promise<void> {
     for (const target of targets) await Promise.all([findNode(target), findAddons(target)])
     return
   }
-  const release = await readRelease()
+  const kinds = readKinds(values.kinds)
+  const release = await readRelease(values.revision)
   for (const target of targets) {
-    const bundle = join(output, `overlayd-${release.version}-linux-${target.node}`)
-    await rm(bundle, { recursive: true, force: true })
-    const folders = await writeBundle(bundle, await findAddons(target), release.version)
-    const libraries = [...(await readIngredients(folders)), ...(await ingredientsOf(target, false))]
-    await writeFile(join(bundle, 'SBOM.cdx.json'), writeSbom(release, libraries))
-    if (target.node === process.arch) await makeCache(bundle)
-    await report(bundle)
+    for (const kind of kinds) await report(await KINDS[kind](output, target, release, values.fast))
   }
-  for (const target of targets) await report(await writeDeb(output, target, release, values.fast))
 }
 
 /** @param names Debian's, comma separated; default: this machine's architecture */
@@ -62,11 +61,31 @@ function readTargets(names: string | undefined): readonly Target[] {
   })
 }
 
+/** @returns the bundle's folder */
+async function writeOwnBundle(output: string, target: Target, release: PackageRelease): Promise<string> {
+  const bundle = join(output, `overlayd-${release.version}-linux-${target.node}`)
+  await rm(bundle, { recursive: true, force: true })
+  const folders = await writeBundle(bundle, await findAddons(target), release.version)
+  const libraries = [...(await readIngredients(folders)), ...(await ingredientsOf(target, false))]
+  await writeFile(join(bundle, 'SBOM.cdx.json'), writeSbom(release, libraries))
+  if (target.node === process.arch) await makeCache(bundle)
+  return bundle
+}
+
+function readKinds(names: string): readonly Kind[] {
+  return names.split(',').map((name) => {
+    const kind = Object.keys(KINDS).find((each): each is Kind => each === name)
+    if (kind === undefined) throw new Error(`--kinds takes ${Object.keys(KINDS).join()}, not ${name}`)
+    return kind
+  })
+}
+
 /**
  * The same source gives the same package: its files have the date of SOURCE_DATE_EPOCH, else that of the
  * newest release.
  */
-async function readRelease(): Promise<DebRelease> {
+async function readRelease(revision: string): Promise<PackageRelease> {
+  if (!/^[1-9]\d*$/.test(revision)) throw new Error(`--revision takes a number from 1 on, not ${revision}`)
   const changelog = await readFile(join(ROOT, 'CHANGELOG.md'), 'utf8')
   const releases = readReleases(changelog)
   const [newest] = releases
@@ -79,12 +98,12 @@ async function readRelease(): Promise<DebRelease> {
   const given = process.env['SOURCE_DATE_EPOCH']
   const epoch = given === undefined ? dateOf(newest) : Number(given)
   if (!Number.isSafeInteger(epoch)) throw new Error(`SOURCE_DATE_EPOCH is ${given}, which is no time`)
-  return { version, epoch, changelog, releases }
+  return { version, revision, epoch, changelog, releases }
 }
 
 async function report(path: string): Promise<void> {
-  const { size } = await stat(path)
-  process.stdout.write(path.endsWith('.deb') ? `${path} (${(size / 1e6).toFixed(1)} MB)\n` : `${path}\n`)
+  const found = await stat(path)
+  process.stdout.write(found.isFile() ? `${path} (${(found.size / 1e6).toFixed(1)} MB)\n` : `${path}\n`)
 }
 
 // The files' modes are those of the package, whoever makes it.

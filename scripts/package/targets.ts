@@ -11,6 +11,8 @@ import type { Ingredient } from './sbom'
 export interface Target {
   /** Debian's name. */
   readonly debian: 'amd64' | 'arm64'
+  /** The name of RPM. */
+  readonly rpm: 'x86_64' | 'aarch64'
   /** Node's name, as in process.arch. */
   readonly node: 'x64' | 'arm64'
   /** Prefix of the binutils for its binaries on any machine. */
@@ -30,6 +32,7 @@ export const NODE_VERSION = '24.21.0'
 export const TARGETS: readonly Target[] = [
   {
     debian: 'amd64',
+    rpm: 'x86_64',
     node: 'x64',
     gnu: 'x86_64-linux-gnu',
     nodePackage: {
@@ -41,6 +44,7 @@ export const TARGETS: readonly Target[] = [
   },
   {
     debian: 'arm64',
+    rpm: 'aarch64',
     node: 'arm64',
     gnu: 'aarch64-linux-gnu',
     nodePackage: {

@@ -2,7 +2,6 @@
  * The Debian package: its content, installation, removal without leftovers. The installed programs make an
  * overlay.
  */
-import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
@@ -23,12 +22,12 @@ import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type Command, run, runOk } from '../../lab/process'
+import { ARCH, digestsIn, makePackages, makeTwice } from '../../support/packages'
 
 jest.setTimeout(patient(200_000))
 
 const ROOT = resolve(__dirname, '../../..')
 const DIRECTORY = join(ROOT, 'dist/package')
-const ARCH = process.arch === 'x64' ? 'amd64' : process.arch
 const SOURCES = [
   ...['src', 'scripts/package', 'scripts/systemd', 'scripts/docs', 'scripts/monitoring'],
   ...['package.json', 'package-lock.json', 'LICENSE', 'CHANGELOG.md'],
@@ -68,7 +67,7 @@ async function buildPackage(): Promise<string> {
   }
   const existing = find()
   if (existing !== undefined && !(await isStale(existing))) return existing
-  await runOk(['npm', 'run', '--silent', 'package', '--', `--arch=${ARCH}`], { timeoutMs: 180_000 })
+  await makePackages(['--kinds=bundle,deb'])
   const made = find()
   if (made === undefined) throw new Error(`npm run package made no package in ${DIRECTORY}`)
   return made
@@ -149,34 +148,9 @@ test('each file is where Debian wants it, belongs to root, and has the date of t
 })
 
 test('the same source gives the same bytes, and a list of the libraries in them', async () => {
-  const made = await Promise.all(
-    ['Asia/Tokyo', 'America/Lima'].map(async (TZ) => {
-      const output = mkdtempSync(join(tmpdir(), 'overlayd-package-'))
-      const words = [
-        'npm',
-        'run',
-        '--silent',
-        'package',
-        '--',
-        '--fast',
-        `--arch=${ARCH}`,
-        `--output=${output}`,
-      ]
-      await runOk(words as unknown as Command, { env: { ...process.env, TZ }, timeoutMs: 180_000 })
-      return output
-    }),
-  )
+  const made = await makeTwice('bundle,deb')
   try {
-    const digests = made.map((output) =>
-      readdirSync(output, { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile() && !entry.name.endsWith('.cache'))
-        .map(({ parentPath, name }) => join(parentPath, name))
-        .sort()
-        .map((file) => [
-          relative(output, file),
-          createHash('sha256').update(readFileSync(file)).digest('hex'),
-        ]),
-    )
+    const digests = made.map(digestsIn)
     expect(digests[0]?.length).toBeGreaterThan(10)
     expect(digests[1]).toEqual(digests[0])
     const names = (digests[0] ?? []).map(([name = '']) => name)

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { dateOf, debianChangelog, readReleases } from '../../../scripts/package/changelog'
+import { dateOf, debianChangelog, readReleases, rpmChangelog } from '../../../scripts/package/changelog'
 
 const ROOT = join(__dirname, '../../..')
 
@@ -58,6 +58,20 @@ overlayd (0.1.0-1) unstable; urgency=medium
   * First release.
 
  -- overlayd maintainers <maintainers@overlayd.invalid>  Sat, 31 Jan 2026 12:00:00 +0000
+`)
+})
+
+test('the changelog of the RPM package has the form of rpm, in which a percent sign is no macro', () => {
+  const [newest, first] = readReleases(TEXT.replace('**One** thing', '100 % of %{things}'))
+  if (newest === undefined || first === undefined) throw new Error('there are two releases')
+  const maintainer = 'overlayd maintainers <maintainers@overlayd.invalid>'
+  expect(rpmChangelog([newest, first], '2')).toBe(`* Sun Mar 01 2026 ${maintainer} - 0.2.0-2
+- The command overlayctl evict: it deletes the lease of a host that is gone, and
+  leaves live hosts alone.
+- 100 %% of %%{things}.
+
+* Sat Jan 31 2026 ${maintainer} - 0.1.0-2
+- First release.
 `)
 })
 

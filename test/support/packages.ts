@@ -1,0 +1,37 @@
+/** Makes packages of this tree, for tests of what is in them. */
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { type Command, runOk } from '../lab/process'
+
+/** Debian's name of this machine's architecture. */
+export const ARCH = process.arch === 'x64' ? 'amd64' : process.arch
+
+/** @param flags of scripts/package/make */
+export async function makePackages(flags: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
+  const words = ['npm', 'run', '--silent', 'package', '--', `--arch=${ARCH}`, ...flags]
+  await runOk(words as unknown as Command, { env: { ...process.env, ...env }, timeoutMs: 180_000 })
+}
+
+/**
+ * Makes packages twice, uncompressed, in two time zones.
+ * @param kinds as for scripts/package/make
+ * @returns the two directories, which the caller removes
+ */
+export const makeTwice = (kinds: string): Promise<readonly string[]> =>
+  Promise.all(
+    ['Asia/Tokyo', 'America/Lima'].map(async (TZ) => {
+      const output = mkdtempSync(join(tmpdir(), 'overlayd-package-'))
+      await makePackages(['--fast', `--kinds=${kinds}`, `--output=${output}`], { TZ })
+      return output
+    }),
+  )
+
+/** @returns pairs of a file, from the directory, and its checksum; without the caches of V8 */
+export const digestsIn = (directory: string): readonly (readonly [file: string, digest: string])[] =>
+  readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.endsWith('.cache'))
+    .map(({ parentPath, name }) => join(parentPath, name))
+    .sort()
+    .map((file) => [relative(directory, file), createHash('sha256').update(readFileSync(file)).digest('hex')])
