@@ -2,15 +2,6 @@
  * The bundle's contents: both programs, and a rehearsal that puts the functions of a start into V8's cache.
  */
 
-import { statusSchema } from '../../src/api/status'
-import { EventLog } from '../../src/daemon/tell/events'
-import { createLogger } from '../../src/daemon/tell/logger'
-import { openEtcd } from '../../src/etcd/client/client'
-import { Registry } from '../../src/etcd/registry'
-import { Kernel } from '../../src/kernel/kernel'
-import { parseNetworkConfig } from '../../src/model/config/network-config'
-import { parseCommandLine } from '../../src/options/schema'
-
 export const programs = {
   overlayd: () => import('../../src/overlayd.js'),
   overlayctl: () => import('../../src/overlayctl.js'),
@@ -19,9 +10,17 @@ export const programs = {
 
 /**
  * Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not
- * matter.
+ * matter. Its modules are loaded here: an import at the head of the file would load them in each program.
  */
 async function rehearse(): Promise<void> {
+  const { parseCommandLine } = await import('../../src/options/schema.js')
+  const { EventLog } = await import('../../src/daemon/tell/events.js')
+  const { createLogger } = await import('../../src/daemon/tell/logger.js')
+  const { openEtcd } = await import('../../src/etcd/client/client.js')
+  const { Registry } = await import('../../src/etcd/registry.js')
+  const { Kernel } = await import('../../src/kernel/kernel.js')
+  const { statusSchema } = await import('../../src/api/status.js')
+  const { parseNetworkConfig } = await import('../../src/model/config/network-config.js')
   await parseCommandLine(['--help'], {})
   const run = await parseCommandLine(['--iface=eth0'], {})
   const attempts = [
