@@ -88,6 +88,13 @@ install_modules() {
   touch "$done_file"
 }
 
+# Prints the mirror that this machine gets its Debian packages from; nothing if it is no Debian. mmdebstrap
+# has a default mirror.
+debian_mirror() {
+  apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    sed -n 's/^Debian Debian //p' | head -n 1
+}
+
 # Fetches the node that the package contains, because the sandbox has no network.
 fetch_node() {
   quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" ||

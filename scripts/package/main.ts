@@ -6,14 +6,15 @@ import packageJson from '../../package.json'
 import { ROOT, writeBundle } from './bundle'
 import { dateOf, readReleases } from './changelog'
 import { writeDeb } from './deb'
+import { writeOci } from './oci'
 import { makeBundle, makeCache } from './own-bundle'
 import { writeRpm } from './rpm'
 import { readIngredients, writeSbom } from './sbom'
-import { findAddons, findNode, ingredientsOf, TARGETS, type Target } from './targets'
+import { findAddons, findBase, findNode, ingredientsOf, TARGETS, type Target } from './targets'
 import type { PackageRelease } from './tree'
 
 /** Kinds of packages -> what makes one. */
-const KINDS = { bundle: writeOwnBundle, deb: writeDeb, rpm: writeRpm } as const
+const KINDS = { bundle: writeOwnBundle, deb: writeDeb, rpm: writeRpm, oci: writeOci } as const
 type Kind = keyof typeof KINDS
 
 async function main(): Promise<void> {
@@ -36,11 +37,14 @@ async function main(): Promise<void> {
     return report(bundle)
   }
   const targets = values.both ? TARGETS : readTargets(values.arch)
+  const kinds = readKinds(values.kinds)
   if (values.fetch) {
-    for (const target of targets) await Promise.all([findNode(target), findAddons(target)])
+    for (const target of targets) {
+      await Promise.all([findNode(target), findAddons(target)])
+      if (kinds.includes('oci')) await findBase(target)
+    }
     return
   }
-  const kinds = readKinds(values.kinds)
   const release = await readRelease(values.revision)
   for (const target of targets) {
     for (const kind of kinds) await report(await KINDS[kind](output, target, release, values.fast))

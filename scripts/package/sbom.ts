@@ -17,6 +17,13 @@ export interface Ingredient {
   readonly integrity: string
 }
 
+/** A package of Debian. */
+export interface DebianPackage {
+  readonly name: string
+  readonly version: string
+  readonly architecture: string
+}
+
 export interface Product {
   readonly version: string
   /** Seconds since 1970. */
@@ -35,8 +42,15 @@ export async function readIngredients(folders: readonly string[]): Promise<Ingre
   })
 }
 
-/** @returns the document's text */
-export function writeSbom({ version, epoch }: Product, ingredients: readonly Ingredient[]): string {
+/**
+ * @param debian packages of Debian, in an image
+ * @returns the document's text
+ */
+export function writeSbom(
+  { version, epoch }: Product,
+  ingredients: readonly Ingredient[],
+  debian: readonly DebianPackage[] = [],
+): string {
   const known = new Map(ingredients.map((each) => [purl(each), each]))
   const document = {
     $schema: 'http://cyclonedx.org/schema/bom-1.5.schema.json',
@@ -53,13 +67,22 @@ export function writeSbom({ version, epoch }: Product, ingredients: readonly Ing
         licenses: [{ license: { id: 'MIT' } }],
       },
     },
-    components: [...known.keys()].sort().map((ref) => component(ref, known.get(ref) as Ingredient)),
+    components: [
+      ...[...known.keys()].sort().map((ref) => component(ref, known.get(ref) as Ingredient)),
+      ...debian.map(debianComponent),
+    ],
   }
   return `${JSON.stringify(document, undefined, 2)}\n`
 }
 
 /** The package URL of npm's kind (purl-spec): the @ of a scope is escaped. */
 const purl = ({ name, version }: Ingredient): string => `pkg:npm/${name.replace(/^@/, '%40')}@${version}`
+
+/** Its licence is in the package's own file `copyright`, in words. */
+function debianComponent({ name, version, architecture }: DebianPackage) {
+  const ref = `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}`
+  return { type: 'library', 'bom-ref': ref, name, version, purl: ref }
+}
 
 function component(ref: string, { name, version, license, integrity }: Ingredient) {
   const [, checksum = ''] = /^sha512-(\S+)$/.exec(integrity) ?? []

@@ -84,6 +84,30 @@ export async function findNode(target: Target): Promise<string> {
   return folder
 }
 
+/**
+ * The lower layer of the container image. Debian's packages change, so one build after another has the same
+ * layer only as long as this one is kept.
+ * @returns the folder with its files
+ */
+export async function findBase(target: Target): Promise<string> {
+  const script = join(__dirname, 'base')
+  const recipe = createHash('sha256')
+    .update(await readFile(script))
+    .digest('hex')
+    .slice(0, 12)
+  const folder = join(CACHE, `base-${target.debian}-${recipe}`)
+  if (existsSync(folder)) return folder
+  await mkdir(CACHE, { recursive: true })
+  const fresh = `${folder}.${process.pid}`
+  try {
+    await run([script, target.debian, fresh])
+    await rename(fresh, folder)
+  } finally {
+    await rm(fresh, { recursive: true, force: true })
+  }
+  return folder
+}
+
 /** Removes the symbols, which are not needed to run. */
 export async function stripBinary({ node, gnu }: Target, from: string, to: string): Promise<void> {
   const [program, debianPackage] =

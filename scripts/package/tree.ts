@@ -69,6 +69,8 @@ export interface Tree {
   putGz(path: string, text: string): Promise<void>
   /** The list of the libraries in the files. */
   readonly sbom: string
+  /** Folders of the libraries from npm, from the project's root. */
+  readonly libraries: readonly string[]
 }
 
 /** @param root removed first */
@@ -133,7 +135,7 @@ export async function makeTree(
   await putGz(`${DOC}/NOTICES`, await readFile(join(library, 'NOTICES'), 'utf8'))
   await putGz(`${DOC}/NOTICES.node`, await readFile(join(node, 'LICENSE'), 'utf8'))
   await rm(join(library, 'NOTICES'))
-  return { root, put, putGz, sbom }
+  return { root, put, putGz, sbom, libraries: folders }
 }
 
 /**

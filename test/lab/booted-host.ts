@@ -40,6 +40,10 @@ export interface BootedHostSettings {
   readonly cgroups: readonly string[]
   /** Files of cloud-init's NoCloud seed: `user-data`, `meta-data`, `network-config` -> content. */
   readonly seed: Readonly<Record<string, string>>
+  /** Puts files into the host's uppermost layer before the first boot. */
+  readonly prepare?: (upper: string) => Promise<void>
+  /** Whether /usr is read-only, as on hosts whose system is an image. */
+  readonly readOnlyUsr?: boolean
 }
 
 /** A Docker container. `namespace` is the name of its network namespace in the sandbox. */
@@ -100,6 +104,7 @@ export class BootedHost {
     const seed = of('upper/var/lib/cloud/seed/nocloud')
     mkdirSync(seed, { recursive: true })
     for (const [name, text] of Object.entries(this.settings.seed)) writeFileSync(join(seed, name), text)
+    await this.settings.prepare?.(of('upper'))
     const overlay = `lowerdir=${layers.join(':')},upperdir=${of('upper')},workdir=${of('work')}`
     await runOk(['mount', '-t', 'overlay', '-o', overlay, 'overlay', this.#root])
     for (const cgroup of this.#cgroups) mkdirSync(cgroup)
@@ -325,7 +330,7 @@ export class BootedHost {
 
   /** Starts nspawn for one boot: the process ends when the host is powered off or rebooted. */
   #spawn(): LongProcess {
-    const { name, directory, bridge } = this.settings
+    const { name, directory, bridge, readOnlyUsr = false } = this.settings
     const nspawn = [
       'systemd-nspawn',
       `--directory=${this.#root}`,
@@ -343,6 +348,7 @@ export class BootedHost {
       '--system-call-filter=add_key keyctl bpf @mount',
       // Docker stores layers with overlayfs, whose upper directory cannot be on another overlayfs.
       `--bind=${join(directory, 'docker')}:/var/lib/docker`,
+      ...(readOnlyUsr ? [`--bind-ro=${join(this.#root, 'usr')}:/usr`] : []),
     ]
     // The shell moves itself into the host's control groups and then becomes nspawn.
     const enter = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"'

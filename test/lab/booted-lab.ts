@@ -11,7 +11,7 @@
  */
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { BootedHost, PATH } from './booted-host'
+import { BootedHost, type BootedHostSettings, PATH } from './booted-host'
 import { assertSandbox, ipBatch } from './namespace'
 import { run, runOk } from './process'
 
@@ -25,6 +25,8 @@ const HOST_OFFSET = 10
 interface Prepared {
   /** Path of overlayd's Debian package, built from this tree. */
   readonly deb: string
+  /** Directory with the container image and the system extension, as `npm run package` names them. */
+  readonly forms: string
   /** Directory with the hosts' root file system. */
   readonly rootfs: string
   /** A control group in each hierarchy, in which the hosts get theirs. */
@@ -33,12 +35,13 @@ interface Prepared {
 
 /** @throws {Error} outside of `scripts/hosts/sandbox`, with the command to use */
 export function assertBootable(): Prepared {
-  const { OVERLAYD_DEB: deb, OVERLAYD_ROOTFS: rootfs, OVERLAYD_CGROUPS: cgroups } = process.env
-  if (deb === undefined || rootfs === undefined || cgroups === undefined) {
+  const { OVERLAYD_DEB: deb, OVERLAYD_FORMS: forms } = process.env
+  const { OVERLAYD_ROOTFS: rootfs, OVERLAYD_CGROUPS: cgroups } = process.env
+  if (deb === undefined || forms === undefined || rootfs === undefined || cgroups === undefined) {
     throw new Error('this boots hosts: run it as root, as `scripts/hosts/sandbox COMMAND ...`')
   }
   assertSandbox()
-  return { deb, rootfs, cgroups: cgroups.split(' ').filter((cgroup) => cgroup !== '') }
+  return { deb, forms, rootfs, cgroups: cgroups.split(' ').filter((cgroup) => cgroup !== '') }
 }
 
 /** The files of the shipped cloud-config, with name and address of this host: file name -> content. */
@@ -57,8 +60,11 @@ export class BootedLab {
   /** Layer with the files that installing the package adds to the root file system. */
   readonly #image = join(this.#directory, 'image')
 
-  /** Creates the underlay and installs the package. {@link boot} adds hosts. */
-  static async create(): Promise<BootedLab> {
+  /**
+   * Creates the underlay and installs the package. {@link boot} adds hosts.
+   * @param install whether the hosts have the package
+   */
+  static async create({ install = true } = {}): Promise<BootedLab> {
     const lab = new BootedLab(assertBootable())
     try {
       await ipBatch(undefined, [
@@ -66,7 +72,8 @@ export class BootedLab {
         `address add ${GATEWAY}/24 dev ${BRIDGE}`,
         `link set ${BRIDGE} up`,
       ])
-      await lab.#install()
+      mkdirSync(lab.#image)
+      if (install) await lab.#install()
       return lab
     } catch (error) {
       await lab.close()
@@ -82,8 +89,18 @@ export class BootedLab {
     return host
   }
 
-  /** Boots `count` hosts and waits until they have booted. */
-  async boot(count: number): Promise<readonly BootedHost[]> {
+  /**
+   * Boots `count` hosts and waits until they have booted.
+   * @param special settings other than those of a usual host
+   */
+  async boot(
+    count: number,
+    special: Partial<Pick<BootedHostSettings, 'prepare' | 'readOnlyUsr'>> & {
+      /** Instead of the shipped user-data of cloud-init. */
+      readonly userData?: string
+    } = {},
+  ): Promise<readonly BootedHost[]> {
+    const { userData, ...settings } = special
     const added = Array.from({ length: count }, (_, index) => {
       const number = this.hosts.length + index + 1
       const name = `node${number}`
@@ -95,7 +112,8 @@ export class BootedLab {
         directory: join(this.#directory, name),
         layers: [this.#image, this.prepared.rootfs],
         cgroups: this.prepared.cgroups,
-        seed: seedOf(name, address),
+        seed: { ...seedOf(name, address), ...(userData === undefined ? {} : { 'user-data': userData }) },
+        ...settings,
       })
     })
     this.hosts.push(...added)
@@ -107,7 +125,7 @@ export class BootedLab {
   /** Installs the package by dpkg into a layer that all hosts share. */
   async #install(): Promise<void> {
     const [root, work] = [join(this.#directory, 'install'), join(this.#directory, 'install-work')]
-    for (const directory of [root, work, this.#image]) mkdirSync(directory)
+    for (const directory of [root, work]) mkdirSync(directory)
     const { deb, rootfs } = this.prepared
     const overlay = `lowerdir=${rootfs},upperdir=${this.#image},workdir=${work}`
     await runOk(['mount', '-t', 'overlay', '-o', overlay, 'overlay', root])

@@ -1,0 +1,120 @@
+/** The container image: its layout, and what runs in it without an engine. */
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import packageJson from '../../../package.json'
+import { patient } from '../../lab/patience'
+import { run, runOk } from '../../lab/process'
+import { ARCH, digestsIn, makeTwice } from '../../support/packages'
+
+jest.setTimeout(patient(200_000))
+
+const { version } = packageJson
+const IMAGE = `overlayd-${version}-oci-${ARCH}`
+
+let made: readonly string[] = []
+/** A directory for what is unpacked. */
+let work: string
+
+beforeAll(async () => {
+  work = mkdtempSync(join(tmpdir(), 'overlayd-images-'))
+  made = await makeTwice('oci')
+})
+afterAll(() => {
+  for (const directory of [...made, work])
+    if (directory !== undefined) rmSync(directory, { recursive: true, force: true })
+})
+
+test('the same source gives the same bytes, and a list of the libraries in them', () => {
+  const [one = [], other] = made.map(digestsIn)
+  expect(one.map(([name]) => name)).toEqual([`${IMAGE}.cdx.json`, `${IMAGE}.tar`])
+  expect(other).toEqual(one)
+  const { components } = JSON.parse(readFileSync(join(made[0] ?? '', `${IMAGE}.cdx.json`), 'utf8'))
+  const purls: string[] = components.map(({ purl }: { purl: string }) => purl.replace(/@.*$/, ''))
+  expect(purls).toEqual(
+    expect.arrayContaining(['pkg:npm/etcd3', 'pkg:deb/debian/libc6', 'pkg:deb/debian/nftables']),
+  )
+  // Whatever has a shell or a package manager has more than these.
+  expect(purls.filter((purl) => purl.startsWith('pkg:deb/')).length).toBeLessThan(40)
+})
+
+describe('the container image', () => {
+  const descriptor = z.object({ mediaType: z.string(), digest: z.string(), size: z.number() })
+  const manifestSchema = z.object({ config: descriptor, layers: z.array(descriptor) })
+  const configSchema = z.object({
+    architecture: z.string(),
+    config: z.object({ Cmd: z.array(z.string()), Env: z.array(z.string()) }),
+    rootfs: z.object({ diff_ids: z.array(z.string()) }),
+  })
+
+  const layout = () => join(work, 'layout')
+  const root = () => join(work, 'root')
+  const read = (file: string) => readFileSync(join(layout(), file))
+  const blob = (digest: string) => read(`blobs/${digest.replace(':', '/')}`)
+  const sha256 = (bytes: Uint8Array) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+  const manifest = () => {
+    const index = z
+      .object({ manifests: z.array(descriptor) })
+      .parse(JSON.parse(read('index.json').toString()))
+    return manifestSchema.parse(JSON.parse(blob(index.manifests[0]?.digest ?? '').toString()))
+  }
+  const inImage = (...command: readonly string[]) =>
+    run(['unshare', '--root', root(), '--wd', '/', ...command], { env: { PATH: '/usr/sbin:/usr/bin' } })
+
+  beforeAll(async () => {
+    for (const directory of [layout(), root()]) mkdirSync(directory)
+    await runOk(['tar', '-xf', join(made[0] ?? '', `${IMAGE}.tar`), '-C', layout()])
+    for (const { digest } of manifest().layers) {
+      const file = join(layout(), 'blobs', digest.replace(':', '/'))
+      await runOk(['tar', '--no-same-owner', '-xf', file, '-C', root()])
+    }
+  })
+
+  test('is a layout of OCI in which each blob has its digest and size, and the archive of docker save', () => {
+    const { config, layers } = manifest()
+    for (const { digest, size } of [config, ...layers])
+      expect([sha256(blob(digest)), blob(digest).length]).toEqual([digest, size])
+    expect(readdirSync(join(layout(), 'blobs/sha256'))).toHaveLength(layers.length + 2)
+    const { architecture, rootfs } = configSchema.parse(JSON.parse(blob(config.digest).toString()))
+    expect(architecture).toBe(ARCH)
+    // The layers of this test are not compressed.
+    expect(rootfs.diff_ids).toEqual(layers.map(({ digest }) => digest))
+    const path = (digest: string) => `blobs/${digest.replace(':', '/')}`
+    expect(JSON.parse(read('manifest.json').toString())).toEqual([
+      {
+        Config: path(config.digest),
+        RepoTags: [`overlayd:${version}`],
+        Layers: layers.map(({ digest }) => path(digest)),
+      },
+    ])
+    expect(JSON.parse(read('oci-layout').toString())).toEqual({ imageLayoutVersion: '1.0.0' })
+  })
+
+  test('has only files of root, no shell, and nothing of the machine that made it', async () => {
+    for (const { digest } of manifest().layers) {
+      const file = join(layout(), 'blobs', digest.replace(':', '/'))
+      const listing = (await runOk(['tar', '--numeric-owner', '-tvf', file])).trimEnd().split('\n')
+      expect(listing.filter((line) => !/^\S+ 0\/0 /.test(line))).toEqual([])
+    }
+    for (const path of ['usr/bin/sh', 'etc/apt', 'etc/hostname', 'etc/resolv.conf', 'usr/lib/systemd'])
+      expect({ path, exists: existsSync(join(root(), path)) }).toEqual({ path, exists: false })
+  })
+
+  test('has all that its programs need', async () => {
+    expect(await inImage('/usr/bin/overlayd', '--version')).toMatchObject({ code: 0, stderr: `${version}\n` })
+    const config = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'
+    expect(await inImage('/usr/bin/overlayctl', 'config', 'validate', config)).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('255 subnets of /24'),
+    })
+    for (const [program = '', flag] of [
+      ['nft', '--version'],
+      ...['iptables', 'ip6tables', 'iptables-save', 'iptables-restore'].map((name) => [name, '--version']),
+      ['iptables-legacy', '--version'],
+      ['ping', '-V'],
+    ])
+      expect({ program, ...(await inImage(program, flag ?? '')) }).toMatchObject({ program, code: 0 })
+  })
+})
