@@ -13,7 +13,7 @@ import type {
   LinkOperation,
   ObservedLink,
 } from '../model/kernel/link'
-import type { ObjectOperation, ObservedObjects, OperationFailure } from '../model/kernel/objects'
+import type { ObjectOperation, ObservedObjects, OperationFailure, ProxyEntry } from '../model/kernel/objects'
 import type { DefaultRoute, Route, RouteLookup, UnderlayRoute } from '../model/kernel/route'
 import { type ChangeListener, ChangeStream } from './events/events'
 import { failuresOf } from './failures'
@@ -31,6 +31,7 @@ import type { Elsewhere, Reading } from './objects/kind'
 import { listNeighbours, type Neighbour } from './objects/neighbours'
 import { listNexthops } from './objects/nexthops'
 import { objectFormat } from './objects/operations'
+import { listProxies } from './objects/proxies'
 import { listOwnRoutesElsewhere, listUnderlayRoutes } from './objects/routes'
 import { explainFailures } from './obstacles'
 
@@ -202,6 +203,11 @@ export class Kernel {
   /** Neighbours of one family that have answered on a link, now or before. */
   async neighbours(family: Family, index: number, signal?: AbortSignal): Promise<readonly Neighbour[]> {
     return this.dumps.dump(listNeighbours(family, index, NUD_KNOWN), signal)
+  }
+
+  /** The proxy neighbours of our protocol, on all links. */
+  async proxies(family: Family, signal?: AbortSignal): Promise<readonly ProxyEntry[]> {
+    return this.dumps.dump(listProxies(family), signal)
   }
 
   /** The routes of our protocol that lead over other links than these, or nowhere. */

@@ -19,12 +19,14 @@ export interface ObservedOverlay {
  * @param name of the device
  * @param network of the family; `undefined` where it is not known: then only the objects on the device are
  * read
+ * @param allowed ranges outside of the network in which hosts may announce prefixes
  */
 export async function readOverlay(
   kernel: KernelReader,
   family: Family,
   name: string,
   network: Prefix | undefined,
+  allowed: readonly Prefix[] = [],
 ): Promise<ObservedOverlay> {
   const links = await kernel.links()
   const link = links.find((each) => each.name === name)
@@ -32,6 +34,12 @@ export async function readOverlay(
   const objects =
     link === undefined
       ? { ...emptyObjects(), takenNexthops: new Set<number>() }
-      : await kernel.observe(family, link.index, { network, routes: true, links: [] })
+      : await kernel.observe(family, link.index, {
+          network,
+          allowed,
+          routes: true,
+          proxies: true,
+          links: [],
+        })
   return { links, link, routes, objects }
 }

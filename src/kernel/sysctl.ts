@@ -130,6 +130,22 @@ export async function keepIpv6(link: string): Promise<boolean> {
 }
 
 /**
+ * Makes this host answer on a link for the IPv6 addresses that it has proxy neighbours for there.
+ * @returns whether it did not answer before
+ * @throws {OverlayError} `sysctl`
+ */
+export async function keepProxyNdp(link: string): Promise<boolean> {
+  let changed = false
+  await unlessGone(async () => {
+    const path = `${IPV6}/${link}/proxy_ndp`
+    if ((await readSysctl(path)) !== '0') return
+    await writeSysctl(path, '1')
+    changed = true
+  })
+  return changed
+}
+
+/**
  * Makes a link ignore IPv6 router advertisements, which could come from containers on other hosts.
  * @returns false if the link does not exist or has no IPv6
  * @throws {OverlayError} `sysctl`

@@ -16,6 +16,7 @@ import type { Question } from '../netlink/client'
 import type { MessageOf } from '../netlink/codec'
 import {
   IFF_LOOPBACK,
+  IFF_RUNNING,
   IFF_UP,
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -158,6 +159,7 @@ function decodeLink(view: DataView, start: number, end: number): ObservedLink {
     up: (message.flags & IFF_UP) !== 0,
     kind: message.info?.kind,
     ...((message.flags & IFF_LOOPBACK) !== 0 && { loopback: true as const }),
+    ...((message.flags & (IFF_UP | IFF_RUNNING)) === IFF_UP && { noCarrier: true as const }),
     vxlan: observedVxlan(message.info?.vxlan),
   }
 }

@@ -127,6 +127,7 @@ export const IPPROTO_FRAGMENT = 44
 export const IFNAMSIZ = 16
 export const IFF_UP = 0x1
 export const IFF_LOOPBACK = 0x8
+export const IFF_RUNNING = 0x40
 
 // linux/if_link.h
 export const IFLA_ADDRESS = 1
@@ -187,11 +188,13 @@ export const NDA_PORT = 6
 export const NDA_VNI = 7
 export const NDA_IFINDEX = 8
 export const NDA_NH_ID = 13
+export const NDA_PROTOCOL = 12
 export const NUD_PERMANENT = 0x80
 /** Reachable, stale, delay, probe and permanent: states of a neighbour that has answered. */
 export const NUD_KNOWN = 0x9e
 /** The entry belongs to the device itself, as opposed to the bridge that it may be a port of. */
 export const NTF_SELF = 0x2
+export const NTF_PROXY = 0x8
 
 // linux/netfilter.h, linux/netfilter/nfnetlink.h
 export const NFPROTO_INET = 1

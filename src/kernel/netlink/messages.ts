@@ -91,6 +91,7 @@ export const neighbourMessage = messageCodec(
      */
     link: [k.NDA_IFINDEX, u32],
     nexthop: [k.NDA_NH_ID, u32],
+    protocol: [k.NDA_PROTOCOL, u8],
   },
 )
 

@@ -4,9 +4,10 @@ import { fdb } from './fdb'
 import type { KernelKind, Reading } from './kind'
 import { neighbour } from './neighbours'
 import { nexthop, readTakenNexthops } from './nexthops'
+import { proxy } from './proxies'
 import { route } from './routes'
 
-export const KERNEL: { readonly [K in Kind]: KernelKind<K> } = { neighbour, fdb, nexthop, route }
+export const KERNEL: { readonly [K in Kind]: KernelKind<K> } = { neighbour, fdb, nexthop, route, proxy }
 
 /**
  * Reads all objects, one kind after the other: all listings together would need many times the memory of the

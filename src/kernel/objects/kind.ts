@@ -13,6 +13,8 @@ export interface Elsewhere {
   readonly allowed?: readonly Prefix[]
   /** Whether routes of our protocol into the network are read wherever they lead. */
   readonly routes: boolean
+  /** Whether proxy neighbours of our protocol in these ranges are read; absent for no. */
+  readonly proxies?: boolean
   /**
    * Links whose routes and nexthops are read, so that they can be replaced in place: devices that ours
    * succeeds.

@@ -17,6 +17,7 @@ import {
   NLM_F_EXCL,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
+  RT_SCOPE_LINK,
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
   RT_TABLE_MAIN,
@@ -57,7 +58,10 @@ export const listRoutes = (family: Family, linkIndex: number): Question<Route> =
   },
 })
 
-/** Dump of the routes of our protocol on other links than these: those of direct peers, and blackholes. */
+/**
+ * Dump of the routes of our protocol on other links than these: those of direct peers, those to what this
+ * host announces, and blackholes.
+ */
 export const listOwnRoutesElsewhere = (family: Family, links: readonly number[]): Question<Route> => ({
   attempted: 'list routes of our protocol',
   encode: (writer) => encodeListing(writer, family, { protocol: ROUTE_PROTOCOL }),
@@ -72,8 +76,8 @@ export const listOwnRoutesElsewhere = (family: Family, links: readonly number[])
     if (type !== RTN_UNICAST || link === undefined) return undefined
     // Another program moved the nexthop object of our route to another link.
     if (nexthop !== undefined) return routeOf(message, family, { kind: 'nexthop', id: nexthop })
-    if (gateway === undefined) return undefined
-    return routeOf(message, family, { kind: 'direct', gateway, link })
+    if (gateway !== undefined) return routeOf(message, family, { kind: 'direct', gateway, link })
+    return message.encapsulation === undefined ? routeOf(message, family, { kind: 'link', link }) : undefined
   },
 })
 
@@ -155,7 +159,9 @@ export const route: KernelKind<'route'> = {
       return
     }
     const flags = NLM_F_REQUEST | NLM_F_CREATE | (operation.replace ? NLM_F_REPLACE : NLM_F_EXCL)
-    encodeRoute(writer, RTM_NEWROUTE, flags, link, operation.value, RT_SCOPE_UNIVERSE)
+    // As ip-route(8) does: the scope of a route without a gateway.
+    const scope = operation.value.target.kind === 'link' ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE
+    encodeRoute(writer, RTM_NEWROUTE, flags, link, operation.value, scope)
   },
   notification: {
     made: RTM_NEWROUTE,
@@ -217,7 +223,7 @@ const needsMetrics = ({ kind }: RouteTarget, flags: number): boolean =>
 
 /** With a nexthop object, the link is that of the object: the kernel refuses a message with both. */
 function linkOf(target: RouteTarget, index: number): number | undefined {
-  if (target.kind === 'direct') return target.link
+  if (target.kind === 'direct' || target.kind === 'link') return target.link
   return target.kind === 'nexthop' || target.kind === 'blackhole' ? undefined : index
 }
 

@@ -40,6 +40,8 @@ export interface ObservedLink {
   readonly mtu: number
   /** Administratively up (IFF_UP). */
   readonly up: boolean
+  /** Up, but connected to nothing (no IFF_RUNNING): the kernel drops packets that leave by it. */
+  readonly noCarrier?: true
   /** A loopback interface (IFF_LOOPBACK). */
   readonly loopback?: true
   /** Index of the bridge, bond, ... that this link is a port of. */

@@ -5,7 +5,7 @@
  * A new kind of object begins with a line in {@link Shapes}. The compiler then names each table that lacks
  * the kind.
  */
-import { type IpAddress, type Ipv4, ipv4, type MacAddress } from '../address'
+import { formatIp, type IpAddress, type Ipv4, ipv4, type MacAddress } from '../address'
 import type { NexthopId, Route, RouteKey } from './route'
 
 /**
@@ -22,7 +22,26 @@ export interface Shapes {
   nexthop: { key: NexthopId; value: Ipv4; entry: Ipv4 }
   /** Routes by destination. Several routes of one destination differ in metric, tos or target. */
   route: { key: RouteKey; value: readonly Route[]; entry: Route }
+  /**
+   * Proxy neighbours: this host answers for the address on that link (ARP, RFC 4861), since a route of ours
+   * leads there. Those of our protocol alone.
+   */
+  proxy: { key: ProxyKey; value: ProxyEntry; entry: ProxyEntry }
 }
+
+/** An address that this host answers for on a link. */
+export interface ProxyEntry {
+  readonly address: IpAddress
+  /** Index of the link. */
+  readonly link: number
+}
+
+declare const brand: unique symbol
+/** `7 10.5.240.7`: link and address. */
+export type ProxyKey = string & { readonly [brand]: 'ProxyKey' }
+
+export const proxyKey = ({ address, link }: ProxyEntry): ProxyKey =>
+  `${link} ${formatIp(address)}` as ProxyKey
 
 /** A destination of a forwarding entry. */
 export interface ForwardingTarget {
@@ -40,7 +59,13 @@ export type KeyOf<K extends Kind> = Shapes[K]['key']
 export type ValueOf<K extends Kind> = Shapes[K]['value']
 export type EntryOf<K extends Kind> = Shapes[K]['entry']
 
-const ORDER: { readonly [K in Kind]: true } = { neighbour: true, fdb: true, nexthop: true, route: true }
+const ORDER: { readonly [K in Kind]: true } = {
+  neighbour: true,
+  fdb: true,
+  nexthop: true,
+  route: true,
+  proxy: true,
+}
 
 /**
  * All kinds in the order in which their objects are created: each after the objects that it needs. Objects
@@ -56,7 +81,7 @@ export const isKind = (word: string): word is Kind => Object.hasOwn(ORDER, word)
 /**
  * The objects of one family on our device. If observed: all permanent neighbours and FDB entries, all
  * nexthops, and all unicast routes except the kernel's own (RTPROT_KERNEL); on request also the routes of our
- * protocol on other links.
+ * protocol on other links, and proxy neighbours.
  */
 export type KernelObjects = { readonly [K in Kind]: ReadonlyMap<KeyOf<K>, ValueOf<K>> }
 

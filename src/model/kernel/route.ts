@@ -44,6 +44,8 @@ export type RouteTarget =
   | { readonly kind: 'gateway'; readonly gateway: IpAddress; readonly onlink: boolean }
   /** Not through our device: a gateway on another link, which is on-link for this host. */
   | { readonly kind: 'direct'; readonly gateway: IpAddress; readonly link: number }
+  /** To the hosts of another link themselves, which the kernel asks for the address (scope link). */
+  | { readonly kind: 'link'; readonly link: number }
   | { readonly kind: 'blackhole' }
   /** A target that we never make: no gateway, multipath, an encapsulation. */
   | { readonly kind: 'other' }

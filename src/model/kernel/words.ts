@@ -8,6 +8,7 @@ import {
   type Kind,
   type ObjectOperation,
   type OperationOf,
+  type ProxyKey,
 } from './objects'
 import { type Route, routePrefix } from './route'
 import { isObjectId, isObjectOperation, type Subject } from './subject'
@@ -56,6 +57,18 @@ const WORDS: { readonly [K in Kind]: KindWords<K> } = {
       return `${verb} the route to ${describeRoute(operation.value)}`
     },
   },
+  proxy: {
+    plural: 'proxy neighbours',
+    object: (key) => `the proxy neighbour ${describeProxy(key)}`,
+    operation: ({ do: verb, key }) =>
+      `${verb === 'set' ? 'add' : 'delete'} the proxy neighbour ${describeProxy(key)}`,
+  },
+}
+
+/** `10.5.240.7 on interface 7` */
+export function describeProxy(key: ProxyKey): string {
+  const [link = '', address = ''] = key.split(' ')
+  return `${address} on interface ${link}`
 }
 
 /** Where a forwarding entry leads: `192.0.2.2`, or `192.0.2.2 via link 7`. */
@@ -149,6 +162,7 @@ export function describeRoute({ destination, metric, tos, protocol, target, mtu 
   if (target.kind === 'gateway') words.push(`via ${formatIp(target.gateway)}`)
   if (target.kind === 'gateway' && !target.onlink) words.push('not onlink')
   if (target.kind === 'direct') words.push(`via ${formatIp(target.gateway)} on interface ${target.link}`)
+  if (target.kind === 'link') words.push(`on interface ${target.link}`)
   if (target.kind === 'blackhole') words.push('to nowhere')
   if (metric !== 0) words.push(`metric ${metric}`)
   if (tos !== 0) words.push(`tos ${tos}`)

@@ -5,9 +5,10 @@ import { fdb } from './fdb'
 import type { PeerLookup, PlanKind } from './kind'
 import { neighbour } from './neighbour'
 import { nexthop } from './nexthop'
+import { proxy } from './proxy'
 import { route } from './route'
 
-export const PLAN: { readonly [K in Kind]: PlanKind<K> } = { neighbour, fdb, nexthop, route }
+export const PLAN: { readonly [K in Kind]: PlanKind<K> } = { neighbour, fdb, nexthop, route, proxy }
 
 /** The peer that may own the object. */
 export const ownerOf = (id: ObjectId, peers: PeerLookup): Peer | undefined => owner(id, peers)

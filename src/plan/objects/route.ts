@@ -98,6 +98,12 @@ const routeTo = (destination: Prefix, target: RouteTarget, mtu: number): Route =
   mtu,
 })
 
+/** The route to what this host announces: to a link of its own, or to a gateway on one. */
+export const localRoute = (
+  prefix: Prefix,
+  target: Extract<RouteTarget, { readonly kind: 'direct' | 'link' }>,
+): Route => routeTo(prefix, target, 0)
+
 /**
  * The route that swallows packets to containers of ours that do not exist. The bridge's route wins over it.
  */
@@ -131,5 +137,6 @@ function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.id === b.id
   if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
   if (a.kind === 'direct' && b.kind === 'direct') return a.gateway === b.gateway && a.link === b.link
+  if (a.kind === 'link' && b.kind === 'link') return a.link === b.link
   return a.kind === b.kind && (a.kind === 'other' || a.kind === 'blackhole')
 }

@@ -1,7 +1,7 @@
 import type { Kernel } from '../../../src/kernel/kernel'
-import { type Ipv4, ipv4, mac } from '../../../src/model/address'
-import { type ObjectOperation, operationName } from '../../../src/model/kernel/objects'
-import { type Route, routeKey } from '../../../src/model/kernel/route'
+import { type Ipv4, type Ipv6, ipv4, mac } from '../../../src/model/address'
+import { type ObjectOperation, operationName, proxyKey } from '../../../src/model/kernel/objects'
+import { ROUTE_PROTOCOL, type Route, routeKey } from '../../../src/model/kernel/route'
 import { patient } from '../../lab/patience'
 import { remove, removeRoute, set, setRoute, to } from '../../support/operations'
 import {
@@ -299,6 +299,41 @@ test('what has ended by its signal can be done again', async () => {
   expect(neighbours.size).toBeLessThan(1000)
 })
 
+test.each([
+  ['IPv4', { address: ipv4(0xc0000207), length: 32 }, '192.0.2.7', 0],
+  ['IPv6', { address: 0xfd000009_0000_0000_0000_0000_0000_0007n as Ipv6, length: 128 }, 'fd00:9::7', 1024],
+] as const)(
+  'a route to another link, and a proxy neighbour there, %s',
+  async (family, destination, text, metric) => {
+    const { index: link } = (await kernel.link(PARENT)) ?? { index: 0 }
+    const network = { address: destination.address, length: destination.length - 8 }
+    const elsewhere = { network, routes: true, proxies: true, links: [] }
+    const target = { kind: 'link', link } as const
+    const local: Route = { destination, metric, tos: 0, protocol: ROUTE_PROTOCOL, target, mtu: 0 }
+    const entry = { address: destination.address, link }
+    const version = family === 'IPv4' ? '-4' : '-6'
+    // A stranger's entry is not ours.
+    run(`ip neigh add proxy ${text.replace('7', '8')} dev ${PARENT}`)
+    await applyTwice(setRoute(local, true), set('proxy', proxyKey(entry), entry))
+    expect(show(`ip -j ${version} route show ${text}`)).toEqual([
+      expect.objectContaining({
+        dst: text,
+        dev: PARENT,
+        protocol: '79',
+        ...(family === 'IPv4' && { scope: 'link' }),
+      }),
+    ])
+    const { route, proxy } = await kernel.observe(family, index, elsewhere)
+    expect([...route.values()]).toEqual([[local]])
+    expect(proxy).toEqual(new Map([[proxyKey(entry), entry]]))
+    expect(await kernel.proxies(family)).toEqual([entry])
+    await applyTwice(removeRoute(local), remove('proxy', proxyKey(entry), entry))
+    expect((await kernel.observe(family, index, elsewhere)).route.size).toBe(0)
+    expect(await kernel.proxies(family)).toEqual([])
+    run(`ip neigh delete proxy ${text.replace('7', '8')} dev ${PARENT}`)
+  },
+)
+
 test('10,000 peers are programmed and read back', async () => {
   const peers = Array.from({ length: 10_000 }, (_, n) => testPeer(n))
   expect(await kernel.apply(index, peers.flatMap(peerOperations))).toEqual([])
@@ -307,6 +342,7 @@ test('10,000 peers are programmed and read back', async () => {
     fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [to(publicIp)]])),
     nexthop: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),
     route: new Map(peers.map((peer) => [only(peer.subnet), [routeOf(peer)]])),
+    proxy: new Map(),
     takenNexthops: new Set(),
   })
 })

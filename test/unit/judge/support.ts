@@ -96,6 +96,7 @@ export const DEVICE_LINK = link(DEVICE, 'flannel.1', {
 
 const OBJECTS: KernelObjects = {
   neighbour: new Map([[PEER.subnet.address, PEER_MAC]]),
+  proxy: new Map(),
   fdb: new Map([[PEER_MAC, [{ address: PEER.publicIp, via: 0 }]]]),
   nexthop: new Map([[nexthopId(PEER.subnet.address), PEER.subnet.address]]),
   route: new Map([

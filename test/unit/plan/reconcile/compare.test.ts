@@ -30,6 +30,7 @@ const NOTHING: KernelObjects = {
   fdb: new Map(),
   nexthop: new Map(),
   route: new Map(),
+  proxy: new Map(),
 }
 
 /** All rows that are not in sync. */
@@ -66,6 +67,7 @@ test('an object with another value is wrong, and its value is reported', () => {
       fdb: new Map([...desired.fdb, [first?.mac ?? other, [to(ip('192.168.77.12')), UNKNOWN_TARGET]]]),
       nexthop: new Map([...desired.nexthop, [ip('10.5.2.0') as number, ip('10.5.9.0')]]),
       route: new Map([...desired.route, [routeKey(route.destination), [route]]]),
+      proxy: new Map(),
     }),
   ).toEqual([
     {

@@ -7,6 +7,7 @@ import {
   type KernelObjects,
   type ObjectOperation,
   operationName,
+  proxyKey,
   UNKNOWN_TARGET,
 } from '../../../../src/model/kernel/objects'
 import { type Route, type RouteKey, routeKey } from '../../../../src/model/kernel/route'
@@ -323,6 +324,9 @@ const someState: fc.Arbitrary<KernelObjects> = fc.record({
     }
     return grouped as ReadonlyMap<RouteKey, readonly Route[]>
   }),
+  proxy: fc
+    .array(fc.record({ address: someIp, link: fc.constantFrom(7, 9) }))
+    .map((entries) => new Map(entries.map((entry) => [proxyKey(entry), entry]))),
 })
 const somePeers: fc.Arbitrary<Peer[]> = fc
   .uniqueArray(fc.integer({ min: 1, max: 6 }), { maxLength: 6 })
@@ -349,6 +353,7 @@ const normal = (state: KernelObjects) => ({
   fdb: [...state.fdb].sort(([a], [b]) => a - b),
   nexthop: [...state.nexthop].sort(),
   route: [...state.route].sort(([a], [b]) => (a < b ? -1 : 1)),
+  proxy: [...state.proxy.keys()].sort(),
 })
 
 test('applying the diff of any two states leads from one to the other', () => {

@@ -22,6 +22,7 @@ function peer(subnet: string, mac: string, at: string, via = 0): KernelObjects {
     fdb: new Map([[hw(mac), [to(ip(at), via)]]]),
     nexthop: new Map(),
     route: new Map([[routeKey(destination), [route]]]),
+    proxy: new Map(),
   }
 }
 
@@ -30,6 +31,7 @@ const join = (...all: readonly KernelObjects[]): KernelObjects => ({
   fdb: new Map(all.flatMap(({ fdb }) => [...fdb])),
   nexthop: new Map(all.flatMap(({ nexthop }) => [...nexthop])),
   route: new Map(all.flatMap(({ route }) => [...route])),
+  proxy: new Map(all.flatMap(({ proxy }) => [...proxy])),
 })
 
 const known = peer('10.5.1.0/24', '02:00:00:00:00:01', '192.0.2.1')
