@@ -57,6 +57,8 @@ export const prefixesDocumentSchema = z.object({
       priority: z.number().optional(),
       /** When the announcement ends; absent where it ends with the lease of its host. */
       until: z.iso.datetime().optional(),
+      /** The link or gateway to which the announcing host sends packets; absent where its own routes lead. */
+      via: z.string().optional(),
       state: z.enum(PREFIX_STATES),
       /** Why it does not win. */
       reason: z.string().optional(),

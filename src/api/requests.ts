@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { MOST_PRIORITY } from '../model/prefixes'
+import { MOST_PRIORITY, MOST_VIA_TEXT } from '../model/prefixes'
 import { objectsDocumentSchema, prefixesDocumentSchema } from './documents'
 import { eventSchema } from './events'
 import { statusSchema } from './status'
@@ -35,6 +35,8 @@ const announceRequestSchema = z.strictObject({
   priority: z.int().min(0).max(MOST_PRIORITY),
   /** Without it, until it is withdrawn. */
   forSeconds: z.int().min(1).max(MOST_SECONDS).optional(),
+  /** Where this host sends its packets: a link or a gateway. Without it, where its own routes lead. */
+  via: z.string().max(MOST_VIA_TEXT).optional(),
 })
 
 /** Body of `POST /withdraw`. */
@@ -116,7 +118,8 @@ export const REQUESTS = {
     path: '/announce',
     body: announceRequestSchema,
     form: 'json',
-    answer: z.object({ announced: z.string().max(MOST_PREFIX_TEXT) }),
+    /** `waits`: why other hosts do not hear of it yet. */
+    answer: z.object({ announced: z.string().max(MOST_PREFIX_TEXT), waits: z.string().optional() }),
   },
   /** Withdraws a prefix of this host. Refused with 409. */
   withdraw: {

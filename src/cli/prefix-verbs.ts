@@ -38,7 +38,9 @@ export const PREFIX_VERBS: readonly Verb[] = [
   verb({
     path: 'announce',
     args: '<prefix>',
-    describe: 'have all hosts send packets to a prefix to this host, for as long as it has its lease',
+    describe:
+      'have all hosts send packets to a prefix to this host, for as long as it has its lease; exit code 1 if ' +
+      'it waits for its way on this host',
     positionals: PREFIX,
     options: {
       priority: {
@@ -47,16 +49,22 @@ export const PREFIX_VERBS: readonly Verb[] = [
         describe: 'of several hosts the highest wins, then the one that claimed it first; 0 to 65535',
       },
       for: { type: 'string', default: '', describe: 'end it after a time, as in 90s, 10m, 2h, 1d' },
+      via: {
+        type: 'string',
+        default: '',
+        describe:
+          'have this host route the prefix to a link, such as the bridge of its container, or to the ' +
+          'address of a gateway; without it, its routes are left alone',
+      },
     },
     examples: [
-      ['announce 10.5.240.7/32', 'the address of a container that runs here now'],
-      ['announce 10.5.240.7/32 --priority=200', 'take it from the host that has it'],
+      ['announce 10.5.240.7/32 --via=br-moving', 'the address of a container that runs here now'],
+      ['announce 10.5.240.7/32 --via=br-moving --priority=200', 'take it from the host that has it'],
       ['announce 192.0.2.0/24 --for=1h', 'a network behind this host, for an hour'],
     ],
-    run: async ({ prefix, priority, for: time }, { local }) => {
+    run: async ({ prefix, priority, for: time, via }, { local }) => {
       const { runAnnounce } = await import('./verbs/prefixes.js')
-      await runAnnounce(await local(), prefix, { priority, for: time })
-      return EXIT.healthy
+      return runAnnounce(await local(), prefix, { priority, for: time, via })
     },
   }),
   verb({

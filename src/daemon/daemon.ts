@@ -314,7 +314,7 @@ export class Daemon {
     this.#host = { kind: 'joined', node, fromState }
     this.#starter.joined()
     if (start.snapshot.config !== undefined) warnOfIgnored(start.snapshot.config, this.#log)
-    const { overlays, lease, firewall, encryption, announcer } = node.view
+    const { overlays, lease, firewall, encryption, announcer, deliverer } = node.view
     this.#runReconcilers(overlays, { signal, fail })
     lease.run(signal).catch(fail)
     await this.#ready(node)
@@ -323,6 +323,7 @@ export class Daemon {
       this.#changes.notify()
     })
     announcer.run(signal).catch(fail)
+    deliverer.run(signal).catch(fail)
     this.#subnetFile.run(signal).catch(fail)
     const multicast = new Multicast(this.edges, node, this.#groups, () => this.#fromState !== undefined)
     const prober = startProber(

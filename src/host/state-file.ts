@@ -11,7 +11,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { LAST_SERIAL, LEASE_STATES } from '../model/lease'
-import { MOST_OF_HOST, MOST_PRIORITY } from '../model/prefixes'
+import { MOST_OF_HOST, MOST_PRIORITY, MOST_VIA_TEXT } from '../model/prefixes'
 import { writeFileAtomically } from './atomic-file'
 import { PRIVATE_MODE, readPrivately } from './private-file'
 
@@ -32,6 +32,7 @@ const announcementSchema = z.object({
   prefix: z.string(),
   priority: z.int().min(0).max(MOST_PRIORITY),
   until: z.int().optional(),
+  via: z.string().max(MOST_VIA_TEXT).optional(),
 })
 export type SavedAnnouncement = z.infer<typeof announcementSchema>
 

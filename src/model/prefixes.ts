@@ -1,5 +1,5 @@
 /** Announced prefixes: those besides its subnet for which a host has packets sent to it. */
-import { formatIp, type Prefix } from './address'
+import { formatIp, type IpAddress, type Prefix, parseIp } from './address'
 import type { EtcdLeaseId, Revision } from './lease'
 
 /** The highest priority, which wins over all lower ones. */
@@ -11,6 +11,32 @@ export const MOST_OF_HOST = 1024
 /** Most entries of a network that are kept. */
 export const MOST_PREFIX_ENTRIES = 65_536
 
+/**
+ * Where the announcing host sends packets to its prefix: to the hosts of a link, such as a bridge of
+ * containers, or to a gateway on one.
+ */
+export type Via =
+  | { readonly kind: 'link'; readonly name: string }
+  | { readonly kind: 'gateway'; readonly address: IpAddress }
+
+/** The most characters of {@link formatVia}: an IPv6 address has more than the name of a link. */
+export const MOST_VIA_TEXT = 64
+
+/** Names of links as the kernel takes them (dev_valid_name, net/core/dev.c), without control characters. */
+const LINK_NAME = /^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/
+
+/** `br-moving` or `10.5.1.9`; `undefined` for what is neither. */
+export function parseVia(text: string): Via | undefined {
+  const address = parseIp(text)
+  if (address !== undefined) return { kind: 'gateway', address }
+  return LINK_NAME.test(text) ? { kind: 'link', name: text } : undefined
+}
+
+export const formatVia = (via: Via): string => (via.kind === 'link' ? via.name : formatIp(via.address))
+
+const sameVia = (a: Via | undefined, b: Via | undefined): boolean =>
+  a === undefined || b === undefined ? a === b : formatVia(a) === formatVia(b)
+
 /** What a host announces. */
 export interface Announcement {
   /** Without host bits. */
@@ -19,6 +45,8 @@ export interface Announcement {
   readonly priority: number
   /** When it ends, in milliseconds since 1970; `undefined` for the end of the host's lease. */
   readonly until: number | undefined
+  /** `undefined` where the routes of the host are left alone. Nothing to other hosts. */
+  readonly via: Via | undefined
 }
 
 /** One key in etcd. */
@@ -48,7 +76,8 @@ export const sameAnnouncement = (a: Announcement, b: Announcement): boolean =>
   a.prefix.address === b.prefix.address &&
   a.prefix.length === b.prefix.length &&
   a.priority === b.priority &&
-  a.until === b.until
+  a.until === b.until &&
+  sameVia(a.via, b.via)
 
 /** A prefix as part of a key: `10.5.240.7-32`. */
 export const prefixName = ({ address, length }: Prefix): string => `${formatIp(address)}-${length}`

@@ -16,6 +16,8 @@ export interface AnnounceFlags {
   readonly priority: number
   /** As in `90s`, `10m`, `2h`, `1d`; empty for no end. */
   readonly for: string
+  /** A link or an address; empty for none. */
+  readonly via: string
 }
 
 /** Milliseconds for the daemon's answer. It gives etcd ten seconds of them. */
@@ -34,20 +36,35 @@ export function readSeconds(text: string): number | undefined {
   )
 }
 
-/** @throws {OverlayError} the daemon's refusal; {UsageError} */
-export async function runAnnounce(options: Options, prefix: string, flags: AnnounceFlags): Promise<void> {
-  const { priority } = flags
+/**
+ * @returns the exit code: 1 where it waits for its way on this host
+ * @throws {OverlayError} the daemon's refusal; {UsageError}
+ */
+export async function runAnnounce(options: Options, prefix: string, flags: AnnounceFlags): Promise<number> {
+  const { priority, via } = flags
   const forSeconds = readSeconds(flags.for)
   if (!Number.isSafeInteger(priority) || priority < 0 || priority > MOST_PRIORITY)
     throw new UsageError(
       `the flag --priority is ${priority}: expected a whole number from 0 to ${MOST_PRIORITY}`,
     )
   const runDirectory = options['run-dir']
-  const body = { schema: 1, prefix, priority, ...(forSeconds !== undefined && { forSeconds }) } as const
+  const body = {
+    schema: 1,
+    prefix,
+    priority,
+    ...(forSeconds !== undefined && { forSeconds }),
+    ...(via !== '' && { via }),
+  } as const
   const answer = await orderDaemon(runDirectory, 'announce', body, DEADLINE)
   if (answer === undefined) throw daemonIsDown(runDirectory)
-  tell(runDirectory, `announced: ${answer.announced}; which host gets its packets: overlayctl prefixes`)
-  tell(runDirectory, 'packets to it that arrive here follow the routes of this host')
+  const { announced, waits } = answer
+  if (waits !== undefined) {
+    tell(runDirectory, `waits: ${announced}; it is announced as soon as it can: ${waits}`)
+    return EXIT.degraded
+  }
+  tell(runDirectory, `announced: ${announced}; which host gets its packets: overlayctl prefixes`)
+  if (via === '') tell(runDirectory, 'packets to it that arrive here follow the routes of this host')
+  return EXIT.healthy
 }
 
 /** @throws {OverlayError} the daemon's refusal */
@@ -95,13 +112,17 @@ const COLUMNS: readonly Column<Row>[] = [
   { title: 'REASON', cell: ({ reason = '' }) => reason },
 ]
 
+const VIA: Column<Row> = { title: 'VIA', cell: ({ via = '-' }) => via, spare: true }
+
 export function renderPrefixes(document: PrefixesDocument, screen: Screen, wide: boolean): string {
   const { allowed, prefixes, more = 0, problem } = printableData(document)
   const width = wide ? Number.POSITIVE_INFINITY : screen.width
+  const hasVia = prefixes.some(({ via }) => via !== undefined)
+  const columns = hasVia ? COLUMNS.toSpliced(3, 0, VIA) : COLUMNS
   const table =
     prefixes.length === 0
       ? ['no host announces a prefix']
-      : renderTable(COLUMNS, prefixes, { ...screen, width, wide })
+      : renderTable(columns, prefixes, { ...screen, width, wide })
   const notes = [
     allowed.length === 0
       ? 'the network config allows none (Prefixes.Allowed)'

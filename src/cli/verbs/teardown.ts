@@ -24,9 +24,9 @@ import { releaseLease } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
 import { describeError, OverlayError } from '../../model/errors'
 import type { HostNetwork } from '../../model/kernel/link'
-import { KINDS_REVERSED } from '../../model/kernel/objects'
+import { KINDS_REVERSED, type ObjectOperation, proxyKey } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
-import { describeRoute, pluralOf } from '../../model/kernel/words'
+import { describeProxy, describeRoute, pluralOf } from '../../model/kernel/words'
 import { formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
 import { attempt, describeProblem, type Result } from '../../model/result'
 import { instanceId, type Options } from '../../options/schema'
@@ -41,6 +41,7 @@ import {
   noFirewall,
   type OwnLink,
   ownLinks,
+  ownProxies,
   ownRoutes,
   wireguardVnis,
 } from '../../plan/host/teardown'
@@ -274,19 +275,34 @@ async function planRoutes(
 ): Promise<Removal[]> {
   const links = devices.map(({ link }) => link.index)
   const routes = []
-  for (const family of FAMILIES) routes.push(...(await kernel.ownRoutes(family, links)))
-  return ownRoutes(known, routes).map((route): Removal => {
-    return {
-      what: [`route ${describeRoute(route)}`],
-      remove: async (writer) => {
-        const [failure] = await writer.apply(0, [
-          { do: 'delete', kind: 'route', key: routeKey(route.destination), value: route },
-        ])
-        if (failure !== undefined) throw failure.error
-      },
-    }
-  })
+  const proxies = []
+  for (const family of FAMILIES) {
+    routes.push(...(await kernel.ownRoutes(family, links)))
+    proxies.push(...(await kernel.proxies(family)))
+  }
+  return [
+    ...ownRoutes(known, routes).map((value) =>
+      removalOf(`route ${describeRoute(value)}`, {
+        do: 'delete',
+        kind: 'route',
+        key: routeKey(value.destination),
+        value,
+      }),
+    ),
+    ...ownProxies(known, proxies).map((value) => {
+      const key = proxyKey(value)
+      return removalOf(`proxy neighbour ${describeProxy(key)}`, { do: 'delete', kind: 'proxy', key, value })
+    }),
+  ]
 }
+
+const removalOf = (what: string, operation: ObjectOperation): Removal => ({
+  what: [what],
+  remove: async (writer) => {
+    const [failure] = await writer.apply(0, [operation])
+    if (failure !== undefined) throw failure.error
+  },
+})
 
 /** iptables in the variant in use, and in the other one, which may have rules of ours too. */
 async function variantsOf(family: Family, signal: () => AbortSignal): Promise<Iptables[]> {

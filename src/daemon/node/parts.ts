@@ -10,6 +10,7 @@ import type { UnderlayKeeper } from '../keepers/underlay-keeper'
 import type { Overlay } from '../overlay/overlay'
 import type { AnnouncedPrefixes } from '../prefixes/announced'
 import type { Announcer } from '../prefixes/announcer'
+import type { Deliverer } from '../prefixes/deliverer'
 import type { Proof } from './proof'
 
 export interface NodeParts {
@@ -22,6 +23,8 @@ export interface NodeParts {
   readonly proof: Proof
   /** What hosts announce besides their subnets. */
   readonly prefixes: AnnouncedPrefixes
+  /** The ways to what this host announces. */
+  readonly deliverer: Deliverer
   /** What this host announces. */
   readonly announcer: Announcer
 }

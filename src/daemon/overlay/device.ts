@@ -87,14 +87,15 @@ export class Device {
   }
 
   /** Whether a hint of the kernel can be about the device or about objects of its peers. */
-  concerns(change: KernelChange, { directRouting }: Target): boolean {
+  concerns(change: KernelChange, { directRouting, local }: Target): boolean {
     if (change.kind === 'overrun') return true
     if (change.family !== undefined && change.family !== this.family) return false
     if (change.linkIndex === undefined || this.#basis.kind !== 'ready') return true
     if (change.inOurPlace) return true
     if (change.kind === 'route' && directRouting) return true
     const { link, direct } = this.#basis
-    return change.linkIndex === link.index || direct.used.has(change.linkIndex)
+    const { linkIndex } = change
+    return linkIndex === link.index || direct.used.has(linkIndex) || local?.links.has(linkIndex) === true
   }
 
   /**

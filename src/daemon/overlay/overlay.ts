@@ -8,6 +8,7 @@ import type { ObservedLink } from '../../model/kernel/link'
 import type { OverlaySpec } from '../../plan/host-plan'
 import type { PeerChange } from '../../plan/peers/claim'
 import type { PeerTable } from '../../plan/peers/peer-table'
+import type { LocalTable } from '../../plan/prefixes/local-table'
 import type { AddressGuard } from './address-guard'
 import type { PathMtus } from './path-mtus'
 import type { Reconciler } from './reconciler'
@@ -27,6 +28,7 @@ export class Overlay {
     readonly addresses: AddressGuard,
     readonly reconciler: Reconciler,
     readonly mtus: PathMtus,
+    readonly local: LocalTable,
   ) {
     this.#spec = spec
     this.#searched = spec.allowed

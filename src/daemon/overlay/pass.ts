@@ -59,7 +59,7 @@ export class Pass {
    */
   async full(target: Target, started: number, signal: AbortSignal): Promise<Outcome> {
     const { causes } = this.schedule
-    const { peers, subnet, network } = target
+    const { peers, subnet, network, local } = target
     const { link, isNew } = await this.#enforceDevice(target, looksForRepairs(causes), signal)
     this.progress.begin()
     await this.device.findDirectLinks(target, signal)
@@ -70,7 +70,7 @@ export class Pass {
       looksForRepairs(causes) && !isNew && !this.progress.concerns(operation)
     const repairs: ObjectOperation[] = []
     let changes = 0
-    const parts = { subnet, table: peers, failed: () => this.retries.scope() }
+    const parts = { subnet, local: local?.objects, table: peers, failed: () => this.retries.scope() }
     for (const slice of passSlices(peers.peers(), this.objects.memory, parts)) {
       const compared = compareSlice(slice, this.objects.memory, this.wanted(target))
       const allowed = this.retries
@@ -96,13 +96,13 @@ export class Pass {
   /** Compares and corrects the objects of peers that changed, and those whose retry is due. */
   async scope(target: Target, link: ObservedLink, signal: AbortSignal): Promise<void> {
     const now = performance.now()
-    const { peers, subnet } = target
+    const { peers, subnet, local } = target
     const scope = this.progress.begin()
     this.retries.addDue(scope, now)
     const changed = peersIn(scope, peers)
-    const isSmall = scope.route.size <= SLICE
+    const isSmall = scope.route.size + scope.proxy.size <= SLICE
     const memory = isSmall ? undefined : restrict(this.objects.memory, scope)
-    const parts = { subnet, table: peers, failed: () => this.retries.scope() }
+    const parts = { subnet, local: local?.objects, table: peers, failed: () => this.retries.scope() }
     const slices = memory === undefined ? [{ peers: changed, scope }] : passSlices(changed, memory, parts)
     for (const slice of slices) {
       const compared = compareSlice(slice, this.objects.memory, this.wanted(target))
@@ -135,12 +135,13 @@ export class Pass {
   }
 
   async #observe(
-    { network, allowed = [], directRouting, blackhole, mtus }: Target,
+    { network, allowed = [], directRouting, blackhole, local, mtus }: Target,
     { index }: ObservedLink,
     signal: AbortSignal,
   ): Promise<void> {
-    const routes = directRouting || blackhole || readsElsewhere(this.schedule.causes)
-    const elsewhere = { network, allowed, routes, links: this.device.stale }
+    const proxies = local?.isUsed === true || readsElsewhere(this.schedule.causes)
+    const routes = directRouting || blackhole || proxies
+    const elsewhere = { network, allowed, routes, proxies, links: this.device.stale }
     const started = performance.now()
     const observed = await this.kernel.observe(this.#family, index, elsewhere, signal)
     this.#meters.netlinkReads.observe(performance.now() - started)
@@ -149,7 +150,7 @@ export class Pass {
   }
 
   /** What a pass compares the kernel with, by the decisions of the last pass. */
-  wanted({ subnet, blackhole, unconfirmed = false, wayOf, mtus, peers }: Target): Wanted {
+  wanted({ subnet, blackhole, local, unconfirmed = false, wayOf, mtus, peers }: Target): Wanted {
     const style = this.kernel.usesNexthops(this.#family) ? 'nexthop' : 'gateway'
     const directLink = (publicIp: IpAddress): number | undefined => this.device.directLink(publicIp)
     const routing = {
@@ -160,7 +161,7 @@ export class Pass {
       ...(mtus !== undefined && { mtuOf: mtus.of }),
       prefixesOf: (peer: Peer) => peers.prefixesOf?.(peer) ?? [],
     } as const
-    return { subnet, blackhole, unconfirmed, routing }
+    return { subnet, blackhole, local: local?.objects, unconfirmed, routing }
   }
 
   async #apply(

@@ -9,13 +9,15 @@ import type { Kernel, KernelChange } from '../../kernel/kernel'
 import type { Prefix } from '../../model/address'
 import { describeError } from '../../model/errors'
 import type { LinkSpec, ObservedLink } from '../../model/kernel/link'
-import { emptyObjects, isKind, type KernelObjects } from '../../model/kernel/objects'
+import { emptyObjects, isKind, type KernelObjects, type ObjectId } from '../../model/kernel/objects'
 import type { RouteKey } from '../../model/kernel/route'
 import type { Peer, Revision } from '../../model/lease'
 import type { PeerChange } from '../../plan/peers/claim'
+import type { LocalChange } from '../../plan/prefixes/local-table'
 import { wantedObjects } from '../../plan/reconcile/compare-slice'
 import type { Work } from '../../plan/reconcile/schedule'
 import { Alarm } from '../loop/alarm'
+import { ChangeSignal } from '../serve/change-signal'
 import type { Logger } from '../tell/logger'
 import { Meters } from '../tell/meters'
 import { Pass } from './pass'
@@ -35,6 +37,8 @@ export class Reconciler {
    */
   #change: TargetChange | undefined
   #lastSync: number | undefined
+  /** Notifies after each pass that succeeded. */
+  readonly #settled = new ChangeSignal()
 
   constructor(
     private readonly kernel: Kernel,
@@ -139,6 +143,31 @@ export class Reconciler {
     this.#alarm.wake()
   }
 
+  /** Notes that this host is to have other objects of its own: `Target.local` has them already. */
+  localChanged(change: LocalChange): void {
+    if (change.routes.length + change.proxies.length === 0) return
+    this.#watch()
+    this.#pass.progress.localChanged(change)
+    this.#alarm.wake()
+  }
+
+  /** Waits until the kernel has the object as it is wanted now, or has refused it, or the signal fires. */
+  async applied(id: ObjectId, signal: AbortSignal): Promise<void> {
+    const alarm = this.#settled.watch()
+    try {
+      while (!signal.aborted && this.#pass.progress.concerns(id))
+        await alarm.sleep(Number.POSITIVE_INFINITY, signal)
+    } finally {
+      this.#settled.stop(alarm)
+    }
+  }
+
+  /** Notes that an object, of whose changes the kernel tells nothing, is not as it should be. */
+  drifted(): void {
+    this.#pass.schedule.hint('place', performance.now(), false)
+    this.#alarm.wake()
+  }
+
   /** Notes a hint that the kernel's state changed; the truth comes from a dump. */
   kernelChanged(change: KernelChange): void {
     const { device, retries, schedule } = this.#pass
@@ -238,12 +267,15 @@ export class Reconciler {
   #watch(): void {
     this.kernel.watchNetwork(this.#target.network)
     if (this.#target.directRouting) this.kernel.watchAllRoutes()
+    const { allowed = [], local } = this.#target
+    if (local?.isUsed === true) for (const range of allowed) this.kernel.watchNetwork(range)
   }
 
   #settle(): void {
     this.#lastSync = performance.now()
     const latency = this.#pass.progress.settled(this.#lastSync)
     if (latency !== undefined) this.#meters.convergence.observe(latency)
+    this.#settled.notify()
   }
 
   #checkOverruns(): void {

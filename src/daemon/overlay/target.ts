@@ -6,6 +6,7 @@ import type { Peer, Revision } from '../../model/lease'
 import type { Way } from '../../model/way'
 import type { PeerChange } from '../../plan/peers/claim'
 import type { PeerView } from '../../plan/peers/peer-view'
+import type { LocalView } from '../../plan/prefixes/local-table'
 import type { Contest } from '../../plan/reconcile/contests'
 import type { Meters } from '../tell/meters'
 
@@ -30,6 +31,8 @@ export interface Target {
   readonly unconfirmed?: boolean
   /** Whether the host is kept forwarding. */
   readonly forward: boolean
+  /** What this host has for what it announces and answers for. Default: nothing, ever. */
+  readonly local?: LocalView
 }
 
 /** The MTUs of the routes to peers. */

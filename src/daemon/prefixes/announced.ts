@@ -11,14 +11,15 @@ import {
   networkOf,
   type Prefix,
   prefixContains,
+  samePrefix,
 } from '../../model/address'
 import { count } from '../../model/count'
 import { type RouteKey, routeKey, routePrefix } from '../../model/kernel/route'
 import type { Lease, Revision } from '../../model/lease'
-import { isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
+import { type Announcement, isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
 import { type Occupied, objectionAgainst, type Rules } from '../../plan/prefixes/rules'
-import { type Judged, judgeClaims } from '../../plan/prefixes/standings'
+import { isOlder, type Judged, judgeClaims } from '../../plan/prefixes/standings'
 import type { SortedUpdate } from '../node/sort-update'
 import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
@@ -52,6 +53,8 @@ export class AnnouncedPrefixes {
   /** Monotonic milliseconds. */
   #due = Number.POSITIVE_INFINITY
   #isHeld = (_leaseKey: string): boolean => false
+  #reviewed = (): void => undefined
+  #ownWins: readonly PrefixClaim[] = []
 
   constructor(
     private readonly view: AnnouncedView,
@@ -91,6 +94,28 @@ export class AnnouncedPrefixes {
   /** The claims of this host. */
   ownClaims(): PrefixClaim[] {
     return [...this.#entries.values()].filter(isClaim).filter(({ host }) => host === this.ownName)
+  }
+
+  /** The claims of this host that win. */
+  get ownWins(): readonly PrefixClaim[] {
+    return this.#ownWins
+  }
+
+  /** Whether this host gets the packets to a prefix once it announces it so, by what is known now. */
+  wouldWin({ prefix, priority }: Announcement): boolean {
+    if (this.objectionToOwn(prefix) !== undefined) return false
+    const rivals = this.#judged.filter(({ claim }) => samePrefix(claim.announcement.prefix, prefix))
+    const former = rivals.find(({ claim }) => claim.host === this.ownName)?.claim
+    return rivals.every(({ claim, standing }) => {
+      if (claim === former || standing.kind === 'refused') return true
+      const other = claim.announcement.priority
+      return priority > other || (priority === other && former !== undefined && isOlder(former, claim))
+    })
+  }
+
+  /** @param reviewed called after each review of the claims */
+  onReview(reviewed: () => void): void {
+    this.#reviewed = reviewed
   }
 
   /** @param isHeld whether the peer of that lease is held back though its lease is gone from etcd */
@@ -150,6 +175,9 @@ export class AnnouncedPrefixes {
     const rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
     this.#judged = judgeClaims(claims, (claim) => this.#objection(claim, rules, now))
     this.#due = dueOf(claims, now)
+    this.#ownWins = this.#judged.flatMap(({ claim, standing }) =>
+      standing.kind === 'wins' && claim.host === this.ownName ? [claim] : [],
+    )
     for (const { spec, peers, reconciler } of this.view.overlays) {
       const routed = this.#judged.flatMap(({ claim: { host, announcement }, standing }) => {
         const isRouted = standing.kind === 'wins' && host !== this.ownName
@@ -158,6 +186,7 @@ export class AnnouncedPrefixes {
       })
       reconciler.rerouted(peers.routed.replace(routed), heardAt)
     }
+    this.#reviewed()
     this.#logChanges()
   }
 

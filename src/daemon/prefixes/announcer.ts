@@ -18,6 +18,7 @@ import type { LeaseKeeper } from '../keepers/lease-keeper'
 import { Loop, type Next } from '../loop/loop'
 import type { Logger } from '../tell/logger'
 import type { AnnouncedPrefixes } from './announced'
+import type { Deliverer } from './deliverer'
 
 /** Longest time between two looks, in milliseconds: a timer of Node takes no more than 24 days. */
 const PERIOD = 3_600_000
@@ -37,11 +38,19 @@ export class Announcer {
     private readonly registry: Registry,
     private readonly keeper: LeaseKeeper,
     private readonly announced: AnnouncedPrefixes,
+    private readonly deliverer: Deliverer,
     private readonly log: Logger,
     remembered: readonly Announcement[] | undefined,
   ) {
     this.#wanted = new Map((remembered ?? []).map((each) => [prefixName(each.prefix), each]))
     this.#isComplete = remembered !== undefined
+    deliverer.follow(
+      () => this.#wanted.values(),
+      () => {
+        this.wake()
+        this.#changed()
+      },
+    )
     this.#loop = new Loop(
       {
         name: 'prefixes',
@@ -81,9 +90,10 @@ export class Announcer {
 
   /**
    * Announces a prefix, or another priority or end of one that is announced.
+   * @returns why it waits until it is announced; `undefined` when it is
    * @throws {OverlayError} `announce` with the reason for a refusal; {EtcdError}: nothing is announced then
    */
-  async announce(announcement: Announcement, signal: AbortSignal): Promise<void> {
+  async announce(announcement: Announcement, signal: AbortSignal): Promise<string | undefined> {
     const { prefix, priority } = announcement
     const text = formatPrefix(prefix)
     const objection = this.announced.objectionToOwn(prefix)
@@ -96,14 +106,31 @@ export class Announcer {
     if (!this.#wanted.has(prefixName(prefix)) && this.#wanted.size >= MOST_OF_HOST)
       throw new OverlayError('announce', `a host announces at most ${MOST_OF_HOST} prefixes`, 'withdraw some')
     const lease = this.#lease('announce')
-    this.#note(prefix, await this.registry.prefixes.put(lease, announcement, signal))
+    if (announcement.via !== undefined) await this.deliverer.look(signal)
+    const obstacle = this.deliverer.obstacle(announcement)
+    if (obstacle === undefined) await this.#put(lease, announcement, signal)
     this.#wanted.set(prefixName(prefix), announcement)
-    this.log.info(`prefixes: this host announces ${text} with priority ${priority}`, {
-      kind: 'prefix-announced',
-      about: [text],
-    })
+    if (obstacle === undefined)
+      this.log.info(`prefixes: this host announces ${text} with priority ${priority}`, {
+        kind: 'prefix-announced',
+        about: [text],
+      })
+    this.deliverer.update()
     this.#changed()
     this.wake()
+    return obstacle?.reason
+  }
+
+  /** Writes a key. The way to the prefix is there before, so that no packet comes back. */
+  async #put(lease: Lease, announcement: Announcement, signal: AbortSignal): Promise<void> {
+    await this.deliverer.prepare(announcement, signal)
+    try {
+      const revision = await this.registry.prefixes.put(lease, announcement, signal)
+      this.deliverer.told(announcement, this.#note(announcement.prefix, revision))
+    } catch (error) {
+      this.deliverer.undo(announcement)
+      throw error
+    }
   }
 
   /**
@@ -118,8 +145,13 @@ export class Announcer {
       .some(({ announcement }) => prefixName(announcement.prefix) === name)
     if (!this.#wanted.has(name) && !isThere)
       throw new OverlayError('withdraw', `this host does not announce ${text}`, 'see overlayctl prefixes')
-    this.#note(prefix, await this.registry.prefixes.delete(this.#lease('withdraw'), prefix, signal))
+    const wanted = this.#wanted.get(name)
+    const waits = wanted !== undefined && this.deliverer.obstacle(wanted) !== undefined
+    // One that waits for its way is not in etcd, and may be withdrawn while etcd is away.
+    if (isThere || !waits)
+      this.#note(prefix, await this.registry.prefixes.delete(this.#lease('withdraw'), prefix, signal))
     this.#wanted.delete(name)
+    this.deliverer.update()
     this.#logWithdrawal(text, 'an operator has asked for it')
     this.#changed()
     this.wake()
@@ -135,13 +167,16 @@ export class Announcer {
     )
     if (!this.#isComplete) this.#adopt(there, lease)
     this.#endOld()
+    const waits = new Set<string>()
     for (const [name, announcement] of this.#wanted) {
-      if (isWritten(there.get(name), announcement, lease) || this.#isAhead(name)) continue
-      this.#note(announcement.prefix, await this.registry.prefixes.put(lease, announcement, signal))
+      if (this.deliverer.obstacle(announcement) !== undefined) waits.add(name)
+      else if (!isWritten(there.get(name), announcement, lease) && !this.#isAhead(name))
+        await this.#put(lease, announcement, signal)
     }
     for (const [name, { announcement, etcdLease }] of there) {
       // Without an etcd lease it may be an operator's, for good.
-      if (this.#wanted.has(name) || !isBoundTo(etcdLease, lease) || this.#isAhead(name)) continue
+      const isWanted = this.#wanted.has(name) && !waits.has(name)
+      if (isWanted || !isBoundTo(etcdLease, lease) || this.#isAhead(name)) continue
       this.#note(announcement.prefix, await this.registry.prefixes.delete(lease, announcement.prefix, signal))
     }
     return { due: performance.now() + Math.min(PERIOD, this.#nextEnd - Date.now()) }
@@ -175,10 +210,11 @@ export class Announcer {
   }
 
   /** @throws {OverlayError} when our lease has changed, which the watch is about to report */
-  #note(prefix: Prefix, revision: Revision | undefined): void {
+  #note(prefix: Prefix, revision: Revision | undefined): Revision {
     if (revision === undefined)
       throw new OverlayError('announce', 'the lease of this host has just changed in etcd', 'try again')
     this.#done.set(prefixName(prefix), revision)
+    return revision
   }
 
   #lease(what: string): Lease {

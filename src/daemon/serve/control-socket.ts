@@ -46,11 +46,11 @@ export interface ControlSources {
   prefixes(): PrefixesDocument
   /**
    * Announces a prefix.
-   * @returns the prefix as text
+   * @returns the prefix as text, and why it waits
    * @throws {OverlayError} with the reason for a refusal
    */
-  announce(wanted: BodyOf<'announce'>): Promise<string>
-  /** The same to withdraw it. */
+  announce(wanted: BodyOf<'announce'>): Promise<AnswerTo<'announce'>>
+  /** Withdraws one. @returns the prefix as text */
   withdraw(wanted: BodyOf<'withdraw'>): Promise<string>
   /** The options in use, without the password. */
   settings(): OptionTexts
@@ -285,7 +285,7 @@ function routesOf(sources: ControlSources, log: Logger): Readonly<Record<Request
     }),
     announce: withBody('announce', (body, response) => {
       log.info(`control socket: an operator asks to announce ${printable(body.prefix)}`)
-      return answerOrder(log, response, async () => ({ announced: await sources.announce(body) }))
+      return answerOrder(log, response, () => sources.announce(body))
     }),
     withdraw: withBody('withdraw', (body, response) => {
       log.info(`control socket: an operator asks to withdraw ${printable(body.prefix)}`)

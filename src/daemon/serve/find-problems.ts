@@ -3,6 +3,7 @@ import { type StatusProblem, waitingProblem } from '../../api/problems'
 import type { Status } from '../../api/status'
 import { reportSubnets } from '../../api/status-parts'
 import type { WayInReport } from '../../judge/way-in'
+import { formatPrefix } from '../../model/address'
 import { evictLease } from '../../model/commands'
 import { count } from '../../model/count'
 import type { Lease, UnreadableLease } from '../../model/lease'
@@ -46,7 +47,7 @@ export function findProblems(view: DaemonView, etcd: Status['etcd']): readonly S
     ...underlayProblems(node),
     ...heldBackProblems(node.holdBack),
     ...meshProblems(view.mesh),
-    ...given('prefixes', 'not-announced', node.announcer.problem),
+    ...prefixProblems(node),
     ...multicastProblems(view.multicast, etcd.connected),
     ...encryptionProblems(node.encryption),
     ...identityProblems(node.proof),
@@ -182,6 +183,34 @@ function meshProblems(mesh: MeshView | undefined): StatusProblem[] {
   return mesh === undefined || words === undefined
     ? []
     : [problem('mesh', `mesh-${mesh.verdict.kind}`, words.text, words.fix)]
+}
+
+/** Announcements without a way that are listed one by one. */
+const MOST_WAITING = 3
+
+/** Exported for tests. */
+export function prefixProblems({
+  announcer,
+  deliverer,
+}: {
+  readonly announcer: Pick<NodeView['announcer'], 'problem'>
+  readonly deliverer: Pick<NodeView['deliverer'], 'problem' | 'waiting'>
+}): StatusProblem[] {
+  const { waiting } = deliverer
+  const more = waiting.length - MOST_WAITING
+  return [
+    ...given('prefixes', 'not-announced', announcer.problem),
+    ...given('prefixes', 'not-delivered', deliverer.problem),
+    ...waiting.slice(0, MOST_WAITING).map(({ announcement, obstacle: { reason, fix } }) => {
+      const text = `${formatPrefix(announcement.prefix)} is not announced: ${reason}`
+      return problem('prefixes', 'via-missing', text, fix)
+    }),
+    ...given(
+      'prefixes',
+      'via-missing',
+      more > 0 ? `neither are ${more} more: overlayctl prefixes` : undefined,
+    ),
+  ]
 }
 
 /** While etcd is away groups cannot be announced: then the problem is etcd's, not that of multicast. */

@@ -15,8 +15,8 @@ export async function reportObjects(
 ): Promise<ObjectsDocument> {
   const objects: ComparedObject[] = []
   for (const { spec, reconciler } of overlays) {
-    const { family, link, range, subnet } = spec
-    const observed = await readOverlay(kernel, family, link.name, range.network)
+    const { family, link, range, subnet, allowed } = spec
+    const observed = await readOverlay(kernel, family, link.name, range.network, allowed)
     const desired = reconciler.desiredObjects(observed.objects)
     objects.push(...compareOverlay(desired, { ...observed, name: link.name, network: range.network, subnet }))
   }

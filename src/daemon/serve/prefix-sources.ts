@@ -2,6 +2,7 @@
 import { DOCUMENT_SCHEMA, type PrefixesDocument } from '../../api/documents'
 import { formatPrefix, isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
+import { type Announcement, formatVia, parseVia, prefixName, type Via } from '../../model/prefixes'
 import { describeWait } from '../../plan/prefixes/standings'
 import type { NodeView } from '../node/parts'
 import type { ControlSources } from './control-socket'
@@ -12,11 +13,12 @@ export const prefixSources = (
   signal: AbortSignal,
 ): Pick<ControlSources, 'prefixes' | 'announce' | 'withdraw'> => ({
   prefixes: () => reportPrefixes(node()),
-  async announce({ prefix: text, priority, forSeconds }) {
+  async announce({ prefix: text, priority, forSeconds, via: way }) {
     const prefix = readPrefix(text)
     const until = forSeconds === undefined ? undefined : Date.now() + forSeconds * 1000
-    await demand(node()).announcer.announce({ prefix, priority, until }, signal)
-    return formatPrefix(prefix)
+    const via = way === undefined ? undefined : readVia(way)
+    const waits = await demand(node()).announcer.announce({ prefix, priority, until, via }, signal)
+    return { announced: formatPrefix(prefix), ...(waits !== undefined && { waits }) }
   },
   async withdraw({ prefix: text }) {
     const prefix = readPrefix(text)
@@ -40,18 +42,28 @@ function readPrefix(text: string): Prefix {
   )
 }
 
+function readVia(text: string): Via {
+  const via = parseVia(text)
+  if (via !== undefined) return via
+  throw new OverlayError(
+    'announce',
+    `"${text}" is neither an address nor the name of a link`,
+    'write --via as in br-moving or 10.5.1.9',
+  )
+}
+
 function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
   const schema = DOCUMENT_SCHEMA
   if (node === undefined) return { schema, allowed: [], prefixes: [], problem: 'this host has no lease yet' }
-  const { prefixes, announcer, plan } = node
+  const { prefixes, announcer, deliverer, plan } = node
   const { ownName, judged, unreadable, more } = prefixes
-  const { problem } = announcer
+  const problem = announcer.problem ?? deliverer.problem
+  const isInEtcd = new Set(prefixes.ownClaims().map(({ announcement }) => prefixName(announcement.prefix)))
   return {
     schema,
     allowed: (plan.inputs.config.prefixes ?? []).map(formatPrefix),
     prefixes: [
       ...judged.map(({ claim, standing }) => {
-        const { prefix, priority, until } = claim.announcement
         const reason =
           standing.kind === 'waits'
             ? describeWait(claim, standing.winner)
@@ -59,15 +71,18 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
               ? standing.reason
               : undefined
         return {
-          prefix: formatPrefix(prefix),
-          host: claim.host,
-          own: claim.host === ownName,
-          priority,
-          ...(until !== undefined && { until: new Date(until).toISOString() }),
+          ...reportAnnouncement(claim.announcement, claim.host, ownName),
           state: standing.kind,
           ...(reason !== undefined && { reason }),
         }
       }),
+      ...deliverer.waiting
+        .filter(({ announcement }) => !isInEtcd.has(prefixName(announcement.prefix)))
+        .map(({ announcement, obstacle: { reason, fix } }) => ({
+          ...reportAnnouncement(announcement, ownName, ownName),
+          state: 'waits' as const,
+          reason: `not announced: ${reason}; ${fix}`,
+        })),
       ...unreadable.map(({ name, reason = '' }) => {
         return { prefix: name, own: name.startsWith(`${ownName}/`), state: 'unreadable' as const, reason }
       }),
@@ -76,3 +91,16 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
     ...(problem !== undefined && { problem }),
   }
 }
+
+const reportAnnouncement = (
+  { prefix, priority, until, via }: Announcement,
+  host: string,
+  ownName: string,
+) => ({
+  prefix: formatPrefix(prefix),
+  host,
+  own: host === ownName,
+  priority,
+  ...(until !== undefined && { until: new Date(until).toISOString() }),
+  ...(via !== undefined && { via: formatVia(via) }),
+})

@@ -39,7 +39,7 @@ import {
 } from '../../model/lease'
 import { lifeLeft } from '../../model/lease-life'
 import type { Moment, Renewal } from '../../model/moment'
-import type { Announcement } from '../../model/prefixes'
+import { type Announcement, formatVia, parseVia } from '../../model/prefixes'
 import {
   leadsNowhere,
   type RememberedUnderlay,
@@ -104,9 +104,11 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
   }
 }
 
-function readAnnouncement({ prefix: text, priority, until }: SavedAnnouncement): Announcement[] {
+function readAnnouncement(saved: SavedAnnouncement): Announcement[] {
+  const { prefix: text, priority, until } = saved
   const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
-  return prefix === undefined ? [] : [{ prefix, priority, until }]
+  const via = saved.via === undefined ? undefined : parseVia(saved.via)
+  return prefix === undefined ? [] : [{ prefix, priority, until, via }]
 }
 
 /** Why a host must not start from its state file alone; `undefined` if it may. */
@@ -193,10 +195,11 @@ export async function remember(present: Present, now = new Date()): Promise<Save
       seen: seenSerials.map(({ subnet, identity, serial }) => [subnet, identity, serial] as const),
     }),
     ...(announced !== undefined && {
-      announced: announced.map(({ prefix, priority, until }) => ({
+      announced: announced.map(({ prefix, priority, until, via }) => ({
         prefix: formatPrefix(prefix),
         priority,
         ...(until !== undefined && { until }),
+        ...(via !== undefined && { via: formatVia(via) }),
       })),
     }),
     peers,

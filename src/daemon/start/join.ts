@@ -20,6 +20,7 @@ import { type OverlaySpec, planDevices, planHost } from '../../plan/host-plan'
 import { findMove, leaseValue, type Move } from '../../plan/lease/own-lease'
 import type { ProtectedAddress } from '../../plan/peers/claim'
 import { PeerTable } from '../../plan/peers/peer-table'
+import { LocalTable } from '../../plan/prefixes/local-table'
 import { familiesOf, linkName } from '../../plan/reconcile/desired'
 import { type StaleLink, staleLinks, staleTunnels } from '../../plan/reconcile/stale-links'
 import { HostBook } from '../../plan/trust/host-book'
@@ -42,6 +43,7 @@ import { Reconciler } from '../overlay/reconciler'
 import type { Target } from '../overlay/target'
 import { AnnouncedPrefixes } from '../prefixes/announced'
 import { Announcer } from '../prefixes/announcer'
+import { Deliverer } from '../prefixes/deliverer'
 import type { Logger } from '../tell/logger'
 import { acquireLease, type LeaseRequest } from './acquire-lease'
 import { chooseMacs } from './choose-macs'
@@ -140,6 +142,9 @@ export async function joinNetwork(
     reconciler.peersChanged(changes, snapshot.revision)
   }
   const prefixes = new AnnouncedPrefixes({ overlays, own: lease, surroundings }, log)
+  const deliverer = new Deliverer(kernel, overlays, prefixes, log, around)
+  prefixes.onReview(() => deliverer.update())
+  stops.push(kernel.onChange((change) => deliverer.kernelChanged(change)))
   // Before the first pass, which removes what nobody wants.
   prefixes.list(snapshot.prefixes, snapshot.morePrefixes, snapshot.revision)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
@@ -170,7 +175,7 @@ export async function joinNetwork(
     isFormer: (found) => identity.isFormer(found),
   })
   const proof = new Proof(hosts, identity, lease, log)
-  const announcer = new Announcer(registry, keeper, prefixes, log, start.memory?.announced)
+  const announcer = new Announcer(registry, keeper, prefixes, deliverer, log, start.memory?.announced)
   const parts = {
     underlay: underlayKeeper,
     lease: keeper,
@@ -179,6 +184,7 @@ export async function joinNetwork(
     encryption,
     proof,
     prefixes,
+    deliverer,
     announcer,
   }
   return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
@@ -294,6 +300,7 @@ function makeOverlay(
     { key: lease.key, subnet, publicIp, mac: link.mac },
   )
   const mtus = new PathMtus(options['path-mtu'] === 'auto' && options.probe === 'on')
+  const local = new LocalTable()
   const target = {
     link,
     network: range.network,
@@ -304,9 +311,10 @@ function makeOverlay(
     blackhole,
     forward,
     mtus,
+    local,
     ...present,
   }
   const addresses = new AddressGuard(peers, surroundings, log)
   const reconciler = new Reconciler(kernel, target, (links) => addresses.protect(links), log, { meters })
-  return new Overlay(spec, peers, addresses, reconciler, mtus)
+  return new Overlay(spec, peers, addresses, reconciler, mtus, local)
 }

@@ -2,23 +2,36 @@
  * A prefix that a host announces: a key of ours beside flannel's keys, outside of the range flannel watches.
  *
  *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.240.7-32
- *     {"priority":100,"until":"2026-11-30T14:00:00.000Z"}
+ *     {"priority":100,"until":"2026-11-30T14:00:00.000Z","via":"br-moving"}
  */
 import { z } from 'zod'
 import { isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import type { LeaseSubnet } from '../../model/lease'
-import { type Announcement, MOST_PRIORITY, type PrefixEntry, prefixName } from '../../model/prefixes'
+import {
+  type Announcement,
+  formatVia,
+  MOST_PRIORITY,
+  MOST_VIA_TEXT,
+  type PrefixEntry,
+  parseVia,
+  prefixName,
+} from '../../model/prefixes'
 import { type Decoded, formatSubnetName, type KeyRange, type Keys, parseSubnetName } from './keys'
 import { readOwnValue } from './own-value'
 import type { KeyValue } from './wire'
 
-/** Most bytes of a value; a host of ours writes fewer than 70. */
+/** Most bytes of a value; a host of ours writes fewer than 150. */
 const LONGEST = 1024
 
 /** Fields of later versions are ignored. */
 const schema = z.object({
   priority: z.int().min(0).max(MOST_PRIORITY),
   until: z.iso.datetime().optional(),
+  via: z
+    .string()
+    .max(MOST_VIA_TEXT)
+    .refine((text) => parseVia(text) !== undefined, 'expected the name of a link, or an address')
+    .optional(),
 })
 
 /** All keys that the host of that subnet may announce prefixes by. */
@@ -30,16 +43,26 @@ export function prefixRangeOf(keys: Keys, subnet: LeaseSubnet): KeyRange {
 export const prefixKey = (keys: Keys, subnet: LeaseSubnet, prefix: Prefix): string =>
   `${prefixRangeOf(keys, subnet).start}${prefixName(prefix)}`
 
-export const encodeAnnouncement = ({ priority, until }: Announcement): string =>
-  JSON.stringify({ priority, until: until === undefined ? undefined : new Date(until).toISOString() })
+export const encodeAnnouncement = ({ priority, until, via }: Announcement): string =>
+  JSON.stringify({
+    priority,
+    until: until === undefined ? undefined : new Date(until).toISOString(),
+    via: via && formatVia(via),
+  })
 
 /** Reads a value. Never throws. */
 export function decodeAnnouncementValue(text: string): Decoded<Omit<Announcement, 'prefix'>> {
   if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
   const read = readOwnValue(schema, text)
   if (read.reason !== undefined) return read
-  const { priority, until } = read.value
-  return { value: { priority, until: until === undefined ? undefined : Date.parse(until) } }
+  const { priority, until, via } = read.value
+  return {
+    value: {
+      priority,
+      until: until === undefined ? undefined : Date.parse(until),
+      via: via === undefined ? undefined : parseVia(via),
+    },
+  }
 }
 
 /** Reads the part of a key that names the prefix. Only one text names a prefix. */

@@ -2,10 +2,18 @@
  * Decides which state of this host is ours to remove, from the state itself: the config that created it may
  * be gone.
  */
-import { FAMILIES, type Family, familyOf, type Prefix, prefixContains } from '../../model/address'
+import {
+  addressBits,
+  FAMILIES,
+  type Family,
+  familyOf,
+  type Prefix,
+  prefixContains,
+} from '../../model/address'
 import { type NetworkConfig, subnetRanges } from '../../model/config/network-config'
 import type { FirewallRequest } from '../../model/firewall'
 import type { InterfaceAddress, ObservedLink } from '../../model/kernel/link'
+import type { ProxyEntry } from '../../model/kernel/objects'
 import type { Route } from '../../model/kernel/route'
 import { familyLease, type Lease } from '../../model/lease'
 import { wireguardVni } from '../encryption/encryption-plan'
@@ -84,18 +92,23 @@ export function wireguardVnis(
 }
 
 /**
- * Our routes that do not use our devices: direct routes to peers and to what they announce, and
- * blackholes.
+ * Our routes that do not use our devices: direct routes to peers and to what they announce, those to what
+ * this host announces, and blackholes.
  * @param routes routes with our protocol number, on all links except our devices
  */
 export const ownRoutes = (known: KnownNetwork, routes: readonly Route[]): Route[] =>
-  routes.filter(({ destination: { address, length } }) =>
-    [...networksOf(known), ...(known.config?.prefixes ?? [])].some(
-      (network) =>
-        familyOf(network.address) === familyOf(address) &&
-        length >= network.length &&
-        prefixContains(network, address),
-    ),
+  routes.filter(({ destination }) => isOurs(known, destination))
+
+/** Our proxy neighbours. @param proxies those with our protocol number */
+export const ownProxies = (known: KnownNetwork, proxies: readonly ProxyEntry[]): ProxyEntry[] =>
+  proxies.filter(({ address }) => isOurs(known, { address, length: addressBits(familyOf(address)) }))
+
+const isOurs = (known: KnownNetwork, { address, length }: Prefix): boolean =>
+  [...networksOf(known), ...(known.config?.prefixes ?? [])].some(
+    (network) =>
+      familyOf(network.address) === familyOf(address) &&
+      length >= network.length &&
+      prefixContains(network, address),
   )
 
 /** A request without any rule, so that all of our rules in either mode are superfluous. */

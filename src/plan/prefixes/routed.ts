@@ -24,6 +24,11 @@ export class RoutedPrefixes {
     return this.#prefixes.get(peer) ?? NONE
   }
 
+  /** All prefixes that are routed to peers. */
+  *all(): Generator<Prefix> {
+    for (const prefixes of this.#prefixes.values()) yield* prefixes
+  }
+
   /**
    * Routes these prefixes, and no others.
    * @returns the prefixes whose peer is another one, or that have come or gone

@@ -64,6 +64,9 @@ const byAge = (a: PrefixClaim, b: PrefixClaim): number => {
 const byPriority = (a: PrefixClaim, b: PrefixClaim): number =>
   b.announcement.priority - a.announcement.priority || byAge(a, b)
 
+/** Whether a claim wins over another one of the same priority. */
+export const isOlder = (claim: PrefixClaim, other: PrefixClaim): boolean => byAge(claim, other) < 0
+
 /** Why a claim waits for the winner. */
 export function describeWait({ announcement }: PrefixClaim, winner: PrefixClaim): string {
   const { priority } = winner.announcement

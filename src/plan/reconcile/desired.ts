@@ -12,8 +12,21 @@ import {
 } from '../../model/address'
 import type { NetworkConfig } from '../../model/config/network-config'
 import { type LinkSpec, VXLAN_OVERHEAD, WIREGUARD_OVERHEAD } from '../../model/kernel/link'
-import { emptyObjects, KINDS, type Kind, type ObjectMemory } from '../../model/kernel/objects'
-import { type NexthopId, type RouteTarget, routeKey } from '../../model/kernel/route'
+import {
+  emptyObjects,
+  KINDS,
+  type Kind,
+  type ObjectMemory,
+  type ProxyEntry,
+  type ProxyKey,
+} from '../../model/kernel/objects'
+import {
+  type NexthopId,
+  type Route,
+  type RouteKey,
+  type RouteTarget,
+  routeKey,
+} from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
 import { alwaysClear, type Way } from '../../model/way'
 import type { Underlay } from '../host/underlay'
@@ -146,23 +159,39 @@ function targetOf({ subnet, publicIp }: Peer, { style, directLink, taken }: Rout
   return { kind: 'gateway', gateway, onlink: true }
 }
 
-/** This host's own subnet, and whether a route drops packets to unused addresses in it. */
-export interface OwnSubnet {
+/** What this host has besides the objects of peers: for what it announces, and for what it answers for. */
+export interface LocalObjects {
+  readonly route: ReadonlyMap<RouteKey, Route>
+  readonly proxy: ReadonlyMap<ProxyKey, ProxyEntry>
+}
+
+export const NO_LOCAL_OBJECTS: LocalObjects = { route: new Map(), proxy: new Map() }
+
+/**
+ * This host's own subnet, whether a route drops packets to unused addresses in it, and its other objects.
+ */
+export interface OwnObjects {
   readonly subnet: Prefix
   readonly blackhole: boolean
+  /** Without it, none. */
+  readonly local?: LocalObjects | undefined
 }
 
 /**
- * All objects that this host needs: those of the peers, and the one of its own subnet. The daemon programs
+ * All objects that this host needs: those of the peers, and its own. One of its own replaces that of a peer. The daemon programs
  * these objects, and `overlayctl routes` without a daemon compares the kernel with them.
  * @param own `undefined` where this host has no subnet
  */
 export function hostObjects(
   peers: Iterable<Peer>,
   routing: Routing,
-  own: OwnSubnet | undefined,
+  own: OwnObjects | undefined,
 ): ObjectMemory {
   const objects = desiredObjects(peers, routing)
-  if (own?.blackhole === true) objects.route.set(routeKey(own.subnet), [blackholeRoute(own.subnet)])
+  if (own === undefined) return objects
+  if (own.blackhole) objects.route.set(routeKey(own.subnet), [blackholeRoute(own.subnet)])
+  const { local = NO_LOCAL_OBJECTS } = own
+  for (const [key, route] of local.route) objects.route.set(key, [route])
+  for (const [key, entry] of local.proxy) objects.proxy.set(key, entry)
   return objects
 }

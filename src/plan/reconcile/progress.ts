@@ -8,6 +8,7 @@ import type { ObjectId } from '../../model/kernel/objects'
 import type { RouteKey } from '../../model/kernel/route'
 import type { Peer, Revision } from '../../model/lease'
 import type { PeerChange } from '../peers/claim'
+import type { LocalChange } from '../prefixes/local-table'
 import { addPeer, addScope, emptyScope, inScope, isEmptyScope, type Scope } from './scope'
 
 export class Progress {
@@ -65,6 +66,12 @@ export class Progress {
     if (prefixes.length === 0) return
     this.#heardAt ??= heardAt
     for (const key of prefixes) this.#pending.route.add(key)
+  }
+
+  /** Notes that objects of this host itself are to be others. */
+  localChanged({ routes, proxies }: LocalChange): void {
+    for (const key of routes) this.#pending.route.add(key)
+    for (const key of proxies) this.#pending.proxy.add(key)
   }
 
   /**

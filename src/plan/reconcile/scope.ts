@@ -73,8 +73,10 @@ function addOwners<K extends Kind>(found: Set<Peer>, scope: Scope, kind: K, peer
 export const restrict = (objects: KernelObjects, scope: Scope): ObjectMemory =>
   objectsOf((kind) => pick(objects[kind], scope[kind]))
 
-function pick<Key, Value>(map: ReadonlyMap<Key, Value>, keys: ReadonlySet<Key>): Map<Key, Value> {
+/** The entries that have these keys. */
+export function pick<Key, Value>(map: ReadonlyMap<Key, Value>, keys: ReadonlySet<Key>): Map<Key, Value> {
   const picked = new Map<Key, Value>()
+  if (map.size === 0) return picked
   for (const key of keys) {
     const value = map.get(key)
     if (value !== undefined) picked.set(key, value)

@@ -192,8 +192,18 @@ const groupsText = fc.oneof(
 const announcementText = fc.oneof(
   nearlyJson,
   field(
-    ['priority', 'until'],
-    fc.oneof(someValue, fc.integer(), fc.constantFrom('2026-01-31T12:00:00.000Z')),
+    ['priority', 'until', 'via'],
+    fc.oneof(
+      someValue,
+      fc.integer(),
+      fc.constantFrom(
+        '2026-01-31T12:00:00.000Z',
+        'br-moving',
+        'sixteen-letters-',
+        '10.5.1.9',
+        'fe80::1%eth0',
+      ),
+    ),
   ),
 )
 const auditText = fc.oneof(

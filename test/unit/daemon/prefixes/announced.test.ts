@@ -19,7 +19,7 @@ const entry = (host: string, prefix: string, fields: object = {}, claimedAt = 1)
   name: `${host}/${prefixName(net(prefix))}`,
   host,
   modRevision: 1n as Revision,
-  announcement: { prefix: net(prefix), priority: 100, until: undefined, ...fields },
+  announcement: { prefix: net(prefix), priority: 100, until: undefined, via: undefined, ...fields },
   claimedAt: BigInt(claimedAt) as Revision,
   etcdLease: '1' as EtcdLeaseId,
 })
@@ -136,4 +136,26 @@ test('a claim ends with its time', () => {
   expect(states()).toEqual(['10.5.3.0-24 refused', '10.5.2.0-24 wins'])
   expect(prefixes.due).toBeGreaterThan(performance.now())
   expect(prefixes.due).toBeLessThanOrEqual(performance.now() + 60_000)
+})
+
+test.each([
+  // Nobody has it.
+  [[], {}, true],
+  [[entry('10.5.2.0-24', ADDRESS)], { priority: 101 }, true],
+  [[entry('10.5.2.0-24', ADDRESS)], { priority: 100 }, false],
+  [[entry('10.5.2.0-24', ADDRESS)], { priority: 99 }, false],
+  // A claim keeps its age when its priority changes.
+  [[entry('10.5.2.0-24', ADDRESS, {}, 2), entry('10.5.1.0-24', ADDRESS, { priority: 1 }, 1)], {}, true],
+  [[entry('10.5.2.0-24', ADDRESS, {}, 1), entry('10.5.1.0-24', ADDRESS, { priority: 1 }, 2)], {}, false],
+  [[entry('10.5.9.0-24', ADDRESS)], {}, true],
+  [[entry('10.5.2.0-24', '10.5.240.8/32')], {}, true],
+  [[], { prefix: net('192.0.2.7/32') }, false],
+])('what is known tells whether a claim of this host wins: %#', (entries, fields, wins) => {
+  const { prefixes } = setUp()
+  prefixes.list(entries, 0, 1n as Revision)
+  const claim = { prefix: net(ADDRESS), priority: 100, until: undefined, via: undefined, ...fields }
+  expect(prefixes.wouldWin(claim)).toBe(wins)
+  if (wins || claim.prefix.address !== net(ADDRESS).address) return
+  prefixes.take(update(put(entry('10.5.1.0-24', ADDRESS, fields, entries.length > 1 ? 2 : 3))))
+  expect(prefixes.ownWins).toEqual([])
 })

@@ -1,6 +1,6 @@
 /** Problems as values, and the texts that the status document makes of them. */
 import { problemText } from '../../../../src/api/problems'
-import { findProblems, leaseTrouble } from '../../../../src/daemon/serve/find-problems'
+import { findProblems, leaseTrouble, prefixProblems } from '../../../../src/daemon/serve/find-problems'
 import type { DaemonView } from '../../../../src/daemon/serve/view'
 import { EtcdError } from '../../../../src/etcd/client/errors'
 import { parseOptions } from '../../../../src/options/schema'
@@ -91,4 +91,28 @@ describe('a lease', () => {
       `${sent}, and the key ${own.key} is 192.168.77.12's now; ${back}`,
     )
   })
+})
+
+test('announcements without a way are problems, the first few by name', () => {
+  const waiting = [7, 8, 9, 10, 11].map((last) => ({
+    announcement: {
+      prefix: net(`10.5.240.${last}/32`),
+      priority: 100,
+      until: undefined,
+      via: { kind: 'link', name: 'br-x' } as const,
+    },
+    obstacle: { kind: 'waits', reason: 'there is no link br-x', fix: 'make it' } as const,
+  }))
+  const found = (count: number, problem?: string) =>
+    prefixProblems({
+      announcer: { problem: undefined },
+      deliverer: { problem, waiting: waiting.slice(0, count) },
+    }).map(problemText)
+  expect(found(0)).toEqual([])
+  expect(found(1, 'cannot write proxy_ndp')).toEqual([
+    'prefixes: cannot write proxy_ndp',
+    'prefixes: 10.5.240.7/32 is not announced: there is no link br-x; make it',
+  ])
+  expect(found(3)).toHaveLength(3)
+  expect(found(5).at(-1)).toBe('prefixes: neither are 2 more: overlayctl prefixes')
 })

@@ -9,6 +9,7 @@ import {
 } from '../../../../src/etcd/codec/prefix-codec'
 import { ipv4, networkOf } from '../../../../src/model/address'
 import type { EtcdLeaseId, Revision } from '../../../../src/model/lease'
+import { parseVia } from '../../../../src/model/prefixes'
 import { net } from '../../plan/support'
 
 const keys = keysUnder('/p')
@@ -22,12 +23,20 @@ const read = (name: string, value = '{"priority":100}') =>
 
 test('a key and its value are read', () => {
   expect(
-    read('10.5.1.0-24/10.5.240.7-32', '{"priority":7,"until":"2026-11-30T14:00:00.000Z","more":1}'),
+    read(
+      '10.5.1.0-24/10.5.240.7-32',
+      '{"priority":7,"until":"2026-11-30T14:00:00.000Z","via":"br-moving","more":1}',
+    ),
   ).toEqual({
     name: '10.5.1.0-24/10.5.240.7-32',
     modRevision: 9n,
     host: '10.5.1.0-24',
-    announcement: { prefix: net('10.5.240.7/32'), priority: 7, until: Date.UTC(2026, 10, 30, 14) },
+    announcement: {
+      prefix: net('10.5.240.7/32'),
+      priority: 7,
+      until: Date.UTC(2026, 10, 30, 14),
+      via: { kind: 'link', name: 'br-moving' },
+    },
     claimedAt: 7n,
     etcdLease: '1',
   })
@@ -57,6 +66,14 @@ test.each([
   ['{"priority":"1"}', /priority/],
   ['{"priority":1,"until":"tomorrow"}', /until/],
   ['{"priority":1,"until":7}', /until/],
+  ['{"priority":1,"via":7}', /via/],
+  ['{"priority":1,"via":""}', /name of a link, or an address/],
+  ['{"priority":1,"via":"."}', /name of a link/],
+  ['{"priority":1,"via":"a/b"}', /name of a link/],
+  ['{"priority":1,"via":"a:b"}', /name of a link/],
+  ['{"priority":1,"via":"a b"}', /name of a link/],
+  ['{"priority":1,"via":"sixteen-letters-"}', /name of a link/],
+  ['{"priority":1,"via":"10.5.1.0/24"}', /name of a link/],
   [`{"priority":1,"x":"${'x'.repeat(1024)}"}`, /1024 characters/],
 ])('the value %.40s is refused', (text, reason) => {
   expect(decodeAnnouncementValue(text).reason).toMatch(reason)
@@ -74,8 +91,11 @@ test('what a host writes is read again, and lies in its range of keys', () => {
       fc.option(fc.date({ min: new Date(0), max: new Date('2100-01-01'), noInvalidDate: true }), {
         nil: undefined,
       }),
-      (bits, length, priority, end_) => {
-        const announcement = { prefix: networkOf(ipv4(bits), length), priority, until: end_?.getTime() }
+      fc.constantFrom(undefined, 'br-moving', 'a', '10.5.1.9', 'fd00::9'),
+      (bits, length, priority, end_, way) => {
+        const prefix = networkOf(ipv4(bits), length)
+        const via = way === undefined ? undefined : parseVia(way)
+        const announcement = { prefix, priority, until: end_?.getTime(), via }
         const key = prefixKey(keys, subnet, announcement.prefix)
         expect(key >= start && key < end).toBe(true)
         expect(read(key.slice(keys.prefixes.length), encodeAnnouncement(announcement))).toMatchObject({

@@ -9,6 +9,7 @@ import {
   namesThisHost,
   noFirewall,
   ownLinks,
+  ownProxies,
   ownRoutes,
   wireguardVnis,
 } from '../../../../src/plan/host/teardown'
@@ -118,6 +119,8 @@ test("direct routes are ours inside our networks, and another network's elsewher
   // Announced prefixes may lie outside of the network.
   const allows = config({ Network: '10.5.0.0/16', Prefixes: { Allowed: ['10.9.0.0/20'] } })
   expect(ownRoutes({ ...unknown, config: allows }, routes)).toEqual([routes[0], routes[1]])
+  const proxies = [ip('10.5.240.7'), ip('10.9.0.7'), ip('10.9.16.7')].map((address) => ({ address, link: 4 }))
+  expect(ownProxies({ ...unknown, config: allows }, proxies)).toEqual(proxies.slice(0, 2))
 })
 
 test("a lease is this host's by the MAC of its device or by its address", () => {

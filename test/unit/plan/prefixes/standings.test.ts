@@ -11,7 +11,7 @@ const claim = (host: string, prefix: string, priority = 100, claimedAt = 1): Pre
   name: `${host}/${prefixName(anyNet(prefix))}`,
   host,
   modRevision: 1n as Revision,
-  announcement: { prefix: anyNet(prefix), priority, until: undefined },
+  announcement: { prefix: anyNet(prefix), priority, until: undefined, via: undefined },
   claimedAt: BigInt(claimedAt) as Revision,
   etcdLease: '1' as EtcdLeaseId,
 })
