@@ -10,11 +10,18 @@ import { writeOci } from './oci'
 import { makeBundle, makeCache } from './own-bundle'
 import { writeRpm } from './rpm'
 import { readIngredients, writeSbom } from './sbom'
+import { writeSysext } from './sysext'
 import { findAddons, findBase, findNode, ingredientsOf, TARGETS, type Target } from './targets'
 import type { PackageRelease } from './tree'
 
 /** Kinds of packages -> what makes one. */
-const KINDS = { bundle: writeOwnBundle, deb: writeDeb, rpm: writeRpm, oci: writeOci } as const
+const KINDS = {
+  bundle: writeOwnBundle,
+  deb: writeDeb,
+  rpm: writeRpm,
+  oci: writeOci,
+  sysext: writeSysext,
+} as const
 type Kind = keyof typeof KINDS
 
 async function main(): Promise<void> {

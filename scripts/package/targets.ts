@@ -11,6 +11,8 @@ import type { Ingredient } from './sbom'
 export interface Target {
   /** Debian's name. */
   readonly debian: 'amd64' | 'arm64'
+  /** The name of systemd. */
+  readonly systemd: 'x86-64' | 'arm64'
   /** The name of RPM. */
   readonly rpm: 'x86_64' | 'aarch64'
   /** Node's name, as in process.arch. */
@@ -33,6 +35,7 @@ export const TARGETS: readonly Target[] = [
   {
     debian: 'amd64',
     rpm: 'x86_64',
+    systemd: 'x86-64',
     node: 'x64',
     gnu: 'x86_64-linux-gnu',
     nodePackage: {
@@ -45,6 +48,7 @@ export const TARGETS: readonly Target[] = [
   {
     debian: 'arm64',
     rpm: 'aarch64',
+    systemd: 'arm64',
     node: 'arm64',
     gnu: 'aarch64-linux-gnu',
     nodePackage: {

@@ -35,3 +35,9 @@ export const digestsIn = (directory: string): readonly (readonly [file: string, 
     .map(({ parentPath, name }) => join(parentPath, name))
     .sort()
     .map((file) => [relative(directory, file), createHash('sha256').update(readFileSync(file)).digest('hex')])
+
+/** A command for which /usr has the files of this machine, and those below `root`. */
+export function merged(root: string, ...command: Command): Command {
+  const script = 'mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr && shift && exec "$@"'
+  return ['unshare', '--mount', 'sh', '-c', script, 'sh', root, ...command]
+}

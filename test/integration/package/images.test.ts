@@ -1,18 +1,25 @@
-/** The container image: its layout, and what runs in it without an engine. */
+/**
+ * The images: the layout of the container image and what runs in it without an engine; the system extension.
+ */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import packageJson from '../../../package.json'
+import { ignitionSchema } from '../../../scripts/ignition/translate'
 import { patient } from '../../lab/patience'
 import { run, runOk } from '../../lab/process'
-import { ARCH, digestsIn, makeTwice } from '../../support/packages'
+import { layDown } from '../../support/ignition'
+import { ARCH, digestsIn, makeTwice, merged } from '../../support/packages'
 
 jest.setTimeout(patient(200_000))
 
 const { version } = packageJson
+const IGNITION = join(__dirname, '../../../scripts/ignition/config.ign')
 const IMAGE = `overlayd-${version}-oci-${ARCH}`
+const MACHINE = process.arch === 'x64' ? 'x86-64' : process.arch
+const EXTENSION = `overlayd-${version}-${MACHINE}`
 
 let made: readonly string[] = []
 /** A directory for what is unpacked. */
@@ -20,7 +27,7 @@ let work: string
 
 beforeAll(async () => {
   work = mkdtempSync(join(tmpdir(), 'overlayd-images-'))
-  made = await makeTwice('oci')
+  made = await makeTwice('oci,sysext')
 })
 afterAll(() => {
   for (const directory of [...made, work])
@@ -29,7 +36,10 @@ afterAll(() => {
 
 test('the same source gives the same bytes, and a list of the libraries in them', () => {
   const [one = [], other] = made.map(digestsIn)
-  expect(one.map(([name]) => name)).toEqual([`${IMAGE}.cdx.json`, `${IMAGE}.tar`])
+  expect(one.map(([name]) => name)).toEqual([
+    ...[`${IMAGE}.cdx.json`, `${IMAGE}.tar`],
+    ...[`${EXTENSION}.cdx.json`, `${EXTENSION}.raw`],
+  ])
   expect(other).toEqual(one)
   const { components } = JSON.parse(readFileSync(join(made[0] ?? '', `${IMAGE}.cdx.json`), 'utf8'))
   const purls: string[] = components.map(({ purl }: { purl: string }) => purl.replace(/@.*$/, ''))
@@ -116,5 +126,47 @@ describe('the container image', () => {
       ['ping', '-V'],
     ])
       expect({ program, ...(await inImage(program, flag ?? '')) }).toMatchObject({ program, code: 0 })
+  })
+})
+
+describe('the system extension', () => {
+  const root = () => join(work, 'extension')
+  const read = (path: string) => readFileSync(join(root(), path), 'utf8')
+
+  beforeAll(() =>
+    runOk(['unsquashfs', '-quiet', '-no-progress', '-dest', root(), join(made[0] ?? '', `${EXTENSION}.raw`)]),
+  )
+
+  test('has only /usr, of root, and says for which systems it is, under both of its names', async () => {
+    expect(readdirSync(root())).toEqual(['usr'])
+    const image = join(made[0] ?? '', `${EXTENSION}.raw`)
+    const listing = (await runOk(['unsquashfs', '-llnumeric', image])).trimEnd().split('\n')
+    expect(listing.filter((line) => !/^\S+ 0\/0 /.test(line))).toEqual([])
+    const releases = 'usr/lib/extension-release.d'
+    expect(readdirSync(join(root(), releases)).sort()).toEqual([
+      'extension-release.overlayd',
+      `extension-release.${EXTENSION}`,
+    ])
+    for (const name of readdirSync(join(root(), releases)))
+      expect(read(`${releases}/${name}`)).toBe(
+        `ID=_any\nARCHITECTURE=${MACHINE}\nEXTENSION_RELOAD_MANAGER=1\n`,
+      )
+  })
+
+  test('systemd finds nothing wrong with its units, and with those of the Ignition config', async () => {
+    const units = readdirSync(join(root(), 'usr/lib/systemd/system')).filter((name) => !name.includes('@'))
+    expect(units).toContain('overlayd.service')
+    const host = join(work, 'host')
+    const config = ignitionSchema.parse(JSON.parse(readFileSync(IGNITION, 'utf8')))
+    await layDown(config, host, async (_, path) => mkdirSync(path))
+    const own = config.systemd.units.filter(({ contents }) => contents !== undefined)
+    expect(own).toHaveLength(2)
+    const paths = [
+      ...units.map((name) => `/usr/lib/systemd/system/${name}`),
+      ...own.map(({ name }) => join(host, 'etc/systemd/system', name)),
+    ]
+    const verify = merged(root(), 'systemd-analyze', 'verify', '--man=no', ...paths)
+    const { stdout, stderr } = await run(verify)
+    expect(`${stdout}${stderr}`).toBe('')
   })
 })

@@ -22,7 +22,7 @@ import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type Command, run, runOk } from '../../lab/process'
-import { ARCH, digestsIn, makePackages, makeTwice } from '../../support/packages'
+import { ARCH, digestsIn, makePackages, makeTwice, merged } from '../../support/packages'
 
 jest.setTimeout(patient(200_000))
 
@@ -105,11 +105,8 @@ const userOfService = (): number =>
 const setUserOfService = (uid: number): void =>
   writeFileSync(passwd(), readFileSync(passwd(), 'utf8').replace(/^(overlayd:[^:]*:)\d+:/m, `$1${uid}:`))
 
-/** Runs a command as on a machine with the package: /usr has the files of the package. */
-function onInstalled(...command: readonly [string, ...string[]]): Command {
-  const script = 'mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr && shift && exec "$@"'
-  return ['unshare', '--mount', 'sh', '-c', script, 'sh', root, ...command]
-}
+/** Runs a command as on a machine with the package. */
+const onInstalled = (...command: Command): Command => merged(root, ...command)
 
 test('each file is where Debian wants it, belongs to root, and has the date of the changelog', async () => {
   const listing = (await runOk(['dpkg-deb', '--contents', deb])).trimEnd().split('\n')
