@@ -13,6 +13,7 @@ import { type PingResult, ping, RunningPing } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
 import { describeFaults } from './faults'
+import { describeMoving } from './moving'
 import { describeNetworks } from './networks'
 
 assertBootable()
@@ -315,6 +316,8 @@ test('a third host that boots later reaches both, and both reach it', async () =
     expect(await pingBetween(other, 3)).toMatchObject({ received: 20 })
   }
 })
+
+describeMoving(() => lab, containers)
 
 test('a further network is an instance of the unit', async () => {
   const host = lab.host(1)

@@ -219,9 +219,14 @@ export class BootedHost {
   /**
    * Starts a container that Docker starts again whenever Docker itself starts.
    * @param network of Docker; docker0 by default
+   * @param more options of `docker run`
    */
-  async startContainer(name: string, network = 'bridge'): Promise<BootedContainer> {
-    const options = ['--detach', '--restart=always', `--network=${network}`, `--name=${name}`]
+  async startContainer(
+    name: string,
+    network = 'bridge',
+    more: readonly string[] = [],
+  ): Promise<BootedContainer> {
+    const options = ['--detach', '--restart=always', `--network=${network}`, `--name=${name}`, ...more]
     await this.#runContainer(options, ['sleep', '1000000'])
     return this.container(name)
   }
