@@ -118,8 +118,13 @@ export const REQUESTS = {
     path: '/announce',
     body: announceRequestSchema,
     form: 'json',
-    /** `waits`: why other hosts do not hear of it yet. */
-    answer: z.object({ announced: z.string().max(MOST_PREFIX_TEXT), waits: z.string().optional() }),
+    answer: z.object({
+      announced: z.string().max(MOST_PREFIX_TEXT),
+      /** Why other hosts do not hear of it yet. */
+      waits: z.string().optional(),
+      /** Which hosts may not see it. */
+      unaware: z.string().optional(),
+    }),
   },
   /** Withdraws a prefix of this host. Refused with 409. */
   withdraw: {

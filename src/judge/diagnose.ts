@@ -13,6 +13,7 @@ import { HOST_CHECKS } from './checks/host'
 import { IDENTITY_CHECKS } from './checks/identity'
 import { LEASE_CHECKS } from './checks/lease'
 import { MULTICAST_CHECKS } from './checks/multicast'
+import { PREFIX_CHECKS } from './checks/prefixes'
 import { REACH_CHECKS } from './checks/reach'
 import { ROUTE_CHECKS } from './checks/routes'
 import type { DaemonFacts, FactName, Facts, Known } from './facts'
@@ -41,6 +42,7 @@ export const CHECKS: readonly Check[] = [
   ...BRIDGE_CHECKS,
   ...DOCKER_CHECKS,
   ...MULTICAST_CHECKS,
+  ...PREFIX_CHECKS,
   ...REACH_CHECKS,
   ...CONTAINER_CHECKS,
   ...COUNTER_CHECKS,

@@ -2,6 +2,7 @@
  * The facts that the doctor can know of a host. The edges find them (gather/sources.ts), and pure checks
  * judge them (checks/). Each fact is there, or a problem says why it is not.
  */
+import type { PrefixesDocument } from '../api/documents'
 import type { Status } from '../api/status'
 import type { Family, IpAddress, MacAddress, Prefix } from '../model/address'
 import type { NetworkConfig } from '../model/config/network-config'
@@ -49,6 +50,8 @@ export interface FactValues {
    * and one address in each peer's subnet. An address whose look-up failed is left out.
    */
   readonly ways: ReadonlyMap<IpAddress, RouteLookup | undefined>
+  /** What hosts announce besides their subnets, as the daemon judges it. */
+  readonly prefixes: PrefixesDocument
   readonly forwarding: ForwardingFact
   /**
    * interface name, `all` or `default` -> 0 none, 1 strict, 2 loose (kernel:

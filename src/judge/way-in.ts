@@ -224,6 +224,7 @@ function factsOf(view: WayInView): Facts {
     certificates: missing,
     clock: missing,
     multicast: missing,
+    prefixes: missing,
     wireguard: missing,
     rpFilter: missing,
     conntrack: missing,

@@ -57,13 +57,14 @@ export async function runAnnounce(options: Options, prefix: string, flags: Annou
   } as const
   const answer = await orderDaemon(runDirectory, 'announce', body, DEADLINE)
   if (answer === undefined) throw daemonIsDown(runDirectory)
-  const { announced, waits } = answer
+  const { announced, waits, unaware } = answer
   if (waits !== undefined) {
     tell(runDirectory, `waits: ${announced}; it is announced as soon as it can: ${waits}`)
     return EXIT.degraded
   }
   tell(runDirectory, `announced: ${announced}; which host gets its packets: overlayctl prefixes`)
   if (via === '') tell(runDirectory, 'packets to it that arrive here follow the routes of this host')
+  if (unaware !== undefined) tell(runDirectory, unaware)
   return EXIT.healthy
 }
 

@@ -1,8 +1,18 @@
 /** What the control socket asks about announced prefixes. */
 import { DOCUMENT_SCHEMA, type PrefixesDocument } from '../../api/documents'
-import { formatPrefix, isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import {
+  type Family,
+  familyOf,
+  formatPrefix,
+  isNetwork,
+  type Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from '../../model/address'
 import { OverlayError } from '../../model/errors'
+import type { Peer } from '../../model/lease'
 import { type Announcement, formatVia, parseVia, prefixName, type Via } from '../../model/prefixes'
+import { describeUnaware, isOverlayds } from '../../plan/prefixes/awareness'
 import { describeWait } from '../../plan/prefixes/standings'
 import type { NodeView } from '../node/parts'
 import type { ControlSources } from './control-socket'
@@ -18,7 +28,12 @@ export const prefixSources = (
     const until = forSeconds === undefined ? undefined : Date.now() + forSeconds * 1000
     const via = way === undefined ? undefined : readVia(way)
     const waits = await demand(node()).announcer.announce({ prefix, priority, until, via }, signal)
-    return { announced: formatPrefix(prefix), ...(waits !== undefined && { waits }) }
+    const unaware = describeUnawareOf(demand(node()), familyOf(prefix.address))
+    return {
+      announced: formatPrefix(prefix),
+      ...(waits !== undefined && { waits }),
+      ...(unaware !== undefined && { unaware }),
+    }
   },
   async withdraw({ prefix: text }) {
     const prefix = readPrefix(text)
@@ -39,6 +54,20 @@ function readPrefix(text: string): Prefix {
     'announce',
     `"${text}" is not a prefix without host bits`,
     'write it as in 10.5.240.7/32 or 192.0.2.0/24',
+  )
+}
+
+/** Which hosts may not see what is announced; `undefined` where all are known to. */
+function describeUnawareOf({ overlays, prefixes }: NodeView, family: Family): string | undefined {
+  const peers = overlays.find(({ spec }) => spec.family === family)?.peers
+  const announcing = new Set(prefixes.judged.map(({ claim }) => claim.host))
+  const nameOf = ({ key }: Peer): string => key.slice(key.lastIndexOf('/') + 1)
+  const unknown = Array.from(peers?.peers() ?? []).filter(
+    (peer) => !isOverlayds(peer) && !announcing.has(nameOf(peer)),
+  )
+  return describeUnaware(
+    unknown.map(({ subnet }) => formatPrefix(subnet)),
+    peers?.size ?? 0,
   )
 }
 

@@ -1,5 +1,6 @@
 /** Facts from the daemon, from files and from /proc. */
 import { stat } from 'node:fs/promises'
+import { readDaemon as readDaemonDocument } from '../../client/daemon-socket'
 import { readDaemonStatus } from '../../client/daemon-status'
 import { readConntrack, readNumber } from '../../host/procfs'
 import { readPreviousSubnets, readSubnetVariables } from '../../host/subnet-env'
@@ -25,6 +26,15 @@ export async function readDaemon({ 'run-dir': runDirectory, known }: DoctorOptio
   if (known?.etcdUnknown !== undefined)
     throw new OverlayError(NO_RIGHTS, `${nobody}, and this user may not read where overlayd is told to be`)
   throw new OverlayError('daemon-down', nobody)
+}
+
+/** @throws {OverlayError} {@link NEEDLESS} where no daemon answers */
+export async function readPrefixes({
+  'run-dir': runDirectory,
+}: DoctorOptions): Promise<FactValues['prefixes']> {
+  const document = await readDaemonDocument(runDirectory, 'prefixes')
+  if (document === undefined) throw new OverlayError(NEEDLESS, 'overlayd does not answer')
+  return document
 }
 
 /** @throws {OverlayError} `sysctl` where neither family can be read */

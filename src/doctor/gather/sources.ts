@@ -12,7 +12,7 @@ import type { Edges } from './edges'
 import { probeAll } from './probe-all'
 import { readDocker } from './read-docker'
 import { clockOf, greetEtcd, readCertificates, readEtcd, readLeaseLife } from './read-etcd'
-import { readConnections, readDaemon, readForwarding, readSubnetFile } from './read-host'
+import { readConnections, readDaemon, readForwarding, readPrefixes, readSubnetFile } from './read-host'
 import { readKernel, readMulticast, readWays, readWireguard } from './read-kernel'
 import { readService } from './read-service'
 
@@ -59,6 +59,7 @@ export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   ways: from({ needs: ['kernel'], uses: OVERLAY }, async (known, edges) =>
     readWays(await edges.kernel(), known),
   ),
+  prefixes: from({}, (_, { options }) => readPrefixes(options)),
   forwarding: from({}, readForwarding),
   rpFilter: from({}, readReversePathFilters),
   switches: from({}, () => readLinkSwitches()),

@@ -27,6 +27,7 @@ export const PROBLEM_CHECKS: readonly Check[] = [
     ifGathered: ['probes'],
     after: [
       ...['etcd', 'certificates', 'config', 'overlap', 'lease', 'leases', 'peers', 'firewall', 'multicast'],
+      'prefixes',
       ...['encryption', 'identity', 'routes', 'forwarding', 'bridge'],
     ],
     run: checkProblems,
@@ -154,6 +155,7 @@ const NAMED_BY: Readonly<Partial<Record<ProblemPart, readonly string[]>>> = {
   etcd: ['etcd', 'certificates'],
   lease: ['lease', 'leases'],
   multicast: ['multicast'],
+  prefixes: ['prefixes'],
   encryption: ['encryption'],
   identity: ['identity'],
   firewall: ['firewall', 'udp'],
@@ -168,7 +170,7 @@ const NAMED_BY: Readonly<Partial<Record<ProblemPart, readonly string[]>>> = {
  */
 const ELSE: ReadonlySet<string> = new Set([
   ...['lease-rejected', 'peer-has-own-address', 'vni-differs'],
-  ...['firewall-undecided', 'host-blocked', 'port-differs'],
+  ...['firewall-undecided', 'host-blocked', 'port-differs', 'prefix-refused', 'prefix-rp-filter'],
 ])
 /** Parts whose problems end by themselves, or cost nothing now. */
 const MILD: ReadonlySet<string> = new Set<ProblemPart>(['state', 'peers', 'multicast', 'daemon'])

@@ -148,7 +148,9 @@ test('a claim waits for its way, and other hosts hear of it as soon as it is the
   const { code, stdout } = await first.overlayctl('announce', `${FOUR}7/32`, `--via=${BRIDGE}`)
   expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringMatching(/^waits: .*no link moving/) })
   expect((await first.overlayctl('announce', `${SIX}7/128`, `--via=${BRIDGE}`)).code).toBe(1)
-  await overlayctl(first, 'announce', '198.51.100.0/24')
+  expect(await overlayctl(first, 'announce', '198.51.100.0/24')).toMatch(
+    /of 2 of 2 other hosts etcd does not tell whether they run flannel or overlayd: 10\.5\.\d+\.0\/24, 10\.5\./,
+  )
   expect(await claims(first)).toContainEqual(
     expect.objectContaining({
       prefix: `${FOUR}7/32`,
@@ -166,6 +168,8 @@ test('a claim waits for its way, and other hosts hear of it as soon as it is the
     ['prefixes', 'via-missing'],
     ['prefixes', 'via-missing'],
   ])
+  const { code: amiss, stdout: found } = await first.overlayctl('doctor', '--only=prefixes')
+  expect({ amiss, found }).toEqual({ amiss: 1, found: expect.stringMatching(/there is no link moving/) })
   // Nothing else waits for it.
   await waitFor('198.51.100.0/24', async () => {
     const found = await third.exec('ip', 'route', 'show', '198.51.100.0/24')

@@ -213,6 +213,7 @@ const WELL: FactValues = {
     [PEER.publicIp, { linkIndex: UNDERLAY, source: ip('192.0.2.11') }],
     [ip('10.5.42.2'), { linkIndex: DEVICE, source: ip('10.5.7.0') }],
   ]),
+  prefixes: { schema: 1, allowed: [], prefixes: [] },
   forwarding: { ipv4: true, ipv6: false },
   rpFilter: new Map([['all', 0]]),
   switches: new Map(),
