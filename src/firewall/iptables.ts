@@ -3,8 +3,10 @@
  * the same variant (legacy or nf_tables). The nf_tables variant needs CAP_NET_ADMIN and takes no lock. The
  * legacy variant also needs CAP_NET_RAW, and root's /run/xtables.lock and /proc/net/ip_tables_names.
  */
+import { realpath } from 'node:fs/promises'
 import type { Family } from '../model/address'
 import type { IptablesListing, IptablesTable } from '../model/firewall'
+import { hasLegacyTables } from './legacy-tables'
 import { findProgram, requireProgram, runProgram } from './program'
 
 /**
@@ -21,28 +23,30 @@ const PACKAGE = 'iptables'
 
 const TABLES: ReadonlySet<string> = new Set<IptablesTable>(['raw', 'nat', 'filter'])
 
-export class Iptables {
-  /** Output of `--version`, such as `iptables-restore v1.8.9 (nf_tables)`. */
-  #version: string | undefined
+/** File of a program, links resolved -> its output of `--version`. One file may be the programs of both families. */
+export type Versions = Map<string, Promise<string>>
 
+export class Iptables {
   private constructor(
     private readonly save: string,
     private readonly restore: string,
+    private readonly versions: Versions,
   ) {}
 
   /** @returns `undefined` if the programs are not installed */
-  static async find(family: Family): Promise<Iptables | undefined> {
+  static async find(family: Family, versions: Versions = new Map()): Promise<Iptables | undefined> {
     const names = namesOf(family)
     const [save, restore] = [await findProgram(names.save), await findProgram(names.restore)]
-    return save === undefined || restore === undefined ? undefined : new Iptables(save, restore)
+    return save === undefined || restore === undefined ? undefined : new Iptables(save, restore, versions)
   }
 
   /** @throws {OverlayError} `program-missing` */
-  static async require(family: Family): Promise<Iptables> {
+  static async require(family: Family, versions: Versions): Promise<Iptables> {
     const names = namesOf(family)
     return new Iptables(
       await requireProgram(names.save, PACKAGE),
       await requireProgram(names.restore, PACKAGE),
+      versions,
     )
   }
 
@@ -72,26 +76,46 @@ export class Iptables {
   }
 
   /**
+   * Where these programs keep their rules.
+   * @throws {OverlayError} `iptables`
+   */
+  async variant(signal: AbortSignal): Promise<Variant> {
+    return (await this.#readVersion(signal)).includes('(legacy)') ? 'legacy' : 'nft'
+  }
+
+  /**
    * The programs of the other variant, whose rules packets pass as well.
-   * @returns `undefined` if they are not installed
+   * @returns `undefined` if they are not installed, or have no tables to list
    * @throws {OverlayError} `iptables`
    */
   async other(family: Family, signal: AbortSignal): Promise<Iptables | undefined> {
-    const variant = (await this.#readVersion(signal)).includes('(legacy)') ? 'nft' : 'legacy'
+    const variant: Variant = (await this.variant(signal)) === 'legacy' ? 'nft' : 'legacy'
+    if (variant === 'legacy' && !(await hasLegacyTables(family))) return undefined
     const names = namesOf(family, `-${variant}`)
     const [save, restore] = [await findProgram(names.save), await findProgram(names.restore)]
-    return save === undefined || restore === undefined ? undefined : new Iptables(save, restore)
+    return save === undefined || restore === undefined
+      ? undefined
+      : new Iptables(save, restore, this.versions)
   }
 
   async #recent(signal: AbortSignal): Promise<boolean> {
     return isRecent(await this.#readVersion(signal))
   }
 
+  /** Output of `--version`, such as `iptables-restore v1.8.9 (nf_tables)`. */
   async #readVersion(signal: AbortSignal): Promise<string> {
-    this.#version ??= await runProgram('iptables', { command: [this.restore, '--version'], signal })
-    return this.#version
+    const file = await realpath(this.restore)
+    const known = this.versions.get(file)
+    if (known !== undefined) return known
+    const version = runProgram('iptables', { command: [this.restore, '--version'], signal })
+    this.versions.set(file, version)
+    version.catch(() => this.versions.delete(file))
+    return version
   }
 }
+
+/** The kernel's two places for rules of iptables: nf_tables, or tables of its own. */
+export type Variant = 'nft' | 'legacy'
 
 /** @param variant `-legacy`, `-nft`, or empty for the default one */
 const namesOf = (family: Family, variant = ''): { readonly save: string; readonly restore: string } => {

@@ -2,10 +2,10 @@
  * Reads all packet filter rules of this host, of all programs: nftables rules through nft, iptables rules of
  * both variants through iptables-save. Changes nothing.
  */
-import { readFile } from 'node:fs/promises'
 import { FAMILIES, type Family } from '../model/address'
-import { describeError, systemErrorCode } from '../model/errors'
+import { describeError } from '../model/errors'
 import type { FilterChain, PacketFilter, UnreadRules } from '../model/packet-filter'
+import { legacyTables } from './legacy-tables'
 import { type RuleTexts, readNftRuleset, ruleKey } from './nft-json'
 import { findProgram, runProgram } from './program'
 import { readSaved, type SavedTables } from './xtables'
@@ -13,10 +13,6 @@ import { readSaved, type SavedTables } from './xtables'
 /** Tables that iptables-nft keeps in nf_tables (iptables(8)). nft cannot express all of their rules. */
 const OF_IPTABLES: ReadonlySet<string> = new Set(['raw', 'mangle', 'nat', 'filter', 'security'])
 const NAMES: Readonly<Record<Family, string>> = { IPv4: 'iptables', IPv6: 'ip6tables' }
-const LEGACY_TABLES: Readonly<Record<Family, string>> = {
-  IPv4: '/proc/net/ip_tables_names',
-  IPv6: '/proc/net/ip6_tables_names',
-}
 
 interface Part {
   readonly chains: readonly FilterChain[]
@@ -189,16 +185,12 @@ async function readIptablesNft(family: Family, signal: AbortSignal): Promise<Sav
 /** The kernel names the legacy tables that exist. Calling iptables-legacy first would create them. */
 async function readLegacy(family: Family, signal: AbortSignal): Promise<Part> {
   const what = `rules of ${NAMES[family]}-legacy`
-  let names: string
-  try {
-    names = (await readFile(LEGACY_TABLES[family], 'latin1')).trim()
-  } catch (error) {
-    return systemErrorCode(error) === 'ENOENT' ? NOTHING : { chains: [], unread: [unreadFor(what, error)] }
-  }
-  if (names === '') return NOTHING
+  const tables = await legacyTables(family)
+  if (tables.kind === 'unknown') return { chains: [], unread: [unreadFor(what, tables.error)] }
+  if (tables.names.length === 0) return NOTHING
   const program =
     (await findProgram(`${NAMES[family]}-legacy-save`)) ?? (await findProgram(`${NAMES[family]}-save`))
-  const named = names.split('\n').join(', ')
+  const named = tables.names.join(', ')
   if (program === undefined)
     return {
       chains: [],

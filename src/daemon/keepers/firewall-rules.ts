@@ -3,9 +3,11 @@
  * removed only when those of the used mode are in force, so that a change of mode leaves neither a gap nor a
  * remnant. A failure in one family or mode does not stop the others.
  */
-import { Iptables } from '../../firewall/iptables'
+import { Iptables, type Versions } from '../../firewall/iptables'
+import { hasLegacyTables } from '../../firewall/legacy-tables'
 import { Nftables } from '../../firewall/nftables'
 import { findProgram } from '../../firewall/program'
+import { type Ruleset, readRuleset } from '../../kernel/nftables/ruleset'
 import { FAMILIES, type Family } from '../../model/address'
 import { describeError } from '../../model/errors'
 import type { DesiredIptables, DesiredTable, FirewallRequest } from '../../model/firewall'
@@ -57,8 +59,14 @@ type Step =
   | { readonly kind: 'same' | 'changed' }
   | { readonly kind: 'failed'; readonly needed: boolean; readonly problem: string }
 
+/** Lists a table of nftables. The program is not started for a table that the kernel does not have. */
+type ListTable = (nftables: Nftables, name: string) => Promise<string | undefined>
+
+const IN_ORDER: FirewallOutcome = { changed: false, problems: [], remnants: [] }
+
 export class FirewallRules {
   readonly #iptables = new Map<Family, Iptables>()
+  readonly #versions: Versions = new Map()
   #nftables: Nftables | undefined
   /**
    * Table name -> a listing that differs from the wanted text, and that writing the text did not change: this
@@ -68,15 +76,26 @@ export class FirewallRules {
 
   /** Names of tables that are not wanted, and known to be gone. */
   readonly #gone = new Set<string>()
+  /**
+   * The generation of the host's rules at which all rules were in order; `undefined` while a change may have no
+   * generation, as with iptables-legacy.
+   */
+  #settled: number | undefined
 
   constructor(private readonly request: FirewallRequest) {}
 
   /** Compares all rules with those of the host, and changes those that differ. One call at a time. */
   async bring(signal: AbortSignal): Promise<FirewallOutcome> {
+    // First of all: a change during the check has a later generation.
+    const ruleset = await readRuleset(signal)
+    const hasLegacy = (await Promise.all(FAMILIES.map(hasLegacyTables))).includes(true)
+    if (ruleset !== undefined && ruleset.generation === this.#settled && !hasLegacy) return IN_ORDER
     // The checks run in parallel, for each runs a program or two. The changes are made one after the other.
-    const looks = await Promise.all(FAMILIES.map((family) => this.#look(family, signal)))
+    const looks = await Promise.all(FAMILIES.map((family) => this.#look(family, ruleset, signal)))
     const steps: Step[] = []
     for (const look of looks) steps.push(...(await this.#bringFamily(look)))
+    const isSettled = !hasLegacy && steps.every(({ kind }) => kind === 'same') && (await this.#isNft(signal))
+    this.#settled = isSettled ? ruleset?.generation : undefined
     const failed = steps.filter((step) => step.kind === 'failed')
     const textsOf = (needed: boolean): string[] =>
       failed.filter((step) => step.needed === needed).map(({ problem }) => problem)
@@ -87,15 +106,23 @@ export class FirewallRules {
     }
   }
 
+  /** Whether all rules that were looked at are in nf_tables, where each change has a generation. */
+  async #isNft(signal: AbortSignal): Promise<boolean> {
+    const variants = await Promise.all([...this.#iptables.values()].map((each) => each.variant(signal)))
+    return variants.every((variant) => variant === 'nft')
+  }
+
   /** A failure of the check is thrown by the change that it stands for. */
-  async #look(family: Family, signal: AbortSignal): Promise<Look> {
+  async #look(family: Family, ruleset: Ruleset | undefined, signal: AbortSignal): Promise<Look> {
     const rethrow = (error: unknown) => () => Promise.reject(error)
+    const list: ListTable = async (nftables, name) =>
+      ruleset === undefined || ruleset.tables.has(name) ? nftables.list(name, signal) : undefined
     const [table, iptables, ...answers] = await Promise.all([
-      this.#lookAtTable(family, signal).catch(rethrow),
+      this.#lookAtTable(family, list, signal).catch(rethrow),
       this.#lookAtIptables(family, signal).catch(rethrow),
       ...this.#answers(family).map(async (answer) => ({
         isWanted: answer.desired.text !== undefined,
-        change: await this.#lookAtAnswer(answer, signal).catch(rethrow),
+        change: await this.#lookAtAnswer(answer, list, signal).catch(rethrow),
       })),
     ])
     return { family, table, iptables, answers }
@@ -127,6 +154,7 @@ export class FirewallRules {
     } catch (error) {
       // The next check finds programs that were installed, replaced or moved meanwhile.
       this.#iptables.clear()
+      this.#versions.clear()
       this.#nftables = undefined
       return { kind: 'failed', needed, problem: describeError(error) }
     }
@@ -166,14 +194,14 @@ export class FirewallRules {
     }
   }
 
-  async #lookAtTable(family: Family, signal: AbortSignal): Promise<Change> {
+  async #lookAtTable(family: Family, list: ListTable, signal: AbortSignal): Promise<Change> {
     const { name, text } = desiredTable(this.request, family)
     const needed = text !== undefined
     const nftables = await this.#findNftables(needed)
     if (nftables === undefined) return async () => false
     const masquerades = needed && this.request.ipMasq && this.request.fullyRandom
     const [observed, fullyRandom] = await Promise.all([
-      nftables.list(name, signal),
+      list(nftables, name),
       masquerades && nftables.fullyRandom(signal),
     ])
     const desired = desiredTable({ ...this.request, fullyRandom }, family)
@@ -200,12 +228,16 @@ export class FirewallRules {
    * The backend of Docker and of netavark cannot be told from the program being installed. So the table is
    * made when theirs is seen, and stays: dockerd takes its tables away while it starts again.
    */
-  async #lookAtAnswer({ desired, to, isPossible }: Answer, signal: AbortSignal): Promise<Change> {
+  async #lookAtAnswer(
+    { desired, to, isPossible }: Answer,
+    list: ListTable,
+    signal: AbortSignal,
+  ): Promise<Change> {
     const isOff = desired.text === undefined
     if (isOff ? this.#gone.has(desired.name) : !(await isPossible())) return async () => false
     const nftables = await this.#findNftables(false)
     if (nftables === undefined) return async () => false
-    const observed = await nftables.list(desired.name, signal)
+    const observed = await list(nftables, desired.name)
     if (isOff || observed !== undefined) {
       return async () => {
         const isChanged = await this.#bringTable(nftables, desired, observed, signal)
@@ -213,7 +245,7 @@ export class FirewallRules {
         return isChanged
       }
     }
-    if ((await nftables.list(to, signal)) === undefined) return async () => false
+    if ((await list(nftables, to)) === undefined) return async () => false
     return () => this.#bringTable(nftables, desired, observed, signal)
   }
 
@@ -238,7 +270,8 @@ export class FirewallRules {
 
   async #findIptables(family: Family, needed: boolean): Promise<Iptables | undefined> {
     const iptables =
-      this.#iptables.get(family) ?? (await (needed ? Iptables.require(family) : Iptables.find(family)))
+      this.#iptables.get(family) ??
+      (await (needed ? Iptables.require(family, this.#versions) : Iptables.find(family, this.#versions)))
     if (iptables !== undefined) this.#iptables.set(family, iptables)
     return iptables
   }

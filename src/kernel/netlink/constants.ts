@@ -199,7 +199,9 @@ export const NTF_PROXY = 0x8
 // linux/netfilter.h, linux/netfilter/nfnetlink.h
 export const NFPROTO_INET = 1
 export const NFPROTO_IPV4 = 2
+export const NFPROTO_ARP = 3
 export const NFPROTO_NETDEV = 5
+export const NFPROTO_BRIDGE = 7
 export const NFPROTO_IPV6 = 10
 export const NF_INET_LOCAL_IN = 1
 export const NF_INET_LOCAL_OUT = 3
@@ -225,6 +227,7 @@ export const NFT_MSG_NEWSET = 9
 export const NFT_MSG_NEWSETELEM = 12
 export const NFT_MSG_GETSETELEM = 13
 export const NFT_MSG_DELSETELEM = 14
+export const NFT_MSG_GETGEN = 16
 
 // linux/netfilter/nf_tables.h: attributes
 export const NFTA_TABLE_NAME = 1
@@ -232,6 +235,7 @@ export const NFTA_TABLE_FLAGS = 2
 export const NFTA_TABLE_USE = 3
 export const NFTA_TABLE_HANDLE = 4
 export const NFTA_TABLE_PAD = 5
+export const NFTA_GEN_ID = 1
 export const NFTA_CHAIN_TABLE = 1
 export const NFTA_CHAIN_HANDLE = 2
 export const NFTA_CHAIN_NAME = 3

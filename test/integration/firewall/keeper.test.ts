@@ -20,6 +20,7 @@ afterEach(() => site.usePath(undefined))
 
 const MODES: readonly FirewallMode[] = ['iptables', 'nftables']
 const FAMILIES = ['IPv4', 'IPv6'] as const
+const IPTABLES = ['iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore']
 /** A period so long that only events cause a check. */
 const NEVER = 3_600_000
 const signal = new AbortController().signal
@@ -63,6 +64,20 @@ describe.each(MODES)('in %s mode', (mode) => {
     const before = await handles()
     await apply({ mode, docker: true })
     expect(await handles()).toBe(before)
+  })
+
+  test('a check starts no program while no rule of the host has changed, and sees a change all the same', async () => {
+    const started = await site.countPrograms('nft', ...IPTABLES)
+    const made = await apply({ mode, docker: true })
+    await made.look(signal)
+    const before = started()
+    await made.look(signal)
+    expect(started()).toBe(before)
+    await site.flush()
+    await made.look(signal)
+    expect(started()).toBeGreaterThan(before)
+    expect(await inForce(mode)).toBe(true)
+    expect(made.summary.repairs).toBe(1)
   })
 
   test('rules that were flushed are back by the event, and counted', async () => {
@@ -233,8 +248,6 @@ test('so are its tables', async () => {
 })
 
 describe('programs', () => {
-  const IPTABLES = ['iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore']
-
   test.each<[FirewallMode, readonly string[]]>([
     ['iptables', IPTABLES],
     ['nftables', ['nft']],

@@ -137,6 +137,24 @@ export class Site {
     this.usePath(`${directory}:${this.#path}`)
   }
 
+  /**
+   * A PATH in which these programs note each start.
+   * @returns a function for the number of starts so far
+   */
+  async countPrograms(...names: readonly string[]): Promise<() => number> {
+    const directory = mkdtempSync(join(this.directory, 'bin-'))
+    const notes = join(directory, 'starts')
+    writeFileSync(notes, '')
+    for (const name of names) {
+      const program = await findProgram(name, this.#path)
+      if (program === undefined) throw new Error(`${name} is not installed`)
+      const script = `#!/bin/sh\necho ${name} >>${notes}\nexec ${program} "$@"\n`
+      writeFileSync(join(directory, name), script, { mode: 0o755 })
+    }
+    this.usePath(`${directory}:${this.#path}`)
+    return () => readFileSync(notes, 'utf8').split('\n').length - 1
+  }
+
   usePath(path: string | undefined): void {
     process.env['PATH'] = path ?? this.#path
   }
