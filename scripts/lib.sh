@@ -16,6 +16,10 @@ package_programs=(dpkg-deb:dpkg rpmbuild:rpm mksquashfs:squashfs-tools lintian:l
 # programs for loads on the data plane; scripts/bench/run and scripts/test add them
 bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)
 
+# programs that make and try the package of the other architecture; scripts/test adds them
+other_programs=(aarch64-linux-gnu-strip:binutils-aarch64-linux-gnu x86_64-linux-gnu-strip:binutils-x86-64-linux-gnu
+  qemu-aarch64:qemu-user qemu-x86_64:qemu-user)
+
 # programs for tests only; scripts/test adds them. Chromium, which draws the page of overlayctl ui, is the
 # largest: 124 MB to fetch, 414 MB on the disk.
 test_programs=(/usr/lib/cni/host-local:containernetworking-plugins /usr/lib/podman/netavark:netavark
@@ -95,9 +99,9 @@ debian_mirror() {
     sed -n 's/^Debian Debian //p' | head -n 1
 }
 
-# Fetches the node that the package contains, because the sandbox has no network.
+# Fetches what the packages contain for both architectures, because the sandbox has no network.
 fetch_node() {
-  quietly npm run --silent package -- --fetch --arch="$(dpkg --print-architecture)" ||
+  quietly npm run --silent package -- --fetch --both ||
     die 'cannot get the node for the package'
 }
 

@@ -8,9 +8,10 @@ import { type Command, runOk } from '../lab/process'
 /** Debian's name of this machine's architecture. */
 export const ARCH = process.arch === 'x64' ? 'amd64' : process.arch
 
-/** @param flags of scripts/package/make */
+/** @param flags of scripts/package/make; without `--arch`, for this machine's architecture */
 export async function makePackages(flags: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const words = ['npm', 'run', '--silent', 'package', '--', `--arch=${ARCH}`, ...flags]
+  const arch = flags.some((flag) => flag.startsWith('--arch=')) ? [] : [`--arch=${ARCH}`]
+  const words = ['npm', 'run', '--silent', 'package', '--', ...arch, ...flags]
   await runOk(words as unknown as Command, { env: { ...process.env, ...env }, timeoutMs: 180_000 })
 }
 
