@@ -49,8 +49,8 @@ export class Daemon {
   #link: EtcdLink = { kind: 'connecting' }
   /** The shortage of the underlay's MTU that was logged last. Undefined: there is none. */
   #shortage: string | undefined
-  /** The node's `peersGeneration` when the state file was last marked as changed. */
-  #peersGeneration = 0
+  /** The node's `generation` when the state file was last marked as changed. */
+  #generation = 0
   /** Multicast groups that hosts announce in etcd. */
   readonly #groups = new GroupTable()
   readonly #starter: Starter
@@ -287,9 +287,9 @@ export class Daemon {
       this.#starter.confirmed()
       this.#log.info('state: etcd has answered; its data are used from now on')
     }
-    // A renewal by Put, as flannel's, does not change the peers: it is no reason to write the file.
-    if (!isFirst && node.peersGeneration === this.#peersGeneration) return
-    this.#peersGeneration = node.peersGeneration
+    // A renewal by Put, as flannel's, changes nothing of it: it is no reason to write the file.
+    if (!isFirst && node.generation === this.#generation) return
+    this.#generation = node.generation
     this.#stateFile.changed(false)
   }
 

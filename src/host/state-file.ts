@@ -74,6 +74,16 @@ const stateSchema = z.object({
     .optional(),
   /** Absent in a file of a version that announced none. */
   announced: z.array(announcementSchema).max(MOST_OF_HOST).optional(),
+  /**
+   * What all hosts announce, as last known: the end of the key, its value, and the revision in which the key
+   * was made. Absent in a file of a version that saved none.
+   */
+  prefixes: z
+    .custom<readonly (readonly [name: string, value: string, claimedAt: string])[]>(
+      isTriples,
+      'expected triples of a name, a value and a revision',
+    )
+    .optional(),
   /** The peers as last valid: key and value of each lease. */
   peers: z.custom<readonly (readonly [key: string, value: string])[]>(
     isPairs,
@@ -91,6 +101,21 @@ function isPairs(value: unknown): boolean {
         pair.length === 2 &&
         typeof pair[0] === 'string' &&
         typeof pair[1] === 'string',
+    )
+  )
+}
+
+/** Checked by hand, as {@link isPairs}. */
+function isTriples(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (triple) =>
+        Array.isArray(triple) &&
+        triple.length === 3 &&
+        typeof triple[0] === 'string' &&
+        typeof triple[1] === 'string' &&
+        decimal.safeParse(triple[2]).success,
     )
   )
 }
@@ -181,8 +206,8 @@ const SLICE = 1000
 
 /** The file as several Buffers, because their bytes lie outside of the JavaScript heap. */
 async function formatState(state: SavedState): Promise<readonly Buffer[]> {
-  // `peers` is serialized last, in slices.
-  const { peers, ...rest } = state
+  // The long ones are serialized last, in slices.
+  const { peers, prefixes, ...rest } = state
   const hash = createHash('sha256')
   const pieces: Buffer[] = []
   const add = (text: string): void => {
@@ -190,13 +215,19 @@ async function formatState(state: SavedState): Promise<readonly Buffer[]> {
     hash.update(piece)
     pieces.push(piece)
   }
-  add(`${JSON.stringify(rest).slice(0, -1)},"peers":[`)
-  for (let from = 0; from < peers.length; from += SLICE) {
-    const some = JSON.stringify(peers.slice(from, from + SLICE)).slice(1, -1)
-    add(from === 0 ? some : `,${some}`)
-    await nextTurn()
+  const addAll = async (name: string, entries: readonly unknown[]): Promise<void> => {
+    add(`,"${name}":[`)
+    for (let from = 0; from < entries.length; from += SLICE) {
+      const some = JSON.stringify(entries.slice(from, from + SLICE)).slice(1, -1)
+      add(from === 0 ? some : `,${some}`)
+      await nextTurn()
+    }
+    add(']')
   }
-  add(']}')
+  add(JSON.stringify(rest).slice(0, -1))
+  if (prefixes !== undefined) await addAll('prefixes', prefixes)
+  await addAll('peers', peers)
+  add('}')
   const head = Buffer.from(`{"version":${VERSION},"sha256":"${hash.digest('hex')}","state":`)
   return [head, ...pieces, Buffer.from('}\n')]
 }

@@ -90,6 +90,11 @@ export class Node {
     return this.#feed.generation
   }
 
+  /** The same, and with every change of what hosts announce. */
+  get generation(): number {
+    return this.#feed.generation + this.parts.prefixes.generation
+  }
+
   /** Why other hosts may not reach this host; `undefined` if nothing is known against it. */
   get unready(): string | undefined {
     return unready(this.view, this.edges.options['subnet-lease-renew-margin'])

@@ -55,6 +55,7 @@ export class AnnouncedPrefixes {
   #isHeld = (_leaseKey: string): boolean => false
   #reviewed = (): void => undefined
   #ownWins: readonly PrefixClaim[] = []
+  #generation = 0
 
   constructor(
     private readonly view: AnnouncedView,
@@ -91,9 +92,19 @@ export class AnnouncedPrefixes {
     return this.#nameOf(this.view.own.key)
   }
 
+  /** A number that grows with every change of what hosts announce. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  /** What hosts announce, as far as it can be read. */
+  claims(): PrefixClaim[] {
+    return [...this.#entries.values()].filter(isClaim)
+  }
+
   /** The claims of this host. */
   ownClaims(): PrefixClaim[] {
-    return [...this.#entries.values()].filter(isClaim).filter(({ host }) => host === this.ownName)
+    return this.claims().filter(({ host }) => host === this.ownName)
   }
 
   /** The claims of this host that win. */
@@ -123,11 +134,15 @@ export class AnnouncedPrefixes {
     this.#isHeld = isHeld
   }
 
-  /** Takes a listing, before anything is put into the kernel. */
+  /**
+   * Takes a listing, before anything is put into the kernel.
+   * @param revision of etcd; `undefined` where the entries are those of a state file
+   */
   list(entries: readonly PrefixEntry[] | undefined, more = 0, revision?: Revision): void {
     if (entries === undefined) return
     const listed = new Map(entries.map((entry) => [entry.name, entry]))
     const held = [...this.#entries].filter(([name]) => !listed.has(name) && this.#isHeldName(name))
+    if (!areSame(listed, this.#entries)) this.#generation += 1
     this.#entries = new Map([...listed, ...held])
     this.#kept = new Set(held.map(([name]) => name))
     this.#more = more
@@ -149,6 +164,7 @@ export class AnnouncedPrefixes {
     this.#revision = update.revision
     const { prefixes } = update.sorted
     if (prefixes.length === 0) return false
+    this.#generation += 1
     const kept = new Set(this.#kept)
     for (const event of prefixes) {
       const name = event.kind === 'prefix' ? event.prefix.name : event.name
@@ -171,7 +187,7 @@ export class AnnouncedPrefixes {
     for (const name of this.#kept) if (!this.#isHeldName(name)) this.#entries.delete(name)
     this.#kept = new Set([...this.#kept].filter((name) => this.#entries.has(name)))
     const now = Date.now()
-    const claims = [...this.#entries.values()].filter(isClaim)
+    const claims = this.claims()
     const rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
     this.#judged = judgeClaims(claims, (claim) => this.#objection(claim, rules, now))
     this.#due = dueOf(claims, now)
@@ -299,6 +315,9 @@ interface OverlayRules {
 }
 
 const single = (address: Prefix['address']): Prefix => ({ address, length: addressBits(familyOf(address)) })
+
+const areSame = (a: ReadonlyMap<string, PrefixEntry>, b: ReadonlyMap<string, PrefixEntry>): boolean =>
+  a.size === b.size && [...a].every(([name, { modRevision }]) => b.get(name)?.modRevision === modRevision)
 
 function dueOf(claims: readonly PrefixClaim[], now: number): number {
   let due = Number.POSITIVE_INFINITY

@@ -19,7 +19,7 @@ export interface EtcdView {
  * @returns undefined if the config's text is not known: a later start could not use such a state
  */
 export async function describePresent(node: NodeView, etcd: EtcdView): Promise<SavedState | undefined> {
-  const { plan, configText, underlay, lease: keeper, overlays, proof, announcer } = node
+  const { plan, configText, underlay, lease: keeper, overlays, proof, announcer, prefixes } = node
   if (configText === undefined) return undefined
   const peersOf = (family: Family): Peer[] => [
     ...(overlays.find((overlay) => overlay.spec.family === family)?.peers.peers() ?? []),
@@ -41,6 +41,7 @@ export async function describePresent(node: NodeView, etcd: EtcdView): Promise<S
     renewal: keeper.renewal,
     seenSerials: proof.hosts.seenSerials(),
     announced: announcer.wanted,
+    prefixes: prefixes.claims(),
     vni: plan.inputs.config.backend.vni,
     peers: { ipv4: peersOf('IPv4'), ipv6: peersOf('IPv6') },
   })

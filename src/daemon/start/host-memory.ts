@@ -10,6 +10,7 @@ import {
   type LeasePlace,
   toRevision,
 } from '../../etcd/codec/lease-codec'
+import { decodePrefix, encodeAnnouncement } from '../../etcd/codec/prefix-codec'
 import type { KeyValue } from '../../etcd/codec/wire'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { keepsItsMac, readMachineDigest } from '../../host/machine'
@@ -39,7 +40,7 @@ import {
 } from '../../model/lease'
 import { lifeLeft } from '../../model/lease-life'
 import type { Moment, Renewal } from '../../model/moment'
-import { type Announcement, formatVia, parseVia } from '../../model/prefixes'
+import { type Announcement, formatVia, type PrefixClaim, parseVia } from '../../model/prefixes'
 import {
   leadsNowhere,
   type RememberedUnderlay,
@@ -99,6 +100,14 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
         )
         return [own, ...peers.filter(isReadable)]
       },
+      get prefixes() {
+        return saved.prefixes?.map(([name, value, claimedAt]) =>
+          decodePrefix(name, {
+            ...keyValue({ key: '', value, etcdLease: '0', modRevision: saved.revision }),
+            createRevision: toRevision(claimedAt),
+          }),
+        )
+      },
       unreadable: [],
     },
   }
@@ -151,6 +160,8 @@ export interface Present {
   readonly seenSerials?: readonly SeenSerial[]
   /** Prefixes that this host announces; `undefined` while that is not known. */
   readonly announced?: readonly Announcement[] | undefined
+  /** What all hosts announce. */
+  readonly prefixes?: Iterable<PrefixClaim>
   /** Peers of each family. */
   readonly peers: { readonly ipv4: Iterable<Peer>; readonly ipv6: Iterable<Peer> }
 }
@@ -168,6 +179,11 @@ export async function remember(present: Present, now = new Date()): Promise<Save
   const peers: [string, string][] = []
   for (const [key, value] of leaseValues(present)) {
     if (peers.push([key, encodeLeaseValue(value)]) % SLICE === 0) await nextTurn()
+  }
+  const prefixes: [string, string, string][] = []
+  for (const { name, announcement, claimedAt } of present.prefixes ?? []) {
+    const length = prefixes.push([name, encodeAnnouncement(announcement), String(claimedAt)])
+    if (length % SLICE === 0) await nextTurn()
   }
   return {
     savedAt: now.toISOString(),
@@ -202,6 +218,7 @@ export async function remember(present: Present, now = new Date()): Promise<Save
         ...(via !== undefined && { via: formatVia(via) }),
       })),
     }),
+    ...(prefixes.length > 0 && { prefixes }),
     peers,
   }
 }

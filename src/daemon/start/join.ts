@@ -146,7 +146,8 @@ export async function joinNetwork(
   prefixes.onReview(() => deliverer.update())
   stops.push(kernel.onChange((change) => deliverer.kernelChanged(change)))
   // Before the first pass, which removes what nobody wants.
-  prefixes.list(snapshot.prefixes, snapshot.morePrefixes, snapshot.revision)
+  const revision = origin === 'state' ? undefined : snapshot.revision
+  prefixes.list(snapshot.prefixes, snapshot.morePrefixes, revision)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
   if (options['ip-forward']) await enableForwarding(plan.overlays, log)
   const names = FAMILIES.map((family) => linkName(family, config.backend.vni))

@@ -34,7 +34,7 @@ export interface Snapshot {
   /** Keys of hosts' groups that are not among `groups`, for there are more than are kept; absent for none. */
   readonly moreGroups?: number
   /** The prefixes that hosts announce, in key order; absent when they are not known. */
-  readonly prefixes?: readonly PrefixEntry[]
+  readonly prefixes?: readonly PrefixEntry[] | undefined
   /** Keys of prefixes that are not among `prefixes`, for there are more than are kept; absent for none. */
   readonly morePrefixes?: number
 }

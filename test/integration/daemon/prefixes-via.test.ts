@@ -235,6 +235,24 @@ test('a restart writes nothing where all is right', async () => {
   await settled(first, 7, 'flannel', 2)
 })
 
+test('a host that boots while etcd is away has its routes of before', async () => {
+  const [first, third] = [lab.host(1), lab.host(3)]
+  // Written within seconds of the last change, and at the end.
+  for (const host of [first, third]) await host.stop()
+  await lab.etcd.kill()
+  for (const device of ['flannel.1', 'flannel-v6.1']) await third.exec('ip', 'link', 'delete', device)
+  for (const prefix of prefixesOf(9)) await first.exec('ip', 'route', 'delete', prefix)
+  await settled(third, 9, 'none')
+  for (const host of [first, third]) host.start()
+  await settled(third, 9, 'flannel')
+  await settled(first, 9, 'moving')
+  await settled(first, 7, 'flannel', 2)
+  await lab.etcd.restart()
+  for (const host of [first, third]) await host.waitConverged(2)
+  await settled(third, 9, 'flannel')
+  await settled(first, 9, 'moving')
+})
+
 test('a host that is killed loses its address to a higher priority, and nothing is lost', async () => {
   const [first, second, third] = [lab.host(1), lab.host(2), lab.host(3)]
   const pings = await startPings()

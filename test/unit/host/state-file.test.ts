@@ -43,6 +43,7 @@ const STATE: SavedState = {
     renewal: { at: { bootId: 'b', uptimeSeconds: 1.5, wallSeconds: 2.5 }, ttlSeconds: 86400 },
   },
   macs: { ipv4: '02:00:00:00:00:01' },
+  prefixes: [['10.5.2.0-24/10.5.240.7-32', '{"priority":100}', '7']],
   peers: [['/coreos.com/network/subnets/10.5.2.0-24', '{"PublicIP":"192.0.2.2"}']],
 }
 

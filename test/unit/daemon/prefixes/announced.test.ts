@@ -159,3 +159,17 @@ test.each([
   prefixes.take(update(put(entry('10.5.1.0-24', ADDRESS, fields, entries.length > 1 ? 2 : 3))))
   expect(prefixes.ownWins).toEqual([])
 })
+
+test('a listing without news is no change, and one of a state file has no revision', () => {
+  const { prefixes, routes } = setUp()
+  const known = entry('10.5.2.0-24', ADDRESS)
+  prefixes.list([known])
+  expect([routes(), prefixes.revision]).toEqual([[`${ADDRESS} 10.5.2.0-24`], undefined])
+  const before = prefixes.generation
+  prefixes.list([known], 0, 7n as Revision)
+  expect([prefixes.generation, prefixes.revision]).toEqual([before, 7n])
+  prefixes.list([{ ...known, modRevision: 8n as Revision }], 0, 8n as Revision)
+  expect(prefixes.generation).toBe(before + 1)
+  prefixes.take(update(removed(known)))
+  expect(prefixes.generation).toBe(before + 2)
+})

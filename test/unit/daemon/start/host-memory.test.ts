@@ -2,7 +2,14 @@ import { reasonAgainst, recall, remember } from '../../../../src/daemon/start/ho
 import { keysUnder } from '../../../../src/etcd/codec/keys'
 import { encodeLeaseValue } from '../../../../src/etcd/codec/lease-codec'
 import type { SavedState } from '../../../../src/host/state-file'
-import { type Lease, NO_ETCD_LEASE, type Peer, type Revision } from '../../../../src/model/lease'
+import {
+  type EtcdLeaseId,
+  type Lease,
+  NO_ETCD_LEASE,
+  type Peer,
+  type Revision,
+} from '../../../../src/model/lease'
+import type { PrefixClaim } from '../../../../src/model/prefixes'
 import { dualLease, hw, ip, ip6, lease, net, net6 } from '../../plan/support'
 
 const PREFIX = '/coreos.com/network'
@@ -63,6 +70,30 @@ test('so are the serials that were seen, and a file of before has none', async (
   expect((await roundTrip({ seenSerials })).seenSerials).toEqual(seenSerials)
   expect((await roundTrip()).seenSerials).toEqual([])
   expect(await remember(present)).not.toHaveProperty('seen')
+})
+
+test('so is what hosts announce, and a file of before has none', async () => {
+  const claims = ['10.5.240.7/32', '192.0.2.0/25'].map((prefix, at): PrefixClaim => {
+    return {
+      name: `10.5.2.0-24&fd00:5:0:2::-64/${prefix.replace('/', '-')}`,
+      host: '10.5.2.0-24&fd00:5:0:2::-64',
+      announcement: {
+        prefix: net(prefix),
+        priority: 100 + at,
+        until: at === 0 ? undefined : Date.UTC(2026, 10, 30),
+        via: at === 0 ? undefined : { kind: 'gateway', address: ip('10.5.2.9') },
+      },
+      claimedAt: BigInt(7 + at) as Revision,
+      etcdLease: '77' as EtcdLeaseId,
+      modRevision: 9n as Revision,
+    }
+  })
+  const { snapshot } = await roundTrip({ prefixes: claims })
+  // The lease of a key and its last change are etcd's to tell.
+  const unknown = { etcdLease: '0', modRevision: present.revision }
+  expect(snapshot.prefixes).toEqual(claims.map((claim) => ({ ...claim, ...unknown })))
+  expect((await roundTrip()).snapshot.prefixes).toBeUndefined()
+  expect(await remember(present)).not.toHaveProperty('prefixes')
 })
 
 test('so is the multicast VNI of a peer', async () => {
