@@ -12,7 +12,7 @@ import { writeRpm } from './rpm'
 import { readIngredients, writeSbom } from './sbom'
 import { writeSysext } from './sysext'
 import { findAddons, findBase, findNode, ingredientsOf, TARGETS, type Target } from './targets'
-import type { PackageRelease } from './tree'
+import { filesBelow, type PackageRelease, putHostFiles, setDates } from './tree'
 
 /** Kinds of packages -> what makes one. */
 const KINDS = {
@@ -79,6 +79,9 @@ async function writeOwnBundle(output: string, target: Target, release: PackageRe
   const folders = await writeBundle(bundle, await findAddons(target), release.version)
   const libraries = [...(await readIngredients(folders)), ...(await ingredientsOf(target, false))]
   await writeFile(join(bundle, 'SBOM.cdx.json'), writeSbom(release, libraries))
+  const host = join(bundle, 'host')
+  await putHostFiles(filesBelow(host), release, 'usr/share/zsh/site-functions')
+  await setDates(host, release.epoch)
   if (target.node === process.arch) await makeCache(bundle)
   return bundle
 }

@@ -60,13 +60,16 @@ export interface Layout {
   readonly zshCompletions: string
 }
 
-/** The files below a folder. */
-export interface Tree {
-  readonly root: string
-  /** Adds a file. @param path from the root */
+/** Adds files. Paths begin at a root. */
+export interface Files {
   put(path: string, content: string | Uint8Array, mode?: number): Promise<void>
   /** Adds a text, compressed, with the ending .gz. */
   putGz(path: string, text: string): Promise<void>
+}
+
+/** The files below a folder. */
+export interface Tree extends Files {
+  readonly root: string
   /** The list of the libraries in the files. */
   readonly sbom: string
   /** Folders of the libraries from npm, from the project's root. */
@@ -82,12 +85,8 @@ export async function makeTree(
 ): Promise<Tree> {
   await rm(root, { recursive: true, force: true })
   await mkdir(root, { recursive: true })
-  const put = async (path: string, content: string | Uint8Array, mode = 0o644): Promise<void> => {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), content)
-    await chmod(join(root, path), mode)
-  }
-  const putGz = (path: string, text: string) => put(`${path}.gz`, gzipSync(text, { level: 9 }))
+  const files = filesBelow(root)
+  const { put, putGz } = files
 
   const library = join(root, LIBRARY)
   const addons = await findAddons(target)
@@ -105,24 +104,9 @@ export async function makeTree(
   await chmod(join(library, 'node'), 0o755)
   await put(`${LIBRARY}/mk-docker-opts.sh`, await readFile(join(PARTS, 'mk-docker-opts.sh')), 0o755)
   await mkdir(join(root, 'usr/bin'), { recursive: true })
+  for (const name of PROGRAMS) await symlink(`../lib/overlayd/${name}.js`, join(root, 'usr/bin', name))
 
-  const date = new Date(release.epoch * 1000).toISOString().slice(0, 10)
-  for (const name of PROGRAMS) {
-    await symlink(`../lib/overlayd/${name}.js`, join(root, 'usr/bin', name))
-    const sections = await readFile(join(PARTS, `${name}.sections`), 'utf8')
-    await putGz(`usr/share/man/man8/${name}.8`, manPage(name, { version: release.version, date, sections }))
-    await put(`usr/share/bash-completion/completions/${name}`, completion('bash', name))
-    await put(`${zshCompletions}/_${name}`, completion('zsh', name))
-    await put(`usr/share/fish/vendor_completions.d/${name}.fish`, completion('fish', name))
-  }
-  await put('usr/share/overlayd/default', defaultsFile())
-  await putUnits(put)
-  for (const [file, directory] of Object.entries(NETWORK_FILES))
-    await put(`${directory}/${file}`, await readFile(join(__dirname, 'network', file)))
-  await put('usr/lib/sysusers.d/overlayd.conf', await readFile(join(PARTS, 'sysusers.conf')))
-  for (const file of ['alerts.yml', 'dashboard.json']) {
-    await put(`usr/share/overlayd/monitoring/${file}`, await readFile(join(MONITORING, file)))
-  }
+  await putHostFiles(files, release, zshCompletions)
 
   await putGz(`${DOC}/changelog`, release.changelog)
   for (const name of (await readdir(PAGES)).filter((file) => file.endsWith('.md'))) {
@@ -138,12 +122,49 @@ export async function makeTree(
   return { root, put, putGz, sbom, libraries: folders }
 }
 
+/** Functions that add files below a folder. */
+export function filesBelow(root: string): Files {
+  const put = async (path: string, content: string | Uint8Array, mode = 0o644): Promise<void> => {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), content)
+    await chmod(join(root, path), mode)
+  }
+  return { put, putGz: (path, text) => put(`${path}.gz`, gzipSync(text, { level: 9 })) }
+}
+
+/**
+ * Adds what a host has besides the programs themselves: units, man pages, completions, settings, what tells other
+ * programs of the devices.
+ */
+export async function putHostFiles(
+  { put, putGz }: Files,
+  release: PackageRelease,
+  zshCompletions: string,
+): Promise<void> {
+  const date = new Date(release.epoch * 1000).toISOString().slice(0, 10)
+  for (const name of PROGRAMS) {
+    const sections = await readFile(join(PARTS, `${name}.sections`), 'utf8')
+    await putGz(`usr/share/man/man8/${name}.8`, manPage(name, { version: release.version, date, sections }))
+    await put(`usr/share/bash-completion/completions/${name}`, completion('bash', name))
+    await put(`${zshCompletions}/_${name}`, completion('zsh', name))
+    await put(`usr/share/fish/vendor_completions.d/${name}.fish`, completion('fish', name))
+  }
+  await put('usr/share/overlayd/default', defaultsFile())
+  await putUnits(put)
+  for (const [file, directory] of Object.entries(NETWORK_FILES))
+    await put(`${directory}/${file}`, await readFile(join(__dirname, 'network', file)))
+  await put('usr/lib/sysusers.d/overlayd.conf', await readFile(join(PARTS, 'sysusers.conf')))
+  for (const file of ['alerts.yml', 'dashboard.json']) {
+    await put(`usr/share/overlayd/monitoring/${file}`, await readFile(join(MONITORING, file)))
+  }
+}
+
 /**
  * The units of the tree. Docker's drop-in is in the bundle's directory, where systemd does not look: an
  * installed drop-in would make Docker wait at the next boot of a host where nobody has configured the overlay
  * yet.
  */
-async function putUnits(put: Tree['put']): Promise<void> {
+async function putUnits(put: Files['put']): Promise<void> {
   for (const unit of (await readdir(UNITS)).filter((name) => /\.(?:service|path)$/.test(name))) {
     await put(`${SYSTEMD}/${unit}`, await readFile(join(UNITS, unit)))
   }

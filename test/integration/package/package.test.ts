@@ -34,6 +34,8 @@ const SOURCES = [
 ]
 
 let deb: string
+/** The files in it, and their checksums. */
+let packedFiles: ReturnType<typeof digestsIn> = []
 /** The root where dpkg installs the package, with a database of its own. */
 let root: string
 
@@ -48,6 +50,13 @@ beforeAll(async () => {
     if (code !== 0) throw new Error(`${program} is missing: apt-get install ${debianPackage}`)
   }
   deb = await buildPackage()
+  const contents = mkdtempSync(join(tmpdir(), 'overlayd-deb-'))
+  try {
+    await runOk(['dpkg-deb', '--extract', deb, contents])
+    packedFiles = digestsIn(contents)
+  } finally {
+    rmSync(contents, { recursive: true })
+  }
   root = mkdtempSync(join(tmpdir(), 'overlayd-root-'))
   for (const name of ['info', 'updates', 'triggers']) {
     mkdirSync(join(root, 'var/lib/dpkg', name), { recursive: true })
@@ -464,6 +473,22 @@ describe('removed', () => {
       rmSync(join(root, 'run'), { recursive: true })
     })
   })
+})
+
+test('the bundle has what a host needs besides the programs, as the package has it', () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  const host = join(DIRECTORY, `overlayd-${version}-linux-${process.arch}`, 'host')
+  const packed = new Map(packedFiles)
+  const files = digestsIn(host)
+  const paths = files.map(([path]) => path)
+  for (const path of ['usr/lib/systemd/system/overlayd.service', 'usr/share/man/man8/overlayd.8.gz'])
+    expect(paths).toContain(path)
+  const different = files.filter(([path, digest]) => packed.get(path) !== digest).map(([path]) => path)
+  // Distributions differ in where zsh looks.
+  expect(different).toEqual([
+    'usr/share/zsh/site-functions/_overlayctl',
+    'usr/share/zsh/site-functions/_overlayd',
+  ])
 })
 
 const NO_ETCD = '--etcd-endpoints=http://127.0.0.1:1'
