@@ -21,18 +21,21 @@ import {
 import type { KernelObjects } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
+import type { Options } from '../../options/schema'
 import { type ComparedObject, compareOverlay } from '../../plan/reconcile/compare'
 import { hostObjects, linkName } from '../../plan/reconcile/desired'
 import { directLinkFinder } from '../../plan/reconcile/direct'
+import { type KnownPrefixes, placePrefixes, readKnownPrefixes } from './known-prefixes'
 
 /** Without a config, flannel's default is the best guess. */
 const DEFAULT_VNI = 1
 
-export async function compareLocally(status: Status): Promise<ComparedObject[]> {
+export async function compareLocally(options: Options, status: Status): Promise<ComparedObject[]> {
+  const prefixes = status.etcd.connected ? await readKnownPrefixes(options) : undefined
   const kernel = await Kernel.open()
   try {
     const found: ComparedObject[] = []
-    for (const family of FAMILIES) found.push(...(await compareFamily(kernel, status, family)))
+    for (const family of FAMILIES) found.push(...(await compareFamily(kernel, status, prefixes, family)))
     return found
   } finally {
     kernel.close()
@@ -46,24 +49,36 @@ export const worstFirst = (objects: readonly ComparedObject[]): ComparedObject[]
 async function compareFamily(
   kernel: KernelReader,
   status: Status,
+  prefixes: KnownPrefixes | undefined,
   family: Family,
 ): Promise<ComparedObject[]> {
   const name = linkName(family, status.network?.vni ?? DEFAULT_VNI)
   const network = networkOf(status, family)
   const subnet = readSubnets(status.lease)[family === 'IPv4' ? 'ipv4' : 'ipv6']
-  const observed = await readOverlay(kernel, family, name, network)
+  const allowed = (prefixes?.allowed ?? []).filter(({ address }) => familyOf(address) === family)
+  const observed = await readOverlay(kernel, family, name, network, allowed)
   const { link, routes, objects } = observed
   if (network === undefined && link === undefined) return []
   const find = directLinkFinder(routes.filter(({ linkIndex }) => linkIndex !== link?.index))
+  const peers = peersOf(status, family)
+  const placed =
+    prefixes === undefined || subnet === undefined
+      ? undefined
+      : placePrefixes(prefixes, { family, subnet, link, peers, network: await kernel.hostNetwork() })
   const desired = hostObjects(
-    peersOf(status, family),
+    peers,
     {
       style: kernel.usesNexthops(family) ? 'nexthop' : 'gateway',
       directLink: status.routing?.directRouting === true ? find : () => undefined,
       taken: objects.takenNexthops,
+      ...(placed !== undefined && { prefixesOf: placed.prefixesOf }),
     },
     // Only a daemon knows whether there should be a blackhole: an existing one counts as desired.
-    subnet && { subnet, blackhole: status.routing?.blackhole ?? hasBlackhole(objects, subnet) },
+    subnet && {
+      subnet,
+      blackhole: status.routing?.blackhole ?? hasBlackhole(objects, subnet),
+      local: placed?.local,
+    },
   )
   return compareOverlay(desired, { ...observed, name, network, subnet })
 }

@@ -78,8 +78,8 @@ function countStates(objects: readonly ComparedObject[]): RoutesDocument['counts
 /** A daemon with a network compares by its own decisions; else the decisions follow from the status. */
 async function compare(options: Options, status: Status): Promise<readonly ComparedObject[]> {
   const hasDesired = status.daemon.running && status.network !== undefined
-  if (!hasDesired) return compareLocally(status)
+  if (!hasDesired) return compareLocally(options, status)
   const told = await readDaemon(options['run-dir'], 'objects')
   // The daemon has ended meanwhile, and the status at hand has only some of the peers.
-  return told?.objects ?? compareLocally(await readStatus(options))
+  return told?.objects ?? compareLocally(options, await readStatus(options))
 }

@@ -3,22 +3,13 @@
  * reconcilers.
  */
 import { performance } from 'node:perf_hooks'
-import {
-  addressBits,
-  type Family,
-  familyOf,
-  formatPrefix,
-  networkOf,
-  type Prefix,
-  prefixContains,
-  samePrefix,
-} from '../../model/address'
+import { type Family, familyOf, formatPrefix, type Prefix, samePrefix } from '../../model/address'
 import { count } from '../../model/count'
 import { type RouteKey, routeKey, routePrefix } from '../../model/kernel/route'
 import type { Lease, Revision } from '../../model/lease'
 import { type Announcement, isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
-import { type Occupied, objectionAgainst, type Rules } from '../../plan/prefixes/rules'
+import { objectionAgainst, type Rules, rulesFrom } from '../../plan/prefixes/rules'
 import { isOlder, type Judged, judgeClaims } from '../../plan/prefixes/standings'
 import type { SortedUpdate } from '../node/sort-update'
 import type { Overlay } from '../overlay/overlay'
@@ -228,35 +219,11 @@ export class AnnouncedPrefixes {
 
   #rulesOf(overlay: Overlay): OverlayRules {
     const { spec, peers, addresses } = overlay
-    const { allowed, subnet, link } = spec
-    const isNear = (address: Prefix): boolean =>
-      allowed.some(
-        (range) => prefixContains(range, address.address) || prefixContains(address, range.address),
-      )
-    const links = addresses.links.map((prefix): Occupied => {
-      const { address, length } = networkOf(prefix.address, prefix.length)
-      return prefixContains({ address, length }, link.local)
-        ? { prefix: { address, length }, what: 'the underlay' }
-        : { prefix: single(prefix.address), what: 'an address of this host' }
-    })
-    const needed: Occupied[] = [
-      ...this.view.surroundings
-        .filter(({ address }) => familyOf(address) === spec.family)
-        .map(({ address, what }) => ({ prefix: single(address), what })),
-      ...links.filter(({ what }) => what === 'the underlay'),
-      { prefix: subnet, what: 'the subnet of this host' },
-    ]
-    for (const peer of peers.peers()) {
-      needed.push({ prefix: peer.subnet, what: 'the subnet of a host' })
-      needed.push({ prefix: single(peer.publicIp), what: 'the PublicIP of a host' })
-    }
-    const near = needed.filter(({ prefix }) => isNear(prefix))
-    const local = links.filter(({ prefix, what }) => what !== 'the underlay' && isNear(prefix))
-    return {
-      overlay,
-      own: { allowed, occupied: near },
-      others: { allowed, occupied: [...near, ...local] },
-    }
+    const { family, allowed, subnet, link } = spec
+    const { surroundings } = this.view
+    const { links } = addresses
+    const basis = { family, allowed, subnet, underlay: link.local, links, surroundings, peers: peers.peers() }
+    return { overlay, ...rulesFrom(basis) }
   }
 
   #isHeldName(name: string): boolean {
@@ -313,8 +280,6 @@ interface OverlayRules {
   /** For those of others: this host does not give its own addresses away. */
   readonly others: Rules
 }
-
-const single = (address: Prefix['address']): Prefix => ({ address, length: addressBits(familyOf(address)) })
 
 const areSame = (a: ReadonlyMap<string, PrefixEntry>, b: ReadonlyMap<string, PrefixEntry>): boolean =>
   a.size === b.size && [...a].every(([name, { modRevision }]) => b.get(name)?.modRevision === modRevision)

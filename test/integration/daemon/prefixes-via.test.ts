@@ -1,5 +1,5 @@
 /** Local delivery of announced prefixes: an address that follows its container from bridge to bridge. */
-import { prefixesDocumentSchema } from '../../../src/api/documents'
+import { prefixesDocumentSchema, routesDocumentSchema } from '../../../src/api/documents'
 import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
 import { execOk, ipBatch } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
@@ -257,6 +257,16 @@ test('a host that is killed loses its address to a higher priority, and nothing 
   const [first, second, third] = [lab.host(1), lab.host(2), lab.host(3)]
   const pings = await startPings()
   await second.stop('SIGKILL')
+  // Without a daemon overlayctl decides by itself what should be there.
+  const { stdout } = await second.overlayctl('routes', '-o', 'json')
+  const { objects, daemonRunning } = routesDocumentSchema.parse(JSON.parse(stdout))
+  const shown = objects.filter(({ object }) => /^(10\.5\.240\.|fd00:9::)[79]\b/.test(object))
+  expect(daemonRunning).toBe(false)
+  // Both addresses of both families, and that the bridge answers for two of them.
+  expect(shown.map(({ kind, state }) => `${kind} ${state}`).sort()).toEqual([
+    ...['proxy in-sync', 'proxy in-sync', 'route in-sync', 'route in-sync', 'route in-sync', 'route in-sync'],
+  ])
+  expect(objects.filter(({ state }) => state !== 'in-sync' && state !== 'foreign')).toEqual([])
   await addMember(first, 7)
   await announce(first, 7, '--priority=300')
   await settled(first, 7, 'moving')
