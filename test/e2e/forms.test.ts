@@ -164,3 +164,18 @@ test('the extension is merged again without a lost packet', async () => {
   expect(await running).toMatchObject({ received: 100 })
   expect(await host.subnetEnv()).toEqual(before)
 })
+
+test('after a reboot image and extension are back with their subnets, and their containers are reached', async () => {
+  const rebooted = [CONTAINERIZED, 2]
+  await Promise.all(
+    rebooted.map(async (number) => {
+      const host = hostOf(number)
+      const before = await host.subnetEnv()
+      await host.reboot()
+      await waitHealthy(number)
+      expect(await host.subnetEnv()).toEqual(before)
+      containers[number] = await host.container('c1')
+    }),
+  )
+  for (const number of rebooted) expect(await pingBetween(0, number, 20)).toMatchObject({ received: 20 })
+})
