@@ -1,11 +1,6 @@
 /**
- * The program nft: reads tables as text, applies transactions, and reports changes of rules by anyone. It
- * needs CAP_NET_ADMIN and no file.
+ * The program nft: reads tables as text, and applies transactions. It needs CAP_NET_ADMIN and no file.
  */
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
-import { childEnvironment } from '../model/child-environment'
 import { OverlayError } from '../model/errors'
 import { findProgram, requireProgram, runProgram } from './program'
 
@@ -69,47 +64,6 @@ export class Nftables {
       },
     )
     return this.#fullyRandom
-  }
-
-  /**
-   * Reports rules that anyone adds or removes in this network namespace, including iptables in its nf_tables
-   * variant. The monitor's process ends when the signal fires.
-   * @param places the chains that matter, such as `ip nat POSTROUTING `, spelled as in a report: `delete rule
-   *   ip nat POSTROUTING handle 4`
-   * @throws {OverlayError} `nftables` if the process ends by itself
-   */
-  async monitor(places: readonly string[], onChange: () => void, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    const child = spawn(this.program, ['monitor', 'rules'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      signal,
-      env: childEnvironment(),
-    })
-    const errors: string[] = []
-    // These listeners come first: without one, an abort or a failure to start would be thrown as an uncaught
-    // error.
-    const ended = new Promise<void>((resolve) => {
-      child.on('close', () => resolve())
-      child.on('error', (error) => {
-        errors.push(error.message)
-        if (child.pid === undefined) resolve()
-      })
-    })
-    // Without a free file descriptor Node makes no pipes (lib/internal/child_process.js, UV_EMFILE), although
-    // its types say it always does.
-    const readLines = (pipe: Readable | undefined, take: (line: string) => void): void => {
-      if (pipe !== undefined) createInterface(pipe).on('line', take)
-    }
-    readLines(child.stdout, (line) => {
-      // nft prints this remark when the kernel dropped reports because nft read too slowly.
-      if (line.includes('lost some netlink events') || places.some((place) => line.includes(place)))
-        onChange()
-    })
-    readLines(child.stderr, (line) => errors.push(line))
-    await ended
-    if (!signal.aborted) {
-      throw new OverlayError('nftables', `nft monitor rules ended: ${errors[0] ?? 'it gave no reason'}`)
-    }
   }
 
   #run(args: readonly string[], signal: AbortSignal, input?: string): Promise<string> {

@@ -1,16 +1,16 @@
 /**
- * Follows the rule changes that `nft monitor` reports near our rules. A host without nft is checked by the
+ * Follows the kernel's notifications of rules near ours. Where the kernel gives none, rules are checked by the
  * period alone.
  */
-import { Nftables } from '../../firewall/nftables'
+import { once } from 'node:events'
+import { followRules } from '../../kernel/nftables/rule-changes'
 import type { BackoffBounds } from '../../model/backoff'
-import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import type { FirewallRequest } from '../../model/firewall'
 import { watchedChains } from '../../plan/firewall/firewall'
 import { Loop, type Next } from '../loop/loop'
 import type { Logger } from '../tell/logger'
 
-/** Milliseconds between two attempts to start the monitor. */
+/** Milliseconds between two attempts to open the socket. */
 const RETRY: BackoffBounds = { first: 200, most: 30_000 }
 
 /** What the monitor reports to. */
@@ -23,53 +23,51 @@ export interface Listener {
 
 export class FirewallMonitor {
   readonly #loop: Loop
-  /** Ends the present `nft monitor`, for other chains are to be watched. */
-  #retargeted = new AbortController()
-  /** Whether changes may have gone unreported since the last `nft monitor` ended. */
+  /** The beginnings of the places that matter, such as `ip nat POSTROUTING `. */
+  #watched: readonly string[]
+  /** Whether changes may have gone unreported so far. */
   #missed = false
 
   constructor(
-    private request: FirewallRequest,
+    request: FirewallRequest,
     private readonly listener: Listener,
-    log: Logger,
+    private readonly log: Logger,
   ) {
+    this.#watched = watchedChains(request)
     const failed = (problem: string): void => {
       this.#missed = true
       listener.failed(problem)
     }
-    // A new target is the only success, and no news.
+    // The end of the loop is the only success, and no news.
     const recovered = (): void => undefined
     const pass = (signal: AbortSignal): Promise<Next> => this.#follow(signal)
-    this.#loop = new Loop({ name: 'firewall', retry: RETRY, good: RETRY.most, pass, failed, recovered }, log)
+    this.#loop = new Loop({ name: 'firewall', retry: RETRY, pass, failed, recovered }, log)
   }
 
   /** Watches the chains of another request from now on. */
   retarget(request: FirewallRequest): void {
-    this.request = request
-    this.#retargeted.abort()
+    this.#watched = watchedChains(request)
   }
 
-  /** Runs until the signal fires and the process that it started has ended. */
+  /** Runs until the signal fires. */
   run(signal: AbortSignal): Promise<void> {
     return this.#loop.run(signal)
   }
 
   async #follow(signal: AbortSignal): Promise<Next> {
-    if (this.#missed) this.listener.changed()
-    this.#missed = false
-    this.#retargeted = new AbortController()
-    const retargeted = this.#retargeted.signal
-    const places = watchedChains(this.request)
+    const close = await followRules(
+      (places) => {
+        if (places().some((place) => this.#watched.some((start) => place.startsWith(start))))
+          this.listener.changed()
+      },
+      (error) => this.log.debug(`firewall: ${error.message}`),
+    )
     try {
-      const nftables = await Nftables.require()
-      await nftables.monitor(places, () => this.listener.changed(), AbortSignal.any([signal, retargeted]))
-    } catch (error) {
-      if (!retargeted.aborted) throw failureOf(error)
+      if (this.#missed) this.listener.changed()
+      if (!signal.aborted) await once(signal, 'abort')
+    } finally {
+      close()
     }
-    return { due: performance.now() }
+    return { due: Number.POSITIVE_INFINITY }
   }
 }
-
-/** A process that the system cannot start now (ENOMEM) is a failure, and no defect of ours. */
-const failureOf = (error: unknown): unknown =>
-  systemErrorCode(error) === undefined ? error : new OverlayError('nftables', describeError(error))

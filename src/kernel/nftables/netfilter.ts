@@ -28,6 +28,19 @@ const FAMILY_NUMBERS: Readonly<Record<TableFamily, number>> = {
   inet: k.NFPROTO_INET,
 }
 
+/** The names of families in `nft` (linux/netfilter.h). */
+const FAMILY_WORDS: ReadonlyMap<number, string> = new Map([
+  [k.NFPROTO_INET, 'inet'],
+  [k.NFPROTO_IPV4, 'ip'],
+  [k.NFPROTO_ARP, 'arp'],
+  [k.NFPROTO_NETDEV, 'netdev'],
+  [k.NFPROTO_BRIDGE, 'bridge'],
+  [k.NFPROTO_IPV6, 'ip6'],
+])
+
+/** The family of a message, as `nft` names it; a number for one that we do not know. */
+export const familyWord = (family: number): string => FAMILY_WORDS.get(family) ?? `${family}`
+
 /** Appends a message about a table of ours. */
 export function writeMessage(
   writer: MessageWriter,

@@ -10,7 +10,7 @@ import * as k from '../netlink/constants'
 import { MalformedMessageError } from '../netlink/errors'
 import { text } from '../netlink/layout'
 import { openRawSocket } from '../netlink/raw-socket'
-import { NFGENMSG_SIZE } from './netfilter'
+import { familyWord, NFGENMSG_SIZE } from './netfilter'
 
 export interface Ruleset {
   /** Family and name of each table as `nft` prints them, such as `ip filter`. */
@@ -42,16 +42,6 @@ export async function readRuleset(signal: AbortSignal): Promise<Ruleset | undefi
   }
 }
 
-/** `nft`'s names of the families (linux/netfilter.h). */
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [k.NFPROTO_INET, 'inet'],
-  [k.NFPROTO_IPV4, 'ip'],
-  [k.NFPROTO_ARP, 'arp'],
-  [k.NFPROTO_NETDEV, 'netdev'],
-  [k.NFPROTO_BRIDGE, 'bridge'],
-  [k.NFPROTO_IPV6, 'ip6'],
-])
-
 /** A message about all families: its header is zero (NFPROTO_UNSPEC, NFNETLINK_V0). */
 function writeRequest(writer: MessageWriter, type: number): void {
   writer.begin((k.NFNL_SUBSYS_NFTABLES << 8) | type, k.NLM_F_REQUEST)
@@ -74,11 +64,11 @@ const TABLES: Question<string> = {
   encode: (writer) => writeRequest(writer, k.NFT_MSG_GETTABLE),
   decode(view, start, end) {
     const body = bodyOf(start, end)
-    const family = FAMILIES.get(view.getUint8(start))
+    const family = familyWord(view.getUint8(start))
     for (const [type, at, stop] of attributesIn(view, body, end)) {
       if (type !== k.NFTA_TABLE_NAME) continue
       const name = text.read(view, at, stop - at, 'name')
-      return family === undefined || name === undefined ? undefined : `${family} ${name}`
+      return name === undefined ? undefined : `${family} ${name}`
     }
     return undefined
   },

@@ -147,9 +147,14 @@ export class PacketSite {
   async close(): Promise<void> {
     for (const server of this.#servers) await server.stop('SIGKILL')
     await flush()
-    await ipBatch(undefined, ['netns delete container', 'netns delete peer', 'link delete docker0']).catch(
-      () => undefined,
-    )
+    // Links first: those of a namespace that is deleted end later.
+    const links = ['docker0', 'eth0', ...VERSIONS.map((version) => TEXT[version].device)]
+    for (const line of [
+      ...links.map((link) => `link delete ${link}`),
+      'netns delete container',
+      'netns delete peer',
+    ])
+      await ipBatch(undefined, [line]).catch(() => undefined)
   }
 
   async #serve(place: Place): Promise<void> {

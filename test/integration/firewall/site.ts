@@ -265,11 +265,5 @@ export async function iptables(): Promise<string[]> {
   return both.flatMap((text) => text.split('\n')).filter((line) => /^-A|^:.* - /.test(line))
 }
 
-/** The children of this process with that name. */
-export function children(name: string): string[] {
-  const pids = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ')
-  return pids.filter((pid) => pid !== '' && readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === name)
-}
-
 export const until = (what: string, holds: () => Promise<boolean>): Promise<true> =>
   waitFor(what, async () => (await holds()) || new Pending('it is not so'), { timeoutMs: 30_000 })
