@@ -11,7 +11,7 @@ needed_programs=(etcd:etcd-server etcdctl:etcd-client ip:iproute2 bridge:iproute
   iptables:iptables nft:nftables)
 
 # programs that make and check the package; scripts/test adds them
-package_programs=(dpkg-deb:dpkg rpmbuild:rpm mksquashfs:squashfs-tools lintian:lintian strip:binutils)
+package_programs=(dpkg-deb:dpkg rpmbuild:rpm mksquashfs:squashfs-tools lintian:lintian rpmlint:rpmlint strip:binutils)
 
 # programs for loads on the data plane; scripts/bench/run and scripts/test add them
 bench_programs=(iperf3:iperf3 sockperf:sockperf ethtool:ethtool)

@@ -109,6 +109,12 @@ test('it has the files of the Debian package, and needs libraries by names that 
   expect(await query('--changelog', packageOf('1'))).toContain(`- ${VERSION}-1\n- `)
 })
 
+test('rpmlint finds nothing', async () => {
+  const config = join(ROOT, 'scripts/package/rpm/rpmlint.toml')
+  const { stdout } = await run(['rpmlint', '--config', config, packageOf('1')])
+  expect(stdout).toMatch(/checked; 0 errors, 0 warnings/)
+})
+
 test('settings from before the package are kept, and a password in them becomes private', async () => {
   mkdirSync(join(root, 'etc/default'), { recursive: true })
   writeFileSync(settings(), 'FLANNELD_ETCD_PASSWORD=hunter2\n')
