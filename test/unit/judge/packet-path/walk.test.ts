@@ -151,9 +151,9 @@ test.each([
   expect(translations.map(({ how }) => how)).toEqual(hows)
 })
 
-test('50,000 rules that every packet meets take at most 8 s of CPU for all ways', () => {
+test('20,000 rules that every packet meets take at most 3 s of CPU for all ways', () => {
   const rules = Array.from(
-    { length: 50_000 },
+    { length: 20_000 },
     (_, i) => `-A FORWARD -d 10.${i % 250}.${i >> 8}.1/32 -p tcp -m tcp --dport ${i % 60_000} -j DROP`,
   )
   const filter = chains('filter', FORWARD, ...rules)
@@ -161,7 +161,7 @@ test('50,000 rules that every packet meets take at most 8 s of CPU for all ways'
   const started = process.cpuUsage()
   for (const { stops, packet } of ALL) expect(travel(index, stops, packet).fate.kind).toBe('passes')
   const { user } = process.cpuUsage(started)
-  expect(user / 1e6).toBeLessThan(8)
+  expect(user / 1e6).toBeLessThan(3)
 })
 
 test('chains whose calls multiply end as undecided', () => {
