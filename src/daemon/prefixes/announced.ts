@@ -3,18 +3,28 @@
  * reconcilers.
  */
 import { performance } from 'node:perf_hooks'
-import { type Family, familyOf, formatPrefix, type Prefix, samePrefix } from '../../model/address'
+import { type Family, familyOf, formatPrefix, type Prefix } from '../../model/address'
 import { count } from '../../model/count'
-import { type RouteKey, routeKey, routePrefix } from '../../model/kernel/route'
+import { type RouteKey, routeAddress, routeKey, routePrefix } from '../../model/kernel/route'
 import type { Lease, Revision } from '../../model/lease'
-import { type Announcement, isClaim, type PrefixClaim, type PrefixEntry } from '../../model/prefixes'
+import {
+  type Announcement,
+  isClaim,
+  type PrefixClaim,
+  type PrefixEntry,
+  sameAnnouncement,
+} from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
+import { ClaimTable } from '../../plan/prefixes/claim-table'
 import { objectionAgainst, type Rules, rulesFrom } from '../../plan/prefixes/rules'
-import { isOlder, type Judged, judgeClaims } from '../../plan/prefixes/standings'
+import { byAge, isOlder, type Judged, judgePrefix } from '../../plan/prefixes/standings'
+import { giveWay } from '../loop/give-way'
 import type { SortedUpdate } from '../node/sort-update'
 import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
 
+/** Prefixes that are judged in one turn of the event loop: a few milliseconds. */
+const SLICE = 1024
 /** Changes that are logged one by one. */
 const MOST_LOGGED = 20
 
@@ -34,18 +44,25 @@ export class AnnouncedPrefixes {
   #entries = new Map<string, PrefixEntry>()
   /** Names that are gone from etcd together with the leases of their hosts, which are held back. */
   #kept: ReadonlySet<string> = new Set()
-  #judged: readonly Judged[] = []
-  /** Prefix -> the host that gets its packets. */
-  #winners: ReadonlyMap<RouteKey, string> = new Map()
-  /** Names of the claims that are refused. */
-  #refused: ReadonlySet<string> = new Set()
+  readonly #claims = new ClaimTable()
+  /** Prefix -> how its claims stand, the best first. */
+  readonly #judged = new Map<RouteKey, readonly Judged[]>()
+  /** Prefixes that have to be judged, the most urgent first. */
+  #pending = new Set<RouteKey>()
+  #rules: ReadonlyMap<Family, OverlayRules> = new Map()
+  /** Host -> whether it was followed when its claims were judged last. */
+  readonly #followed = new Map<string, boolean>()
+  /** Whether the next slice has its turn already. */
+  #isScheduled = false
+  #moves: Move[] = []
+  #refusals: Refusal[] = []
   #more = 0
   #revision: Revision | undefined
   /** Monotonic milliseconds. */
   #due = Number.POSITIVE_INFINITY
   #isHeld = (_leaseKey: string): boolean => false
   #reviewed = (): void => undefined
-  #ownWins: readonly PrefixClaim[] = []
+  readonly #ownWins = new Map<RouteKey, PrefixClaim>()
   #generation = 0
 
   constructor(
@@ -63,9 +80,22 @@ export class AnnouncedPrefixes {
     return this.#due
   }
 
-  /** How all claims stand; those of one prefix are together, the best first. */
+  /** How all claims stand, in no order. */
+  *standings(): Generator<Judged> {
+    for (const judged of this.#judged.values()) yield* judged
+  }
+
+  /**
+   * The same in order, for people: those of one prefix are together, the best first; the prefix with the
+   * oldest claim is the first.
+   */
   get judged(): readonly Judged[] {
-    return this.#judged
+    const oldest = (judged: readonly Judged[]): PrefixClaim | undefined =>
+      judged.map(({ claim }) => claim).reduce((a, b) => (byAge(a, b) < 0 ? a : b))
+    return [...this.#judged.values()]
+      .map((judged) => ({ judged, claim: oldest(judged) }))
+      .sort((a, b) => (a.claim && b.claim ? byAge(a.claim, b.claim) : 0))
+      .flatMap(({ judged }) => judged)
   }
 
   /** Entries that cannot be read. */
@@ -89,24 +119,24 @@ export class AnnouncedPrefixes {
   }
 
   /** What hosts announce, as far as it can be read. */
-  claims(): PrefixClaim[] {
-    return [...this.#entries.values()].filter(isClaim)
+  claims(): Iterable<PrefixClaim> {
+    return this.#claims.all()
   }
 
   /** The claims of this host. */
   ownClaims(): PrefixClaim[] {
-    return this.claims().filter(({ host }) => host === this.ownName)
+    return [...this.#claims.ofHost(this.ownName)]
   }
 
   /** The claims of this host that win. */
   get ownWins(): readonly PrefixClaim[] {
-    return this.#ownWins
+    return [...this.#ownWins.values()]
   }
 
   /** Whether this host gets the packets to a prefix once it announces it so, by what is known now. */
   wouldWin({ prefix, priority }: Announcement): boolean {
     if (this.objectionToOwn(prefix) !== undefined) return false
-    const rivals = this.#judged.filter(({ claim }) => samePrefix(claim.announcement.prefix, prefix))
+    const rivals = this.#judged.get(routeKey(prefix)) ?? []
     const former = rivals.find(({ claim }) => claim.host === this.ownName)?.claim
     return rivals.every(({ claim, standing }) => {
       if (claim === former || standing.kind === 'refused') return true
@@ -126,19 +156,36 @@ export class AnnouncedPrefixes {
   }
 
   /**
-   * Takes a listing, before anything is put into the kernel.
+   * Takes a listing, in pieces of a few milliseconds, before anything is put into the kernel.
    * @param revision of etcd; `undefined` where the entries are those of a state file
    */
-  list(entries: readonly PrefixEntry[] | undefined, more = 0, revision?: Revision): void {
+  *listing(
+    entries: readonly PrefixEntry[] | undefined,
+    more = 0,
+    revision?: Revision,
+  ): Generator<void, void> {
     if (entries === undefined) return
     const listed = new Map(entries.map((entry) => [entry.name, entry]))
     const held = [...this.#entries].filter(([name]) => !listed.has(name) && this.#isHeldName(name))
     if (!areSame(listed, this.#entries)) this.#generation += 1
-    this.#entries = new Map([...listed, ...held])
-    this.#kept = new Set(held.map(([name]) => name))
+    const kept = new Set(held.map(([name]) => name))
+    for (const name of this.#entries.keys()) if (!listed.has(name) && !kept.has(name)) this.#delete(name)
+    let taken = 0
+    for (const [name, entry] of listed) {
+      if (!isSame(this.#entries.get(name), entry)) this.#set(name, entry)
+      taken += 1
+      if (taken % SLICE === 0) yield
+    }
+    this.#kept = kept
     this.#more = more
     this.#revision = revision
     this.review()
+  }
+
+  /** The same in one piece. */
+  list(entries: readonly PrefixEntry[] | undefined, more = 0, revision?: Revision): void {
+    const pieces = this.listing(entries, more, revision)
+    while (pieces.next().done !== true);
   }
 
   /**
@@ -160,47 +207,129 @@ export class AnnouncedPrefixes {
     for (const event of prefixes) {
       const name = event.kind === 'prefix' ? event.prefix.name : event.name
       kept.delete(name)
-      if (event.kind === 'prefix') this.#entries.set(name, event.prefix)
+      if (event.kind === 'prefix') this.#set(name, event.prefix)
       else if (this.#isHeldName(name)) kept.add(name)
-      else this.#entries.delete(name)
+      else this.#delete(name)
     }
     this.#kept = kept
-    this.review(update.receivedAt)
+    this.#prepare()
+    this.#pending = new Set([...this.#claims.takeTouched(), ...this.#pending])
+    this.#judgeSlice(update.receivedAt)
     return true
   }
 
   /**
-   * Judges all claims again: peers, the network config or this host's addresses have changed.
+   * Judges all claims again: peers, the network config or this host's addresses have changed. The first slice
+   * is judged before it returns, and begins with the prefixes of hosts that have come or gone. The others
+   * have turns of their own: see {@link settle}.
    * @param heardAt when etcd's message arrived, in monotonic milliseconds
    */
   review(heardAt?: number): void {
-    if (this.#entries.size === 0 && this.#judged.length === 0) return
-    for (const name of this.#kept) if (!this.#isHeldName(name)) this.#entries.delete(name)
+    if (this.#entries.size === 0 && this.#judged.size === 0) return
+    for (const name of this.#kept) if (!this.#isHeldName(name)) this.#delete(name)
     this.#kept = new Set([...this.#kept].filter((name) => this.#entries.has(name)))
-    const now = Date.now()
-    const claims = this.claims()
-    const rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
-    this.#judged = judgeClaims(claims, (claim) => this.#objection(claim, rules, now))
-    this.#due = dueOf(claims, now)
-    this.#ownWins = this.#judged.flatMap(({ claim, standing }) =>
-      standing.kind === 'wins' && claim.host === this.ownName ? [claim] : [],
-    )
-    for (const { spec, peers, reconciler } of this.view.overlays) {
-      const routed = this.#judged.flatMap(({ claim: { host, announcement }, standing }) => {
-        const isRouted = standing.kind === 'wins' && host !== this.ownName
-        const { prefix } = announcement
-        return isRouted && familyOf(prefix.address) === spec.family ? { prefix, peer: this.#keyOf(host) } : []
-      })
-      reconciler.rerouted(peers.routed.replace(routed), heardAt)
-    }
-    this.#reviewed()
-    this.#logChanges()
+    this.#prepare()
+    this.#pending = new Set([
+      ...this.#claims.takeTouched(),
+      ...this.#ofChangedHosts(),
+      // What an earlier review has left: reviews that follow closely must not keep it waiting for ever.
+      ...this.#pending,
+      ...this.#judged.keys(),
+      ...this.#claims.prefixes(),
+    ])
+    this.#judgeSlice(heardAt)
   }
 
-  #objection(claim: PrefixClaim, rules: ReadonlyMap<Family, OverlayRules>, now: number): string | undefined {
+  /** Judges what is left of the last review. @throws the signal's reason */
+  async settle(signal: AbortSignal): Promise<void> {
+    while (this.#pending.size > 0) {
+      await giveWay(signal)
+      this.#judgeSlice()
+    }
+  }
+
+  #set(name: string, entry: PrefixEntry): void {
+    this.#entries.set(name, entry)
+    if (isClaim(entry)) this.#claims.set(entry)
+    else this.#claims.delete(name)
+  }
+
+  #delete(name: string): void {
+    this.#entries.delete(name)
+    this.#claims.delete(name)
+  }
+
+  /** Finds out what the judgement of each claim depends on. */
+  #prepare(): void {
+    this.#rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
+    this.#due = dueOf(this.#claims.all(), Date.now())
+  }
+
+  *#ofChangedHosts(): Generator<RouteKey> {
+    for (const host of this.#followed.keys())
+      if (this.#claims.ofHost(host)[Symbol.iterator]().next().done === true) this.#followed.delete(host)
+    for (const host of this.#claims.hosts()) {
+      const key = this.#keyOf(host)
+      const isFollowed = this.view.overlays.some(({ peers }) => peers.peer(key) !== undefined)
+      if (this.#followed.get(host) === isFollowed) continue
+      this.#followed.set(host, isFollowed)
+      for (const { announcement } of this.#claims.ofHost(host)) yield routeKey(announcement.prefix)
+    }
+  }
+
+  /** Judges the most urgent prefixes, and has the next ones judged in another turn of the event loop. */
+  #judgeSlice(heardAt?: number): void {
+    const now = Date.now()
+    const rerouted: Readonly<Record<Family, RouteKey[]>> = { IPv4: [], IPv6: [] }
+    let judged = 0
+    for (const key of this.#pending) {
+      this.#pending.delete(key)
+      const family = familyOf(routeAddress(key))
+      if (this.#judge(key, family, now)) rerouted[family].push(key)
+      judged += 1
+      if (judged === SLICE) break
+    }
+    for (const { spec, reconciler } of this.view.overlays) reconciler.rerouted(rerouted[spec.family], heardAt)
+    this.#reviewed()
+    if (this.#pending.size === 0) this.#logChanges()
+    else if (!this.#isScheduled) {
+      this.#isScheduled = true
+      setImmediate(() => {
+        this.#isScheduled = false
+        this.#judgeSlice(heardAt)
+      })
+    }
+  }
+
+  /** @returns whether its packets go to another peer than before */
+  #judge(key: RouteKey, family: Family, now: number): boolean {
+    const before = this.#judged.get(key) ?? []
+    const judged = judgePrefix(
+      this.#claims.ofPrefix(key),
+      (claim) => this.#claims.excess(claim) ?? this.#objection(claim, now),
+    )
+    if (judged.length === 0) this.#judged.delete(key)
+    else this.#judged.set(key, judged)
+    const [from, winner] = [winnerOf(before), winnerOf(judged)]
+    if (from?.host !== winner?.host) this.#moves.push({ key, from: from?.host, to: winner?.host })
+    for (const { claim, standing } of judged) {
+      const isNews = !before.some(
+        (each) => each.claim.name === claim.name && each.standing.kind === 'refused',
+      )
+      if (standing.kind === 'refused' && isNews) this.#refusals.push({ claim, reason: standing.reason })
+    }
+    const isOwn = winner?.host === this.ownName
+    if (winner !== undefined && isOwn) this.#ownWins.set(key, winner)
+    else this.#ownWins.delete(key)
+    const peers = this.view.overlays.find(({ spec }) => spec.family === family)?.peers
+    const to = winner === undefined || isOwn ? undefined : this.#keyOf(winner.host)
+    return peers?.routed.route(routePrefix(key), to) ?? false
+  }
+
+  #objection(claim: PrefixClaim, now: number): string | undefined {
     const { prefix, until } = claim.announcement
     const family = familyOf(prefix.address)
-    const found = rules.get(family)
+    const found = this.#rules.get(family)
     if (found === undefined) return `the network has no ${family}`
     if (until !== undefined && until <= now) return 'its time is over'
     if (claim.host === this.ownName) return objectionAgainst(prefix, found.own)
@@ -240,38 +369,41 @@ export class AnnouncedPrefixes {
   }
 
   #logChanges(): void {
-    const former = this.#winners
-    const now = new Map<RouteKey, string>()
-    const refused = new Set<string>()
-    const news: { readonly claim: PrefixClaim; readonly reason: string }[] = []
-    for (const { claim, standing } of this.#judged) {
-      if (standing.kind === 'wins') now.set(routeKey(claim.announcement.prefix), claim.host)
-      if (standing.kind !== 'refused') continue
-      refused.add(claim.name)
-      if (!this.#refused.has(claim.name)) news.push({ claim, reason: standing.reason })
-    }
-    this.#winners = now
-    this.#refused = refused
-    const changed = [...now].flatMap(([key, host]) => (former.get(key) === host ? [] : key))
-    for (const key of former.keys()) if (!now.has(key)) changed.push(key)
-    if (changed.length > MOST_LOGGED)
-      this.log.info(`prefixes: ${count(changed.length, 'prefix', 'prefixes')} moved, came or went`, {
+    const [moves, refusals] = [this.#moves, this.#refusals]
+    this.#moves = []
+    this.#refusals = []
+    if (moves.length > MOST_LOGGED)
+      this.log.info(`prefixes: ${count(moves.length, 'prefix', 'prefixes')} moved, came or went`, {
         kind: 'prefix-moved',
       })
-    for (const key of changed.length > MOST_LOGGED ? [] : changed) {
-      const [from, to] = [former.get(key), now.get(key)]
+    for (const { key, from, to } of moves.length > MOST_LOGGED ? [] : moves) {
       const prefix = formatPrefix(routePrefix(key))
       const was = from === undefined ? '' : `, and was behind ${from}`
       const text = to === undefined ? `is behind no host now${was}` : `is behind ${to} now${was}`
       this.log.info(`prefixes: ${prefix} ${text}`, { kind: 'prefix-moved', about: [prefix] })
     }
-    for (const { claim, reason } of news.slice(0, MOST_LOGGED))
+    for (const { claim, reason } of refusals.slice(0, MOST_LOGGED))
       this.log.warn(`prefixes: ${claim.name} is not followed: ${reason}`, {
         kind: 'prefix-refused',
         about: [formatPrefix(claim.announcement.prefix)],
       })
   }
 }
+
+/** A prefix that has another winner; `undefined` for none. */
+interface Move {
+  readonly key: RouteKey
+  readonly from: string | undefined
+  readonly to: string | undefined
+}
+
+interface Refusal {
+  readonly claim: PrefixClaim
+  readonly reason: string
+}
+
+const winnerOf = (judged: readonly Judged[]): PrefixClaim | undefined =>
+  judged.find(({ standing }) => standing.kind === 'wins')?.claim
 
 interface OverlayRules {
   readonly overlay: Overlay
@@ -282,9 +414,19 @@ interface OverlayRules {
 }
 
 const areSame = (a: ReadonlyMap<string, PrefixEntry>, b: ReadonlyMap<string, PrefixEntry>): boolean =>
-  a.size === b.size && [...a].every(([name, { modRevision }]) => b.get(name)?.modRevision === modRevision)
+  a.size === b.size && [...a].every(([name, entry]) => isSame(b.get(name), entry))
 
-function dueOf(claims: readonly PrefixClaim[], now: number): number {
+/** An etcd that was replaced may have another entry of the same revision. */
+function isSame(a: PrefixEntry | undefined, b: PrefixEntry): boolean {
+  if (a === undefined || a.modRevision !== b.modRevision) return false
+  if (!isClaim(a) || !isClaim(b)) return a.reason === b.reason
+  const { announcement, claimedAt, etcdLease } = a
+  return (
+    claimedAt === b.claimedAt && etcdLease === b.etcdLease && sameAnnouncement(announcement, b.announcement)
+  )
+}
+
+function dueOf(claims: Iterable<PrefixClaim>, now: number): number {
   let due = Number.POSITIVE_INFINITY
   for (const { announcement } of claims)
     if (announcement.until !== undefined && announcement.until > now) due = Math.min(due, announcement.until)

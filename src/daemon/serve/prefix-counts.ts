@@ -13,7 +13,7 @@ export interface PrefixCounts {
 
 export function countPrefixes({ prefixes }: Pick<NodeView, 'prefixes'>): PrefixCounts {
   const counts = { own: 0, routed: 0, waiting: 0, refused: prefixes.unreadable.length }
-  for (const { claim, standing } of prefixes.judged) {
+  for (const { claim, standing } of prefixes.standings()) {
     if (claim.host === prefixes.ownName) counts.own += 1
     if (standing.kind === 'wins') counts.routed += 1
     else if (standing.kind === 'waits') counts.waiting += 1

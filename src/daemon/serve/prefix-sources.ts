@@ -60,7 +60,7 @@ function readPrefix(text: string): Prefix {
 /** Which hosts may not see what is announced; `undefined` where all are known to. */
 function describeUnawareOf({ overlays, prefixes }: NodeView, family: Family): string | undefined {
   const peers = overlays.find(({ spec }) => spec.family === family)?.peers
-  const announcing = new Set(prefixes.judged.map(({ claim }) => claim.host))
+  const announcing = new Set(Array.from(prefixes.standings(), ({ claim }) => claim.host))
   const nameOf = ({ key }: Peer): string => key.slice(key.lastIndexOf('/') + 1)
   const unknown = Array.from(peers?.peers() ?? []).filter(
     (peer) => !isOverlayds(peer) && !announcing.has(nameOf(peer)),

@@ -147,7 +147,8 @@ export async function joinNetwork(
   stops.push(kernel.onChange((change) => deliverer.kernelChanged(change)))
   // Before the first pass, which removes what nobody wants.
   const revision = origin === 'state' ? undefined : snapshot.revision
-  prefixes.list(snapshot.prefixes, snapshot.morePrefixes, revision)
+  await inTurns(prefixes.listing(snapshot.prefixes, snapshot.morePrefixes, revision), signal)
+  await prefixes.settle(signal)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
   if (options['ip-forward']) await enableForwarding(plan.overlays, log)
   const names = FAMILIES.map((family) => linkName(family, config.backend.vni))

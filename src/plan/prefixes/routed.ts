@@ -11,8 +11,8 @@ export interface RoutedPrefix {
 const NONE: readonly Prefix[] = []
 
 export class RoutedPrefixes {
-  #peers: ReadonlyMap<RouteKey, string> = new Map()
-  #prefixes: ReadonlyMap<string, readonly Prefix[]> = new Map()
+  #peers = new Map<RouteKey, string>()
+  #prefixes = new Map<string, readonly Prefix[]>()
 
   /** The key of the peer's lease. */
   peerOf(key: RouteKey): string | undefined {
@@ -27,6 +27,29 @@ export class RoutedPrefixes {
   /** All prefixes that are routed to peers. */
   *all(): Generator<Prefix> {
     for (const prefixes of this.#prefixes.values()) yield* prefixes
+  }
+
+  /**
+   * Routes one prefix.
+   * @param peer `undefined` for to none
+   * @returns whether its peer is another one
+   */
+  route(prefix: Prefix, peer: string | undefined): boolean {
+    const key = routeKey(prefix)
+    const before = this.#peers.get(key)
+    if (before === peer) return false
+    if (before !== undefined) {
+      // A pass may be at the list of before.
+      const left = this.of(before).filter((each) => routeKey(each) !== key)
+      if (left.length === 0) this.#prefixes.delete(before)
+      else this.#prefixes.set(before, left)
+    }
+    if (peer === undefined) this.#peers.delete(key)
+    else {
+      this.#peers.set(key, peer)
+      this.#prefixes.set(peer, [...this.of(peer), prefix])
+    }
+    return true
   }
 
   /**

@@ -32,8 +32,7 @@ export function judgeClaims(
   for (const claim of all) {
     const rank = (ranks.get(claim.host) ?? 0) + 1
     ranks.set(claim.host, rank)
-    const tooMany = `${claim.host} announces more than ${MOST_OF_HOST} prefixes`
-    const reason = rank > MOST_OF_HOST ? tooMany : objection(claim)
+    const reason = rank > MOST_OF_HOST ? tooMany(claim.host) : objection(claim)
     if (reason !== undefined) reasons.set(claim, reason)
   }
   const ofPrefix = new Map<RouteKey, PrefixClaim[]>()
@@ -43,20 +42,37 @@ export function judgeClaims(
     if (rivals === undefined) ofPrefix.set(key, [claim])
     else rivals.push(claim)
   }
-  return [...ofPrefix.values()].flatMap((rivals) => {
-    rivals.sort(byPriority)
-    const winner = rivals.find((claim) => !reasons.has(claim))
-    return rivals.map((claim): Judged => {
-      const reason = reasons.get(claim)
-      if (reason !== undefined) return { claim, standing: { kind: 'refused', reason } }
-      if (claim === winner || winner === undefined) return { claim, standing: { kind: 'wins' } }
-      return { claim, standing: { kind: 'waits', winner } }
-    })
+  return [...ofPrefix.values()].flatMap((rivals) => judgePrefix(rivals, (claim) => reasons.get(claim)))
+}
+
+/**
+ * Judges the claims of one prefix.
+ * @param objection as for {@link judgeClaims}, and that its host announces too many
+ * @returns the best first
+ */
+export function judgePrefix(
+  rivals: Iterable<PrefixClaim>,
+  objection: (claim: PrefixClaim) => string | undefined,
+): Judged[] {
+  const inOrder = [...rivals]
+  if (inOrder.length > 1) inOrder.sort(byPriority)
+  let winner: PrefixClaim | undefined
+  return inOrder.map((claim): Judged => {
+    const reason = objection(claim)
+    if (reason !== undefined) return { claim, standing: { kind: 'refused', reason } }
+    if (winner !== undefined) return { claim, standing: { kind: 'waits', winner } }
+    winner = claim
+    return { claim, standing: WINS }
   })
 }
 
+const WINS: Standing = { kind: 'wins' }
+
+/** Why the youngest claims of a host are not followed. */
+export const tooMany = (host: string): string => `${host} announces more than ${MOST_OF_HOST} prefixes`
+
 /** Two keys of one transaction have one age: then their names decide, which differ. */
-const byAge = (a: PrefixClaim, b: PrefixClaim): number => {
+export const byAge = (a: PrefixClaim, b: PrefixClaim): number => {
   if (a.claimedAt !== b.claimedAt) return a.claimedAt < b.claimedAt ? -1 : 1
   return a.name < b.name ? -1 : 1
 }

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import type { SortedUpdate } from '../../../../src/daemon/node/sort-update'
 import { sortUpdate } from '../../../../src/daemon/node/sort-update'
 import type { Overlay } from '../../../../src/daemon/overlay/overlay'
@@ -7,7 +8,7 @@ import type { RegistryEvent } from '../../../../src/etcd/follow/updates'
 import { formatPrefix, type Prefix } from '../../../../src/model/address'
 import { routePrefix } from '../../../../src/model/kernel/route'
 import type { EtcdLeaseId, Revision } from '../../../../src/model/lease'
-import { type PrefixEntry, prefixName } from '../../../../src/model/prefixes'
+import { MOST_OF_HOST, type PrefixEntry, prefixName } from '../../../../src/model/prefixes'
 import { PeerTable } from '../../../../src/plan/peers/peer-table'
 import { hw, ip, ipv4Range, lease, net } from '../../plan/support'
 
@@ -172,4 +173,84 @@ test('a listing without news is no change, and one of a state file has no revisi
   expect(prefixes.generation).toBe(before + 1)
   prefixes.take(update(removed(known)))
   expect(prefixes.generation).toBe(before + 2)
+})
+
+describe('thousands of claims', () => {
+  const HOSTS = ['10.5.2.0-24', '10.5.3.0-24']
+  const many = Array.from({ length: 2000 }, (_, at) =>
+    entry(HOSTS[at % 2] ?? '', `10.5.${240 + (at >> 8)}.${at & 255}/32`, {}, at),
+  )
+
+  test('are judged in slices, and all of them in the end; those of a host that goes come first', async () => {
+    const { prefixes, peers, routes } = setUp()
+    prefixes.list(many, 0, 1n as Revision)
+    expect(routes().length).toBeLessThan(many.length)
+    await prefixes.settle(AbortSignal.timeout(5000))
+    expect(routes()).toHaveLength(many.length)
+    peers.remove(THREE.key)
+    prefixes.review()
+    // All 1,000 of them at once.
+    expect(routes().filter((route) => route.endsWith(HOSTS[1] ?? ''))).toEqual([])
+    await prefixes.settle(AbortSignal.timeout(5000))
+    expect(routes()).toHaveLength(many.length / 2)
+    expect(prefixes.judged.map(({ claim }) => claim.name)).toEqual(many.map(({ name }) => name))
+  })
+
+  test('reviews that follow one another leave nothing out', async () => {
+    const { prefixes, routes } = setUp()
+    prefixes.list(many, 0, 1n as Revision)
+    for (let i = 0; i < 3; i += 1) prefixes.review()
+    expect(routes()).toHaveLength(many.length)
+    await prefixes.settle(AbortSignal.timeout(5000))
+  })
+
+  test('of one host are followed up to its limit, the oldest ones, and the next when one goes', async () => {
+    const { prefixes, routes } = setUp()
+    const ofOne = many.slice(0, MOST_OF_HOST + 2).map((_, at) =>
+      // The youngest are listed first.
+      entry('10.5.2.0-24', `10.5.${240 + (at >> 8)}.${at & 255}/32`, {}, 5000 - at),
+    )
+    prefixes.list(ofOne, 0, 1n as Revision)
+    await prefixes.settle(AbortSignal.timeout(5000))
+    expect(routes()).toHaveLength(MOST_OF_HOST)
+    expect(routes()).not.toContain('10.5.240.0/32 10.5.2.0-24')
+    expect(routes()).not.toContain('10.5.240.1/32 10.5.2.0-24')
+    const [, , third] = ofOne
+    if (third === undefined) throw new Error('there is a third')
+    prefixes.take(update(removed(third)))
+    expect(routes()).toHaveLength(MOST_OF_HOST)
+    expect(routes()).toContain('10.5.240.1/32 10.5.2.0-24')
+  })
+})
+
+test('after any changes the claims stand as in a listing of what is left', () => {
+  const hosts = ['10.5.1.0-24', '10.5.2.0-24', '10.5.3.0-24', '10.5.9.0-24']
+  const someEntry = fc
+    .record({
+      host: fc.constantFrom(...hosts),
+      prefix: fc.constantFrom(ADDRESS, '10.5.240.8/32', '198.51.100.0/25', '192.0.2.0/25'),
+      priority: fc.constantFrom(99, 100, 101),
+      claimedAt: fc.integer({ min: 1, max: 4 }),
+      isThere: fc.boolean(),
+    })
+    .map(({ host, prefix, priority, claimedAt, isThere }) => {
+      return { each: entry(host, prefix, { priority }, claimedAt), isThere }
+    })
+  const standing = (prefixes: AnnouncedPrefixes): string[] =>
+    prefixes.judged.map(({ claim, standing: { kind } }) => `${claim.name} ${kind}`).sort()
+  fc.assert(
+    fc.property(fc.array(someEntry, { maxLength: 12 }), (changes) => {
+      const [changed, listed] = [setUp(), setUp()]
+      const left = new Map<string, PrefixEntry>()
+      changed.prefixes.list([], 0, 1n as Revision)
+      for (const { each, isThere } of changes) {
+        if (isThere) left.set(each.name, each)
+        else left.delete(each.name)
+        changed.prefixes.take(update(isThere ? put(each) : removed(each)))
+      }
+      listed.prefixes.list([...left.values()], 0, 1n as Revision)
+      expect(standing(changed.prefixes)).toEqual(standing(listed.prefixes))
+      expect(changed.routes().sort()).toEqual(listed.routes().sort())
+    }),
+  )
 })
