@@ -48,6 +48,8 @@ export class Deliverer {
   #wanted = (): Iterable<Announcement> => []
   #changed = (): void => undefined
   #problem: string | undefined
+  /** Whether links and addresses are read again when they change: not while they do not matter. */
+  #isCurrent = false
 
   /** @param network links and addresses, as they were read last */
   constructor(
@@ -98,6 +100,7 @@ export class Deliverer {
     const addresses = []
     for (const family of FAMILIES) addresses.push(...(await this.kernel.addresses(family, signal)))
     this.network = { links, addresses }
+    this.#isCurrent = true
   }
 
   /**
@@ -142,6 +145,7 @@ export class Deliverer {
       reconciler.localChanged(local.replace(objects))
       if (!hadProxies && objects.proxy.size > 0) this.#loop.wake()
     }
+    if (!this.#isCurrent && this.#isNeeded()) this.#loop.wake()
     this.#noteWaiting()
   }
 
@@ -150,7 +154,8 @@ export class Deliverer {
   }
 
   async #pass(signal: AbortSignal): Promise<Next> {
-    if (!this.#isNeeded()) return { due: Number.POSITIVE_INFINITY }
+    this.#isCurrent = this.#isNeeded()
+    if (!this.#isCurrent) return { due: Number.POSITIVE_INFINITY }
     await this.look(signal)
     this.update()
     const hasProxies = await this.#keepProxies(signal)
