@@ -10,6 +10,7 @@ import type { Lease, Revision } from '../../model/lease'
 import {
   type Announcement,
   isClaim,
+  MOST_OF_HOST,
   type PrefixClaim,
   type PrefixEntry,
   sameAnnouncement,
@@ -23,8 +24,11 @@ import type { SortedUpdate } from '../node/sort-update'
 import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
 
-/** Prefixes that are judged in one turn of the event loop: a few milliseconds. */
-const SLICE = 1024
+/**
+ * Prefixes that are judged in one turn of the event loop: a few milliseconds. Those of one host that comes or
+ * goes have one turn, so that no route is gone before its successor is known.
+ */
+const SLICE = 512
 /** Changes that are logged one by one. */
 const MOST_LOGGED = 20
 
@@ -213,8 +217,9 @@ export class AnnouncedPrefixes {
     }
     this.#kept = kept
     this.#prepare()
-    this.#pending = new Set([...this.#claims.takeTouched(), ...this.#pending])
-    this.#judgeSlice(update.receivedAt)
+    const urgent = [...this.#claims.takeTouched()]
+    this.#pending = new Set([...urgent, ...this.#pending])
+    this.#judgeSlice(update.receivedAt, urgent.length)
     return true
   }
 
@@ -229,15 +234,15 @@ export class AnnouncedPrefixes {
     for (const name of this.#kept) if (!this.#isHeldName(name)) this.#delete(name)
     this.#kept = new Set([...this.#kept].filter((name) => this.#entries.has(name)))
     this.#prepare()
+    const urgent = [...this.#claims.takeTouched(), ...this.#ofChangedHosts()]
     this.#pending = new Set([
-      ...this.#claims.takeTouched(),
-      ...this.#ofChangedHosts(),
+      ...urgent,
       // What an earlier review has left: reviews that follow closely must not keep it waiting for ever.
       ...this.#pending,
       ...this.#judged.keys(),
       ...this.#claims.prefixes(),
     ])
-    this.#judgeSlice(heardAt)
+    this.#judgeSlice(heardAt, urgent.length)
   }
 
   /** Judges what is left of the last review. @throws the signal's reason */
@@ -278,8 +283,9 @@ export class AnnouncedPrefixes {
   }
 
   /** Judges the most urgent prefixes, and has the next ones judged in another turn of the event loop. */
-  #judgeSlice(heardAt?: number): void {
+  #judgeSlice(heardAt?: number, urgent = 0): void {
     const now = Date.now()
+    const most = Math.max(SLICE, Math.min(urgent, MOST_OF_HOST))
     const rerouted: Readonly<Record<Family, RouteKey[]>> = { IPv4: [], IPv6: [] }
     let judged = 0
     for (const key of this.#pending) {
@@ -287,7 +293,7 @@ export class AnnouncedPrefixes {
       const family = familyOf(routeAddress(key))
       if (this.#judge(key, family, now)) rerouted[family].push(key)
       judged += 1
-      if (judged === SLICE) break
+      if (judged === most) break
     }
     for (const { spec, reconciler } of this.view.overlays) reconciler.rerouted(rerouted[spec.family], heardAt)
     this.#reviewed()
