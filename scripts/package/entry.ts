@@ -38,6 +38,9 @@ async function rehearse(): Promise<void> {
         client.close()
       }
     },
+    () => import('../../src/daemon/run-daemon.js'),
+    () => import('../../src/host/sd-notify.js'),
+    () => import('../../src/host/last-exit.js'),
     () => import('../../src/cli/verbs/status.js'),
     () => import('../../src/cli/verbs/config.js'),
     () => import('../../src/cli/verbs/docker-options.js'),
