@@ -35,10 +35,11 @@ export const leaseDocumentSchema = z.object({
 export type LeaseDocument = z.infer<typeof leaseDocumentSchema>
 
 /**
- * `wins`: packets to the prefix go to that host. `waits`: another host has the better claim. `refused`: the
+ * `wins`: packets to the prefix go to that host. `shares`: some of them do, others go to hosts that share with
+ * it. `waits`: another host has the better claim. `refused`: the
  * claim is not followed. `unreadable`: the key or its value is not valid.
  */
-export const PREFIX_STATES = ['wins', 'waits', 'refused', 'unreadable'] as const
+export const PREFIX_STATES = ['wins', 'shares', 'waits', 'refused', 'unreadable'] as const
 
 /** What `overlayctl prefixes -o json` prints, and the answer to `GET /prefixes`. */
 export const prefixesDocumentSchema = z.object({
@@ -59,8 +60,10 @@ export const prefixesDocumentSchema = z.object({
       until: z.iso.datetime().optional(),
       /** The link or gateway to which the announcing host sends packets; absent where its own routes lead. */
       via: z.string().optional(),
+      /** The weight with which that host shares with others; absent where it shares with nobody. */
+      share: z.number().optional(),
       state: z.enum(PREFIX_STATES),
-      /** Why it does not win. */
+      /** Why it does not win, or gets no packets of this host though it shares. */
       reason: z.string().optional(),
     }),
   ),

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { MOST_PRIORITY, MOST_VIA_TEXT } from '../model/prefixes'
+import { MOST_PRIORITY, MOST_VIA_TEXT, MOST_WEIGHT } from '../model/prefixes'
 import { objectsDocumentSchema, prefixesDocumentSchema } from './documents'
 import { eventSchema } from './events'
 import { statusSchema } from './status'
@@ -37,6 +37,8 @@ const announceRequestSchema = z.strictObject({
   forSeconds: z.int().min(1).max(MOST_SECONDS).optional(),
   /** Where this host sends its packets: a link or a gateway. Without it, where its own routes lead. */
   via: z.string().max(MOST_VIA_TEXT).optional(),
+  /** The weight with which this host shares with others. Without it, it shares with nobody. */
+  share: z.int().min(1).max(MOST_WEIGHT).optional(),
 })
 
 /** Body of `POST /withdraw`. */

@@ -205,8 +205,10 @@ export const statusSchema = z.object({
     .object({
       /** Those of this host. */
       own: z.number(),
-      /** Prefixes whose packets a host gets. */
+      /** Prefixes whose packets a host gets, or several hosts that share them. */
       routed: z.number(),
+      /** Claims of hosts that share a prefix with others; absent for none. */
+      sharing: z.number().optional(),
       /** Claims that wait for one with a better claim to the same prefix. */
       waiting: z.number(),
       /** Claims that are not followed, or cannot be read. */

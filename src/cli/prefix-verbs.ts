@@ -56,15 +56,25 @@ export const PREFIX_VERBS: readonly Verb[] = [
           'have this host route the prefix to a link, such as the bridge of its container, or to the ' +
           'address of a gateway; without it, its routes are left alone',
       },
+      share: {
+        type: 'boolean',
+        default: false,
+        describe: 'share the packets with other hosts that announce it so with the same priority',
+      },
+      weight: {
+        type: 'number',
+        describe: 'with --share: the part of this host beside those of the others; 1 to 255, 1 without it',
+      },
     },
     examples: [
       ['announce 10.5.240.7/32 --via=br-moving', 'the address of a container that runs here now'],
       ['announce 10.5.240.7/32 --via=br-moving --priority=200', 'take it from the host that has it'],
       ['announce 192.0.2.0/24 --for=1h', 'a network behind this host, for an hour'],
+      ['announce 192.0.2.0/24 --share', 'a network behind this host and others, which all get packets'],
     ],
-    run: async ({ prefix, priority, for: time, via }, { local }) => {
+    run: async ({ prefix, priority, for: time, via, share, weight }, { local }) => {
       const { runAnnounce } = await import('./verbs/prefixes.js')
-      return runAnnounce(await local(), prefix, { priority, for: time, via })
+      return runAnnounce(await local(), prefix, { priority, for: time, via, share, weight })
     },
   }),
   verb({

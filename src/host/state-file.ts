@@ -11,7 +11,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { z } from 'zod'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { LAST_SERIAL, LEASE_STATES } from '../model/lease'
-import { MOST_OF_HOST, MOST_PRIORITY, MOST_VIA_TEXT } from '../model/prefixes'
+import { MOST_OF_HOST, MOST_PRIORITY, MOST_VIA_TEXT, MOST_WEIGHT } from '../model/prefixes'
 import { writeFileAtomically } from './atomic-file'
 import { PRIVATE_MODE, readPrivately } from './private-file'
 
@@ -53,6 +53,7 @@ const announcementSchema = z.object({
   priority: z.int().min(0).max(MOST_PRIORITY),
   until: z.int().optional(),
   via: z.string().max(MOST_VIA_TEXT).optional(),
+  share: z.int().min(1).max(MOST_WEIGHT).optional(),
 })
 export type SavedAnnouncement = z.infer<typeof announcementSchema>
 

@@ -8,6 +8,10 @@ export const MOST_PRIORITY = 65_535
 export const DEFAULT_PRIORITY = 100
 /** Most announcements of one host that are followed: its oldest ones. */
 export const MOST_OF_HOST = 1024
+/** Most hosts that share one prefix: the oldest claims. */
+export const MOST_SHARING = 16
+/** The largest weight of a host that shares: struct rtnexthop has one byte for it (linux/rtnetlink.h). */
+export const MOST_WEIGHT = 255
 /** Most entries of a network that are kept. */
 export const MOST_PREFIX_ENTRIES = 65_536
 
@@ -47,6 +51,11 @@ export interface Announcement {
   readonly until: number | undefined
   /** `undefined` where the routes of the host are left alone. Nothing to other hosts. */
   readonly via: Via | undefined
+  /**
+   * The weight, 1 to {@link MOST_WEIGHT}, with which this host shares the packets with other hosts that share
+   * the prefix with the same priority; absent where it shares with nobody.
+   */
+  readonly share?: number | undefined
 }
 
 /** One key in etcd. */
@@ -77,7 +86,8 @@ export const sameAnnouncement = (a: Announcement, b: Announcement): boolean =>
   a.prefix.length === b.prefix.length &&
   a.priority === b.priority &&
   a.until === b.until &&
-  sameVia(a.via, b.via)
+  sameVia(a.via, b.via) &&
+  a.share === b.share
 
 /** A prefix as part of a key: `10.5.240.7-32`. */
 export const prefixName = ({ address, length }: Prefix): string => `${formatIp(address)}-${length}`

@@ -5,6 +5,7 @@ import { NO_GROUPS } from '../../etcd/registry'
 import { type Family, familyOf, formatPrefix, type Prefix } from '../../model/address'
 import { parseNetworkConfig } from '../../model/config/network-config'
 import type { HostNetwork, ObservedLink } from '../../model/kernel/link'
+import { type RouteKey, routeKey } from '../../model/kernel/route'
 import { familyLease, type Peer } from '../../model/lease'
 import { isClaim, type PrefixClaim } from '../../model/prefixes'
 import { attempt } from '../../model/result'
@@ -12,8 +13,8 @@ import type { Options } from '../../options/schema'
 import { isOverlayDevice } from '../../plan/host/underlay'
 import { localObjects } from '../../plan/prefixes/local-objects'
 import { objectionAgainst, rulesFrom } from '../../plan/prefixes/rules'
-import { judgeClaims } from '../../plan/prefixes/standings'
-import type { LocalObjects } from '../../plan/reconcile/desired'
+import { followedOf, judgeClaims } from '../../plan/prefixes/standings'
+import type { LocalObjects, Routing } from '../../plan/reconcile/desired'
 import { withRegistry } from './with-registry'
 
 /** Milliseconds for etcd. */
@@ -56,11 +57,14 @@ export interface FamilyView {
   readonly network: Pick<HostNetwork, 'links' | 'addresses' | 'defaultRoutes'>
 }
 
+/** Which prefixes are routed to which peers, and what this host has for its own. */
+export type Placed = Required<Pick<Routing, 'prefixesOf' | 'carriersOf'>> & { readonly local: LocalObjects }
+
 /** Which prefixes are routed to which peer, and what this host has for its own: as the daemon decides. */
 export function placePrefixes(
   { allowed, claims, leases, surroundings }: KnownPrefixes,
   { family, subnet, link, peers, network }: FamilyView,
-): { readonly prefixesOf: (peer: Peer) => readonly Prefix[]; readonly local: LocalObjects } {
+): Placed {
   const { links, addresses, defaultRoutes } = network
   const isOurs = (index: number): boolean =>
     links.some((each) => each.index === index && isOverlayDevice(each))
@@ -88,21 +92,35 @@ export function placePrefixes(
   const known = new Set([formatPrefix(subnet), ...peers.map((peer) => formatPrefix(peer.subnet))])
   const isOwn = ({ host }: PrefixClaim): boolean => subnets.get(host) === formatPrefix(subnet)
   const ofFamily = claims.filter(({ announcement: { prefix } }) => familyOf(prefix.address) === family)
-  const winners = judgeClaims(ofFamily, (claim) => {
-    const { prefix, until } = claim.announcement
-    if (until !== undefined && until <= Date.now()) return 'its time is over'
-    if (!known.has(subnets.get(claim.host) ?? '')) return 'its host has no lease that is followed'
-    return objectionAgainst(prefix, isOwn(claim) ? rules.own : rules.others)
-  }).flatMap(({ claim, standing }) => (standing.kind === 'wins' ? [claim] : []))
-  const routed = new Map<string, Prefix[]>()
-  for (const claim of winners) {
-    if (isOwn(claim)) continue
-    const to = subnets.get(claim.host) ?? ''
-    routed.set(to, [...(routed.get(to) ?? []), claim.announcement.prefix])
-  }
+  const winners = followedOf(
+    judgeClaims(ofFamily, (claim) => {
+      const { prefix, until } = claim.announcement
+      if (until !== undefined && until <= Date.now()) return 'its time is over'
+      if (!known.has(subnets.get(claim.host) ?? '')) return 'its host has no lease that is followed'
+      return objectionAgainst(prefix, isOwn(claim) ? rules.own : rules.others)
+    }),
+  )
   const own = winners.filter(isOwn).map(({ announcement }) => announcement)
+  const ofPeers = new Map<RouteKey, PrefixClaim[]>()
+  const ownKeys = new Set(own.map(({ prefix }) => routeKey(prefix)))
+  for (const claim of winners) {
+    const key = routeKey(claim.announcement.prefix)
+    if (!ownKeys.has(key)) ofPeers.set(key, [...(ofPeers.get(key) ?? []), claim])
+  }
+  const routed = new Map<string, Prefix[]>()
+  for (const [first] of ofPeers.values()) {
+    if (first === undefined) continue
+    const to = subnets.get(first.host) ?? ''
+    routed.set(to, [...(routed.get(to) ?? []), first.announcement.prefix])
+  }
+  const bySubnet = new Map(peers.map((peer) => [formatPrefix(peer.subnet), peer]))
   return {
     prefixesOf: (peer) => routed.get(formatPrefix(peer.subnet)) ?? [],
+    carriersOf: (key) =>
+      (ofPeers.get(key) ?? []).flatMap(({ host, announcement }) => {
+        const peer = bySubnet.get(subnets.get(host) ?? '')
+        return peer === undefined ? [] : [{ peer, weight: announcement.share ?? 1 }]
+      }),
     local: localObjects(family, own, [...routed.values()].flat(), { links, addresses }),
   }
 }

@@ -71,7 +71,7 @@ async function compareFamily(
       style: kernel.usesNexthops(family) ? 'nexthop' : 'gateway',
       directLink: status.routing?.directRouting === true ? find : () => undefined,
       taken: objects.takenNexthops,
-      ...(placed !== undefined && { prefixesOf: placed.prefixesOf }),
+      ...(placed !== undefined && { prefixesOf: placed.prefixesOf, carriersOf: placed.carriersOf }),
     },
     // Only a daemon knows whether there should be a blackhole: an existing one counts as desired.
     subnet && {

@@ -107,10 +107,18 @@ function peerLines(status: Status, { screen, peers, wide = false }: StatusView):
 }
 
 /** `3 routed, 1 of them this host's; 1 refused: overlayctl prefixes` */
-function prefixesLine({ own, routed, waiting, refused, problem }: NonNullable<Status['prefixes']>): string {
+function prefixesLine({
+  own,
+  routed,
+  sharing = 0,
+  waiting,
+  refused,
+  problem,
+}: NonNullable<Status['prefixes']>): string {
   const parts = [
     `${routed} routed`,
     ...(own > 0 ? [`${own} announced by this host`] : []),
+    ...(sharing > 0 ? [`${sharing} sharing`] : []),
     ...(waiting > 0 ? [`${waiting} waiting`] : []),
     ...(refused > 0 ? [`${refused} REFUSED: overlayctl prefixes`] : []),
   ]

@@ -5,7 +5,7 @@ import { daemonIsDown, orderDaemon, readDaemon } from '../../client/daemon-socke
 import { print } from '../../host/streams'
 import { commandsFor, networkOfRunDirectory } from '../../model/commands'
 import { count } from '../../model/count'
-import { MOST_PRIORITY } from '../../model/prefixes'
+import { MOST_PRIORITY, MOST_WEIGHT } from '../../model/prefixes'
 import { printableData } from '../../model/printable'
 import { type Options, UsageError } from '../../options/schema'
 import { EXIT } from '../exit'
@@ -18,6 +18,10 @@ export interface AnnounceFlags {
   readonly for: string
   /** A link or an address; empty for none. */
   readonly via: string
+  /** Whether it shares with other hosts. */
+  readonly share: boolean
+  /** Its part beside those of others; absent for 1. */
+  readonly weight?: number | undefined
 }
 
 /** Milliseconds for the daemon's answer. It gives etcd ten seconds of them. */
@@ -36,6 +40,14 @@ export function readSeconds(text: string): number | undefined {
   )
 }
 
+/** The weight with which the host shares; `undefined` where it does not. @throws {UsageError} */
+export function readShare({ share, weight }: Pick<AnnounceFlags, 'share' | 'weight'>): number | undefined {
+  if (weight === undefined) return share ? 1 : undefined
+  if (!share) throw new UsageError('the flag --weight says how much a host shares: give --share too')
+  if (Number.isSafeInteger(weight) && weight >= 1 && weight <= MOST_WEIGHT) return weight
+  throw new UsageError(`the flag --weight is ${weight}: expected a whole number from 1 to ${MOST_WEIGHT}`)
+}
+
 /**
  * @returns the exit code: 1 where it waits for its way on this host
  * @throws {OverlayError} the daemon's refusal; {UsageError}
@@ -47,6 +59,7 @@ export async function runAnnounce(options: Options, prefix: string, flags: Annou
     throw new UsageError(
       `the flag --priority is ${priority}: expected a whole number from 0 to ${MOST_PRIORITY}`,
     )
+  const share = readShare(flags)
   const runDirectory = options['run-dir']
   const body = {
     schema: 1,
@@ -54,6 +67,7 @@ export async function runAnnounce(options: Options, prefix: string, flags: Annou
     priority,
     ...(forSeconds !== undefined && { forSeconds }),
     ...(via !== '' && { via }),
+    ...(share !== undefined && { share }),
   } as const
   const answer = await orderDaemon(runDirectory, 'announce', body, DEADLINE)
   if (answer === undefined) throw daemonIsDown(runDirectory)
@@ -99,6 +113,7 @@ type Row = PrefixesDocument['prefixes'][number]
 
 const STYLES: Readonly<Record<Row['state'], Style>> = {
   wins: 'green',
+  shares: 'green',
   waits: 'yellow',
   refused: 'red',
   unreadable: 'red',
@@ -115,11 +130,19 @@ const COLUMNS: readonly Column<Row>[] = [
 
 const VIA: Column<Row> = { title: 'VIA', cell: ({ via = '-' }) => via, spare: true }
 
+const WEIGHT: Column<Row> = {
+  title: 'WEIGHT',
+  cell: ({ share }) => (share === undefined ? '-' : `${share}`),
+  spare: true,
+}
+
 export function renderPrefixes(document: PrefixesDocument, screen: Screen, wide: boolean): string {
   const { allowed, prefixes, more = 0, problem } = printableData(document)
   const width = wide ? Number.POSITIVE_INFINITY : screen.width
   const hasVia = prefixes.some(({ via }) => via !== undefined)
-  const columns = hasVia ? COLUMNS.toSpliced(3, 0, VIA) : COLUMNS
+  const hasShare = prefixes.some(({ share }) => share !== undefined)
+  const further = [...(hasShare ? [WEIGHT] : []), ...(hasVia ? [VIA] : [])]
+  const columns = COLUMNS.toSpliced(3, 0, ...further)
   const table =
     prefixes.length === 0
       ? ['no host announces a prefix']

@@ -5,6 +5,7 @@ import { type Family, familyOf, formatPrefix, type IpAddress, ipv4 } from '../..
 import { count } from '../../model/count'
 import type { ObservedLink } from '../../model/kernel/link'
 import type { ObjectOperation } from '../../model/kernel/objects'
+import type { RouteKey } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
 import { compareSlice, passSlices, SLICE, type Wanted } from '../../plan/reconcile/compare-slice'
 import { Contests } from '../../plan/reconcile/contests'
@@ -127,7 +128,7 @@ export class Pass {
       const links = addresses.filter(({ linkIndex }) => !ours.includes(linkIndex))
       for (const { before, after } of this.takeAddresses(links.map(({ address }) => address)))
         for (const peer of [before, after])
-          if (peer !== undefined) this.progress.touch(peer, target.peers.prefixesOf?.(peer))
+          if (peer !== undefined) this.progress.touch(peer, target.peers.sharedBy?.(peer))
       // Notifications that have arrived meanwhile are read here.
       await giveWay(signal)
       if (this.schedule.rest() || look === MOST_LOOKS) return { link: device.link, isNew }
@@ -160,6 +161,7 @@ export class Pass {
       ...(wayOf !== undefined && { wayOf }),
       ...(mtus !== undefined && { mtuOf: mtus.of }),
       prefixesOf: (peer: Peer) => peers.prefixesOf?.(peer) ?? [],
+      carriersOf: (key: RouteKey) => peers.carriersOf?.(key) ?? [],
     } as const
     return { subnet, blackhole, local: local?.objects, unconfirmed, routing }
   }
@@ -175,7 +177,7 @@ export class Pass {
     this.repairs.refusedAgain(refusedAgain, performance.now())
     for (const id of taken) {
       const peer = peers.peerAt(ipv4(id))
-      if (peer !== undefined) this.progress.touch(peer, peers.prefixesOf?.(peer))
+      if (peer !== undefined) this.progress.touch(peer, peers.sharedBy?.(peer))
     }
   }
 }

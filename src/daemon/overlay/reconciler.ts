@@ -123,13 +123,13 @@ export class Reconciler {
    * @param heardAt when etcd's message arrived, in monotonic milliseconds
    */
   peersChanged(changes: readonly PeerChange[], revision: Revision, heardAt = performance.now()): void {
-    this.#pass.progress.changed(changes, revision, heardAt, (peer) => this.#prefixesOf(peer))
+    this.#pass.progress.changed(changes, revision, heardAt, (peer) => this.#sharedBy(peer))
     this.#alarm.wake()
   }
 
   /** Notes that packets to these peers are to leave another way, or that their routes have another MTU. */
   waysChanged(peers: readonly Peer[]): void {
-    for (const peer of peers) this.#pass.progress.touch(peer, this.#prefixesOf(peer))
+    for (const peer of peers) this.#pass.progress.touch(peer, this.#sharedBy(peer))
     this.#alarm.wake()
   }
 
@@ -139,6 +139,7 @@ export class Reconciler {
    */
   rerouted(prefixes: readonly RouteKey[], heardAt = performance.now()): void {
     if (prefixes.length === 0) return
+    this.#watch()
     this.#pass.progress.rerouted(prefixes, heardAt)
     this.#alarm.wake()
   }
@@ -216,8 +217,8 @@ export class Reconciler {
     this.#pass.schedule.succeeded(performance.now(), outcome)
   }
 
-  #prefixesOf(peer: Peer): readonly Prefix[] {
-    return this.#target.peers.prefixesOf?.(peer) ?? []
+  #sharedBy(peer: Peer): readonly Prefix[] {
+    return this.#target.peers.sharedBy?.(peer) ?? []
   }
 
   #nextWork(): Work {
@@ -267,8 +268,10 @@ export class Reconciler {
   #watch(): void {
     this.kernel.watchNetwork(this.#target.network)
     if (this.#target.directRouting) this.kernel.watchAllRoutes()
-    const { allowed = [], local } = this.#target
-    if (local?.isUsed === true) for (const range of allowed) this.kernel.watchNetwork(range)
+    const { allowed = [], local, peers } = this.#target
+    // What the kernel tells of a route over several links names no link.
+    if (local?.isUsed === true || peers.isShared === true)
+      for (const range of allowed) this.kernel.watchNetwork(range)
   }
 
   #settle(): void {

@@ -6,19 +6,22 @@ import { performance } from 'node:perf_hooks'
 import { type Family, familyOf, formatPrefix, type Prefix } from '../../model/address'
 import { count } from '../../model/count'
 import { type RouteKey, routeAddress, routeKey, routePrefix } from '../../model/kernel/route'
-import type { Lease, Revision } from '../../model/lease'
+import type { EtcdLeaseId, Lease, Peer, Revision } from '../../model/lease'
 import {
   type Announcement,
   isClaim,
   MOST_OF_HOST,
   type PrefixClaim,
   type PrefixEntry,
+  prefixName,
   sameAnnouncement,
 } from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
+import type { PeerTable } from '../../plan/peers/peer-table'
+import { type Carrier, reachedOf } from '../../plan/prefixes/carriers'
 import { ClaimTable } from '../../plan/prefixes/claim-table'
 import { objectionAgainst, type Rules, rulesFrom } from '../../plan/prefixes/rules'
-import { byAge, isOlder, type Judged, judgePrefix } from '../../plan/prefixes/standings'
+import { byAge, followedOf, isFollowed, type Judged, judgePrefix } from '../../plan/prefixes/standings'
 import { giveWay } from '../loop/give-way'
 import type { SortedUpdate } from '../node/sort-update'
 import type { Overlay } from '../overlay/overlay'
@@ -66,6 +69,9 @@ export class AnnouncedPrefixes {
   #due = Number.POSITIVE_INFINITY
   #isHeld = (_leaseKey: string): boolean => false
   #reviewed = (): void => undefined
+  /** Prefixes that several hosts share, this host or others. */
+  readonly #shared = new Set<RouteKey>()
+  #isUnreachable = (_peer: Peer): boolean => false
   readonly #ownWins = new Map<RouteKey, PrefixClaim>()
   #generation = 0
 
@@ -132,21 +138,39 @@ export class AnnouncedPrefixes {
     return [...this.#claims.ofHost(this.ownName)]
   }
 
-  /** The claims of this host that win. */
+  /** The claims of this host that win, alone or together with others. */
   get ownWins(): readonly PrefixClaim[] {
     return [...this.#ownWins.values()]
   }
 
   /** Whether this host gets the packets to a prefix once it announces it so, by what is known now. */
-  wouldWin({ prefix, priority }: Announcement): boolean {
+  wouldWin(announcement: Announcement): boolean {
+    const { prefix } = announcement
     if (this.objectionToOwn(prefix) !== undefined) return false
-    const rivals = this.#judged.get(routeKey(prefix)) ?? []
-    const former = rivals.find(({ claim }) => claim.host === this.ownName)?.claim
-    return rivals.every(({ claim, standing }) => {
-      if (claim === former || standing.kind === 'refused') return true
-      const other = claim.announcement.priority
-      return priority > other || (priority === other && former !== undefined && isOlder(former, claim))
-    })
+    const rivals = (this.#judged.get(routeKey(prefix)) ?? []).flatMap(({ claim, standing }) =>
+      claim.host === this.ownName || standing.kind === 'refused' ? [] : [claim],
+    )
+    const former = [...this.#claims.ofPrefix(routeKey(prefix))].find(({ host }) => host === this.ownName)
+    const own: PrefixClaim = { ...(former ?? this.#nextClaim(prefix)), announcement }
+    return judgePrefix([...rivals, own], () => undefined).some(
+      ({ claim, standing }) => claim === own && isFollowed(standing),
+    )
+  }
+
+  /** A claim that this host is about to make: it will be the youngest. */
+  #nextClaim(prefix: Prefix): Omit<PrefixClaim, 'announcement'> {
+    const youngest = NEVER as Revision
+    const name = `${this.ownName}/${prefixName(prefix)}`
+    return { name, host: this.ownName, modRevision: youngest, claimedAt: youngest, etcdLease: NO_LEASE }
+  }
+
+  /**
+   * Takes what probing has found: a host that shares a prefix gets no packets to it while it is unreachable
+   * and another one of those hosts is not.
+   */
+  probed(isUnreachable: (peer: Peer) => boolean): void {
+    this.#isUnreachable = isUnreachable
+    this.#reroute(this.#shared)
   }
 
   /** @param reviewed called after each review of the claims */
@@ -291,7 +315,7 @@ export class AnnouncedPrefixes {
     for (const key of this.#pending) {
       this.#pending.delete(key)
       const family = familyOf(routeAddress(key))
-      if (this.#judge(key, family, now)) rerouted[family].push(key)
+      if (this.#judge(key, now)) rerouted[family].push(key)
       judged += 1
       if (judged === most) break
     }
@@ -308,7 +332,7 @@ export class AnnouncedPrefixes {
   }
 
   /** @returns whether its packets go to another peer than before */
-  #judge(key: RouteKey, family: Family, now: number): boolean {
+  #judge(key: RouteKey, now: number): boolean {
     const before = this.#judged.get(key) ?? []
     const judged = judgePrefix(
       this.#claims.ofPrefix(key),
@@ -316,20 +340,73 @@ export class AnnouncedPrefixes {
     )
     if (judged.length === 0) this.#judged.delete(key)
     else this.#judged.set(key, judged)
-    const [from, winner] = [winnerOf(before), winnerOf(judged)]
-    if (from?.host !== winner?.host) this.#moves.push({ key, from: from?.host, to: winner?.host })
+    const winners = followedOf(judged)
+    const [from, to] = [hostsOf(followedOf(before)), hostsOf(winners)]
+    if (from !== to) this.#moves.push({ key, from, to })
     for (const { claim, standing } of judged) {
       const isNews = !before.some(
         (each) => each.claim.name === claim.name && each.standing.kind === 'refused',
       )
       if (standing.kind === 'refused' && isNews) this.#refusals.push({ claim, reason: standing.reason })
     }
-    const isOwn = winner?.host === this.ownName
-    if (winner !== undefined && isOwn) this.#ownWins.set(key, winner)
+    const own = winners.find(({ host }) => host === this.ownName)
+    if (own !== undefined) this.#ownWins.set(key, own)
     else this.#ownWins.delete(key)
-    const peers = this.view.overlays.find(({ spec }) => spec.family === family)?.peers
-    const to = winner === undefined || isOwn ? undefined : this.#keyOf(winner.host)
-    return peers?.routed.route(routePrefix(key), to) ?? false
+    if (winners.length > 1) this.#shared.add(key)
+    else this.#shared.delete(key)
+    return this.#route(key)
+  }
+
+  /** Whether a host shares a prefix, and gets no packets of this host, for this host does not reach it. */
+  isLeftOut({ host, announcement: { prefix } }: PrefixClaim): boolean {
+    const key = routeKey(prefix)
+    if (!this.#shared.has(key) || this.#ownWins.has(key)) return false
+    const carriers = this.#peersOf(key)?.routed.carriersOf(key) ?? []
+    return carriers.every(({ peer }) => peer !== this.#keyOf(host))
+  }
+
+  #peersOf(key: RouteKey): PeerTable | undefined {
+    const family = familyOf(routeAddress(key))
+    return this.view.overlays.find(({ spec }) => spec.family === family)?.peers
+  }
+
+  /** Routes a prefix as it was judged. @returns whether its packets go to other peers than before */
+  #route(key: RouteKey): boolean {
+    const peers = this.#peersOf(key)
+    if (peers === undefined) return false
+    const winners = followedOf(this.#judged.get(key) ?? [])
+    // What this host has itself goes to no other one.
+    const isOwn = winners.some(({ host }) => host === this.ownName)
+    const carriers = (isOwn ? [] : winners).map(({ host, announcement }): Carrier => {
+      return { peer: this.#keyOf(host), weight: announcement.share ?? 1 }
+    })
+    const isLost = (lease: string): boolean => {
+      const peer = peers.peer(lease)
+      return peer !== undefined && this.#isUnreachable(peer)
+    }
+    return peers.routed.route(routePrefix(key), reachedOf(carriers, isLost))
+  }
+
+  #reroute(keys: Iterable<RouteKey>): void {
+    for (const { spec, reconciler } of this.view.overlays) {
+      const { family } = spec
+      const changed = [...keys].filter((key) => familyOf(routeAddress(key)) === family && this.#route(key))
+      reconciler.rerouted(changed)
+      for (const key of changed) this.#logReach(key)
+    }
+  }
+
+  #logReach(key: RouteKey): void {
+    const peers = this.#peersOf(key)
+    const prefix = formatPrefix(routePrefix(key))
+    const hosts = (peers?.routed.carriersOf(key) ?? []).map(({ peer }) => this.#nameOf(peer))
+    this.log.warn(
+      `prefixes: ${prefix}: by what probing has found, its packets go to ${hosts.join(' and ')}`,
+      {
+        kind: 'prefix-moved',
+        about: [prefix],
+      },
+    )
   }
 
   #objection(claim: PrefixClaim, now: number): string | undefined {
@@ -408,8 +485,13 @@ interface Refusal {
   readonly reason: string
 }
 
-const winnerOf = (judged: readonly Judged[]): PrefixClaim | undefined =>
-  judged.find(({ standing }) => standing.kind === 'wins')?.claim
+/** The hosts that get the packets, in words; `undefined` for none. */
+const hostsOf = (winners: readonly PrefixClaim[]): string | undefined =>
+  winners.length === 0 ? undefined : winners.map(({ host }) => host).join(' and ')
+
+/** A revision that no etcd reaches. */
+const NEVER = 2n ** 63n
+const NO_LEASE = '0' as EtcdLeaseId
 
 interface OverlayRules {
   readonly overlay: Overlay

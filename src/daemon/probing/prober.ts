@@ -1,7 +1,7 @@
 /**
  * Probes peers, and tells what it finds. It sends echo requests and reads answers, once in each interval;
- * what is probed, and what an outcome means, is decided in `plan/probing`. Nothing that carries traffic
- * depends on it: no route is taken away for a peer that does not answer.
+ * what is probed, and what an outcome means, is decided in `plan/probing`. No route is taken away for a peer
+ * that does not answer: it only gets no packets to a prefix that it shares with hosts that answer.
  */
 import { Pinger } from '../../host/pinger'
 import { allowPingSockets } from '../../kernel/sysctl'
@@ -120,7 +120,8 @@ export class Prober {
     const now = performance.now()
     this.#settle(now)
     this.#judge(now)
-    const { overlays } = this.view.node.view
+    const { overlays, prefixes } = this.view.node.view
+    prefixes.probed((peer) => this.probeOf(peer)?.reach.kind === 'unreachable')
     await this.#sync(overlays, now, signal)
     this.#flights = overlays.flatMap((overlay) => {
       const orders = this.#tables.get(overlay.spec.family)?.due(now, fullSize(overlay)) ?? []

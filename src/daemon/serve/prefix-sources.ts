@@ -23,11 +23,14 @@ export const prefixSources = (
   signal: AbortSignal,
 ): Pick<ControlSources, 'prefixes' | 'announce' | 'withdraw'> => ({
   prefixes: () => reportPrefixes(node()),
-  async announce({ prefix: text, priority, forSeconds, via: way }) {
+  async announce({ prefix: text, priority, forSeconds, via: way, share }) {
     const prefix = readPrefix(text)
     const until = forSeconds === undefined ? undefined : Date.now() + forSeconds * 1000
     const via = way === undefined ? undefined : readVia(way)
-    const waits = await demand(node()).announcer.announce({ prefix, priority, until, via }, signal)
+    const waits = await demand(node()).announcer.announce(
+      { prefix, priority, until, via, ...(share !== undefined && { share }) },
+      signal,
+    )
     const unaware = describeUnawareOf(demand(node()), familyOf(prefix.address))
     return {
       announced: formatPrefix(prefix),
@@ -81,6 +84,9 @@ function readVia(text: string): Via {
   )
 }
 
+/** Why a host that shares gets no packets of this one. */
+const LEFT_OUT = 'this host does not reach it: its packets go to the others'
+
 function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
   const schema = DOCUMENT_SCHEMA
   if (node === undefined) return { schema, allowed: [], prefixes: [], problem: 'this host has no lease yet' }
@@ -98,7 +104,9 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
             ? describeWait(claim, standing.winner)
             : standing.kind === 'refused'
               ? standing.reason
-              : undefined
+              : standing.kind === 'shares' && prefixes.isLeftOut(claim)
+                ? LEFT_OUT
+                : undefined
         return {
           ...reportAnnouncement(claim.announcement, claim.host, ownName),
           state: standing.kind,
@@ -122,7 +130,7 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
 }
 
 const reportAnnouncement = (
-  { prefix, priority, until, via }: Announcement,
+  { prefix, priority, until, via, share }: Announcement,
   host: string,
   ownName: string,
 ) => ({
@@ -132,4 +140,5 @@ const reportAnnouncement = (
   priority,
   ...(until !== undefined && { until: new Date(until).toISOString() }),
   ...(via !== undefined && { via: formatVia(via) }),
+  ...(share !== undefined && { share }),
 })

@@ -349,12 +349,12 @@ export const SERIES: readonly Series[] = [
     name: 'overlayd_prefixes',
     type: 'gauge',
     help:
-      'Announced prefixes: those that are routed to a host (routed), claims that wait for a better one ' +
-      '(waiting), claims that are not followed (refused), and claims of this host (own).',
+      'Announced prefixes: those that are routed to a host or several (routed), claims of hosts that share ' +
+      '(sharing), claims that wait for a better one (waiting), claims that are not followed (refused), and claims of this host (own).',
     labels: ['state'],
     read: function* ({ node }) {
       const counts = node && countPrefixes(node)
-      for (const state of ['routed', 'waiting', 'refused', 'own'] as const)
+      for (const state of ['routed', 'sharing', 'waiting', 'refused', 'own'] as const)
         if (counts !== undefined) yield [{ state }, counts[state]]
     },
   },

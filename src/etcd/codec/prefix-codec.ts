@@ -2,7 +2,7 @@
  * A prefix that a host announces: a key of ours beside flannel's keys, outside of the range flannel watches.
  *
  *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.240.7-32
- *     {"priority":100,"until":"2026-11-30T14:00:00.000Z","via":"br-moving"}
+ *     {"priority":100,"until":"2026-11-30T14:00:00.000Z","via":"br-moving","share":1}
  */
 import { z } from 'zod'
 import { isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
@@ -12,6 +12,7 @@ import {
   formatVia,
   MOST_PRIORITY,
   MOST_VIA_TEXT,
+  MOST_WEIGHT,
   type PrefixEntry,
   parseVia,
   prefixName,
@@ -32,6 +33,7 @@ const schema = z.object({
     .max(MOST_VIA_TEXT)
     .refine((text) => parseVia(text) !== undefined, 'expected the name of a link, or an address')
     .optional(),
+  share: z.int().min(1).max(MOST_WEIGHT).optional(),
 })
 
 /** All keys that the host of that subnet may announce prefixes by. */
@@ -43,11 +45,12 @@ export function prefixRangeOf(keys: Keys, subnet: LeaseSubnet): KeyRange {
 export const prefixKey = (keys: Keys, subnet: LeaseSubnet, prefix: Prefix): string =>
   `${prefixRangeOf(keys, subnet).start}${prefixName(prefix)}`
 
-export const encodeAnnouncement = ({ priority, until, via }: Announcement): string =>
+export const encodeAnnouncement = ({ priority, until, via, share }: Announcement): string =>
   JSON.stringify({
     priority,
     until: until === undefined ? undefined : new Date(until).toISOString(),
     via: via && formatVia(via),
+    share,
   })
 
 /** Reads a value. Never throws. */
@@ -55,12 +58,13 @@ export function decodeAnnouncementValue(text: string): Decoded<Omit<Announcement
   if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
   const read = readOwnValue(schema, text)
   if (read.reason !== undefined) return read
-  const { priority, until, via } = read.value
+  const { priority, until, via, share } = read.value
   return {
     value: {
       priority,
       until: until === undefined ? undefined : Date.parse(until),
       via: via === undefined ? undefined : parseVia(via),
+      ...(share !== undefined && { share }),
     },
   }
 }

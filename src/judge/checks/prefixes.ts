@@ -42,13 +42,16 @@ function checkPrefixes(facts: PrefixFacts): Outcome {
   ])
 }
 
+/** Whether its host gets packets to it. */
+const isFollowed = ({ state }: Row): boolean => state === 'wins' || state === 'shares'
+
 /** Where nothing is wrong: also what waits as it should, and who may not see any of it. */
 function summaryOf(facts: PrefixFacts, rows: readonly Row[]): string {
   const own = rows.filter((row) => row.own)
   const waiting = own.filter(({ state }) => state === 'waits')
   const [first] = waiting
   return [
-    `${count(rows.filter(({ state }) => state === 'wins').length, 'prefix', 'prefixes')} routed, ` +
+    `${count(new Set(rows.filter(isFollowed).map(({ prefix }) => prefix)).size, 'prefix', 'prefixes')} routed, ` +
       `${own.length} announced by this host`,
     ...(first === undefined ? [] : [`${waiting.length} of these waiting: ${first.prefix}: ${first.reason}`]),
     ...(unawareOf(facts, rows) ?? []),
@@ -106,7 +109,7 @@ function notForwarded({ forwarding }: PrefixFacts, own: readonly Row[]): Finding
     if (prefix === undefined) return false
     return (familyOf(prefix.address) === 'IPv4' ? ipv4 : ipv6) === false
   }
-  const cut = own.filter((row) => row.state === 'wins' && isOff(row))
+  const cut = own.filter((row) => isFollowed(row) && isOff(row))
   if (cut.length === 0) return undefined
   return {
     code: 'prefix-not-forwarded',
@@ -127,12 +130,13 @@ function notForwarded({ forwarding }: PrefixFacts, own: readonly Row[]): Finding
 function strictFilter({ rpFilter, kernel }: PrefixFacts, own: readonly Row[]): Finding | undefined {
   if (!rpFilter.ok || !kernel.ok) return undefined
   const { links, addresses } = kernel.value
-  const evidence = own.flatMap(({ prefix: text, via: way, state }): string[] => {
+  const evidence = own.flatMap((row): string[] => {
+    const { prefix: text, via: way } = row
     const prefix = parseIpv4Prefix(text)
     const via = way === undefined ? undefined : parseVia(way)
     const delivery = prefix && via && deliveryOf(via, prefix, { links, addresses })
     if (via === undefined || delivery?.kind !== 'ready') return []
-    if (via.kind === 'link' && state === 'wins') return []
+    if (via.kind === 'link' && isFollowed(row)) return []
     const { name } = delivery.link
     const strictness = Math.max(rpFilter.value.get('all') ?? 0, rpFilter.value.get(name) ?? 0)
     if (strictness !== STRICT) return []

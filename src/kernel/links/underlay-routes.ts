@@ -34,7 +34,12 @@ export const listDefaultRoutes = (family: Family): Question<DefaultRoute> => ({
       (message.flags & RTM_F_CLONED) === 0
     if (!isWanted) return undefined
     const { link, gateway, multipath } = message
-    return { family, linkIndex: link, ...(multipath && { linkIndexes: multipath }), gateway }
+    return {
+      family,
+      linkIndex: link,
+      ...(multipath && { linkIndexes: multipath.map((hop) => hop.link) }),
+      gateway,
+    }
   },
 })
 

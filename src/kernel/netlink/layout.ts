@@ -196,23 +196,3 @@ export const present: Payload<true> = {
   },
   read: () => true,
 }
-
-/** sizeof(struct rtnexthop), and the offsets of its length and its link (linux/rtnetlink.h). */
-const RTNEXTHOP = { size: 8, length: 0, link: 4 }
-
-/** The links of a multipath route (RTA_MULTIPATH); never written. */
-export const nexthopLinks: Payload<readonly number[]> = {
-  write() {
-    throw new TypeError('no route over several links is ever made')
-  },
-  read(view, at, length) {
-    const links: number[] = []
-    for (let place = at; place + RTNEXTHOP.size <= at + length; ) {
-      links.push(view.getInt32(place + RTNEXTHOP.link, HOST_LITTLE_ENDIAN))
-      const step = view.getUint16(place + RTNEXTHOP.length, HOST_LITTLE_ENDIAN)
-      if (step < RTNEXTHOP.size) break
-      place += (step + 3) & ~3
-    }
-    return links
-  },
-}

@@ -1,6 +1,7 @@
 /** The rtnetlink messages that we use, as tables. The names on the right are the kernel's. */
 import { messageCodec, nested } from './codec'
 import * as k from './constants'
+import { hops } from './hops'
 import {
   be16,
   bool,
@@ -10,7 +11,6 @@ import {
   ipv4Address,
   ipv6Address,
   macAddress,
-  nexthopLinks,
   present,
   s32,
   text,
@@ -133,7 +133,7 @@ export const routeMessage = messageCodec(
     metric: [k.RTA_PRIORITY, u32],
     preferredSource: [k.RTA_PREFSRC, ipAddress],
     nexthop: [k.RTA_NH_ID, u32],
-    multipath: [k.RTA_MULTIPATH, nexthopLinks],
+    multipath: [k.RTA_MULTIPATH, hops],
     encapsulation: [k.RTA_ENCAP_TYPE, present],
     metrics: [k.RTA_METRICS, nested({ mtu: [k.RTAX_MTU, u32] })],
     tableId: [k.RTA_TABLE, u32],

@@ -6,6 +6,7 @@ import {
   type RouteKey,
   type RouteTarget,
   routeKey,
+  type SharedMember,
   type UnderlayRoute,
 } from '../../model/kernel/route'
 import { readAddress } from '../events/notification'
@@ -35,6 +36,7 @@ import {
   RTPROT_KERNEL,
 } from '../netlink/constants'
 import { familyNumber, familyNumberOf } from '../netlink/families'
+import type { Hop } from '../netlink/hops'
 import { routeMessage } from '../netlink/messages'
 import type { KernelKind } from './kind'
 
@@ -51,10 +53,10 @@ export const listRoutes = (family: Family, linkIndex: number): Question<Route> =
     const message = routeMessage.decode(view, start, end)
     if (!isMain(message, family) || message.type !== RTN_UNICAST) return undefined
     if (message.protocol === RTPROT_KERNEL) return undefined
-    // A route over several links has no RTA_OIF. It passed the kernel's filter because our link is one of
-    // them.
+    // A route to several gateways has no RTA_OIF. It passed the kernel's filter because our link is one of
+    // their links.
     if (message.link !== undefined && message.link !== linkIndex) return undefined
-    return routeOf(message, family, targetOf(message))
+    return routeOf(message, family, targetOf(message, linkIndex))
   },
 })
 
@@ -71,9 +73,13 @@ export const listOwnRoutesElsewhere = (family: Family, links: readonly number[])
     if (out !== undefined && links.includes(out)) return undefined
     const message = routeMessage.decode(view, start, end)
     if (!isMain(message, family) || message.protocol !== ROUTE_PROTOCOL) return undefined
-    const { link, gateway, type, nexthop } = message
+    const { link, gateway, type, nexthop, multipath } = message
     if (type === RTN_BLACKHOLE) return routeOf(message, family, { kind: 'blackhole' })
-    if (type !== RTN_UNICAST || link === undefined) return undefined
+    if (type !== RTN_UNICAST) return undefined
+    if (link === undefined) {
+      const isThere = multipath === undefined || multipath.some((hop) => links.includes(hop.link))
+      return isThere ? undefined : routeOf(message, family, sharedTarget(multipath, undefined))
+    }
     // Another program moved the nexthop object of our route to another link.
     if (nexthop !== undefined) return routeOf(message, family, { kind: 'nexthop', id: nexthop })
     if (gateway !== undefined) return routeOf(message, family, { kind: 'direct', gateway, link })
@@ -99,7 +105,7 @@ export const listUnderlayRoutes = (family: Family, within?: Prefix): Question<Un
       destination,
       metric,
       linkIndex: link,
-      ...(multipath && { linkIndexes: multipath }),
+      ...(multipath && { linkIndexes: multipath.map((hop) => hop.link) }),
       hasGateway: gateway !== undefined,
     }
   },
@@ -140,7 +146,7 @@ export const route: KernelKind<'route'> = {
       const there = await dump(listRoutes(family, other))
       addRoutes(
         routes,
-        there.map((each) => overOtherLink(each, other)),
+        there.map((each) => overOtherLink(each, other)).filter((each) => !leadsOver(each, link)),
       )
     }
     if (network === undefined || !isElsewhere) return routes
@@ -176,10 +182,19 @@ export const route: KernelKind<'route'> = {
 /** A route through a nexthop object follows the object to its new link. */
 function overOtherLink(route: Route, link: number): Route {
   const { target } = route
-  return target.kind === 'gateway'
-    ? { ...route, target: { kind: 'direct', gateway: target.gateway, link } }
-    : route
+  if (target.kind === 'gateway') return { ...route, target: overLink(target, link) }
+  if (target.kind !== 'shared') return route
+  const members = target.members.map((member) => ({ ...member, target: overLink(member.target, link) }))
+  return { ...route, target: { kind: 'shared', members } }
 }
+
+const overLink = (target: SharedMember['target'], link: number): SharedMember['target'] =>
+  target.kind === 'gateway' ? { kind: 'direct', gateway: target.gateway, link } : target
+
+/** Whether one of several gateways is on that link: then the dump of that link has the route already. */
+const leadsOver = ({ target }: Route, link: number): boolean =>
+  target.kind === 'shared' &&
+  target.members.some((member) => member.target.kind === 'direct' && member.target.link === link)
 
 function addRoutes(grouped: Map<RouteKey, readonly Route[]>, routes: readonly Route[]): void {
   for (const each of routes) {
@@ -208,6 +223,7 @@ function encodeRoute(
     destination: destination.address,
     gateway: target.kind === 'gateway' || target.kind === 'direct' ? target.gateway : undefined,
     link: linkOf(target, index),
+    multipath: target.kind === 'shared' ? target.members.map((member) => hopTo(member, index)) : undefined,
     metric: metric === 0 ? undefined : metric,
     nexthop: target.kind === 'nexthop' ? target.id : undefined,
     metrics: mtu !== 0 || needsMetrics(target, flags) ? { mtu } : undefined,
@@ -224,8 +240,17 @@ const needsMetrics = ({ kind }: RouteTarget, flags: number): boolean =>
 /** With a nexthop object, the link is that of the object: the kernel refuses a message with both. */
 function linkOf(target: RouteTarget, index: number): number | undefined {
   if (target.kind === 'direct' || target.kind === 'link') return target.link
-  return target.kind === 'nexthop' || target.kind === 'blackhole' ? undefined : index
+  return target.kind === 'nexthop' || target.kind === 'blackhole' || target.kind === 'shared'
+    ? undefined
+    : index
 }
+
+const hopTo = ({ target, weight }: SharedMember, index: number): Hop => ({
+  link: target.kind === 'direct' ? target.link : index,
+  gateway: target.gateway,
+  weight,
+  flags: target.kind === 'gateway' && target.onlink ? RTNH_F_ONLINK : 0,
+})
 
 function encodeListing(
   writer: MessageWriter,
@@ -255,9 +280,23 @@ function routeOf(message: RouteMessage, family: Family, target: RouteTarget): Ro
   return { destination: { address, length: destinationLength }, metric, tos, protocol, target, mtu }
 }
 
-function targetOf({ nexthop, gateway, multipath, encapsulation, flags }: RouteMessage): RouteTarget {
+function targetOf(message: RouteMessage, ours: number): RouteTarget {
+  const { nexthop, gateway, multipath, encapsulation, flags } = message
   if (nexthop !== undefined) return { kind: 'nexthop', id: nexthop }
-  if (gateway === undefined || multipath !== undefined || encapsulation !== undefined)
-    return { kind: 'other' }
+  if (multipath !== undefined) return sharedTarget(multipath, ours)
+  if (gateway === undefined || encapsulation !== undefined) return { kind: 'other' }
   return { kind: 'gateway', gateway, onlink: (flags & RTNH_F_ONLINK) !== 0 }
+}
+
+/** @param ours index of our device */
+function sharedTarget(multipath: readonly Hop[], ours: number | undefined): RouteTarget {
+  const members: SharedMember[] = []
+  for (const { link, gateway, weight, flags, encapsulated } of multipath) {
+    if (gateway === undefined || encapsulated === true) return { kind: 'other' }
+    const onlink = (flags & RTNH_F_ONLINK) !== 0
+    const target: SharedMember['target'] =
+      link === ours ? { kind: 'gateway', gateway, onlink } : { kind: 'direct', gateway, link }
+    members.push({ target, weight })
+  }
+  return { kind: 'shared', members }
 }

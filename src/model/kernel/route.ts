@@ -47,8 +47,18 @@ export type RouteTarget =
   /** To the hosts of another link themselves, which the kernel asks for the address (scope link). */
   | { readonly kind: 'link'; readonly link: number }
   | { readonly kind: 'blackhole' }
-  /** A target that we never make: no gateway, multipath, an encapsulation. */
+  /** To one of several gateways, each of which gets a part of the flows (RTA_MULTIPATH). */
+  | { readonly kind: 'shared'; readonly members: readonly SharedMember[] }
+  /** A target that we never make: no gateway, an encapsulation. */
   | { readonly kind: 'other' }
+
+/** One of the gateways of a route that leads to several. */
+export interface SharedMember {
+  /** On our device, or on another link. */
+  readonly target: Extract<RouteTarget, { readonly kind: 'gateway' | 'direct' }>
+  /** 1 to 256: its part of the flows, beside the weights of the others. */
+  readonly weight: number
+}
 
 /** A route of the main table: on our device, or elsewhere with our protocol number. */
 export interface Route {

@@ -10,7 +10,7 @@ import {
   type OperationOf,
   type ProxyKey,
 } from './objects'
-import { type Route, routePrefix } from './route'
+import { type Route, type RouteTarget, routePrefix, type SharedMember } from './route'
 import { isObjectId, isObjectOperation, type Subject } from './subject'
 
 interface KindWords<K extends Kind> {
@@ -158,14 +158,31 @@ function describeLinkChange({
 /** A route in words: `10.5.2.0/24 via 10.5.2.0 proto 79`. */
 export function describeRoute({ destination, metric, tos, protocol, target, mtu }: Route): string {
   const words = [formatPrefix(destination)]
-  if (target.kind === 'nexthop') words.push(`through nexthop ${target.id}`)
-  if (target.kind === 'gateway') words.push(`via ${formatIp(target.gateway)}`)
-  if (target.kind === 'gateway' && !target.onlink) words.push('not onlink')
-  if (target.kind === 'direct') words.push(`via ${formatIp(target.gateway)} on interface ${target.link}`)
-  if (target.kind === 'link') words.push(`on interface ${target.link}`)
-  if (target.kind === 'blackhole') words.push('to nowhere')
+  words.push(...describeRouteTarget(target))
   if (metric !== 0) words.push(`metric ${metric}`)
   if (tos !== 0) words.push(`tos ${tos}`)
   if (mtu !== 0) words.push(`mtu ${mtu}`)
   return [...words, `proto ${protocol}`].join(' ')
 }
+
+function describeRouteTarget(target: RouteTarget): string[] {
+  switch (target.kind) {
+    case 'nexthop':
+      return [`through nexthop ${target.id}`]
+    case 'gateway':
+      return [`via ${formatIp(target.gateway)}`, ...(target.onlink ? [] : ['not onlink'])]
+    case 'direct':
+      return [`via ${formatIp(target.gateway)} on interface ${target.link}`]
+    case 'link':
+      return [`on interface ${target.link}`]
+    case 'blackhole':
+      return ['to nowhere']
+    case 'shared':
+      return [target.members.map(describeMember).join(' or ')]
+    case 'other':
+      return []
+  }
+}
+
+const describeMember = ({ target, weight }: SharedMember): string =>
+  [...describeRouteTarget(target), ...(weight === 1 ? [] : [`weight ${weight}`])].join(' ')

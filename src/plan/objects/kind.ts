@@ -17,14 +17,29 @@ import type { RouteKey, RouteTarget } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
 import type { Way } from '../../model/way'
 
+/** A peer that gets packets to a prefix, and its part of them beside the weights of others. */
+export interface PrefixCarrier {
+  readonly peer: Peer
+  readonly weight: number
+}
+
 /** Where peers are found by what they own. */
 export interface PeerLookup {
   peerAt(subnet: IpAddress): Peer | undefined
   peerWithMac(mac: MacAddress): Peer | undefined
-  /** The peer that a prefix other than a subnet is routed to. Without it, there is none. */
+  /**
+   * The peer that a prefix other than a subnet is routed to: the first of those that share it. Without it,
+   * there is none.
+   */
   peerOfPrefix?(key: RouteKey): Peer | undefined
-  /** The prefixes besides its subnet that are routed to a peer. Without it, none. */
+  /** The prefixes besides its subnet whose routes a peer owns. Without it, none. */
   prefixesOf?(peer: Peer): readonly Prefix[]
+  /** The same, and those that it shares with their owners: what to compare when its way is another one. */
+  sharedBy?(peer: Peer): readonly Prefix[]
+  /** The peers that get the packets to a prefix, each with its weight. Without it, its owner. */
+  carriersOf?(key: RouteKey): readonly PrefixCarrier[]
+  /** Whether a prefix is routed to several peers. Without it, none is. */
+  readonly isShared?: boolean
 }
 
 export type Keys<K extends Kind> = Set<KeyOf<K>>
@@ -39,8 +54,15 @@ export interface WantedPeer {
   readonly target: RouteTarget
   readonly way: Way
   readonly mtu: number
-  /** Prefixes besides its subnet that are routed to it. */
-  readonly prefixes: readonly Prefix[]
+  /** Prefixes besides its subnet whose routes it owns. */
+  readonly prefixes: readonly WantedPrefix[]
+}
+
+/** A prefix, where its route is to send packets, and the largest of them in bytes (0 for the link's MTU). */
+interface WantedPrefix {
+  readonly prefix: Prefix
+  readonly target: RouteTarget
+  readonly mtu: number
 }
 
 /** One object as people see it, compared with what it should be. */

@@ -8,6 +8,7 @@ import {
   type RouteTarget,
   routeAddress,
   routeKey,
+  type SharedMember,
 } from '../../model/kernel/route'
 import { describeRoute } from '../../model/kernel/words'
 import type { PlanKind } from './kind'
@@ -18,7 +19,8 @@ export const route: PlanKind<'route'> = {
   want(objects, peers) {
     for (const { peer, target, mtu, prefixes } of peers) {
       objects.set(routeKey(peer.subnet), [routeTo(peer.subnet, target, mtu)])
-      for (const prefix of prefixes) objects.set(routeKey(prefix), [routeTo(prefix, target, mtu)])
+      for (const each of prefixes)
+        objects.set(routeKey(each.prefix), [routeTo(each.prefix, each.target, each.mtu)])
     }
   },
   own(keys, { subnet }, prefixes) {
@@ -133,10 +135,18 @@ function sameRoute(a: Route, b: Route): boolean {
   return sameSlot(a, b) && a.protocol === b.protocol && a.mtu === b.mtu && sameTarget(a.target, b.target)
 }
 
+/** Their order means nothing to a packet: the kernel has another one for IPv6. */
+const sameMembers = (a: readonly SharedMember[], b: readonly SharedMember[]): boolean =>
+  a.length === b.length &&
+  a.every(({ target, weight }) =>
+    b.some((other) => weight === other.weight && sameTarget(target, other.target)),
+  )
+
 function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.id === b.id
   if (a.kind === 'gateway' && b.kind === 'gateway') return a.gateway === b.gateway && a.onlink === b.onlink
   if (a.kind === 'direct' && b.kind === 'direct') return a.gateway === b.gateway && a.link === b.link
   if (a.kind === 'link' && b.kind === 'link') return a.link === b.link
+  if (a.kind === 'shared' && b.kind === 'shared') return sameMembers(a.members, b.members)
   return a.kind === b.kind && (a.kind === 'other' || a.kind === 'blackhole')
 }

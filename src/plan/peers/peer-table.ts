@@ -24,6 +24,7 @@ import {
   type RejectedLease,
   type UnreadableLease,
 } from '../../model/lease'
+import type { PrefixCarrier } from '../objects/kind'
 import { RoutedPrefixes } from '../prefixes/routed'
 import { Pins } from '../trust/pins'
 import {
@@ -192,6 +193,21 @@ export class PeerTable implements PeerView {
 
   prefixesOf({ key }: Peer): readonly Prefix[] {
     return this.routed.of(key)
+  }
+
+  sharedBy({ key }: Peer): readonly Prefix[] {
+    return this.routed.sharedBy(key)
+  }
+
+  carriersOf(key: RouteKey): readonly PrefixCarrier[] {
+    return this.routed.carriersOf(key).flatMap(({ peer: lease, weight }) => {
+      const peer = this.peer(lease)
+      return peer === undefined ? [] : [{ peer, weight }]
+    })
+  }
+
+  get isShared(): boolean {
+    return this.routed.isShared
   }
 
   /** Replaces the table by a complete listing: leases that are not in it are gone. */

@@ -32,9 +32,10 @@ import { alwaysClear, type Way } from '../../model/way'
 import type { Underlay } from '../host/underlay'
 import { roomOf } from '../host/underlay-room'
 import { PLAN } from '../objects'
-import type { WantedPeer } from '../objects/kind'
+import type { PrefixCarrier, WantedPeer } from '../objects/kind'
 import { nexthopId } from '../objects/nexthop'
 import { blackholeRoute } from '../objects/route'
+import { shareOf } from '../prefixes/carriers'
 
 /**
  * How routes over our device name their gateway: by a nexthop object (IPv4, Linux 5.3 and later), or in the
@@ -124,8 +125,10 @@ export interface Routing {
   readonly wayOf?: (peer: Peer) => Way
   /** The MTU of the route to a peer in bytes; 0, as without it, for the MTU of the link. */
   readonly mtuOf?: (peer: Peer) => number
-  /** Prefixes besides its subnet that are routed to a peer; without it, none. */
+  /** Prefixes besides its subnet whose routes a peer owns; without it, none. */
   readonly prefixesOf?: (peer: Peer) => readonly Prefix[]
+  /** The peers that get the packets to a prefix; without it, its owner. */
+  readonly carriersOf?: (key: RouteKey) => readonly PrefixCarrier[]
 }
 
 /** All objects that the peers need. */
@@ -135,7 +138,11 @@ export function desiredObjects(peers: Iterable<Peer>, routing: Routing): ObjectM
   const { wayOf = alwaysClear, mtuOf = ofLink, prefixesOf = noPrefixes } = routing
   for (const peer of peers) {
     const [target, way, mtu] = [targetOf(peer, routing), wayOf(peer), mtuOf(peer)]
-    wanted.push({ peer, target, way, mtu, prefixes: prefixesOf(peer) })
+    const prefixes = prefixesOf(peer).map((prefix) => ({
+      prefix,
+      ...(sharedTarget(prefix, routing) ?? { target, mtu }),
+    }))
+    wanted.push({ peer, target, way, mtu, prefixes })
   }
   for (const kind of KINDS) want(objects, kind, wanted)
   return objects
@@ -147,6 +154,21 @@ const noPrefixes = (): readonly Prefix[] => NO_PREFIXES
 
 const want = <K extends Kind>(objects: ObjectMemory, kind: K, peers: readonly WantedPeer[]): void =>
   PLAN[kind].want(objects[kind], peers)
+
+/** Where the route to a prefix sends packets that several peers share; `undefined` where one has them alone. */
+function sharedTarget(
+  prefix: Prefix,
+  routing: Routing,
+): { readonly target: RouteTarget; readonly mtu: number } | undefined {
+  const { carriersOf, mtuOf = ofLink } = routing
+  const carriers = carriersOf?.(routeKey(prefix)) ?? []
+  if (carriers.length < 2) return undefined
+  // A route to several gateways names no nexthop object.
+  const direct: Routing = { ...routing, style: 'gateway' }
+  return shareOf(
+    carriers.map(({ peer, weight }) => ({ target: targetOf(peer, direct), mtu: mtuOf(peer), weight })),
+  )
+}
 
 /** Where the route to a peer sends packets. */
 function targetOf({ subnet, publicIp }: Peer, { style, directLink, taken }: Routing): RouteTarget {

@@ -66,6 +66,10 @@ test.each([
   ['{"priority":"1"}', /priority/],
   ['{"priority":1,"until":"tomorrow"}', /until/],
   ['{"priority":1,"until":7}', /until/],
+  ['{"priority":1,"share":0}', /share/],
+  ['{"priority":1,"share":256}', /share/],
+  ['{"priority":1,"share":1.5}', /share/],
+  ['{"priority":1,"share":true}', /share/],
   ['{"priority":1,"via":7}', /via/],
   ['{"priority":1,"via":""}', /name of a link, or an address/],
   ['{"priority":1,"via":"."}', /name of a link/],
@@ -92,10 +96,17 @@ test('what a host writes is read again, and lies in its range of keys', () => {
         nil: undefined,
       }),
       fc.constantFrom(undefined, 'br-moving', 'a', '10.5.1.9', 'fd00::9'),
-      (bits, length, priority, end_, way) => {
+      fc.option(fc.integer({ min: 1, max: 255 }), { nil: undefined }),
+      (bits, length, priority, end_, way, share) => {
         const prefix = networkOf(ipv4(bits), length)
         const via = way === undefined ? undefined : parseVia(way)
-        const announcement = { prefix, priority, until: end_?.getTime(), via }
+        const announcement = {
+          prefix,
+          priority,
+          until: end_?.getTime(),
+          via,
+          ...(share !== undefined && { share }),
+        }
         const key = prefixKey(keys, subnet, announcement.prefix)
         expect(key >= start && key < end).toBe(true)
         expect(read(key.slice(keys.prefixes.length), encodeAnnouncement(announcement))).toMatchObject({

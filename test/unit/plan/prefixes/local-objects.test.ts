@@ -108,7 +108,7 @@ test('a prefix of this host replaces the route to a peer, and its change is one 
   const table = new PeerTable({ range: ipv4Range(), vni: 1 }, own)
   const two = lease('10.5.2.0/24')
   table.reset([two], [])
-  table.routed.replace([{ prefix: ADDRESS, peer: two.key }])
+  table.routed.replace([{ prefix: ADDRESS, carriers: [{ peer: two.key, weight: 1 }] }])
   const memory = emptyObjects()
   const local = new LocalTable()
   const full = () => {

@@ -1,8 +1,10 @@
-import { formatPrefix } from '../../../../src/model/address'
+import { formatPrefix, type IpAddress } from '../../../../src/model/address'
 import { emptyObjects } from '../../../../src/model/kernel/objects'
-import { routePrefix } from '../../../../src/model/kernel/route'
+import { type RouteKey, routeKey, routePrefix, type SharedMember } from '../../../../src/model/kernel/route'
+import type { Peer } from '../../../../src/model/lease'
 import { PeerTable } from '../../../../src/plan/peers/peer-table'
 import { compareSlice, passSlices } from '../../../../src/plan/reconcile/compare-slice'
+import { desiredObjects } from '../../../../src/plan/reconcile/desired'
 import { applyOperation } from '../../../../src/plan/reconcile/diff'
 import { addPeer, emptyScope, type Scope } from '../../../../src/plan/reconcile/scope'
 import { hw, ip, ipv4Range, lease, net } from '../support'
@@ -23,6 +25,7 @@ function setUp() {
       style: 'nexthop',
       directLink: () => undefined,
       prefixesOf: (peer) => table.prefixesOf(peer),
+      carriersOf: (key) => table.carriersOf(key),
     },
   } as const satisfies Parameters<typeof compareSlice>[2]
   const apply = (slices: Parameters<typeof compareSlice>[0][]) =>
@@ -39,7 +42,7 @@ function setUp() {
 
 test('a prefix is a route to its peer, which a full pass makes, keeps and removes', () => {
   const { table, two, full, routes, memory } = setUp()
-  expect(table.routed.replace([{ prefix: PREFIX, peer: two.key }])).toHaveLength(1)
+  expect(table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: two.key, weight: 1 }] }])).toHaveLength(1)
   full()
   expect(routes()).toEqual(['10.5.2.0/24', '10.5.3.0/24', '192.0.2.0/24'])
   expect(full()).toEqual([])
@@ -54,9 +57,9 @@ test('a prefix is a route to its peer, which a full pass makes, keeps and remove
 
 test('a prefix that moves is one replaced route, and nothing else is looked at', () => {
   const { table, two, three, full, scoped } = setUp()
-  table.routed.replace([{ prefix: PREFIX, peer: two.key }])
+  table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: two.key, weight: 1 }] }])
   full()
-  const moved = table.routed.replace([{ prefix: PREFIX, peer: three.key }])
+  const moved = table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: three.key, weight: 1 }] }])
   const scope = emptyScope()
   for (const key of moved) scope.route.add(key)
   expect(scoped(scope)).toEqual([
@@ -67,12 +70,12 @@ test('a prefix that moves is one replaced route, and nothing else is looked at',
       value: expect.objectContaining({ target: { kind: 'nexthop', id: ip('10.5.3.0') } }),
     }),
   ])
-  expect(table.routed.replace([{ prefix: PREFIX, peer: three.key }])).toEqual([])
+  expect(table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: three.key, weight: 1 }] }])).toEqual([])
 })
 
 test('the route of a prefix goes before the nexthop of a peer that leaves', () => {
   const { table, two, full, scoped, routes } = setUp()
-  table.routed.replace([{ prefix: PREFIX, peer: two.key }])
+  table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: two.key, weight: 1 }] }])
   full()
   const [change] = table.remove(two.key)
   if (change?.before === undefined) throw new Error('the peer was there')
@@ -86,7 +89,99 @@ test('the route of a prefix goes before the nexthop of a peer that leaves', () =
 
 test('a prefix of a peer that is not there is no route', () => {
   const { table, full, routes } = setUp()
-  table.routed.replace([{ prefix: PREFIX, peer: 'nobody' }])
+  table.routed.replace([{ prefix: PREFIX, carriers: [{ peer: 'nobody', weight: 1 }] }])
   full()
   expect(routes()).toEqual(['10.5.2.0/24', '10.5.3.0/24'])
+})
+
+const SHARED = (carriers: readonly [peer: string, weight: number][]) => [
+  { prefix: PREFIX, carriers: carriers.map(([peer, weight]) => ({ peer, weight })) },
+]
+const member = (gateway: string, weight: number) => ({
+  target: { kind: 'gateway', gateway: ip(gateway), onlink: true },
+  weight,
+})
+/** Compares the routes alone of which a change tells. */
+function change(table: ReturnType<typeof setUp>['table'], routed: ReturnType<typeof SHARED>): Scope {
+  const scope = emptyScope()
+  for (const key of table.routed.replace(routed)) scope.route.add(key)
+  return scope
+}
+
+test('a prefix that peers share is one route, which is replaced in one step whoever comes or goes', () => {
+  const { table, two, three, full, scoped } = setUp()
+  table.routed.replace(SHARED([[two.key, 1]]))
+  full()
+  const both = scoped(
+    change(
+      table,
+      SHARED([
+        [two.key, 1],
+        [three.key, 5],
+      ]),
+    ),
+  )
+  const members = [member('10.5.2.0', 1), member('10.5.3.0', 5)]
+  const target = { kind: 'shared', members }
+  expect(both).toEqual([
+    expect.objectContaining({ do: 'set', replace: true, value: expect.objectContaining({ target }) }),
+  ])
+  expect(full()).toEqual([])
+  expect(table.isShared).toBe(true)
+  expect(scoped(change(table, SHARED([[three.key, 5]])))).toEqual([
+    expect.objectContaining({
+      do: 'set',
+      replace: true,
+      value: expect.objectContaining({ target: { kind: 'nexthop', id: ip('10.5.3.0') } }),
+    }),
+  ])
+  expect(full()).toEqual([])
+  expect(table.isShared).toBe(false)
+})
+
+test('the order in which the kernel has the gateways means nothing; a weight does', () => {
+  const { table, two, three, full, memory } = setUp()
+  table.routed.replace(
+    SHARED([
+      [two.key, 1],
+      [three.key, 5],
+    ]),
+  )
+  full()
+  const turn = (change: (members: readonly SharedMember[]) => readonly SharedMember[]) => {
+    const key = routeKey(PREFIX)
+    const [route] = memory.route.get(key) ?? []
+    if (route?.target.kind !== 'shared') throw new Error('it is shared')
+    memory.route.set(key, [{ ...route, target: { kind: 'shared', members: change(route.target.members) } }])
+  }
+  turn((members) => members.toReversed())
+  expect(full()).toEqual([])
+  turn((members) => members.map((each) => ({ ...each, weight: 1 })))
+  expect(full()).toEqual([expect.objectContaining({ do: 'set', kind: 'route', replace: true })])
+})
+
+test('of a shared route, each peer has it compared again; the smallest MTU is that of the route', () => {
+  const { table, two, three } = setUp()
+  table.routed.replace(
+    SHARED([
+      [two.key, 1],
+      [three.key, 1],
+    ]),
+  )
+  const [first, second] = [table.peer(two.key), table.peer(three.key)]
+  if (first === undefined || second === undefined) throw new Error('both are there')
+  expect([first, second].map((peer) => table.prefixesOf(peer).length)).toEqual([1, 0])
+  expect([first, second].map((peer) => table.sharedBy(peer).length)).toEqual([1, 1])
+  const routing = {
+    style: 'gateway',
+    directLink: (address: IpAddress) => (address === second.publicIp ? 7 : undefined),
+    mtuOf: (peer: Peer) => (peer === second ? 1300 : 0),
+    prefixesOf: (peer: Peer) => table.prefixesOf(peer),
+    carriersOf: (key: RouteKey) => table.carriersOf(key),
+  } as const
+  const [route] = desiredObjects(table.peers(), routing).route.get(routeKey(PREFIX)) ?? []
+  expect(route?.mtu).toBe(1300)
+  expect(route?.target).toMatchObject({
+    members: [{ target: { kind: 'gateway' } }, { target: { kind: 'direct', link: 7 } }],
+  })
 })
