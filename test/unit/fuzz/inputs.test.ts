@@ -192,7 +192,7 @@ const groupsText = fc.oneof(
 const announcementText = fc.oneof(
   nearlyJson,
   field(
-    ['priority', 'until', 'via'],
+    ['priority', 'until', 'via', 'share'],
     fc.oneof(
       someValue,
       fc.integer(),

@@ -60,3 +60,9 @@ export const ACKNOWLEDGEMENT = bytes(
 )
 
 export const DONE = bytes('1400000003000200070000001000000800000000')
+
+/** A route to two gateways, in the dump of `ip route add ... nexthop ... nexthop ... weight 5 onlink`. */
+export const SHARED_ROUTE = bytes(
+  '500000001800220007000000ca68000002180000fe4f00010000000008000f00fe00000008000100c6336400240009001000',
+  '040002000000080005000a0502001000040402000000080005000a050300',
+)

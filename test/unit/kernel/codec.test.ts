@@ -25,7 +25,7 @@ import {
 } from '../../../src/kernel/netlink/messages'
 import { formatIpv4, formatMac, ipv4, mac } from '../../../src/model/address'
 import { runs } from '../support/runs'
-import { FORWARDING, LINK, NEIGHBOUR, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE } from './captured'
+import { FORWARDING, LINK, NEIGHBOUR, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE, SHARED_ROUTE } from './captured'
 
 const codec = messageCodec(
   { size: 12, fields: { small: [0, u8], middle: [2, u16], signed: [4, s32], large: [8, u32] } },
@@ -206,9 +206,37 @@ describe('decodes messages of a real kernel:', () => {
   })
 })
 
+describe('routes to several gateways', () => {
+  const hop = (gateway: number, weight: number) => ({ link: 2, gateway, weight, flags: 4 })
+  const multipath = [hop(0x0a050200, 1), hop(0x0a050300, 5)].map((each) => ({
+    ...each,
+    gateway: ipv4(each.gateway),
+  }))
+
+  test('their dump is read', () => {
+    expect(decodeWith(routeMessage, SHARED_ROUTE)).toMatchObject({ protocol: 79, link: undefined, multipath })
+  })
+
+  test('what is written is read again', () => {
+    const writer = new MessageWriter(16)
+    routeMessage.encode(writer, 24, 0, { multipath })
+    expect(decodeWith(routeMessage, writer.take())).toMatchObject({ multipath })
+  })
+
+  test.each([
+    ['shorter than its header', 7],
+    ['longer than the list', 0xffff],
+  ])('a gateway that is %s is refused', (_, length) => {
+    const broken = Buffer.from(SHARED_ROUTE)
+    // struct rtnexthop of the first gateway begins behind three attributes.
+    broken.writeUInt16LE(length, 16 + 12 + 8 + 8 + 4)
+    expect(() => decodeWith(routeMessage, broken)).toThrow(/a gateway in multipath does not end inside it/)
+  })
+})
+
 describe('bad bytes', () => {
   const decoders = [linkMessage, addressMessage, neighbourMessage, nexthopMessage, routeMessage, codec]
-  const samples = [LINK, NEIGHBOUR, FORWARDING, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE]
+  const samples = [LINK, NEIGHBOUR, FORWARDING, NEXTHOP, NEXTHOP_ROUTE, PLAIN_ROUTE, SHARED_ROUTE]
 
   /** Decodes all messages of a datagram. Any error but a MalformedMessageError is a failure. */
   function readAll(datagram: Uint8Array): void {

@@ -15,7 +15,8 @@ const PREFIX = net('192.0.2.0/24')
 
 function setUp() {
   const table = new PeerTable({ range: ipv4Range(), vni: 1 }, OWN)
-  const [two, three] = [lease('10.5.2.0/24'), lease('10.5.3.0/24')]
+  const two = lease('10.5.2.0/24')
+  const three = lease('10.5.3.0/24', { publicIp: '192.168.77.13', mac: '02:00:00:00:00:03' })
   table.reset([two, three], [])
   const memory = emptyObjects()
   const wanted = {
