@@ -5,7 +5,7 @@ import type { RouteTarget, SharedMember } from '../../model/kernel/route'
 export interface Carrier {
   /** The key of its lease. */
   readonly peer: string
-  /** Its part of the packets, beside the weights of the others. */
+  /** Its part of the packets, beside the weights of the others; 1 of one that has them alone. */
   readonly weight: number
 }
 
@@ -24,8 +24,7 @@ export function reachedOf(
 
 /** Whether both are the same carriers in the same order. */
 export const sameCarriers = (a: readonly Carrier[], b: readonly Carrier[]): boolean =>
-  a.length === b.length &&
-  a.every(({ peer, weight }, at) => peer === b[at]?.peer && (a.length === 1 || weight === b[at]?.weight))
+  a.length === b.length && a.every(({ peer, weight }, at) => peer === b[at]?.peer && weight === b[at]?.weight)
 
 /** Where a route sends packets to one of several peers. */
 interface Way {
@@ -37,7 +36,7 @@ interface Way {
 /**
  * The target and the MTU of the route to a prefix that peers share: the smallest MTU of their routes, for the
  * kernel has one for all of them. 0 stands for the MTU of the link, which is the largest.
- * @param gateway of a peer with a nexthop object: a route over several links names no object
+ * @param ways by gateways, not by nexthop objects: a route to several names no object of one peer
  */
 export function shareOf(ways: readonly Way[]): { readonly target: RouteTarget; readonly mtu: number } {
   const members = ways.flatMap(({ target, weight }): SharedMember[] =>

@@ -52,11 +52,12 @@ export class RoutedPrefixes {
 
   /**
    * Routes one prefix.
-   * @param carriers empty for to none
+   * @param to empty for to none
    * @returns whether they are others
    */
-  route(prefix: Prefix, carriers: readonly Carrier[]): boolean {
+  route(prefix: Prefix, to: readonly Carrier[]): boolean {
     const key = routeKey(prefix)
+    const carriers = to.length === 1 ? to.map(({ peer }) => ({ peer, weight: 1 })) : to
     const before = this.carriersOf(key)
     if (sameCarriers(before, carriers)) return false
     for (const [at, { peer }] of before.entries()) drop(at === 0 ? this.#prefixes : this.#shared, peer, key)

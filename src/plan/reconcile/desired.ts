@@ -163,7 +163,7 @@ function sharedTarget(
   const { carriersOf, mtuOf = ofLink } = routing
   const carriers = carriersOf?.(routeKey(prefix)) ?? []
   if (carriers.length < 2) return undefined
-  // A route to several gateways names no nexthop object.
+  // A route to several gateways names no nexthop object of one peer.
   const direct: Routing = { ...routing, style: 'gateway' }
   return shareOf(
     carriers.map(({ peer, weight }) => ({ target: targetOf(peer, direct), mtu: mtuOf(peer), weight })),

@@ -1,5 +1,5 @@
 import type { PrefixesDocument } from '../../../../src/api/documents'
-import { readSeconds, renderPrefixes } from '../../../../src/cli/verbs/prefixes'
+import { readSeconds, readShare, renderPrefixes } from '../../../../src/cli/verbs/prefixes'
 
 const DOCUMENT: PrefixesDocument = {
   schema: 1,
@@ -57,3 +57,37 @@ test.each([
 test.each(['0s', '1', 's', '1w', '-1s', '1.5h', '4000d', '999999999d'])('--for=%s is refused', (text) =>
   expect(() => readSeconds(text)).toThrow(/the flag --for is .*expected a time as in 90s/),
 )
+
+test.each([
+  [false, undefined, undefined],
+  [true, undefined, 1],
+  [true, 255, 255],
+])('--share=%s --weight=%s is the weight %s', (share, weight, expected) =>
+  expect(readShare({ share, weight })).toBe(expected),
+)
+
+test.each([
+  [true, 0, /--weight is 0: expected a whole number from 1 to 255/],
+  [true, 256, /--weight is 256/],
+  [true, 1.5, /--weight is 1\.5/],
+  [false, 2, /give --share too/],
+])('--share=%s --weight=%s is refused', (share, weight, reason) =>
+  expect(() => readShare({ share, weight })).toThrow(reason),
+)
+
+test('those who share are shown with their weights', () => {
+  const row = { prefix: '192.0.2.0/24', own: false, priority: 100, state: 'shares' } as const
+  const prefixes = [
+    { ...row, host: '10.5.2.0-24', share: 1 },
+    { ...row, host: '10.5.3.0-24', share: 2 },
+  ]
+  expect(renderPrefixes({ schema: 1, allowed: [], prefixes }, { width: 100, colour: false }, false)).toBe(
+    [
+      'PREFIX        HOST         PRIORITY  WEIGHT  UNTIL  STATE   REASON',
+      '192.0.2.0/24  10.5.2.0-24  100       1       -      shares',
+      '192.0.2.0/24  10.5.3.0-24  100       2       -      shares',
+      'the network config allows none (Prefixes.Allowed)',
+      '',
+    ].join('\n'),
+  )
+})

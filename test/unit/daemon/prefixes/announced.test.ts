@@ -6,7 +6,7 @@ import { AnnouncedPrefixes } from '../../../../src/daemon/prefixes/announced'
 import { createLogger } from '../../../../src/daemon/tell/logger'
 import type { RegistryEvent } from '../../../../src/etcd/follow/updates'
 import { formatPrefix, type Prefix } from '../../../../src/model/address'
-import { routePrefix } from '../../../../src/model/kernel/route'
+import { routeKey, routePrefix } from '../../../../src/model/kernel/route'
 import type { EtcdLeaseId, Revision } from '../../../../src/model/lease'
 import { MOST_OF_HOST, type PrefixEntry, prefixName } from '../../../../src/model/prefixes'
 import { PeerTable } from '../../../../src/plan/peers/peer-table'
@@ -50,8 +50,15 @@ function setUp(links: readonly Prefix[] = []) {
     [TWO, THREE].flatMap(({ key }) =>
       peers.routed.of(key).map((each) => `${formatPrefix(each)} ${key.split('/').at(-1)}`),
     )
+  const shares = () =>
+    [...peers.routed.all()]
+      .map((prefix) => [
+        formatPrefix(prefix),
+        ...peers.carriersOf(routeKey(prefix)).map(({ peer, weight }) => `${peer.key} ${weight}`),
+      ])
+      .sort()
   const states = () => prefixes.judged.map(({ claim, standing }) => `${claim.host} ${standing.kind}`)
-  return { prefixes, peers, rerouted, routes, states }
+  return { prefixes, peers, rerouted, routes, shares, states }
 }
 
 const update = (...events: readonly RegistryEvent[]): SortedUpdate =>
@@ -149,6 +156,10 @@ test.each([
   [[entry('10.5.2.0-24', ADDRESS, {}, 2), entry('10.5.1.0-24', ADDRESS, { priority: 1 }, 1)], {}, true],
   [[entry('10.5.2.0-24', ADDRESS, {}, 1), entry('10.5.1.0-24', ADDRESS, { priority: 1 }, 2)], {}, false],
   [[entry('10.5.9.0-24', ADDRESS)], {}, true],
+  // It shares, if both ask for it.
+  [[entry('10.5.2.0-24', ADDRESS, { share: 1 })], { share: 1 }, true],
+  [[entry('10.5.2.0-24', ADDRESS, { share: 1 })], {}, false],
+  [[entry('10.5.2.0-24', ADDRESS)], { share: 1 }, false],
   [[entry('10.5.2.0-24', '10.5.240.8/32')], {}, true],
   [[], { prefix: net('192.0.2.7/32') }, false],
 ])('what is known tells whether a claim of this host wins: %#', (entries, fields, wins) => {
@@ -223,6 +234,38 @@ describe('thousands of claims', () => {
   })
 })
 
+test('who shares and is not reached gets no packets while another is reached, and only then', () => {
+  const { prefixes, peers, rerouted } = setUp()
+  const carriers = () => peers.routed.carriersOf(routeKey(net(ADDRESS))).map(({ peer }) => peer)
+  const [two, three] = [TWO, THREE].map((each, at) =>
+    entry(each.key.split('/').at(-1) ?? '', ADDRESS, { share: 1 }, at),
+  )
+  if (two === undefined || three === undefined) throw new Error('both announce it')
+  prefixes.list([two, three], 0, 1n as Revision)
+  expect(carriers()).toEqual([TWO.key, THREE.key])
+  rerouted.length = 0
+  prefixes.probed(({ key }) => key === TWO.key)
+  expect(carriers()).toEqual([THREE.key])
+  expect(rerouted).toEqual([ADDRESS])
+  expect(prefixes.judged.map(({ claim }) => prefixes.isLeftOut(claim))).toEqual([true, false])
+  prefixes.probed(({ key }) => key === TWO.key)
+  expect(rerouted).toEqual([ADDRESS])
+  prefixes.probed(() => true)
+  expect(carriers()).toEqual([TWO.key, THREE.key])
+  prefixes.probed(({ key }) => key === TWO.key)
+  // The last one that is left stays, however it answers.
+  prefixes.take(update(removed(three)))
+  expect(carriers()).toEqual([TWO.key])
+})
+
+test('what this host shares goes to no other host', () => {
+  const { prefixes, peers } = setUp()
+  const share = { share: 3 }
+  prefixes.list([entry('10.5.1.0-24', ADDRESS, share, 2), entry('10.5.2.0-24', ADDRESS, share, 1)], 0)
+  expect(prefixes.ownWins).toHaveLength(1)
+  expect(peers.routed.carriersOf(routeKey(net(ADDRESS)))).toEqual([])
+})
+
 test('after any changes the claims stand as in a listing of what is left', () => {
   const hosts = ['10.5.1.0-24', '10.5.2.0-24', '10.5.3.0-24', '10.5.9.0-24']
   const someEntry = fc
@@ -231,16 +274,19 @@ test('after any changes the claims stand as in a listing of what is left', () =>
       prefix: fc.constantFrom(ADDRESS, '10.5.240.8/32', '198.51.100.0/25', '192.0.2.0/25'),
       priority: fc.constantFrom(99, 100, 101),
       claimedAt: fc.integer({ min: 1, max: 4 }),
+      share: fc.constantFrom(undefined, 1, 2),
       isThere: fc.boolean(),
     })
-    .map(({ host, prefix, priority, claimedAt, isThere }) => {
-      return { each: entry(host, prefix, { priority }, claimedAt), isThere }
+    .map(({ host, prefix, priority, claimedAt, share, isThere }) => {
+      return { each: entry(host, prefix, { priority, share }, claimedAt), isThere }
     })
   const standing = (prefixes: AnnouncedPrefixes): string[] =>
     prefixes.judged.map(({ claim, standing: { kind } }) => `${claim.name} ${kind}`).sort()
   fc.assert(
-    fc.property(fc.array(someEntry, { maxLength: 12 }), (changes) => {
+    fc.property(fc.array(someEntry, { maxLength: 12 }), fc.subarray([TWO, THREE]), (changes, lost) => {
       const [changed, listed] = [setUp(), setUp()]
+      const isLost = ({ key }: { key: string }) => lost.some((each) => each.key === key)
+      changed.prefixes.probed(isLost)
       const left = new Map<string, PrefixEntry>()
       changed.prefixes.list([], 0, 1n as Revision)
       for (const { each, isThere } of changes) {
@@ -250,7 +296,10 @@ test('after any changes the claims stand as in a listing of what is left', () =>
       }
       listed.prefixes.list([...left.values()], 0, 1n as Revision)
       expect(standing(changed.prefixes)).toEqual(standing(listed.prefixes))
+      // Whether probing has told before or after the claims came means nothing.
+      listed.prefixes.probed(isLost)
       expect(changed.routes().sort()).toEqual(listed.routes().sort())
+      expect(changed.shares()).toEqual(listed.shares())
     }),
   )
 })
