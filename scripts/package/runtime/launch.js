@@ -9,10 +9,6 @@ const { Script } = require('node:vm')
 
 // New objects stay within the 1 MB that V8 begins with. By default V8 raises that to 16 MB in a start, and keeps it.
 setFlagsFromString('--semi-space-growth-factor=1')
-// Old objects are collected when the heap has a fifth more than the live objects, and not twice as much: after 40,000 joins and
-// leaves that is 89 MB instead of 125, of which 14 MB live. The first 10 s are left alone: a start with 10,000 peers fills the
-// heap, and would collect it six times on the way.
-setTimeout(() => setFlagsFromString('--heap-growing-percent=20'), 10_000).unref()
 // V8 has several compilers. Each is a part of node that takes memory when it is first used. The code of a start is never worth the
 // baseline compiler, and worth the optimizing one only after fifteen times V8's own budget, as with thousands of peers. From
 // Node.js 22 on the budget's option is gone, and Maglev stands between the two compilers, which is enough. The cache depends on
@@ -43,6 +39,13 @@ function readCache() {
 }
 
 /** The promise is not awaited: each program reports its own failures. */
-const launch = (name) => load().programs[name]()
+function launch(name) {
+  // Old objects are collected when the heap has a fifth more than the live objects, and not twice as much: after 40,000 joins and
+  // leaves that is 89 MB instead of 125, of which 14 MB live. The first 10 s are left alone: a start with 10,000 peers fills the
+  // heap, and would collect it six times on the way. Not for make-cache.js, which takes longer where a machine is slow: V8 would
+  // refuse a cache made with an option that a start does not have yet.
+  setTimeout(() => setFlagsFromString('--heap-growing-percent=20'), 10_000).unref()
+  load().programs[name]()
+}
 
 module.exports = { CACHE, launch, load }

@@ -491,11 +491,35 @@ test('the bundle has what a host needs besides the programs, as the package has 
   ])
 })
 
+/** The bundle that was made with the package. */
+function ownBundle(): string {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  return join(DIRECTORY, `overlayd-${version}-linux-${process.arch}`)
+}
+
 const NO_ETCD = '--etcd-endpoints=http://127.0.0.1:1'
+
+test('V8 takes the cache, however long a slow machine took to make it', async () => {
+  const copy = mkdtempSync(join(tmpdir(), 'overlayd-cache-'))
+  try {
+    await runOk(['cp', '-r', `${ownBundle()}/.`, copy])
+    const inCopy = (...args: readonly string[]) => runOk(['sh', '-c', 'cd "$0" && exec "$@"', copy, ...args])
+    const slow = join(copy, 'slow.cjs')
+    // As if more than 10 s went by while the cache is made.
+    const script = 'const later = setTimeout; setTimeout = (run, ms) => later(run, ms < 10000 ? ms : 0)'
+    writeFileSync(slow, script)
+    await inCopy('rm', '-f', ...readdirSync(copy).filter((name) => name.endsWith('.cache')))
+    await inCopy('node', `--require=${slow}`, 'make-cache.js')
+    const rejected = 'require("./launch.js").load().script.cachedDataRejected'
+    expect(await inCopy('node', '--print', rejected)).toBe('false\n')
+  } finally {
+    rmSync(copy, { recursive: true })
+  }
+})
 
 test('the bundle runs in any folder on the node that is there', async () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
-  const bundle = join(DIRECTORY, `overlayd-${version}-linux-${process.arch}`)
+  const bundle = ownBundle()
   expect(statSync(join(bundle, 'overlayd.js')).mode & 0o111).not.toBe(0)
   const copy = mkdtempSync(join(tmpdir(), 'overlayd-bundle-'))
   try {
