@@ -255,6 +255,17 @@ async function news(peers: readonly PeerStatus[], text: string): Promise<void> {
   await browser.until(`document.querySelector('#details-facts').textContent.includes('${text}')`)
 }
 
+test('a host that is opened before the page hears that the one before is closed is kept up to date', async () => {
+  await open(statusWith(many(30)), 30)
+  // In one task: the event of the closing comes after it.
+  await browser.evaluate(
+    "document.querySelector('.group .card').click(); document.querySelector('dialog').close(); " +
+      "document.querySelector('.cards:last-child .card').click()",
+  )
+  await news([peer(0, { probe: { reach: 'answering', rttMs: 1, loss: 0 } })], 'RTT1.0 ms')
+  await browser.press('Escape')
+})
+
 test('news are drawn where they are, and what was focused stays so; hosts come and go', async () => {
   await open(statusWith(many(30)), 30)
   await focusOn('#body tr:nth-child(4) button')

@@ -25,7 +25,8 @@ dialog.addEventListener('click', (event) => {
   if (event.target === dialog) dialog.close()
 })
 dialog.addEventListener('close', () => {
-  shown = undefined
+  // The event comes after the closing. Meanwhile a host may have been opened by the keyboard.
+  if (!dialog.open) shown = undefined
 })
 
 export function drawDetails() {
