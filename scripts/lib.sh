@@ -23,7 +23,7 @@ other_programs=(aarch64-linux-gnu-strip:binutils-aarch64-linux-gnu x86_64-linux-
 # programs for tests only; scripts/test adds them. Chromium, which draws the page of overlayctl ui, is the
 # largest: 124 MB to fetch, 414 MB on the disk.
 test_programs=(/usr/lib/cni/host-local:containernetworking-plugins /usr/lib/podman/netavark:netavark
-  ps:procps chromium:chromium)
+  /usr/lib/frr/bgpd:frr ps:procps chromium:chromium)
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] || say() { printf '%s\n' "$*" >&2; }
