@@ -58,13 +58,14 @@ function buildCli(
   handler: (verb: Verb) => (args: Record<string, unknown>) => Promise<void>,
 ): Argv {
   const cli = yargs([...words])
-  const add = (argv: Argv, verb: Verb, name: string): Argv =>
+  const add = (argv: Argv, verb: Verb, name: string, below: readonly Verb[] = []): Argv =>
     argv.command(
       verb.args === '' ? name : `${name} ${verb.args}`,
       verb.describe,
       (command: Argv) => {
         for (const [positional, options] of Object.entries(verb.positionals))
           command.positional(positional, options)
+        for (const each of below) add(command, each, each.path.slice(name.length + 1))
         command.options({ ...verb.options, ...(verb.isOfHost && COMMON) })
         return command
       },
@@ -73,7 +74,7 @@ function buildCli(
   for (const name of FIRST_WORDS) {
     const below = VERBS.filter(({ path }) => path.startsWith(`${name} `))
     const [own] = VERBS.filter(({ path }) => path === name)
-    if (own !== undefined) add(cli, own, name)
+    if (own !== undefined) add(cli, own, name, below)
     else {
       cli.command(name, GROUPS[name] ?? '', (group: Argv) => {
         for (const each of below) add(group, each, each.path.slice(name.length + 1))
@@ -104,7 +105,8 @@ function helpFor(path: readonly string[]): string {
   if (first === undefined) return programHelp(width)
   if (first === 'etcd') return etcdHelp(width)
   demandVerb(path)
-  const verb = VERBS.find((each) => each.path === first || each.path === `${first} ${second}`)
+  const named = (name: string): Verb | undefined => VERBS.find(({ path: each }) => each === name)
+  const verb = named(`${first} ${second}`) ?? named(first)
   return verb === undefined ? groupHelp(first, width) : verbHelp(verb, width)
 }
 

@@ -62,6 +62,8 @@ export const prefixesDocumentSchema = z.object({
       via: z.string().optional(),
       /** The weight with which that host shares with others; absent where it shares with nobody. */
       share: z.number().optional(),
+      /** Whether it is a further subnet of the host (`overlayctl lease add`); absent for no. */
+      further: z.boolean().optional(),
       state: z.enum(PREFIX_STATES),
       /** Why it does not win, or gets no packets of this host though it shares. */
       reason: z.string().optional(),

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
+import { FAMILIES } from '../model/address'
 import { MOST_PRIORITY, MOST_VIA_TEXT, MOST_WEIGHT } from '../model/prefixes'
 import { objectsDocumentSchema, prefixesDocumentSchema } from './documents'
 import { eventSchema } from './events'
@@ -46,6 +47,18 @@ const withdrawRequestSchema = z.strictObject({
   schema: z.literal(1),
   prefix: z.string().max(MOST_PREFIX_TEXT),
 })
+
+/** Body of `POST /subnets/add`. */
+const addSubnetRequestSchema = z.strictObject({
+  schema: z.literal(1),
+  /** Without it, IPv4 where the network has it. */
+  family: z.enum(FAMILIES).optional(),
+  /** Without it, that of the subnets that hosts lease. */
+  length: z.int().min(0).max(128).optional(),
+})
+
+/** Body of `POST /subnets/remove`. */
+const removeSubnetRequestSchema = withdrawRequestSchema
 
 /** The most characters of an option's value, and the most values of an option. */
 const MOST_TEXT = 16_384
@@ -135,6 +148,26 @@ export const REQUESTS = {
     body: withdrawRequestSchema,
     form: 'json',
     answer: z.object({ withdrawn: z.string().max(MOST_PREFIX_TEXT) }),
+  },
+  /** Takes a free block as a further subnet of this host. Refused with 409. */
+  addSubnet: {
+    method: 'POST',
+    path: '/subnets/add',
+    body: addSubnetRequestSchema,
+    form: 'json',
+    answer: z.object({
+      added: z.string().max(MOST_PREFIX_TEXT),
+      /** Which hosts may not see it. */
+      unaware: z.string().optional(),
+    }),
+  },
+  /** Gives a further subnet back. Refused with 409. */
+  removeSubnet: {
+    method: 'POST',
+    path: '/subnets/remove',
+    body: removeSubnetRequestSchema,
+    form: 'json',
+    answer: z.object({ removed: z.string().max(MOST_PREFIX_TEXT) }),
   },
   /** Makes the identity of this host if it has none, and tells the public half. Refused with 409. */
   identity: {

@@ -116,6 +116,8 @@ export const statusSchema = z.object({
       publicIp: z.string().optional(),
       ipv6Subnet: z.string().optional(),
       publicIpv6: z.string().optional(),
+      /** Further subnets of both families (`overlayctl lease add`), in order; absent for none. */
+      further: z.array(z.string()).optional(),
       /** `drained`: given back by request of an operator (`overlayctl drain`). */
       state: z.enum([...LEASE_STATES, 'unknown']),
       /** Since when the lease has that state, as far as this daemon knows; ISO 8601. */

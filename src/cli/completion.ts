@@ -37,6 +37,10 @@ function ofVerbs(verbs: readonly Verb[]): Completed {
     help: { alias: 'h', type: 'boolean', describe: 'explain the command' },
   })
   const groups = Object.entries(GROUPS)
+  const commandsBelow = (name: string) =>
+    verbs
+      .filter(({ path }) => path.startsWith(`${name} `))
+      .map(({ path, describe }) => ({ name: path.slice(name.length + 1), describe }))
   const names = verbs.filter(({ path }) => !path.includes(' '))
   const top = [
     ...names.map(({ path, describe }) => ({ name: path, describe })),
@@ -45,13 +49,11 @@ function ofVerbs(verbs: readonly Verb[]): Completed {
   return new Map<string, CompletedCommand>([
     [PROGRAM, { commands: top, options: global }],
     ...groups.map(([group]): [string, CompletedCommand] => {
-      const below = verbs.filter(({ path }) => path.startsWith(`${group} `))
-      const commands = below.map(({ path, describe }) => ({ name: path.slice(group.length + 1), describe }))
-      return [`${PROGRAM} ${group}`, { commands, options: global }]
+      return [`${PROGRAM} ${group}`, { commands: commandsBelow(group), options: global }]
     }),
     ...verbs.map(({ path, positionals, options, isOfHost }): [string, CompletedCommand] => {
       const words = Object.values(positionals).flatMap(({ choices = [] }) => choices.map(String))
-      const commands = words.map((name) => ({ name, describe: '' }))
+      const commands = [...words.map((name) => ({ name, describe: '' })), ...commandsBelow(path)]
       return [
         `${PROGRAM} ${path}`,
         { commands, options: [...optionsOf(options), ...(isOfHost ? optionsOf(COMMON) : []), ...global] },

@@ -30,11 +30,13 @@ export const CTL_HELP = {
     'Only root may ask the daemon.',
 } as const
 
+/** Whether the list of all commands names it: those of a group are listed by the group. */
+const isTop = ({ path }: Verb): boolean =>
+  !path.includes(' ') || GROUPS[path.split(' ')[0] ?? ''] === undefined
+
 /** The list of commands. */
 export function programHelp(width: number): string {
-  const rows = [
-    ...VERBS.filter(({ path }) => !path.includes(' ')).map((verb): Row => [usageOf(verb), verb.describe]),
-  ]
+  const rows = [...VERBS.filter(isTop).map((verb): Row => [usageOf(verb), verb.describe])]
   const at = rows.findIndex(([left]) => left === 'overlayctl metrics') + 1
   const groups = Object.entries(GROUPS).map(([name, describe]): Row => [`overlayctl ${name}`, describe])
   return join([

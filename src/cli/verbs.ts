@@ -10,6 +10,7 @@ import { DOCKER_VERBS } from './docker-verbs'
 import { ENGINE_VERBS } from './engine-verbs'
 import { EXIT } from './exit'
 import { CONSENT, DOCUMENT_OUTPUT, RESERVATION, YES } from './flags'
+import { LEASE_VERBS } from './lease-verbs'
 import { PREFIX_VERBS } from './prefix-verbs'
 import { TRUST_VERBS } from './trust-verbs'
 import { type Verb, verb } from './verb'
@@ -127,6 +128,7 @@ export const VERBS: readonly Verb[] = [
       return showStatus(await local(), { output, watch }, leaseView())
     },
   }),
+  ...LEASE_VERBS,
   verb({
     path: 'routes',
     args: '[match]',

@@ -54,6 +54,7 @@ const announcementSchema = z.object({
   until: z.int().optional(),
   via: z.string().max(MOST_VIA_TEXT).optional(),
   share: z.int().min(1).max(MOST_WEIGHT).optional(),
+  further: z.literal(true).optional(),
 })
 export type SavedAnnouncement = z.infer<typeof announcementSchema>
 

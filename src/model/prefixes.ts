@@ -12,6 +12,8 @@ export const MOST_OF_HOST = 1024
 export const MOST_SHARING = 16
 /** The largest weight of a host that shares: struct rtnexthop has one byte for it (linux/rtnetlink.h). */
 export const MOST_WEIGHT = 255
+/** Most further subnets of one host, of both families together. */
+export const MOST_FURTHER = 16
 /** Most entries of a network that are kept. */
 export const MOST_PREFIX_ENTRIES = 65_536
 
@@ -56,6 +58,8 @@ export interface Announcement {
    * the prefix with the same priority; absent where it shares with nobody.
    */
   readonly share?: number | undefined
+  /** Whether it is a further subnet of the host, for its containers; absent for no. */
+  readonly further?: boolean | undefined
 }
 
 /** One key in etcd. */
@@ -87,7 +91,8 @@ export const sameAnnouncement = (a: Announcement, b: Announcement): boolean =>
   a.priority === b.priority &&
   a.until === b.until &&
   sameVia(a.via, b.via) &&
-  a.share === b.share
+  a.share === b.share &&
+  a.further === b.further
 
 /** A prefix as part of a key: `10.5.240.7-32`. */
 export const prefixName = ({ address, length }: Prefix): string => `${formatIp(address)}-${length}`

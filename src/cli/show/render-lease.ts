@@ -34,6 +34,7 @@ export function renderLease(document: LeaseDocument, screen: Screen, now: Date):
     ...subnets.flatMap((text, place): [string, string][] =>
       text === undefined ? [] : [[place === 0 || subnet === undefined ? 'subnet' : '', text]],
     ),
+    ...(lease.further ?? []).map((text, place): [string, string] => [place === 0 ? 'further' : '', text]),
     ['state', describeState(lease, daemonRunning, now, paint)],
     ...(reason === undefined ? [] : [['', reason] satisfies [string, string]]),
     ['kind', describeKind(lease)],

@@ -165,12 +165,13 @@ function leaseLine({ lease, daemon }: Status): string {
         : ''
   const { subnet, publicIp, ipv6Subnet, publicIpv6 } = lease
   const halves = [subnet && `${subnet} as ${publicIp}`, ipv6Subnet && `${ipv6Subnet} as ${publicIpv6}`]
-  const { movedFrom } = lease
+  const { movedFrom, further = [] } = lease
+  const more = further.length === 0 ? '' : `, and ${further.join(', ')}`
   const moved =
     movedFrom === undefined
       ? ''
       : `; MOVED from ${movedFrom.subnet} at the start of overlayd: ${movedFrom.reason}`
-  return `${halves.filter(Boolean).join('; ')}, ${daemon.running ? lease.state : 'in etcd'}${id}${moved}`
+  return `${halves.filter(Boolean).join('; ')}${more}, ${daemon.running ? lease.state : 'in etcd'}${id}${moved}`
 }
 
 function deviceLine(device: DeviceStatus | undefined): string {

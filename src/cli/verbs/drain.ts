@@ -3,12 +3,11 @@ import { readSubnets } from '../../api/status-parts'
 import { orderDaemon } from '../../client/daemon-socket'
 import { awaitChange, readDaemonStatus, type Seen } from '../../client/daemon-status'
 import { print } from '../../host/streams'
-import { Kernel } from '../../kernel/kernel'
-import { familyOf, type Prefix } from '../../model/address'
+import type { Prefix } from '../../model/address'
 import { commandsFor, networkOfRunDirectory } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
 import type { Options } from '../../options/schema'
-import { type BridgeUse, bridgesOf, useOf } from '../../plan/host/usage'
+import { readBridgeUse } from '../ask/bridge-use'
 import { EXIT } from '../exit'
 import { confirm } from '../show/confirm'
 import { renderDrainPreview, subnetsText } from '../show/render-drain'
@@ -46,7 +45,7 @@ export async function runDrain(options: Options, { undo, dryRun, yes }: DrainFla
     const why = status.daemon.waiting?.reason ?? status.problems[0] ?? status.daemon.phase
     throw new OverlayError('drain', `this host has no lease to give back: ${why}`, 'see overlayctl status')
   }
-  const use = await readUse(subnetsOf(status)).catch(() => undefined)
+  const use = await readBridgeUse(subnetsOf(status)).catch(() => undefined)
   print(renderDrainPreview(status, use, screenOf()))
   if (dryRun) {
     print('nothing was done (--dry-run)\n')
@@ -110,19 +109,4 @@ async function setDrained(runDirectory: string, drained: boolean): Promise<void>
 function subnetsOf({ lease }: Status): Prefix[] {
   const { ipv4, ipv6 } = readSubnets(lease)
   return [ipv4, ipv6].filter((subnet) => subnet !== undefined)
-}
-
-async function readUse(subnets: readonly Prefix[]): Promise<BridgeUse[]> {
-  const kernel = await Kernel.open()
-  try {
-    const { links, addresses } = await kernel.hostNetwork()
-    const uses: BridgeUse[] = []
-    for (const bridge of bridgesOf(subnets, links, addresses)) {
-      const neighbours = await kernel.neighbours(familyOf(bridge.subnet.address), bridge.link.index)
-      uses.push(useOf(bridge, links, neighbours))
-    }
-    return uses
-  } finally {
-    kernel.close()
-  }
 }

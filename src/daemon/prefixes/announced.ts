@@ -2,8 +2,16 @@
  * The prefixes that hosts announce in etcd: judges them, and has the winners routed to their peers by the
  * reconcilers.
  */
+import { EventEmitter, once } from 'node:events'
 import { performance } from 'node:perf_hooks'
-import { type Family, familyOf, formatPrefix, type Prefix } from '../../model/address'
+import {
+  type Family,
+  familyOf,
+  formatPrefix,
+  networkOf,
+  type Prefix,
+  prefixesOverlap,
+} from '../../model/address'
 import { count } from '../../model/count'
 import { type RouteKey, routeAddress, routeKey, routePrefix } from '../../model/kernel/route'
 import type { EtcdLeaseId, Lease, Peer, Revision } from '../../model/lease'
@@ -18,6 +26,7 @@ import {
 } from '../../model/prefixes'
 import type { ProtectedAddress } from '../../plan/peers/claim'
 import type { PeerTable } from '../../plan/peers/peer-table'
+import type { BlockBasis } from '../../plan/prefixes/block'
 import { type Carrier, reachedOf } from '../../plan/prefixes/carriers'
 import { ClaimTable } from '../../plan/prefixes/claim-table'
 import { objectionAgainst, type Rules, rulesFrom } from '../../plan/prefixes/rules'
@@ -73,6 +82,8 @@ export class AnnouncedPrefixes {
   readonly #shared = new Set<RouteKey>()
   #isUnreachable = (_peer: Peer): boolean => false
   readonly #ownWins = new Map<RouteKey, PrefixClaim>()
+  /** Tells of each change of the revision. */
+  readonly #progress = new EventEmitter()
   #generation = 0
 
   constructor(
@@ -173,6 +184,45 @@ export class AnnouncedPrefixes {
     this.#reroute(this.#shared)
   }
 
+  /**
+   * What a further subnet of this host is chosen by, as it is known up to {@link revision}; `undefined` where
+   * the network lacks the family.
+   */
+  blockBasis(family: Family): BlockBasis | undefined {
+    const overlay = this.view.overlays.find(({ spec }) => spec.family === family)
+    if (overlay === undefined) return undefined
+    const { allowed, range } = overlay.spec
+    const links = overlay.addresses.links.map(({ address, length }) => networkOf(address, length))
+    const claimed = Array.from(this.#claims.all(), ({ announcement }) => announcement.prefix)
+    const occupied = this.#rulesOf(overlay).own.occupied.map(({ prefix }) => prefix)
+    return {
+      network: range.network,
+      subnetLength: range.subnetLength,
+      allowed,
+      taken: [...links, ...claimed, ...occupied].filter(({ address }) => familyOf(address) === family),
+    }
+  }
+
+  /** The claim of another host to a further subnet that overlaps a prefix. */
+  rivalOf(prefix: Prefix): PrefixClaim | undefined {
+    for (const claim of this.#claims.all()) {
+      const { further, prefix: other } = claim.announcement
+      if (further !== true || claim.host === this.ownName) continue
+      if (familyOf(other.address) === familyOf(prefix.address) && prefixesOverlap(other, prefix)) return claim
+    }
+    return undefined
+  }
+
+  /** Waits until everything up to a revision of etcd is known. @throws the signal's reason */
+  async reached(revision: Revision, signal: AbortSignal): Promise<void> {
+    while ((this.#revision ?? 0n) < revision) await once(this.#progress, 'revision', { signal })
+  }
+
+  #progressTo(revision: Revision | undefined): void {
+    this.#revision = revision
+    this.#progress.emit('revision')
+  }
+
   /** @param reviewed called after each review of the claims */
   onReview(reviewed: () => void): void {
     this.#reviewed = reviewed
@@ -206,7 +256,7 @@ export class AnnouncedPrefixes {
     }
     this.#kept = kept
     this.#more = more
-    this.#revision = revision
+    this.#progressTo(revision)
     this.review()
   }
 
@@ -227,7 +277,7 @@ export class AnnouncedPrefixes {
       this.list(prefixes, morePrefixes, revision)
       return true
     }
-    this.#revision = update.revision
+    this.#progressTo(update.revision)
     const { prefixes } = update.sorted
     if (prefixes.length === 0) return false
     this.#generation += 1

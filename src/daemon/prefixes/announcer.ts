@@ -4,16 +4,21 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { Registry } from '../../etcd/registry'
-import { formatPrefix, type Prefix } from '../../model/address'
+import { racing } from '../../etcd/transactions'
+import { type Family, formatPrefix, type Prefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import { type EtcdLeaseId, isReservation, type Lease, type Revision } from '../../model/lease'
 import {
   type Announcement,
+  DEFAULT_PRIORITY,
+  MOST_FURTHER,
   MOST_OF_HOST,
   type PrefixClaim,
   prefixName,
   sameAnnouncement,
 } from '../../model/prefixes'
+import { valueOrThrow } from '../../model/result'
+import { chooseBlock } from '../../plan/prefixes/block'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import { Loop, type Next } from '../loop/loop'
 import type { Logger } from '../tell/logger'
@@ -23,6 +28,11 @@ import type { Deliverer } from './deliverer'
 /** Longest time between two looks, in milliseconds: a timer of Node takes no more than 24 days. */
 const PERIOD = 3_600_000
 
+/** Milliseconds that the choice of a further subnet may take. overlayctl waits longer. */
+const CHOICE_DEADLINE = 10_000
+/** Races lost to other hosts after which a choice is given up: of so many hosts at once each gets a block. */
+const MOST_RACES = 64
+
 export class Announcer {
   readonly #loop: Loop
   /** Name of the prefix -> what this host announces. */
@@ -31,6 +41,12 @@ export class Announcer {
   #isComplete: boolean
   /** Name of the prefix -> revision of our last write or deletion. */
   readonly #done = new Map<string, Revision>()
+  /** Names of prefixes that an order is about: the watch may report what it does before etcd answers it. */
+  readonly #ordered = new Set<string>()
+  /** Ends with the last choice of a further subnet: one at a time, so that they are counted. */
+  #choosing: Promise<unknown> = Promise.resolve()
+  /** Name of a further subnet that is not announced -> the claim of another host that overlaps it. */
+  #rivals: ReadonlyMap<string, PrefixClaim> = new Map()
   #changed = (): void => undefined
 
   /** @param remembered what an earlier run has announced; `undefined` when that is not known */
@@ -74,6 +90,22 @@ export class Announcer {
     return this.#loop.problem
   }
 
+  /** The further subnets of this host that no other host has, in order; `undefined` while that is not known. */
+  get further(): readonly Prefix[] | undefined {
+    return this.wanted
+      ?.filter(({ further, prefix }) => further === true && !this.#rivals.has(prefixName(prefix)))
+      .map(({ prefix }) => prefix)
+      .sort((a, b) => (a.address < b.address ? -1 : 1))
+  }
+
+  /** Further subnets of this host that it does not announce, for another host has claimed their addresses. */
+  get outrun(): readonly { readonly announcement: Announcement; readonly rival: PrefixClaim }[] {
+    return [...this.#rivals].flatMap(([name, rival]) => {
+      const announcement = this.#wanted.get(name)
+      return announcement === undefined ? [] : [{ announcement, rival }]
+    })
+  }
+
   /** @param changed called after each change that a later run has to know */
   onChange(changed: () => void): void {
     this.#changed = changed
@@ -96,6 +128,7 @@ export class Announcer {
   async announce(announcement: Announcement, signal: AbortSignal): Promise<string | undefined> {
     const { prefix, priority } = announcement
     const text = formatPrefix(prefix)
+    if (this.#isFurther(prefix)) throw isFurther('announce', text)
     const objection = this.announced.objectionToOwn(prefix)
     if (objection !== undefined)
       throw new OverlayError(
@@ -108,8 +141,10 @@ export class Announcer {
     const lease = this.#lease('announce')
     if (announcement.via !== undefined) await this.deliverer.look(signal)
     const obstacle = this.deliverer.obstacle(announcement)
-    if (obstacle === undefined) await this.#put(lease, announcement, signal)
-    this.#wanted.set(prefixName(prefix), announcement)
+    await this.#ordering(prefix, async () => {
+      if (obstacle === undefined) await this.#put(lease, announcement, signal)
+      this.#wanted.set(prefixName(prefix), announcement)
+    })
     if (obstacle === undefined)
       this.log.info(`prefixes: this host announces ${text} with priority ${priority}`, {
         kind: 'prefix-announced',
@@ -119,6 +154,121 @@ export class Announcer {
     this.#changed()
     this.wake()
     return obstacle?.reason
+  }
+
+  /**
+   * Takes a free block as a further subnet of this host. Nobody else has announced anything in it: see
+   * {@link Registry.prefixes}.
+   * @param length of the block; `undefined` for that of the subnets that hosts lease
+   * @throws {OverlayError} `lease-add` with the reason for a refusal; {EtcdError}: nothing is taken then
+   */
+  addSubnet(family: Family, length: number | undefined, signal: AbortSignal): Promise<Prefix> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(CHOICE_DEADLINE)])
+    const chosen = this.#choosing.then(() => this.#choose(family, length, deadline))
+    this.#choosing = chosen.catch(() => undefined)
+    return chosen
+  }
+
+  async #choose(family: Family, length: number | undefined, signal: AbortSignal): Promise<Prefix> {
+    this.#demandRoom()
+    const announcement = await racing(MOST_RACES, async () => {
+      const known = this.announced.revision
+      const basis = this.announced.blockBasis(family)
+      if (basis === undefined)
+        throw new OverlayError('lease-add', `the network has no ${family}`, 'leave out --ipv6')
+      if (known === undefined || !this.#isComplete)
+        throw new OverlayError('lease-add', 'etcd has not told yet what hosts announce', 'try again')
+      if (this.announced.more > 0)
+        throw new OverlayError(
+          'lease-add',
+          'there are more announced prefixes than are followed, and a block could overlap one of them',
+          'see overlayctl prefixes',
+        )
+      const lease = this.#lease('lease-add')
+      const prefix = valueOrThrow(chooseBlock(basis, length ?? basis.subnetLength, Math.random))
+      const chosen: Announcement = { ...FURTHER, prefix }
+      const claimed = await this.#ordering(prefix, async () => {
+        const done = await this.registry.prefixes.claim(lease, chosen, known, signal)
+        if (done.kind === 'claimed') this.#wanted.set(prefixName(prefix), chosen)
+        return done
+      })
+      if (claimed.kind === 'outrun') {
+        await this.announced.reached(claimed.by, signal).catch(() => {
+          throw new OverlayError(
+            'lease-add',
+            'etcd does not tell in time what other hosts announce',
+            'try again',
+          )
+        })
+        return undefined
+      }
+      this.#note(prefix, claimed.kind === 'claimed' ? claimed.revision : undefined)
+      return chosen
+    })
+    if (announcement === undefined)
+      throw new OverlayError('lease-add', 'other hosts announce something all the time', 'try again')
+    const { prefix } = announcement
+    const text = formatPrefix(prefix)
+    this.log.info(`prefixes: this host has ${text} as a further subnet`, {
+      kind: 'prefix-announced',
+      about: [text],
+    })
+    this.#changed()
+    this.wake()
+    return prefix
+  }
+
+  #demandRoom(): void {
+    const names = [...this.#wanted].filter(([, { further }]) => further === true).map(([name]) => name)
+    const inEtcd = this.announced.ownClaims().filter(({ announcement }) => announcement.further === true)
+    const all = new Set([...names, ...inEtcd.map(({ announcement }) => prefixName(announcement.prefix))])
+    if (all.size >= MOST_FURTHER)
+      throw new OverlayError(
+        'lease-add',
+        `this host has ${all.size} further subnets, and a host may have ${MOST_FURTHER}`,
+        'give one back that nothing uses: overlayctl lease remove',
+      )
+    if (this.#wanted.size >= MOST_OF_HOST)
+      throw new OverlayError(
+        'lease-add',
+        `a host announces at most ${MOST_OF_HOST} prefixes`,
+        'withdraw some',
+      )
+  }
+
+  /**
+   * Gives a further subnet back.
+   * @throws {OverlayError} `lease-remove` when this host has no such subnet; {EtcdError}: it still has it
+   */
+  async removeSubnet(prefix: Prefix, signal: AbortSignal): Promise<void> {
+    const text = formatPrefix(prefix)
+    if (!this.#isFurther(prefix))
+      throw new OverlayError(
+        'lease-remove',
+        `${text} is no further subnet of this host`,
+        'see which it has: overlayctl lease',
+      )
+    await this.#end(prefix, 'lease-remove', signal)
+  }
+
+  /** Keeps the passes off a prefix while an order changes its key, and what is wanted of it. */
+  async #ordering<T>(prefix: Prefix, obey: () => Promise<T>): Promise<T> {
+    const name = prefixName(prefix)
+    this.#ordered.add(name)
+    try {
+      return await obey()
+    } finally {
+      this.#ordered.delete(name)
+      this.wake()
+    }
+  }
+
+  #isFurther(prefix: Prefix): boolean {
+    const name = prefixName(prefix)
+    const inEtcd = this.announced.ownClaims().map(({ announcement }) => announcement)
+    return [...this.#wanted.values(), ...inEtcd].some(
+      (each) => each.further === true && prefixName(each.prefix) === name,
+    )
   }
 
   /** Writes a key. The way to the prefix is there before, so that no packet comes back. */
@@ -145,14 +295,27 @@ export class Announcer {
       .some(({ announcement }) => prefixName(announcement.prefix) === name)
     if (!this.#wanted.has(name) && !isThere)
       throw new OverlayError('withdraw', `this host does not announce ${text}`, 'see overlayctl prefixes')
+    if (this.#isFurther(prefix)) throw isFurther('withdraw', text)
+    await this.#end(prefix, 'withdraw', signal)
+  }
+
+  /** @param code of the error when this host has no lease */
+  async #end(prefix: Prefix, code: string, signal: AbortSignal): Promise<void> {
+    const name = prefixName(prefix)
+    const isThere = this.announced
+      .ownClaims()
+      .some(({ announcement }) => prefixName(announcement.prefix) === name)
     const wanted = this.#wanted.get(name)
-    const waits = wanted !== undefined && this.deliverer.obstacle(wanted) !== undefined
+    const waits =
+      this.#rivals.has(name) || (wanted !== undefined && this.deliverer.obstacle(wanted) !== undefined)
     // One that waits for its way is not in etcd, and may be withdrawn while etcd is away.
-    if (isThere || !waits)
-      this.#note(prefix, await this.registry.prefixes.delete(this.#lease('withdraw'), prefix, signal))
-    this.#wanted.delete(name)
+    await this.#ordering(prefix, async () => {
+      if (isThere || !waits)
+        this.#note(prefix, await this.registry.prefixes.delete(this.#lease(code), prefix, signal))
+      this.#wanted.delete(name)
+    })
     this.deliverer.update()
-    this.#logWithdrawal(text, 'an operator has asked for it')
+    this.#logWithdrawal(formatPrefix(prefix), 'an operator has asked for it')
     this.#changed()
     this.wake()
   }
@@ -169,17 +332,53 @@ export class Announcer {
     this.#endOld()
     const waits = new Set<string>()
     for (const [name, announcement] of this.#wanted) {
+      if (this.#ordered.has(name)) continue
       if (this.deliverer.obstacle(announcement) !== undefined) waits.add(name)
-      else if (!isWritten(there.get(name), announcement, lease) && !this.#isAhead(name))
-        await this.#put(lease, announcement, signal)
+      else if (isWritten(there.get(name), announcement, lease) || this.#isAhead(name)) continue
+      else if (announcement.further === true && !there.has(name)) await this.#claimAgain(announcement, signal)
+      else await this.#put(lease, announcement, signal)
     }
+    this.#dropRivals(there)
     for (const [name, { announcement, etcdLease }] of there) {
       // Without an etcd lease it may be an operator's, for good.
       const isWanted = this.#wanted.has(name) && !waits.has(name)
-      if (isWanted || !isBoundTo(etcdLease, lease) || this.#isAhead(name)) continue
+      if (isWanted || !isBoundTo(etcdLease, lease) || this.#isAhead(name) || this.#ordered.has(name)) continue
       this.#note(announcement.prefix, await this.registry.prefixes.delete(lease, announcement.prefix, signal))
     }
     return { due: performance.now() + Math.min(PERIOD, this.#nextEnd - Date.now()) }
+  }
+
+  /**
+   * Writes the key of a further subnet again, as after a drain, unless another host has taken it meanwhile:
+   * of two that overlap the longer one would get the packets of the other.
+   */
+  async #claimAgain(announcement: Announcement, signal: AbortSignal): Promise<void> {
+    const { revision: known = 0n as Revision } = this.announced
+    const rival = this.announced.rivalOf(announcement.prefix)
+    const name = prefixName(announcement.prefix)
+    if (rival !== undefined) {
+      if (this.#rivals.get(name)?.host !== rival.host)
+        this.log.warn(
+          `prefixes: ${formatPrefix(announcement.prefix)} is no further subnet of this host any more: ` +
+            describeRival(rival),
+          { kind: 'prefix-problem', about: [formatPrefix(announcement.prefix)] },
+        )
+      this.#rivals = new Map([...this.#rivals, [name, rival]])
+      return
+    }
+    const lease = this.#lease('announce')
+    const claimed = await this.registry.prefixes.claim(lease, announcement, known, signal)
+    // Whoever was faster is reported by the watch, which wakes this loop.
+    if (claimed.kind !== 'outrun')
+      this.#note(announcement.prefix, claimed.kind === 'claimed' ? claimed.revision : undefined)
+  }
+
+  #dropRivals(there: ReadonlyMap<string, PrefixClaim>): void {
+    const left = [...this.#rivals].filter(([name]) => {
+      const wanted = this.#wanted.get(name)
+      return wanted !== undefined && !there.has(name) && this.announced.rivalOf(wanted.prefix) !== undefined
+    })
+    if (left.length < this.#rivals.size) this.#rivals = new Map(left)
   }
 
   /** Takes over what an earlier run has announced with this lease, of which no state file tells. */
@@ -228,6 +427,20 @@ export class Announcer {
     this.log.info(`prefixes: ${text} is withdrawn: ${why}`, { kind: 'prefix-withdrawn', about: [text] })
   }
 }
+
+/** Further subnets overlap no other claim, so that their priority decides nothing. */
+const FURTHER = { priority: DEFAULT_PRIORITY, until: undefined, via: undefined, further: true } as const
+
+const isFurther = (code: string, text: string): OverlayError =>
+  new OverlayError(
+    code,
+    `${text} is a further subnet of this host`,
+    'to give it back when nothing uses it: overlayctl lease remove',
+  )
+
+/** Why a further subnet of this host is another host's. */
+export const describeRival = ({ host, announcement }: PrefixClaim): string =>
+  `${host} has taken ${formatPrefix(announcement.prefix)} meanwhile`
 
 const isBoundTo = (etcdLease: EtcdLeaseId, lease: Lease): boolean =>
   etcdLease === lease.etcdLease && !isReservation(lease)

@@ -52,6 +52,10 @@ export interface ControlSources {
   announce(wanted: BodyOf<'announce'>): Promise<AnswerTo<'announce'>>
   /** Withdraws one. @returns the prefix as text */
   withdraw(wanted: BodyOf<'withdraw'>): Promise<string>
+  /** Takes a further subnet. @throws {OverlayError} with the reason for a refusal */
+  addSubnet(wanted: BodyOf<'addSubnet'>): Promise<AnswerTo<'addSubnet'>>
+  /** Gives one back. @returns the prefix as text */
+  removeSubnet(wanted: BodyOf<'removeSubnet'>): Promise<string>
   /** The options in use, without the password. */
   settings(): OptionTexts
   /** Notified when the document may have changed without an event. */
@@ -291,6 +295,14 @@ function routesOf(sources: ControlSources, log: Logger): Readonly<Record<Request
       log.info(`control socket: an operator asks to withdraw ${printable(body.prefix)}`)
       return answerOrder(log, response, async () => ({ withdrawn: await sources.withdraw(body) }))
     }),
+    addSubnet: withBody('addSubnet', (body, response) => {
+      log.info('control socket: an operator asks for a further subnet')
+      return answerOrder(log, response, () => sources.addSubnet(body))
+    }),
+    removeSubnet: withBody('removeSubnet', (body, response) => {
+      log.info(`control socket: an operator asks to give ${printable(body.prefix)} back`)
+      return answerOrder(log, response, async () => ({ removed: await sources.removeSubnet(body) }))
+    }),
     identity: withBody('identity', (_, response) =>
       answerOrder(log, response, async () => ({ key: await sources.identity() })),
     ),
@@ -392,11 +404,14 @@ const tagOf = (status: Status): string =>
     .digest('base64url')
     .slice(0, 22)}"`
 
+/** Requests that change something. */
+type OrderName = 'drain' | 'rotateKey' | 'identity' | 'announce' | 'withdraw' | 'addSubnet' | 'removeSubnet'
+
 /** Obeys an order, and answers with the document, or with the reason for a refusal. */
 async function answerOrder(
   log: Logger,
   response: ServerResponse,
-  obey: () => Promise<AnswerTo<'drain' | 'rotateKey' | 'identity' | 'announce' | 'withdraw'>>,
+  obey: () => Promise<AnswerTo<OrderName>>,
 ): Promise<void> {
   try {
     answer(response, 200, await obey())

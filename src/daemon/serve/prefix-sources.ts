@@ -15,13 +15,14 @@ import { type Announcement, formatVia, parseVia, prefixName, type Via } from '..
 import { describeUnaware, isOverlayds } from '../../plan/prefixes/awareness'
 import { describeWait } from '../../plan/prefixes/standings'
 import type { NodeView } from '../node/parts'
+import { describeRival } from '../prefixes/announcer'
 import type { ControlSources } from './control-socket'
 
 /** @param signal of the daemon */
 export const prefixSources = (
   node: () => NodeView | undefined,
   signal: AbortSignal,
-): Pick<ControlSources, 'prefixes' | 'announce' | 'withdraw'> => ({
+): Pick<ControlSources, 'prefixes' | 'announce' | 'withdraw' | 'addSubnet' | 'removeSubnet'> => ({
   prefixes: () => reportPrefixes(node()),
   async announce({ prefix: text, priority, forSeconds, via: way, share }) {
     const prefix = readPrefix(text)
@@ -41,6 +42,18 @@ export const prefixSources = (
   async withdraw({ prefix: text }) {
     const prefix = readPrefix(text)
     await demand(node()).announcer.withdraw(prefix, signal)
+    return formatPrefix(prefix)
+  },
+  async addSubnet({ family: asked, length }) {
+    const view = demand(node())
+    const family = asked ?? (view.plan.inputs.config.ipv4 === undefined ? 'IPv6' : 'IPv4')
+    const added = await view.announcer.addSubnet(family, length, signal)
+    const unaware = describeUnawareOf(view, family)
+    return { added: formatPrefix(added), ...(unaware !== undefined && { unaware }) }
+  },
+  async removeSubnet({ prefix: text }) {
+    const prefix = readPrefix(text)
+    await demand(node()).announcer.removeSubnet(prefix, signal)
     return formatPrefix(prefix)
   },
 })
@@ -120,6 +133,11 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
           state: 'waits' as const,
           reason: `not announced: ${reason}; ${fix}`,
         })),
+      ...announcer.outrun.map(({ announcement, rival }) => ({
+        ...reportAnnouncement(announcement, ownName, ownName),
+        state: 'waits' as const,
+        reason: `not announced: ${describeRival(rival)}; give it back: overlayctl lease remove, and add another`,
+      })),
       ...unreadable.map(({ name, reason = '' }) => {
         return { prefix: name, own: name.startsWith(`${ownName}/`), state: 'unreadable' as const, reason }
       }),
@@ -130,7 +148,7 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
 }
 
 const reportAnnouncement = (
-  { prefix, priority, until, via, share }: Announcement,
+  { prefix, priority, until, via, share, further }: Announcement,
   host: string,
   ownName: string,
 ) => ({
@@ -141,4 +159,5 @@ const reportAnnouncement = (
   ...(until !== undefined && { until: new Date(until).toISOString() }),
   ...(via !== undefined && { via: formatVia(via) }),
   ...(share !== undefined && { share }),
+  ...(further === true && { further }),
 })

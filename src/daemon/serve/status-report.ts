@@ -135,13 +135,15 @@ function reportRival({ reason, fix = '' }: Waiting, rival: Lease): { lease: NonN
   return { lease: { ...reportSubnets(rival), state: 'conflict', reason: `${reason}; ${fix}` } }
 }
 
-function reportLease({ lease: keeper }: NodeParts): { lease?: NonNullable<Status['lease']> } {
+function reportLease({ lease: keeper, announcer }: NodeParts): { lease?: NonNullable<Status['lease']> } {
   const { state, own, expiresInSeconds, moved } = keeper
+  const { further = [] } = announcer
   const trouble = leaseTrouble(keeper)
   const held = state.kind === 'held' ? state.lease : undefined
   return {
     lease: {
       ...reportSubnets({ ...own, value: keeper.announced }),
+      ...(further.length > 0 && { further: further.map(formatPrefix) }),
       state: state.kind,
       since: keeper.since.toISOString(),
       ...(held !== undefined && reportBinding(held)),

@@ -114,10 +114,12 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
 }
 
 function readAnnouncement(saved: SavedAnnouncement): Announcement[] {
-  const { prefix: text, priority, until, share } = saved
+  const { prefix: text, priority, until, share, further } = saved
   const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
   const via = saved.via === undefined ? undefined : parseVia(saved.via)
-  return prefix === undefined ? [] : [{ prefix, priority, until, via, ...(share !== undefined && { share }) }]
+  if (prefix === undefined) return []
+  const more = { ...(share !== undefined && { share }), ...(further && { further }) }
+  return [{ prefix, priority, until, via, ...more }]
 }
 
 /** Why a host must not start from its state file alone; `undefined` if it may. */
@@ -211,12 +213,13 @@ export async function remember(present: Present, now = new Date()): Promise<Save
       seen: seenSerials.map(({ subnet, identity, serial }) => [subnet, identity, serial] as const),
     }),
     ...(announced !== undefined && {
-      announced: announced.map(({ prefix, priority, until, via, share }) => ({
+      announced: announced.map(({ prefix, priority, until, via, share, further }) => ({
         prefix: formatPrefix(prefix),
         priority,
         ...(until !== undefined && { until }),
         ...(via !== undefined && { via: formatVia(via) }),
         ...(share !== undefined && { share }),
+        ...(further === true && { further }),
       })),
     }),
     ...(prefixes.length > 0 && { prefixes }),

@@ -3,6 +3,8 @@
  *
  *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.240.7-32
  *     {"priority":100,"until":"2026-11-30T14:00:00.000Z","via":"br-moving","share":1}
+ *     <prefix>/overlay/prefixes/10.5.12.0-24/10.5.243.0-24
+ *     {"priority":100,"further":true}
  */
 import { z } from 'zod'
 import { isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
@@ -34,6 +36,14 @@ const schema = z.object({
     .refine((text) => parseVia(text) !== undefined, 'expected the name of a link, or an address')
     .optional(),
   share: z.int().min(1).max(MOST_WEIGHT).optional(),
+  further: z.literal(true).optional(),
+})
+
+/** The keys of all hosts. */
+export const allPrefixesOf = ({ prefixes }: Keys): KeyRange => ({
+  start: prefixes,
+  // '0' is the character after '/'.
+  end: `${prefixes.slice(0, -1)}0`,
 })
 
 /** All keys that the host of that subnet may announce prefixes by. */
@@ -45,12 +55,13 @@ export function prefixRangeOf(keys: Keys, subnet: LeaseSubnet): KeyRange {
 export const prefixKey = (keys: Keys, subnet: LeaseSubnet, prefix: Prefix): string =>
   `${prefixRangeOf(keys, subnet).start}${prefixName(prefix)}`
 
-export const encodeAnnouncement = ({ priority, until, via, share }: Announcement): string =>
+export const encodeAnnouncement = ({ priority, until, via, share, further }: Announcement): string =>
   JSON.stringify({
     priority,
     until: until === undefined ? undefined : new Date(until).toISOString(),
     via: via && formatVia(via),
     share,
+    further,
   })
 
 /** Reads a value. Never throws. */
@@ -58,13 +69,14 @@ export function decodeAnnouncementValue(text: string): Decoded<Omit<Announcement
   if (text.length > LONGEST) return { reason: `the value has more than ${LONGEST} characters` }
   const read = readOwnValue(schema, text)
   if (read.reason !== undefined) return read
-  const { priority, until, via, share } = read.value
+  const { priority, until, via, share, further } = read.value
   return {
     value: {
       priority,
       until: until === undefined ? undefined : Date.parse(until),
       via: via === undefined ? undefined : parseVia(via),
       ...(share !== undefined && { share }),
+      ...(further !== undefined && { further }),
     },
   }
 }

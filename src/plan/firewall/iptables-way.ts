@@ -48,11 +48,19 @@ export const DROPS: ReadonlySet<string> = new Set(['DROP', 'REJECT'])
 /** Targets that change the source of a packet (iptables-extensions(8)). */
 export const MASQUERADES: ReadonlySet<string> = new Set(['MASQUERADE', 'SNAT', 'NETMAP'])
 
-/** The two classes of overlay packets: from other hosts' containers to ours, and from ours to theirs. */
-const packetsOf = ({ network, subnet, link }: FirewallNetwork): readonly Packets[] => [
-  { source: network, destination: subnet, direction: 'in', link },
-  { source: subnet, destination: network, direction: 'out', link },
-]
+/**
+ * The two classes of overlay packets: from other hosts' containers to ours, and from ours to theirs. Our
+ * containers have addresses of our subnet. Those of announced prefixes, further subnets among them, must not
+ * be masqueraded either.
+ */
+const packetsOf = (
+  { network, subnet, allowed = [], link }: FirewallNetwork,
+  targets: ReadonlySet<string>,
+): readonly Packets[] =>
+  [subnet, ...(targets === MASQUERADES ? allowed : [])].flatMap((own): Packets[] => [
+    { source: network, destination: own, direction: 'in', link },
+    { source: own, destination: network, direction: 'out', link },
+  ])
 
 /**
  * Finds the first rule of a chain at which all overlay packets of one direction meet one of the targets.
@@ -68,7 +76,7 @@ export function findObstacle(
   isOurs: (line: string) => boolean = () => false,
 ): { readonly place: number; readonly line: string } | undefined {
   const rules = lines.filter((line) => line.startsWith(`-A ${chain} `))
-  const found = packetsOf(network).flatMap((packets) => {
+  const found = packetsOf(network, targets).flatMap((packets) => {
     for (const [place, line] of rules.entries()) {
       if (isOurs(line)) return []
       const end = endOf(line, lines, packets, targets, new Set([chain]))

@@ -192,7 +192,7 @@ const groupsText = fc.oneof(
 const announcementText = fc.oneof(
   nearlyJson,
   field(
-    ['priority', 'until', 'via', 'share'],
+    ['priority', 'until', 'via', 'share', 'further'],
     fc.oneof(
       someValue,
       fc.integer(),

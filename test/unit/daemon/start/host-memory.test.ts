@@ -82,7 +82,7 @@ test('so is what hosts announce, and a file of before has none', async () => {
         priority: 100 + at,
         until: at === 0 ? undefined : Date.UTC(2026, 10, 30),
         via: at === 0 ? undefined : { kind: 'gateway', address: ip('10.5.2.9') },
-        ...(at === 0 && { share: 9 }),
+        ...(at === 0 ? { share: 9 } : { further: true }),
       },
       claimedAt: BigInt(7 + at) as Revision,
       etcdLease: '77' as EtcdLeaseId,

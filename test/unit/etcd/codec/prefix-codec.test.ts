@@ -70,6 +70,8 @@ test.each([
   ['{"priority":1,"share":256}', /share/],
   ['{"priority":1,"share":1.5}', /share/],
   ['{"priority":1,"share":true}', /share/],
+  ['{"priority":1,"further":false}', /further/],
+  ['{"priority":1,"further":1}', /further/],
   ['{"priority":1,"via":7}', /via/],
   ['{"priority":1,"via":""}', /name of a link, or an address/],
   ['{"priority":1,"via":"."}', /name of a link/],
@@ -97,7 +99,8 @@ test('what a host writes is read again, and lies in its range of keys', () => {
       }),
       fc.constantFrom(undefined, 'br-moving', 'a', '10.5.1.9', 'fd00::9'),
       fc.option(fc.integer({ min: 1, max: 255 }), { nil: undefined }),
-      (bits, length, priority, end_, way, share) => {
+      fc.constantFrom(undefined, true),
+      (bits, length, priority, end_, way, share, further) => {
         const prefix = networkOf(ipv4(bits), length)
         const via = way === undefined ? undefined : parseVia(way)
         const announcement = {
@@ -106,6 +109,7 @@ test('what a host writes is read again, and lies in its range of keys', () => {
           until: end_?.getTime(),
           via,
           ...(share !== undefined && { share }),
+          ...(further !== undefined && { further }),
         }
         const key = prefixKey(keys, subnet, announcement.prefix)
         expect(key >= start && key < end).toBe(true)

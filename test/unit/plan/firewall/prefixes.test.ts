@@ -1,6 +1,8 @@
 /** Announced prefixes in the firewall rules. */
+
 import type { FirewallRequest } from '../../../../src/model/firewall'
 import { desiredIptables, desiredMark, desiredTable } from '../../../../src/plan/firewall/firewall'
+import { DROPS, findObstacle, MASQUERADES } from '../../../../src/plan/firewall/iptables-way'
 import { net } from '../support'
 
 const request = (
@@ -59,6 +61,19 @@ test('the same with nftables', () => {
   expect(text).toContain(`\t\tip saddr 10.5.0.0/16 ip daddr ${OUTSIDE} return\n`)
   expect(text).toContain(`\t\tip saddr ${OUTSIDE} ip daddr 10.5.0.0/16 return\n`)
   expect(desiredMark(request([OUTSIDE]), 'IPv4').text?.match(/meta mark set/g)).toHaveLength(2)
+})
+
+test('a rule of Docker that masquerades a network in an allowed range is found, and one that drops is not', () => {
+  const [network] = request([INSIDE]).networks
+  if (network === undefined) throw new Error('there is no network')
+  const part = INSIDE.replace(/\/\d+$/, '/27')
+  const masquerade = `-A POSTROUTING -s ${part} ! -o br-0c2a6ee8a1b2 -j MASQUERADE`
+  expect(findObstacle([masquerade], 'POSTROUTING', network, MASQUERADES)?.line).toBe(masquerade)
+  const elsewhere = '-A POSTROUTING -s 172.18.0.0/27 ! -o br-0c2a6ee8a1b2 -j MASQUERADE'
+  expect(findObstacle([elsewhere], 'POSTROUTING', network, MASQUERADES)).toBeUndefined()
+  const [plain] = request([]).networks
+  expect(plain && findObstacle([masquerade], 'POSTROUTING', plain, MASQUERADES)).toBeUndefined()
+  expect(findObstacle([`-A FORWARD -d ${INSIDE} -j DROP`], 'FORWARD', network, DROPS)).toBeUndefined()
 })
 
 test('without allowed ranges nothing is different', () => {
