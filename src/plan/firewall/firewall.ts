@@ -131,9 +131,9 @@ export function desiredMark(request: FirewallRequest, family: Family): DesiredTa
 export const NETAVARK_TABLE = 'inet netavark'
 
 /**
- * The rule that keeps the addresses of containers on their way to other hosts, in a table of our own, before
+ * The rules that keep the addresses of containers on their way to other hosts, in a table of our own, before
  * netavark's chain at srcnat masquerades them. An accept would not do: the kernel asks the chains of all
- * tables until one has chosen a source. So the rule chooses the source that the packet has. Packets with
+ * tables until one has chosen a source. So each rule chooses the source that the packet has. Packets with
  * netavark's mark are left to netavark: they come to a published port from a container of the same network.
  */
 export function desiredSource(request: FirewallRequest, family: Family): DesiredTable {
@@ -143,14 +143,20 @@ export function desiredSource(request: FirewallRequest, family: Family): Desired
   const name = `${word} ${base}`
   if (network === undefined || !request.ipMasq) return { name, text: undefined }
   const unmarked = 'meta mark & 0x00002000 == 0x00000000'
-  const [own, all] = [network.subnet, network.network].map((each) => nftPrefix(inside(each).prefix))
+  const sources = [network.subnet, ...(network.allowed ?? [])]
+  const ways = sources.flatMap((source) =>
+    passing(network).map(
+      (to) =>
+        `${word} saddr ${nftPrefix(inside(source).prefix)} ${word} daddr ${nftPrefix(inside(to).prefix)}`,
+    ),
+  )
   const text = [
     `table ${name} {`,
     `\tcomment "rules for ${base}"`,
     '\tchain postrouting {',
     '\t\tcomment "chain to keep addresses that netavark would masquerade"',
     '\t\ttype nat hook postrouting priority srcnat - 1; policy accept;',
-    `\t\t${unmarked} ${word} saddr ${own} ${word} daddr ${all} snat to ${word} saddr`,
+    ...ways.map((way) => `\t\t${unmarked} ${way} snat to ${word} saddr`),
     '\t}',
     '}',
     '',

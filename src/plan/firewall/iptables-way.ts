@@ -15,13 +15,13 @@ import type { FirewallNetwork } from '../../model/firewall'
 
 /**
  * A class of packets. One of their interfaces is our device `link`, the other a bridge of containers of any
- * name.
+ * name. `undefined`: packets that leave by a link of any name, to a network behind this host.
  */
 interface Packets {
   readonly source: Prefix
   readonly destination: Prefix
   readonly direction: 'in' | 'out'
-  readonly link: string
+  readonly link: string | undefined
 }
 
 /** A condition that may be negated. */
@@ -49,18 +49,26 @@ export const DROPS: ReadonlySet<string> = new Set(['DROP', 'REJECT'])
 export const MASQUERADES: ReadonlySet<string> = new Set(['MASQUERADE', 'SNAT', 'NETMAP'])
 
 /**
- * The two classes of overlay packets: from other hosts' containers to ours, and from ours to theirs. Our
+ * The classes of overlay packets: from other hosts' containers to ours, and from ours to theirs. Our
  * containers have addresses of our subnet. Those of announced prefixes, further subnets among them, must not
- * be masqueraded either.
+ * be masqueraded either, nor what goes to a network behind this host.
  */
-const packetsOf = (
+function packetsOf(
   { network, subnet, allowed = [], link }: FirewallNetwork,
   targets: ReadonlySet<string>,
-): readonly Packets[] =>
-  [subnet, ...(targets === MASQUERADES ? allowed : [])].flatMap((own): Packets[] => [
-    { source: network, destination: own, direction: 'in', link },
-    { source: own, destination: network, direction: 'out', link },
-  ])
+): readonly Packets[] {
+  const announced = targets === MASQUERADES ? allowed : []
+  const behind = announced.filter((range) => !prefixesOverlap(range, network))
+  return [
+    ...[subnet, ...announced].flatMap((own): Packets[] => [
+      { source: network, destination: own, direction: 'in', link },
+      { source: own, destination: network, direction: 'out', link },
+    ]),
+    ...behind.map(
+      (range): Packets => ({ source: network, destination: range, direction: 'out', link: undefined }),
+    ),
+  ]
+}
 
 /**
  * Finds the first rule of a chain at which all overlay packets of one direction meet one of the targets.
@@ -120,9 +128,11 @@ function covers(rule: Rule, packets: Packets, targets: ReadonlySet<string>): boo
     rule.matchesNew &&
     (coversAddresses(rule.source, source) || (targets === MASQUERADES && isOfBridge(rule, packets))) &&
     (coversAddresses(rule.destination, destination) || isAllButGroups(rule, packets)) &&
-    (ours === undefined || isNamed(ours.value, link) !== ours.not) &&
+    (ours === undefined || link === undefined || isNamed(ours.value, link) !== ours.not) &&
     // All that is known of the bridge's name is that it is not that of our device.
-    (others === undefined || (others.not && isNamed(others.value, link)) || others.value === '+')
+    (others === undefined ||
+      (others.not && link !== undefined && isNamed(others.value, link)) ||
+      others.value === '+')
   )
 }
 

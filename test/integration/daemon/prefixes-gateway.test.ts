@@ -83,8 +83,8 @@ router bgp 65002
  no bgp ebgp-requires-policy
  neighbor ${WAN[0]} remote-as 65001
  neighbor ${WAN[1]} remote-as 65001
- neighbor ${WAN[0]} timers connect 1
- neighbor ${WAN[1]} timers connect 1
+ neighbor ${WAN[0]} passive
+ neighbor ${WAN[1]} passive
  address-family ipv4 unicast
   no neighbor ${WAN[1]} activate
  address-family ipv6 unicast
@@ -103,11 +103,9 @@ beforeAll(async () => {
   await connect(lab.host(1))
   for (const { namespace } of [...containers, { namespace: 'client' }, { namespace: 'router' }])
     await execOk(namespace, ['nft', SEEN])
-  const [gateway, router] = await Promise.all([
-    Frr.start(lab.host(1).namespace, lab.directory, GATEWAY_BGP),
-    Frr.start('router', lab.directory, ROUTER_BGP),
-  ])
-  Object.assign(frr, { gateway, router })
+  // It waits for the gateway host, whose first attempt finds it then.
+  frr.router = await Frr.start('router', lab.directory, ROUTER_BGP)
+  frr.gateway = await Frr.start(lab.host(1).namespace, lab.directory, GATEWAY_BGP)
 })
 afterAll(async () => {
   for (const each of Object.values(frr)) await each.stop()
@@ -141,6 +139,11 @@ async function connect(host: Host): Promise<void> {
     'route add default via 198.51.100.1',
     'route add ::/0 via fd00:9:0:7::1',
   ])
+  for (const program of ['iptables', 'ip6tables']) {
+    await host.exec(program, '-P', 'FORWARD', 'DROP')
+    // As on many gateways. Our rules stand before it.
+    await host.exec(program, '-t', 'nat', '-A', 'POSTROUTING', '-o', 'wan', '-j', 'MASQUERADE')
+  }
   for (const name of ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'])
     await setSysctl('router', name, '1')
 }
@@ -231,11 +234,7 @@ test.each(['iptables', 'nftables'] as const)(
   'both ends see the address of the other one, with %s',
   async (mode) => {
     await lab.putConfig(config({ nftables: mode === 'nftables' }))
-    for (const host of lab.hosts) {
-      await host.exec('iptables', '-P', 'FORWARD', 'DROP')
-      await host.exec('ip6tables', '-P', 'FORWARD', 'DROP')
-      await ruled(host, mode)
-    }
+    for (const host of lab.hosts) await ruled(host, mode)
     const ends = [container(1), container(2)]
     for (const { namespace, address, address6 = '' } of ends) {
       for (const each of CLIENT) await reach(namespace, each)

@@ -1,8 +1,14 @@
 /** Announced prefixes in the firewall rules. */
-
-import type { FirewallRequest } from '../../../../src/model/firewall'
-import { desiredIptables, desiredMark, desiredTable } from '../../../../src/plan/firewall/firewall'
+import type { FirewallRequest, IptablesListing } from '../../../../src/model/firewall'
+import {
+  desiredIptables,
+  desiredMark,
+  desiredSource,
+  desiredTable,
+} from '../../../../src/plan/firewall/firewall'
+import { diffIptables } from '../../../../src/plan/firewall/iptables'
 import { DROPS, findObstacle, MASQUERADES } from '../../../../src/plan/firewall/iptables-way'
+import { restore } from '../../../support/firewall'
 import { net } from '../support'
 
 const request = (
@@ -74,6 +80,54 @@ test('a rule of Docker that masquerades a network in an allowed range is found, 
   const [plain] = request([]).networks
   expect(plain && findObstacle([masquerade], 'POSTROUTING', plain, MASQUERADES)).toBeUndefined()
   expect(findObstacle([`-A FORWARD -d ${INSIDE} -j DROP`], 'FORWARD', network, DROPS)).toBeUndefined()
+})
+
+/** Rules of POSTROUTING, once ours are in force beside those. */
+function posted(allowed: readonly string[], lines: readonly string[]): string[] {
+  const wanted = request(allowed)
+  const before: IptablesListing = new Map([['nat', [':POSTROUTING ACCEPT [0:0]', ...lines]]])
+  const diff = diffIptables(desiredIptables(wanted, 'IPv4'), wanted.links, before)
+  const after = restore(before, diff ?? '')
+  expect(diffIptables(desiredIptables(wanted, 'IPv4'), wanted.links, after)).toBeUndefined()
+  const found = after.get('nat') ?? []
+  return found === 'foreign' ? [] : found.filter((line) => line.startsWith('-A POSTROUTING'))
+}
+
+test.each([
+  // All that leaves for the outside world, as on a gateway.
+  [OUTSIDE, '-A POSTROUTING -o eth0 -j MASQUERADE'],
+  [OUTSIDE, '-A POSTROUTING -s 10.0.0.0/8 -o eth0 -j SNAT --to-source 203.0.113.1'],
+  // Docker's rule for a network that exists on all hosts.
+  [INSIDE, '-A POSTROUTING -s 10.5.240.0/24 ! -o br-moving -j MASQUERADE'],
+  [OUTSIDE, '-A POSTROUTING -s 192.0.2.0/25 ! -o br-behind -j MASQUERADE'],
+])('packets of %s keep their addresses in spite of %s', (range, line) => {
+  const rules = posted([range], [line])
+  const place = rules.indexOf(line)
+  for (const way of [`-s 10.5.0.0/16 -d ${range} `, `-s ${range} -d 10.5.0.0/16 `])
+    expect(rules.slice(0, place).some((rule) => rule.includes(way) && rule.endsWith('-j ACCEPT'))).toBe(true)
+  expect(posted([], [line])).toHaveLength(2)
+})
+
+test.each([
+  [INSIDE, '-A POSTROUTING -o eth0 -j MASQUERADE'],
+  [OUTSIDE, '-A POSTROUTING -s 10.5.1.7/32 -o eth0 -j SNAT --to-source 203.0.113.1'],
+  [OUTSIDE, '-A POSTROUTING -d 192.0.2.7/32 -o eth0 -j MASQUERADE'],
+  [OUTSIDE, '-A POSTROUTING -o eth0 -p tcp -j MASQUERADE'],
+])('where %s is allowed, the rule %s is left alone', (range, line) => {
+  expect(posted([range], [line])).toHaveLength(2)
+})
+
+test('netavark with nftables changes no address of announced prefixes', () => {
+  const { text = '' } = desiredSource(request([INSIDE, OUTSIDE]), 'IPv4')
+  const ways = text.match(/ip saddr \S+ ip daddr \S+ snat to ip saddr/g)
+  expect(ways?.map((way) => way.replace(/ip saddr (\S+) ip daddr (\S+) .*/, '$1 $2'))).toEqual([
+    '10.5.1.0/24 10.5.0.0/16',
+    `10.5.1.0/24 ${OUTSIDE}`,
+    `${INSIDE} 10.5.0.0/16`,
+    `${INSIDE} ${OUTSIDE}`,
+    `${OUTSIDE} 10.5.0.0/16`,
+    `${OUTSIDE} ${OUTSIDE}`,
+  ])
 })
 
 test('without allowed ranges nothing is different', () => {
