@@ -3,6 +3,7 @@
  * netavark masquerades all that leaves the network. Our rule against that stands in a table of ours.
  */
 import { patient } from '../../lab/patience'
+import { ipv4Network, ipv6Network, prefix } from '../../support/firewall'
 import { ADDRESSES, apply, keeper, nft, run, Site, seenFrom, until, whileRunning } from './site'
 
 jest.setTimeout(patient(60_000))
@@ -53,6 +54,22 @@ test.each(['iptables', 'nftables'] as const)(
     expect(await run('nft', '-a', 'list', 'table', 'ip', 'overlayd-source')).toBe(before)
   },
 )
+
+test('containers keep their addresses on the way to an announced network behind the host', async () => {
+  await nft(NETAVARK)
+  const outside = { ipv4: prefix('192.0.2.0/24'), ipv6: prefix('2001:db8::/64') }
+  await apply({
+    networks: [
+      { ...ipv4Network, allowed: [outside.ipv4] },
+      { ...ipv6Network, allowed: [outside.ipv6] },
+    ],
+  })
+  for (const version of ['ipv4', 'ipv6'] as const) {
+    const each = ADDRESSES[version]
+    expect(await seenFrom('container', each.outside)).toBe(each.container)
+    expect(await seenFrom('outside', each.container)).toBe(each.outside)
+  }
+})
 
 test('the rule comes as soon as Podman makes the table, and goes where overlayd does not masquerade', async () => {
   const made = keeper({}, { period: NEVER })
