@@ -47,7 +47,8 @@ export interface FactValues {
   readonly wireguard: readonly WireguardFacts[] | undefined
   /**
    * address -> the way there; `undefined` where there is no way. The addresses are the PublicIPs of peers,
-   * and one address in each peer's subnet. An address whose look-up failed is left out.
+   * one address in each peer's subnet, and one in each prefix that this host announces. An address whose
+   * look-up failed is left out.
    */
   readonly ways: ReadonlyMap<IpAddress, RouteLookup | undefined>
   /** What hosts announce besides their subnets, as the daemon judges it. */

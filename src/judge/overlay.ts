@@ -1,6 +1,8 @@
 /** What several checks derive from the facts: this host's lease and device, and its peers. */
 import { readSubnets } from '../api/status-parts'
 import {
+  addressAfter,
+  addressBits,
   FAMILIES,
   type Family,
   familyOf,
@@ -298,6 +300,10 @@ export function directLink(objects: KernelObjects, subnet: Prefix): number | und
 export function sampleAddress({ address }: Prefix): IpAddress {
   return (typeof address === 'number' ? address + 2 : address + 2n) as IpAddress
 }
+
+/** An address of a prefix to look up the way to: not the first one, which is that of the network itself. */
+export const addressWithin = ({ address, length }: Prefix): IpAddress =>
+  length === addressBits(familyOf(address)) ? address : addressAfter(address, 1n)
 
 export const linkNameOf = (facts: Pick<Facts, 'kernel'>, index: number | undefined): string =>
   findLink(facts, index)?.name ?? (index === undefined ? 'nowhere' : `link ${index}`)

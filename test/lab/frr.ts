@@ -1,5 +1,5 @@
 /** FRR in a namespace: its zebra and bgpd, with files of their own, as Debian's package installs them. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inNamespace } from './namespace'
 import { LongProcess, run } from './process'
@@ -27,7 +27,10 @@ export class Frr {
     if (!existsSync(join(DAEMONS, 'bgpd')))
       throw new Error(`${DAEMONS}/bgpd is missing: install the package frr`)
     const sockets = join(directory, `frr-${namespace}`)
-    mkdirSync(sockets, { recursive: true })
+    // Of an earlier start.
+    rmSync(sockets, { recursive: true, force: true })
+    mkdirSync(sockets)
+    const api = join(sockets, 'zserv.api')
     const groups = join(sockets, 'group')
     writeFileSync(groups, GROUPS)
     const mount = `mount --bind ${groups} /etc/group && exec "$@"`
@@ -35,7 +38,7 @@ export class Frr {
       const file = join(sockets, `${daemon}.conf`)
       writeFileSync(file, text)
       const common = ['-u', 'root', '-g', 'root', '-P', '0', '--log', 'stdout', '--vty_socket', sockets]
-      const files = ['-f', file, '-i', join(sockets, `${daemon}.pid`), '-z', join(sockets, 'zserv.api')]
+      const files = ['-f', file, '-i', join(sockets, `${daemon}.pid`), '-z', api]
       const command = [
         'unshare',
         '--mount',
@@ -49,7 +52,12 @@ export class Frr {
       ]
       return new LongProcess(`${daemon} in ${namespace}`, inNamespace(namespace, command))
     }
-    const frr = new Frr(sockets, start('zebra', ''), start('bgpd', config))
+    const zebra = start('zebra', '')
+    // bgpd that does not find zebra tries again after 10 s.
+    await waitFor(`zebra in ${namespace}`, () => existsSync(api) || new Pending(`there is no ${api}`), {
+      context: () => zebra.tail(),
+    })
+    const frr = new Frr(sockets, zebra, start('bgpd', config))
     try {
       await waitFor(`bgpd in ${namespace}`, async () => frr.#ask('show bgp summary'), {
         context: () => `${frr.zebra.tail()}\n${frr.bgpd.tail()}`,

@@ -9,11 +9,19 @@ import type {
   MulticastFacts,
   WireguardFacts,
 } from '../../judge/facts'
-import { deviceName, type OverlayFacts, peersOf, rangeOf, sampleAddress, vniOf } from '../../judge/overlay'
+import {
+  addressWithin,
+  deviceName,
+  type OverlayFacts,
+  peersOf,
+  rangeOf,
+  sampleAddress,
+  vniOf,
+} from '../../judge/overlay'
 import { MulticastDevice } from '../../kernel/bridges/multicast'
 import type { KernelReader } from '../../kernel/kernel'
 import { looksInto, type TableObject } from '../../kernel/nftables/netfilter-objects'
-import { FAMILIES } from '../../model/address'
+import { FAMILIES, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { SLOTS } from '../../model/lease'
 import { type Destination, EVERY_GROUP } from '../../model/multicast'
 import { attempt } from '../../model/result'
@@ -105,8 +113,18 @@ async function readWanted(multicast: MulticastDevice, name: string, objects: rea
   return Object.fromEntries((sets.value ?? []).map(({ family, addresses }) => [family, addresses]))
 }
 
-export async function readWays(kernel: KernelReader, facts: OverlayFacts): Promise<FactValues['ways']> {
-  const addresses = new Set(peersOf(facts).flatMap((peer) => [peer.publicIp, sampleAddress(peer.subnet)]))
+export async function readWays(
+  kernel: KernelReader,
+  facts: OverlayFacts & Pick<Facts, 'prefixes'>,
+): Promise<FactValues['ways']> {
+  const own = (facts.prefixes.value?.prefixes ?? []).filter((row) => row.own)
+  const addresses = new Set([
+    ...peersOf(facts).flatMap((peer) => [peer.publicIp, sampleAddress(peer.subnet)]),
+    ...own.flatMap(({ prefix: text }) => {
+      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+      return prefix === undefined ? [] : [addressWithin(prefix)]
+    }),
+  ])
   const ways = await Promise.all(
     [...addresses].map(
       async (address) => [address, await attempt('ways', () => kernel.lookUp(address))] as const,

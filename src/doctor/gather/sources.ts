@@ -56,7 +56,7 @@ export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   wireguard: from({ needs: ['kernel', 'config'], uses: ['daemon'] }, (known, edges) =>
     readWireguard(() => edges.kernel(), known),
   ),
-  ways: from({ needs: ['kernel'], uses: OVERLAY }, async (known, edges) =>
+  ways: from({ needs: ['kernel'], uses: [...OVERLAY, 'prefixes'] }, async (known, edges) =>
     readWays(await edges.kernel(), known),
   ),
   prefixes: from({}, (_, { options }) => readPrefixes(options)),

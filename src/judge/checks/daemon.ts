@@ -170,7 +170,8 @@ const NAMED_BY: Readonly<Partial<Record<ProblemPart, readonly string[]>>> = {
  */
 const ELSE: ReadonlySet<string> = new Set([
   ...['lease-rejected', 'peer-has-own-address', 'vni-differs'],
-  ...['firewall-undecided', 'host-blocked', 'port-differs', 'prefix-refused', 'prefix-rp-filter'],
+  ...['firewall-undecided', 'host-blocked', 'port-differs'],
+  ...['prefix-refused', 'prefix-rp-filter', 'prefix-led-astray'],
 ])
 /** Parts whose problems end by themselves, or cost nothing now. */
 const MILD: ReadonlySet<string> = new Set<ProblemPart>(['state', 'peers', 'multicast', 'daemon'])

@@ -1,6 +1,6 @@
 /** Announced prefixes: whether packets to those of this host get to where they belong, and who sees them. */
 import type { PrefixesDocument } from '../../api/documents'
-import { familyOf, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { familyOf, parseIpv4Prefix, parseIpv6Prefix, prefixContains } from '../../model/address'
 import { count } from '../../model/count'
 import { formatLeaseSubnet } from '../../model/lease'
 import { parseVia } from '../../model/prefixes'
@@ -8,10 +8,10 @@ import { describeUnaware, isOverlaydsValue } from '../../plan/prefixes/awareness
 import { deliveryOf } from '../../plan/prefixes/delivery'
 import type { Facts, Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
-import { OVERLAY, type OverlayFacts, ownLease } from '../overlay'
+import { addressWithin, OVERLAY, type OverlayFacts, ownLease } from '../overlay'
 
 type Row = PrefixesDocument['prefixes'][number]
-type PrefixFacts = OverlayFacts & Known<'prefixes'> & Pick<Facts, 'forwarding' | 'rpFilter'>
+type PrefixFacts = OverlayFacts & Known<'prefixes'> & Pick<Facts, 'forwarding' | 'rpFilter' | 'ways'>
 
 const STRICT = 1
 const LIST = ['overlayctl prefixes']
@@ -21,7 +21,7 @@ export const PREFIX_CHECKS: readonly Check[] = [
     name: 'prefixes',
     about: 'packets to the prefixes that hosts announce get to where they belong',
     needs: ['prefixes'],
-    uses: [...OVERLAY, 'forwarding', 'rpFilter'],
+    uses: [...OVERLAY, 'forwarding', 'rpFilter', 'ways'],
     premise: 'started',
     run: checkPrefixes,
   }),
@@ -36,6 +36,7 @@ function checkPrefixes(facts: PrefixFacts): Outcome {
   return outcome(summaryOf(facts, rows), [
     problem === undefined ? undefined : notInEtcd(problem),
     missing.length === 0 ? undefined : noWay(missing),
+    ledAstray(facts, own),
     notForwarded(facts, own),
     strictFilter(facts, own),
     refused(rows),
@@ -91,6 +92,43 @@ const noWay = (evidence: readonly string[]): Finding => ({
   fix: 'put the link or the gateway right, announce it with another --via, or withdraw it',
   commands: LIST,
 })
+
+/** Without `--via` packets follow the host's own routes: they have to lead to the prefix. */
+function ledAstray(facts: PrefixFacts, own: readonly Row[]): Finding | undefined {
+  const evidence = own
+    .filter((row) => isFollowed(row) && row.via === undefined)
+    .flatMap(({ prefix: text }) => {
+      const reason = wrongWay(facts, text)
+      return reason === undefined ? [] : [`${text}: ${reason}`]
+    })
+  if (evidence.length === 0) return undefined
+  return {
+    code: 'prefix-led-astray',
+    severity: 'warn',
+    what: 'this host gets packets to prefixes that it announces, and its routes do not lead there',
+    evidence: few(evidence),
+    breaks: 'nobody reaches these prefixes',
+    fix: 'announce it with --via=LINK or --via=ADDRESS, or give the host a route to it',
+    commands: LIST,
+  }
+}
+
+/** Where packets to a prefix go instead; `undefined` where they may get there, or nobody can tell. */
+function wrongWay({ ways, kernel }: PrefixFacts, text: string): string | undefined {
+  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const address = prefix && addressWithin(prefix)
+  if (address === undefined || !ways.ok || !kernel.ok || !ways.value.has(address)) return undefined
+  const way = ways.value.get(address)
+  if (way === undefined) return 'there is no route to it'
+  const { devices, defaultRoutes, routes } = kernel.value
+  const device = devices.find(({ link }) => link.index === way.linkIndex)
+  if (device !== undefined) return `they go back into the overlay, by ${device.link.name}`
+  const isDefault = defaultRoutes.some(({ linkIndex }) => linkIndex === way.linkIndex)
+  const hasRoute = routes.some(
+    ({ destination }) => destination.length > 0 && prefixContains(destination, address),
+  )
+  return isDefault && !hasRoute ? 'they leave by the default route' : undefined
+}
 
 const notInEtcd = (problem: string): Finding => ({
   code: 'prefix-not-announced',

@@ -226,6 +226,9 @@ test('a router learns what the gateway host routes, and nothing besides the over
   // An address that follows its container.
   await overlayctl(second, 'announce', `${MOVING}/32`)
   await learns([...(await subnets()), MOVING])
+  // No container has it yet.
+  const { stdout } = await second.overlayctl('doctor', '--only=prefixes')
+  expect(stdout).toMatch(/10\.5\.240\.7\/32: they leave by the default route/)
   await overlayctl(second, 'withdraw', `${MOVING}/32`)
   await learns(await subnets())
 })

@@ -7,13 +7,17 @@ import {
   address,
   type Changes,
   DAEMON,
+  DEVICE,
   ETCD,
   facts,
+  ip,
   KERNEL,
   LEASES,
   link,
   missing,
   reporting,
+  route,
+  UNDERLAY,
 } from './support'
 
 type Row = PrefixesDocument['prefixes'][number]
@@ -75,6 +79,37 @@ test('forwarding that is off counts for what this host gets packets of', () => {
   expect(codes([row()], off)).toEqual(['prefix-not-forwarded'])
   expect(codes([row({ state: 'waits' }), row({ own: false, host: '10.5.42.0-24' })], off)).toEqual([])
   expect(codes([row({ prefix: 'fd00:9::7/128' })], off)).toEqual([])
+})
+
+test.each([
+  ['nowhere', undefined, 'there is no route to it'],
+  [
+    'by the default route',
+    { linkIndex: UNDERLAY, source: ip('192.0.2.11') },
+    'they leave by the default route',
+  ],
+  ['back', { linkIndex: DEVICE, source: ip('10.5.7.0') }, 'they go back into the overlay, by flannel.1'],
+])('without --via, the routes of the host have to lead to the prefix, and not %s', (_, way, reason) => {
+  const behind = row({ prefix: '198.51.100.0/24', via: undefined })
+  const ways = new Map([[ip('198.51.100.1'), way]])
+  const { state, findings } = check([behind], { ...kernelWith({}), ways })
+  expect(state).toBe('warn')
+  expect(findings).toMatchObject([{ code: 'prefix-led-astray', evidence: [`198.51.100.0/24: ${reason}`] }])
+  expect(codes([{ ...behind, state: 'waits' }], { ...kernelWith({}), ways })).toEqual([])
+  expect(codes([{ ...behind, via: 'br-moving' }], { ...kernelWith({}), ways })).toEqual([])
+})
+
+test('without --via, a route of the host or an address of its own is a way', () => {
+  const behind = row({ prefix: '198.51.100.0/24', via: undefined })
+  const by = (linkIndex: number) => new Map([[ip('198.51.100.1'), { linkIndex, source: undefined }]])
+  const routed = { kernel: { ...KERNEL, routes: [...KERNEL.routes, route('198.51.0.0/16', UNDERLAY, true)] } }
+  expect(codes([behind], { ...routed, ways: by(UNDERLAY) })).toEqual([])
+  expect(codes([behind], { ...kernelWith({}), ways: by(1) })).toEqual([])
+  // Nobody has looked.
+  expect(codes([behind], { ...kernelWith({}), ways: new Map() })).toEqual([])
+  const single = row({ prefix: '198.51.100.7/32', via: undefined })
+  const ways = new Map([[ip('198.51.100.7'), undefined]])
+  expect(codes([single], { ...kernelWith({}), ways })).toEqual(['prefix-led-astray'])
 })
 
 test('a strict filter matters where the way back is another one', () => {
