@@ -492,7 +492,11 @@ export const VERBS: readonly Verb[] = [
       const shared = networks === undefined ? {} : { networks: await readNetworks(networks) }
       const backend = await readBackend(async () => (await local())['docker-mark'])
       const request = { individual: i, combined: c, key: k, ipMasq: !m, backend, ...shared }
-      await runDockerOptions({ input: f, output: d }, request)
+      await runDockerOptions(
+        { input: f, output: d },
+        request,
+        networks === undefined ? undefined : await local(),
+      )
       return EXIT.healthy
     },
   }),
@@ -514,7 +518,7 @@ export const VERBS: readonly Verb[] = [
     ],
     run: async ({ create, subnet, size }, { local }) => {
       const { runDockerNetwork } = await import('./verbs/docker-network.js')
-      await runDockerNetwork((await local())['subnet-file'], { create, subnet, size })
+      await runDockerNetwork(await local(), { create, subnet, size })
       return EXIT.healthy
     },
   }),

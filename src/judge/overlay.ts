@@ -100,6 +100,10 @@ export function ownSubnet(facts: OverlayFacts, family: Family): Prefix | undefin
   return claimedSubnet(facts, family) ?? (own && familyLease(own, family)?.subnet)
 }
 
+/** Further subnets of this host, of both families. */
+export const furtherSubnets = ({ daemon }: Pick<Facts, 'daemon'>): readonly Prefix[] =>
+  (daemon.value?.lease?.further ?? []).flatMap((text) => parseIpv4Prefix(text) ?? parseIpv6Prefix(text) ?? [])
+
 /** The range that leases must fit: the daemon's, where it does not follow a config that was changed. */
 function rangeInUse(
   facts: OverlayFacts,

@@ -6,11 +6,15 @@
 
 import {
   addressAfter,
+  familyOf,
   formatPrefix,
   type Ipv4Prefix,
   type Ipv6Prefix,
+  networkOf,
+  type Prefix,
   parseIpv4Prefix,
   parseIpv6Prefix,
+  samePrefix,
 } from './address'
 import { LONGEST_NETWORK6, MASQUERADE_OPTION, MTU_OPTION, poolFlags, shareOut } from './docker'
 
@@ -39,26 +43,37 @@ export interface SharedFlags {
 
 /**
  * @param length of docker0's part and of each network. The parts of the IPv6 subnet are as many.
+ * @param further subnets of the host besides, which are for networks alone; those without room are left out
  * @returns `undefined` if there is no room
  */
 export function sharedFlags(
   subnet: Ipv4Prefix,
   subnet6: Ipv6Prefix | undefined,
   length: number,
+  further: readonly Prefix[] = [],
 ): SharedFlags | undefined {
   const shared = shareOut(subnet, length)
   if (shared === undefined) return undefined
   const gateway = { address: addressAfter(shared.bridge.address, 1n), length }
   const bip = `--bip=${formatPrefix(gateway)}`
+  const furtherOf = (family: 'IPv4' | 'IPv6', size: number): string[] => {
+    const fits = (each: Prefix): boolean => familyOf(each.address) === family && each.length <= size
+    return poolFlags(further.filter(fits), size)
+  }
   const pools = poolFlags(shared.pools, length)
-  if (subnet6 === undefined) return { bip, ipv6: [], pools }
+  if (subnet6 === undefined) return { bip, ipv6: [], pools: [...pools, ...furtherOf('IPv4', length)] }
   const length6 = subnet6.length + length - subnet.length
   const shared6 = length6 > LONGEST_NETWORK6 ? undefined : shareOut(subnet6, length6)
   if (shared6 === undefined) return undefined
   return {
     bip,
     ipv6: ['--ipv6', `--fixed-cidr-v6=${formatPrefix(shared6.bridge)}`],
-    pools: [...pools, ...poolFlags(shared6.pools, length6)],
+    pools: [
+      ...pools,
+      ...poolFlags(shared6.pools, length6),
+      ...furtherOf('IPv4', length),
+      ...furtherOf('IPv6', length6),
+    ],
   }
 }
 
@@ -107,6 +122,7 @@ function renewal(
       ? undefined
       : sharedFlags(prefix, parseIpv6Prefix(value('FLANNEL_IPV6_SUBNET') ?? ''), Number(sizes[0]))
   const isShared = sizes.length > 0 && prefix !== undefined
+  const parts = lines.flatMap(({ words }) => words.flatMap((word) => partOf(word) ?? []))
   return (word, index, all) => {
     if (word.startsWith('--bip=') && subnet !== undefined) return [shared?.bip ?? `--bip=${subnet}`]
     if (word.startsWith('--mtu=') && mtu !== undefined) return [`--mtu=${mtu}`]
@@ -115,11 +131,48 @@ function renewal(
     if (word.startsWith(MASQUERADE_DEFAULT) && masq !== undefined)
       return [`${MASQUERADE_DEFAULT}${masq === 'false'}`]
     // A subnet without room for the parts is docker0's as a whole.
-    if (isShared && isPool(word)) return all.findIndex(isPool) === index ? (shared?.pools ?? []) : []
+    if (isShared && isPool(word)) {
+      const kept = furtherPools(all, parts)
+      return all.findIndex(isPool) === index ? [...(shared?.pools ?? []), ...kept] : []
+    }
     if (isShared && word === '--ipv6') return shared?.ipv6.slice(0, 1) ?? []
     if (isShared && word.startsWith('--fixed-cidr-v6=')) return shared?.ipv6.slice(1) ?? []
     return [word]
   }
 }
+
+const PART = /^--(?:bip|fixed-cidr-v6)=(\S+)$/
+const BASE = /^--default-address-pool=base=([^,]+),/
+
+const parse = (text: string | undefined): Prefix | undefined =>
+  parseIpv4Prefix(text ?? '') ?? parseIpv6Prefix(text ?? '')
+
+/** docker0's part, of a word that names it. */
+function partOf(word: string): Prefix | undefined {
+  const part = parse(PART.exec(word)?.[1])
+  return part && networkOf(part.address, part.length)
+}
+
+/**
+ * The pools among the words that are no parts of the subnet of which the words were made: further subnets of
+ * the host. {@link shareOut} gives docker0's part its other half first, then both together theirs, and so on.
+ */
+function furtherPools(words: readonly string[], parts: readonly Prefix[]): string[] {
+  const shared = [...parts]
+  return words.filter((word) => {
+    const pool = parse(BASE.exec(word)?.[1])
+    if (pool === undefined) return false
+    const place = shared.findIndex((part) => isOtherHalf(pool, part))
+    if (place !== -1) shared[place] = networkOf(pool.address, pool.length - 1)
+    return place === -1 && parts.some(({ address }) => familyOf(address) === familyOf(pool.address))
+  })
+}
+
+const isOtherHalf = (pool: Prefix, part: Prefix): boolean =>
+  familyOf(pool.address) === familyOf(part.address) &&
+  pool.length === part.length &&
+  pool.length > 0 &&
+  !samePrefix(pool, part) &&
+  samePrefix(networkOf(pool.address, pool.length - 1), networkOf(part.address, part.length - 1))
 
 const isPool = (word: string): boolean => word.startsWith('--default-address-pool=')

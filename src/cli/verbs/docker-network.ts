@@ -4,8 +4,10 @@ import { print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
 import { formatPrefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
+import type { Options } from '../../options/schema'
 import { createCommand, createRequest, planNetwork } from '../../plan/host/docker-network'
 import { optionsOfNetworks } from '../../plan/host/docker-options'
+import { readFurther } from '../ask/further-subnets'
 import { readLength, readPart } from '../ask/subnet-part'
 
 /** Milliseconds for all of it. */
@@ -25,10 +27,11 @@ export interface DockerNetworkFlags {
 
 /** @throws {OverlayError} `docker-network` for what does not fit; `docker`; `subnet-file` */
 export async function runDockerNetwork(
-  subnetFile: string,
+  options: Options,
   { create, subnet, size }: DockerNetworkFlags,
 ): Promise<void> {
   const signal = AbortSignal.timeout(DEADLINE)
+  const subnetFile = options['subnet-file']
   const part = subnet === undefined ? undefined : readPart(subnet, CODE)
   const length = size === undefined ? undefined : readLength(size, CODE)
   const variables = await readSubnetVariables(subnetFile)
@@ -47,6 +50,7 @@ export async function runDockerNetwork(
       name: create ?? EXAMPLE,
       subnet: own,
       subnet6: parseIpv6Prefix(variables['FLANNEL_IPV6_SUBNET'] ?? ''),
+      further: await readFurther(options, own),
       options: optionsOfNetworks(variables, { ipMasq: true }),
       part,
       length,

@@ -16,6 +16,7 @@ import { DERIVED_FLAG } from '../../model/docker-lines'
 import { DEFAULT_DOCKER_MARK, formatMark, usersOfMark } from '../../model/docker-mark'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import type { Problem } from '../../model/result'
+import type { Options } from '../../options/schema'
 import { nftablesFlags } from '../../plan/host/docker-backend'
 import {
   type DockerOptionsRequest,
@@ -26,6 +27,7 @@ import {
   optionsOfNetworks,
   SUBNET_VARIABLES,
 } from '../../plan/host/docker-options'
+import { readFurther } from '../ask/further-subnets'
 
 export interface DockerOptionsFiles {
   /** subnet.env; a missing file gives no options. */
@@ -67,13 +69,16 @@ export function splitGetopts(words: readonly string[]): string[] {
 
 /**
  * Writes the options file.
+ * @param host where to ask for further subnets; without it there are none
  * @throws {OverlayError} `docker-opts`; also, as in flannel after the file was written, if the subnet is
  *   routed elsewhere
  */
 export async function runDockerOptions(
   files: DockerOptionsFiles,
-  request: DockerOptionsRequest,
+  asked: DockerOptionsRequest,
+  host?: Pick<Options, 'run-dir' | 'state-dir'>,
 ): Promise<void> {
+  let request = asked
   if (!isVariableName(request.key)) {
     throw new OverlayError(
       'docker-opts',
@@ -84,6 +89,10 @@ export async function runDockerOptions(
   const found = await readSubnetVariables(files.input)
   const variables: Record<string, string | undefined> = { ...process.env }
   for (const name of SUBNET_VARIABLES) if (found[name] !== undefined) variables[name] = found[name]
+  if (host !== undefined && request.networks !== undefined) {
+    const further = await readFurther(host, parseIpv4Prefix(variables['FLANNEL_SUBNET'] ?? ''))
+    request = { ...request, networks: { ...request.networks, further } }
+  }
   const made = dockerOptions(variables, request)
   if (!made.ok) throw refusal(files, made.problem)
   const isOwnInput = await isSameFile(files.input, files.output)

@@ -1,10 +1,10 @@
 /** Networks of Docker beside docker0: whether they are in the overlay, with the options that it needs. */
-import { FAMILIES, formatPrefix, prefixContains } from '../../model/address'
+import { FAMILIES, familyOf, formatPrefix, prefixContains } from '../../model/address'
 import { count } from '../../model/count'
 import { type DockerNetwork, MASQUERADE_OPTION, MTU_OPTION } from '../../model/docker'
 import type { Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
-import { OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
+import { furtherSubnets, OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
 import { containerBridges } from './bridge'
 
 /** Docker's own default (drivers/bridge in moby). */
@@ -40,10 +40,12 @@ function checkDocker(facts: DockerFacts): Outcome {
 }
 
 function isInside(facts: DockerFacts, { subnets }: DockerNetwork): boolean {
-  return FAMILIES.some((family) => {
-    const own = ownSubnet(facts, family)
-    return own !== undefined && subnets.some(({ address }) => prefixContains(own, address))
-  })
+  const own = [...FAMILIES.flatMap((family) => ownSubnet(facts, family) ?? []), ...furtherSubnets(facts)]
+  return own.some((each) =>
+    subnets.some(
+      ({ address }) => familyOf(address) === familyOf(each.address) && prefixContains(each, address),
+    ),
+  )
 }
 
 /**

@@ -19,6 +19,8 @@ export interface NetworkRequest {
   /** This host's subnets. */
   readonly subnet: Ipv4Prefix
   readonly subnet6: Ipv6Prefix | undefined
+  /** Of both families. They have parts where the subnets have none left. */
+  readonly further?: readonly Prefix[]
   readonly options: readonly NetworkOption[]
   /** The wanted part; if it is left out, a free one of the length is looked for. */
   readonly part?: Ipv4Prefix | undefined
@@ -45,26 +47,47 @@ export function planNetwork(
   request: NetworkRequest,
   present: readonly DockerNetwork[],
 ): Result<PlannedNetwork> {
-  const { name, subnet, subnet6, options } = request
+  const { name, subnet, subnet6, options, further = [] } = request
   if (!NETWORK_NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
   const taken = partsOfDocker(present)
   const own = taken.find(({ prefix }) => prefixContains(subnet, prefix.address))?.prefix.length
   const length = request.part?.length ?? request.length ?? own ?? subnet.length
-  if (length < subnet.length || length > LONGEST_NETWORK)
+  const four = further.filter((each) => !isSix(each))
+  const widest = Math.min(subnet.length, ...four.map((each) => each.length))
+  if (length < widest || length > LONGEST_NETWORK)
     return refuse(`a part of /${length} does not fit: ${fromTo(subnet)}`)
-  const whole = networkOf(subnet.address, subnet.length)
-  const wanted = { subnet: whole, part: request.part, length, from: 'start' } as const
-  const part = freePart(wanted, taken, CODE)
+  const part = firstPart(wholeOf(subnet), four, request.part, length, taken)
   if (!part.ok) return part
   if (subnet6 === undefined) return found({ name, parts: [part.value], options })
   const length6 = subnet6.length + length - subnet.length
   if (length6 > LONGEST_NETWORK6)
     return refuse(`the IPv6 subnet ${formatPrefix(subnet6)} has no room for as many parts as that of IPv4`)
-  const whole6 = networkOf(subnet6.address, subnet6.length)
-  const wanted6 = { subnet: whole6, part: undefined, length: length6, from: 'start' } as const
-  const part6 = freePart(wanted6, taken, CODE)
+  const part6 = firstPart(wholeOf(subnet6), further.filter(isSix), undefined, length6, taken)
   if (!part6.ok) return part6
   return found({ name, parts: [part.value, part6.value], options })
+}
+
+const wholeOf = ({ address, length }: Prefix): Prefix => networkOf(address, length)
+
+/** A part of the subnet, else of a further one; the failure is that of the subnet. */
+function firstPart(
+  subnet: Prefix,
+  further: readonly Prefix[],
+  part: Prefix | undefined,
+  length: number,
+  taken: readonly TakenPart[],
+): Result<Prefix> {
+  const isIn = (each: Prefix): boolean =>
+    part === undefined ? each.length <= length : prefixContains(each, part.address)
+  const inSubnet = { subnet, part, length, from: 'start' } as const
+  const first =
+    length < subnet.length && part === undefined
+      ? refuse(`a part of /${length} does not fit: ${fromTo(subnet)}`)
+      : freePart(inSubnet, taken, CODE)
+  if (first.ok) return first
+  const others = further.filter(isIn).map((each) => freePart({ ...inSubnet, subnet: each }, taken, CODE))
+  // Where a part is asked for, the further subnet that has it says why it is not free.
+  return others.find(({ ok }) => ok) ?? (part === undefined ? first : (others[0] ?? first))
 }
 
 export const fromTo = ({ address, length }: Prefix): string =>

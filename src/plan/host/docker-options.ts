@@ -5,7 +5,13 @@
  *
  * Beyond flannel, the subnet can be shared out between docker0 and the networks that Docker makes later.
  */
-import { formatIpv4, type Ipv4Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import {
+  formatIpv4,
+  type Ipv4Prefix,
+  type Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from '../../model/address'
 import {
   type DockerVersion,
   defaultFlags,
@@ -37,6 +43,8 @@ export interface NetworksRequest {
   readonly length: number
   /** Of the dockerd that reads the options; `undefined` if it is not known. */
   readonly docker: DockerVersion | undefined
+  /** Further subnets of the host. */
+  readonly further?: readonly Prefix[]
 }
 
 const PREFIX = 'DOCKER_OPT_'
@@ -132,14 +140,14 @@ export const optionsOfNetworks = (
 function shareFlags(
   { FLANNEL_NETWORK: network, FLANNEL_IPV6_SUBNET: subnet6 }: Readonly<Record<string, string | undefined>>,
   subnet: Ipv4Prefix,
-  { length }: NetworksRequest,
+  { length, further = [] }: NetworksRequest,
 ): Result<readonly (readonly [string, string])[]> {
   const six = subnet6 ? parseIpv6Prefix(subnet6) : undefined
   if (subnet6 && six === undefined)
     return wrong('FLANNEL_IPV6_SUBNET', subnet6, 'not an IPv6 address with a prefix length')
   if (length > LONGEST_NETWORK)
     return refuse(`--networks=${length}: a network of /${length} has no room for a container; the most is 30`)
-  const flags = sharedFlags(subnet, six, length)
+  const flags = sharedFlags(subnet, six, length, further)
   if (flags === undefined) {
     const own = six === undefined ? `/${subnet.length}` : `/${subnet.length} and /${six.length}`
     return refuse(

@@ -1,4 +1,5 @@
 /** Further subnets of a host: chosen at the same time, carried, kept, and given back when nothing uses them. */
+import { readFileSync } from 'node:fs'
 import { leaseDocumentSchema, prefixesDocumentSchema } from '../../../src/api/documents'
 import { orderDaemon } from '../../../src/client/daemon-socket'
 import {
@@ -208,6 +209,20 @@ test('a host has at most 16, and keeps them over a restart', async () => {
   for (const [place, each] of taken.entries())
     for (const other of taken.slice(place + 1))
       expect(familyOf(each.address) === familyOf(other.address) && prefixesOverlap(each, other)).toBe(false)
+  const pools = async (): Promise<readonly string[]> => {
+    const output = `${one.runDirectory}/docker_opts.env`
+    await overlayctl(one, 'docker-opts', '-c', '--networks=27', '-f', one.subnetFile, '-d', output)
+    const made = readFileSync(output, 'utf8')
+    return [...made.matchAll(/base=(10\.5\.2[^,]+),size=27/g)].map(([, base = '']) => base)
+  }
+  const wide = all.filter((each) => each.endsWith('/27'))
+  expect(await pools()).toEqual(wide)
+  // subnet.env stays flannel's, and a Docker that starts while overlayd is down has the same pools.
+  expect(Object.values(await one.subnetEnv()).join()).not.toContain(wide[0]?.split('/')[0])
+  await one.stop()
+  expect(await pools()).toEqual(wide)
+  one.start({ flags: { 'ip-masq': 'true' } })
+  await one.waitConverged(1)
   await one.restart('SIGKILL')
   await one.waitConverged(1)
   expect(await furtherOf(one)).toEqual(all)

@@ -40,6 +40,16 @@ test('the parts of a subnet of another length are of the same length', () => {
   expect(smaller).toContain('DOCKER_OPT_POOL=""\n')
 })
 
+test('pools of further subnets stay when the subnet is another one', () => {
+  const further =
+    '--default-address-pool=base=10.5.243.0/24,size=26 --default-address-pool=base=10.5.9.0/26,size=26'
+  const old = SHARED.replace('128/25,size=26"', `128/25,size=26 ${further}"`)
+  const text = withDockerLines(TEXT, old)
+  expect(text).toContain(`base=10.5.7.128/25,size=26 ${further}"\n`)
+  expect(text).not.toContain('base=10.5.9.64/26')
+  expect(withDockerLines(TEXT, text)).toBe(text)
+})
+
 test('IPv6 is shared out again too', () => {
   const old =
     'DOCKER_OPTS=" --ipv6 --fixed-cidr-v6=fd00:5:0:9::/66 --default-address-pool=base=10.5.9.64/26,size=26 ' +

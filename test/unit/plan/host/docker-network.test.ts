@@ -52,6 +52,41 @@ test.each([
   )
 })
 
+describe('of a host with further subnets', () => {
+  const more = { ...request, further: [four('10.5.243.0/26'), four('10.5.244.0/22')] }
+  const FULL = network('bridge', four('10.5.7.0/24'))
+  const subnetOf = (wanted: Parameters<typeof planNetwork>[0], ...present: readonly DockerNetwork[]) => {
+    const { value, problem } = planNetwork(wanted, present)
+    return value === undefined ? problem?.text : value.parts.map(formatPrefix).join()
+  }
+
+  test('they have the network where the subnet has no part left', () => {
+    expect(subnetOf({ ...more, length: 27 }, DOCKER0)).toBe('10.5.7.32/27')
+    expect(subnetOf({ ...more, length: 27 }, FULL)).toBe('10.5.243.0/27')
+    expect(subnetOf(more, FULL)).toBe('10.5.244.0/24')
+    expect(subnetOf(more, FULL, network('a', four('10.5.244.0/22')))).toMatch(
+      /^all of 10\.5\.7\.0\/24 is taken/,
+    )
+  })
+
+  test('they have the part that is asked for, also a larger one than the subnet', () => {
+    expect(subnetOf({ ...more, length: 22 }, DOCKER0)).toBe('10.5.244.0/22')
+    expect(subnetOf({ ...more, part: four('10.5.243.32/28') }, DOCKER0)).toBe('10.5.243.32/28')
+    expect(
+      subnetOf({ ...more, part: four('10.5.243.32/28') }, DOCKER0, network('a', four('10.5.243.0/26'))),
+    ).toBe('10.5.243.32/28 overlaps 10.5.243.0/26 of the network a')
+    expect(subnetOf({ ...more, part: four('10.5.242.0/24') })).toMatch(/is not in this host's subnet/)
+    expect(subnetOf({ ...more, length: 21 })).toMatch(/^a part of \/21 does not fit/)
+  })
+
+  test('IPv6 has its own', () => {
+    const six = parseIpv6Prefix('fd00:5:0:7::1/64')
+    const further = [four('10.5.243.0/24'), parseIpv6Prefix('fd00:5:0:8007::/64') ?? four('0.0.0.0/0')]
+    const full6 = network('bridge', four('10.5.7.0/24'), six ?? four('0.0.0.0/0'))
+    expect(subnetOf({ ...request, subnet6: six, further }, full6)).toBe('10.5.243.0/24,fd00:5:0:8007::/64')
+  })
+})
+
 test('with IPv6 the network has a part of both', () => {
   const present = network(
     'bridge',

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { dockerOptions } from '../../../../src/plan/host/docker-options'
 import { anyUnicode } from '../../support/text'
+import { net, net6 } from '../support'
 
 const env = {
   FLANNEL_NETWORK: '10.1.0.0/16',
@@ -166,6 +167,22 @@ describe('a subnet that is shared out', () => {
     ['without a file', {}, shared, ''],
   ])('%s', (_, variables, request, text) => {
     expect(dockerOptions(variables, request)).toEqual({ ok: true, value: text })
+  })
+
+  test('further subnets are pools too, and nothing is different without them', () => {
+    const further = ['10.1.243.0/24', '10.1.244.128/26', '10.1.245.0/27'].map(net)
+    const { value = '' } = dockerOptions(env, { ...shared, networks: { ...shared.networks, further } })
+    expect(value).toContain(
+      `${POOL.slice(0, -2)} --default-address-pool=base=10.1.243.0/24,size=26 ` +
+        '--default-address-pool=base=10.1.244.128/26,size=26"\n',
+    )
+    expect(value).not.toContain('10.1.245.0')
+    const none = dockerOptions(env, { ...shared, networks: { ...shared.networks, further: [] } })
+    expect(none).toEqual(dockerOptions(env, shared))
+    const dual = { ...env, FLANNEL_IPV6_NETWORK: 'fd00:5::/48', FLANNEL_IPV6_SUBNET: 'fd00:5:0:37::1/64' }
+    const six = { ...shared, networks: { ...shared.networks, further: [net6('fd00:5:0:8007::/64')] } }
+    expect(dockerOptions(dual, six).value).toContain('base=fd00:5:0:8007::/64,size=66')
+    expect(dockerOptions(env, six)).toEqual(dockerOptions(env, shared))
   })
 
   test('IPv6 has as many parts', () => {

@@ -1,0 +1,44 @@
+/** The further subnets of this host, for commands that make networks of containers. */
+import { readDaemon } from '../../client/daemon-socket'
+import { readStateFile } from '../../host/state-file'
+import { complain } from '../../host/streams'
+import { formatPrefix, networkOf, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { describeError, OverlayError } from '../../model/errors'
+import { prefixName } from '../../model/prefixes'
+import type { Options } from '../../options/schema'
+
+/**
+ * Asks the daemon; where none runs, its state file tells what it had.
+ * @param own the subnet of subnet.env: a host with another lease has none of these further subnets
+ * @returns none where that is not known, which is said
+ */
+export async function readFurther(
+  options: Pick<Options, 'run-dir' | 'state-dir'>,
+  own: Prefix | undefined,
+): Promise<readonly Prefix[]> {
+  if (own === undefined) return []
+  const subnet = networkOf(own.address, own.length)
+  try {
+    const status = await readDaemon(options['run-dir'], 'briefStatus')
+    if (status !== undefined) {
+      const { lease } = status
+      return lease?.subnet === formatPrefix(subnet) ? read(lease.further ?? []) : []
+    }
+    const { state } = await readStateFile(options['state-dir'])
+    const name = state?.own.key.split('/').at(-1)?.split('&')[0]
+    if (state === undefined || name !== prefixName(subnet)) return []
+    return read((state.announced ?? []).flatMap(({ prefix, further }) => (further ? [prefix] : [])))
+  } catch (error) {
+    if (!(error instanceof OverlayError)) throw error
+    complain(`overlayctl: whether this host has further subnets is not known: ${describeError(error)}`)
+    return []
+  }
+}
+
+const read = (texts: readonly string[]): readonly Prefix[] =>
+  texts
+    .flatMap((text): Prefix[] => {
+      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+      return prefix === undefined ? [] : [prefix]
+    })
+    .sort((a, b) => (a.address < b.address ? -1 : 1))
