@@ -4,7 +4,7 @@
  */
 import { auditDocumentSchema } from '../../../src/api/documents'
 import { parseEnvironmentFile } from '../../../src/host/environment-file'
-import { ETCD_PREFIX, Lab } from '../../lab/lab'
+import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 
@@ -63,6 +63,14 @@ describe('an enrolled host', () => {
     await asHost('del', key('overlay/groups/10.5.41.0-24'))
     await asHost('put', key('overlay/prefixes/10.5.41.0-24/192.0.2.0-24'), '{}')
     await asHost('del', key('overlay/prefixes/10.5.41.0-24/192.0.2.0-24'))
+    expect((await lab.host(1).overlayctl('lease', 'add')).stderr).toContain('sets no IPv4 range')
+    const allowed = { Prefixes: { Allowed: ['10.5.240.0/20'] } }
+    await asRoot('put', key('config'), JSON.stringify({ ...JSON.parse(NETWORK_CONFIG), ...allowed }))
+    await waitFor('a further subnet', async () => {
+      const { code, stderr } = await lab.host(1).overlayctl('lease', 'add')
+      return code === 0 || new Pending(stderr)
+    })
+    await asHost('del', '--prefix', key('overlay/prefixes/10.5.41.0-24/'))
     expect(await asHost('get', '--prefix', '--keys-only', `${ETCD_PREFIX}/`)).toContain('overlay/hosts')
   })
 
