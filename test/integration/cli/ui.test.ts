@@ -72,7 +72,8 @@ test('no more pages are served than are bounded, and their end makes room', asyn
 })
 
 const text = (selector: string) => `(document.querySelector(${JSON.stringify(selector)})?.textContent ?? '')`
-const shows = (selector: string, part: string, timeoutMs = 6000) =>
+/** A daemon that takes long for its answer, as on a busy machine, is asked again after 10 s at most. */
+const shows = (selector: string, part: string, timeoutMs = 20_000) =>
   browser.until(`${text(selector)}.includes(${JSON.stringify(part)})`, { timeoutMs })
 
 test('two hosts see each other, and the page says so in the words of overlayctl status', async () => {
