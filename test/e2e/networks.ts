@@ -134,12 +134,15 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       if (host === undefined) throw new Error('there is a host')
       const files = ['/etc/cni/net.d/30-overlayd.conflist', '/etc/containers/networks/overlay.json']
       const units = ['overlayd-cni.path', 'overlayd-podman.path']
+      const journal = [...units, 'overlayd-cni', 'overlayd-podman'].map((unit) => `--unit=${unit}`)
       const subnet = (await host.subnetEnv())['FLANNEL_SUBNET']?.replace(/1\/24$/, '') ?? ''
       const written = () =>
         host.waitFor('to write the networks', async () => {
           const texts = await Promise.all(files.map(async (file) => (await host.run('cat', file)).stdout))
           const parts = texts.flatMap((text) => /"subnet": "(\S+)"/.exec(text)?.[1] ?? [])
-          return parts.length === 2 ? parts.sort() : new Pending(texts.join())
+          if (parts.length === 2) return parts.sort()
+          const { stdout } = await host.run('journalctl', '--no-pager', '--lines=30', ...journal)
+          return new Pending(`${texts.join()}\n${stdout}`)
         })
       const last = [`${subnet}192/27`, `${subnet}224/27`]
       try {
