@@ -35,9 +35,9 @@ export const leaseDocumentSchema = z.object({
 export type LeaseDocument = z.infer<typeof leaseDocumentSchema>
 
 /**
- * `wins`: packets to the prefix go to that host. `shares`: some of them do, others go to hosts that share with
- * it. `waits`: another host has the better claim. `refused`: the
- * claim is not followed. `unreadable`: the key or its value is not valid.
+ * `wins`: packets to the prefix go to that host. `shares`: some of them do, others go to hosts that share
+ * with it. `waits`: another host has the better claim. `refused`: the claim is not followed. `unreadable`:
+ * the key or its value is not valid.
  */
 export const PREFIX_STATES = ['wins', 'shares', 'waits', 'refused', 'unreadable'] as const
 

@@ -23,7 +23,10 @@ const PACKAGE = 'iptables'
 
 const TABLES: ReadonlySet<string> = new Set<IptablesTable>(['raw', 'nat', 'filter'])
 
-/** File of a program, links resolved -> its output of `--version`. One file may be the programs of both families. */
+/**
+ * File of a program, links resolved -> its output of `--version`. One file may be the programs of both
+ * families.
+ */
 export type Versions = Map<string, Promise<string>>
 
 export class Iptables {

@@ -1,6 +1,6 @@
 /**
- * Follows the kernel's notifications of rules near ours. Where the kernel gives none, rules are checked by the
- * period alone.
+ * Follows the kernel's notifications of rules near ours. Where the kernel gives none, rules are checked by
+ * the period alone.
  */
 import { once } from 'node:events'
 import { followRules } from '../../kernel/nftables/rule-changes'

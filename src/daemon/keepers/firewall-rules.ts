@@ -77,8 +77,8 @@ export class FirewallRules {
   /** Names of tables that are not wanted, and known to be gone. */
   readonly #gone = new Set<string>()
   /**
-   * The generation of the host's rules at which all rules were in order; `undefined` while a change may have no
-   * generation, as with iptables-legacy.
+   * The generation of the host's rules at which all rules were in order; `undefined` while a change may
+   * have no generation, as with iptables-legacy.
    */
   #settled: number | undefined
 

@@ -90,7 +90,9 @@ export class Announcer {
     return this.#loop.problem
   }
 
-  /** The further subnets of this host that no other host has, in order; `undefined` while that is not known. */
+  /**
+   * The further subnets of this host that no other host has, in order; `undefined` while that is not known.
+   */
   get further(): readonly Prefix[] | undefined {
     return this.wanted
       ?.filter(({ further, prefix }) => further === true && !this.#rivals.has(prefixName(prefix)))

@@ -1,4 +1,6 @@
-/** The gateways of a route that leads to several: RTA_MULTIPATH, a list of struct rtnexthop with attributes. */
+/**
+ * The gateways of a route that leads to several: RTA_MULTIPATH, a list of struct rtnexthop with attributes.
+ */
 import type { IpAddress } from '../../model/address'
 import { align, HOST_LITTLE_ENDIAN } from './bytes'
 import { messageCodec } from './codec'

@@ -1,6 +1,6 @@
 /**
- * The rules of nftables of this network namespace as a whole: which tables there are, and whether any rule may
- * have changed. Two messages take the place of starting `nft` for each table.
+ * The rules of nftables of this network namespace as a whole: which tables there are, and whether any rule
+ * may have changed. Two messages take the place of starting `nft` for each table.
  */
 import { OverlayError } from '../../model/errors'
 import type { MessageWriter } from '../netlink/bytes'

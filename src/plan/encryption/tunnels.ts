@@ -48,8 +48,8 @@ const DEAD = 190_000
 const FORMER = 30_000
 
 /**
- * Milliseconds for which packets of a key are taken after no host announces the key: its host may have to hear
- * first that it should send in clear. Longer than a listing of etcd takes.
+ * Milliseconds for which packets of a key are taken after no host announces the key: its host may have to
+ * hear first that it should send in clear. Longer than a listing of etcd takes.
  */
 export const LINGER = 30_000
 

@@ -65,7 +65,10 @@ export interface RulesBasis {
   readonly peers: Iterable<Pick<Peer, 'subnet' | 'publicIp'>>
 }
 
-/** The rules for this host's own announcements, and for those of others: it gives none of its addresses away. */
+/**
+ * The rules for this host's own announcements, and for those of others: it gives none of its addresses
+ * away.
+ */
 export function rulesFrom(basis: RulesBasis): { readonly own: Rules; readonly others: Rules } {
   const { family, allowed, subnet, underlay, surroundings } = basis
   const isNear = ({ address, length }: Prefix): boolean =>

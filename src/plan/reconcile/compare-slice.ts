@@ -32,9 +32,9 @@ export interface PassParts extends Pick<Wanted, 'subnet' | 'local'> {
 }
 
 /**
- * The slices of a pass: the host's own objects, those of peers, those that failed before, and in the end those
- * that no peer owns. Such an object has to be compared in the turn in which it was found: in the next one a
- * peer may own it.
+ * The slices of a pass: the host's own objects, those of peers, those that failed before, and in the end
+ * those that no peer owns. Such an object has to be compared in the turn in which it was found: in the next
+ * one a peer may own it.
  * @param objects the part of the memory that the pass is about
  * @param failed the objects that failed, also those of this pass
  */

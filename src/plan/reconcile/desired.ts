@@ -155,7 +155,9 @@ const noPrefixes = (): readonly Prefix[] => NO_PREFIXES
 const want = <K extends Kind>(objects: ObjectMemory, kind: K, peers: readonly WantedPeer[]): void =>
   PLAN[kind].want(objects[kind], peers)
 
-/** Where the route to a prefix sends packets that several peers share; `undefined` where one has them alone. */
+/**
+ * Where the route to a prefix sends packets that several peers share; `undefined` where one has them alone.
+ */
 function sharedTarget(
   prefix: Prefix,
   routing: Routing,
@@ -200,8 +202,9 @@ export interface OwnObjects {
 }
 
 /**
- * All objects that this host needs: those of the peers, and its own. One of its own replaces that of a peer. The daemon programs
- * these objects, and `overlayctl routes` without a daemon compares the kernel with them.
+ * All objects that this host needs: those of the peers, and its own. One of its own replaces that of a
+ * peer. The daemon programs these objects, and `overlayctl routes` without a daemon compares the kernel
+ * with them.
  * @param own `undefined` where this host has no subnet
  */
 export function hostObjects(
