@@ -148,8 +148,7 @@ async function attempt(what: string, measureOnce: () => Promise<Sample>): Promis
   try {
     return await measureOnce()
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new Error(`${what}: ${reason}`, { cause })
+    throw new Error(what, { cause })
   }
 }
 
@@ -257,13 +256,19 @@ function describe({ machine }: Results): string {
   return `Median (min - max) of all rounds. ${parts.map(([name, value]) => `${name} ${value}`).join(', ')}.`
 }
 
+/** The message of an error, and those of its causes: `fetch failed` alone says nothing. */
+const wholeError = (error: unknown): string =>
+  error instanceof Error
+    ? [error.message, ...(error.cause === undefined ? [] : [wholeError(error.cause)])].join(': ')
+    : String(error)
+
 const say = (text: string) => process.stdout.write(`${text}\n`)
 const progress = (text: string) => process.stderr.write(`${text}\n`)
 
 main().then(
   () => process.exit(),
   (error: unknown) => {
-    progress(`bench: ${error instanceof Error ? error.message : String(error)}`)
+    progress(`bench: ${wholeError(error)}`)
     process.exit(1)
   },
 )

@@ -108,7 +108,9 @@ const about =
   'once, with no state. Then a container of the first host pings one of the second every 5 ms, until the ' +
   'power cut. The kernels report all times of routes (`ip -ts monitor` over all hosts). After the first ' +
   'and the last phase, every object on every host is compared with the leases. Hosts that were restarted ' +
-  'at once renew every minute instead of every hour, to show how their renewals spread.'
+  'at once renew every minute instead of every hour, to show how their renewals spread. All hosts probe, ' +
+  "and all their neighbours are in the one table of the machine's kernel: 100 hosts need " +
+  '`sysctl net.ipv4.neigh.default.gc_thresh3=65536` there.'
 
 export const manyHosts: FleetCase = {
   name: 'many-hosts',
