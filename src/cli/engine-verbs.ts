@@ -1,9 +1,10 @@
 /** The commands about container engines other than Docker: part of the table of commands. */
+import { DEFAULT_NAME } from '../model/engines'
 import { EXIT } from './exit'
 import { type Verb, verb } from './verb'
 
 const NETWORK_FLAGS = {
-  name: { type: 'string', default: 'overlay', describe: 'name of the network' },
+  name: { type: 'string', default: DEFAULT_NAME, describe: 'name of the network' },
   subnet: { type: 'string', describe: "the part of the host's subnet, as in 10.5.7.64/27" },
   size: {
     type: 'string',

@@ -3,43 +3,43 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
-import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import type { Engine, EngineFile, EngineFiles, UnreadEngineFile } from '../model/engines'
+import { describeError, systemErrorCode } from '../model/errors'
 import { CNI_DIRECTORY } from './cni'
 import { readFileOfOthers } from './trusted-path'
 
 /** Where Podman keeps the networks of root (network_config_dir in containers.conf(5)). */
 const PODMAN_DIRECTORY = '/etc/containers/networks'
 
-export interface EngineFile {
-  readonly engine: 'cni' | 'podman'
-  readonly path: string
-  /** Of the network. */
-  readonly name: string
-  /** From which its containers get addresses. */
-  readonly subnets: readonly Prefix[]
-  /** Whether its containers get addresses of all of the host's subnet, by flannel's plugin. */
-  readonly isFlannel: boolean
-  /** The command that made the file, if overlayctl did. */
-  readonly madeBy: string | undefined
-}
-
-export interface EngineFiles {
-  readonly files: readonly EngineFile[]
-  /** Files that no engine can use either: each with the reason. */
-  readonly problems: readonly string[]
-}
+/** What CNI's plugin `bridge` takes where the file names none. */
+const CNI_BRIDGE = 'cni0'
+/** Most files of one engine that are read. A host has few networks, and each file costs a parse. */
+const MOST_FILES = 500
+/** Most plugins in a list, and ranges of one plugin. */
+const MOST_PARTS = 100
 
 const text = z.string().max(1000)
+/** An option that does not have the expected form is as good as none: the engine is the one to complain. */
+const optional = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined)
+const flag = optional(z.boolean())
 const rangeSchema = z.object({ subnet: text.optional() })
+const rangesSchema = z.array(rangeSchema).max(MOST_PARTS)
 const pluginSchema = z.object({
   type: text,
+  bridge: optional(text),
+  mtu: optional(z.int().nonnegative()),
+  ipMasq: flag,
   ipam: z
-    .object({ subnet: text.optional(), ranges: z.array(z.array(rangeSchema)).optional() })
+    .object({ subnet: text.optional(), ranges: z.array(rangesSchema).max(MOST_PARTS).optional() })
     .nullish()
     .catch(undefined),
 })
 const cniSchema = z.union([
-  z.object({ name: text, plugins: z.array(pluginSchema), overlayd: text.optional().catch(undefined) }),
+  z.object({
+    name: text,
+    plugins: z.array(pluginSchema).max(MOST_PARTS),
+    overlayd: optional(text),
+  }),
   pluginSchema.extend({ name: text }).transform(({ name, ...plugin }) => ({
     name,
     plugins: [plugin],
@@ -48,8 +48,12 @@ const cniSchema = z.union([
 ])
 const podmanSchema = z.object({
   name: text,
-  subnets: z.array(rangeSchema).nullish(),
+  driver: optional(text),
+  network_interface: optional(text),
+  internal: flag,
+  subnets: rangesSchema.nullish(),
   labels: z.record(z.string(), z.string()).nullish(),
+  options: z.record(z.string(), z.string()).nullish().catch(undefined),
 })
 
 type Read = Omit<EngineFile, 'engine' | 'path'>
@@ -57,17 +61,35 @@ type Read = Omit<EngineFile, 'engine' | 'path'>
 function parseCniFile(content: string): Read {
   const { name, plugins, overlayd } = cniSchema.parse(JSON.parse(content))
   const ranges = plugins.flatMap(({ ipam }) => [{ subnet: ipam?.subnet }, ...(ipam?.ranges ?? []).flat()])
+  const bridge = plugins.find(({ type }) => type === 'bridge')
   return {
     name,
     subnets: prefixesOf(ranges),
+    bridge: bridge && (bridge.bridge ?? CNI_BRIDGE),
+    // 0 is the default.
+    mtu: bridge?.mtu || undefined,
+    masquerades: plugins.some(({ ipMasq }) => ipMasq === true),
+    isInternal: false,
     isFlannel: plugins.some(({ type }) => type === 'flannel'),
     madeBy: overlayd,
   }
 }
 
 function parsePodmanFile(content: string): Read {
-  const { name, subnets, labels } = podmanSchema.parse(JSON.parse(content))
-  return { name, subnets: prefixesOf(subnets ?? []), isFlannel: false, madeBy: labels?.['overlayd'] }
+  const network = podmanSchema.parse(JSON.parse(content))
+  const { name, subnets, labels, options, internal = false, driver = 'bridge' } = network
+  const mtu = /^\d{1,5}$/.test(options?.['mtu'] ?? '') ? Number(options?.['mtu']) : 0
+  return {
+    name,
+    subnets: prefixesOf(subnets ?? []),
+    bridge: driver === 'bridge' ? network.network_interface : undefined,
+    mtu: mtu || undefined,
+    // netavark has no option against it, but for a bridge that somebody else manages.
+    masquerades: driver === 'bridge' && !internal && options?.['mode'] !== 'unmanaged',
+    isInternal: internal,
+    isFlannel: false,
+    madeBy: labels?.['overlayd'],
+  }
 }
 
 const prefixesOf = (ranges: readonly z.infer<typeof rangeSchema>[]): Prefix[] =>
@@ -77,7 +99,7 @@ const prefixesOf = (ranges: readonly z.infer<typeof rangeSchema>[]): Prefix[] =>
  * Reads the text of a file of an engine.
  * @throws {Error} if it is no network
  */
-export const parseEngineFile = (engine: EngineFile['engine'], content: string): Read =>
+export const parseEngineFile = (engine: Engine, content: string): Read =>
   ({ cni: parseCniFile, podman: parsePodmanFile })[engine](content)
 
 const SOURCES = [
@@ -86,18 +108,34 @@ const SOURCES = [
 ] as const
 
 /**
- * Reads all networks of CNI and of Podman.
+ * Reads all networks of CNI and of Podman. What cannot be read is named, and the rest is there.
  * @param root of the system
- * @throws {OverlayError} `engine-files` where a directory or a file may not be read
  */
 export async function readEngineFiles(root = ''): Promise<EngineFiles> {
   const files: EngineFile[] = []
   const problems: string[] = []
+  const unread: UnreadEngineFile[] = []
+  const ifThere = async <T>(path: string, read: (path: string) => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await read(`${root}${path}`)
+    } catch (error) {
+      const code = systemErrorCode(error) ?? ''
+      if (!['ENOENT', 'ENOTDIR'].includes(code))
+        unread.push({ path, why: describeError(error), isDenied: code === 'EACCES' })
+      return undefined
+    }
+  }
   for (const { engine, directory, names } of SOURCES) {
-    const all = await ifThere(`${root}${directory}`, (path) => readdir(path))
-    for (const name of (all ?? []).filter((each) => names.test(each)).sort()) {
+    const all = ((await ifThere(directory, (path) => readdir(path))) ?? []).filter((each) => names.test(each))
+    if (all.length > MOST_FILES)
+      unread.push({
+        path: directory,
+        why: `it has ${all.length} networks, more than the ${MOST_FILES} that are read`,
+        isDenied: false,
+      })
+    for (const name of all.sort().slice(0, MOST_FILES)) {
       const path = join(directory, name)
-      const content = await ifThere(`${root}${path}`, (each) => readFileOfOthers(each))
+      const content = await ifThere(path, (each) => readFileOfOthers(each))
       if (content === undefined) continue
       try {
         files.push({ engine, path, ...parseEngineFile(engine, content) })
@@ -106,17 +144,5 @@ export async function readEngineFiles(root = ''): Promise<EngineFiles> {
       }
     }
   }
-  return { files, problems }
-}
-
-async function ifThere<T>(path: string, read: (path: string) => Promise<T>): Promise<T | undefined> {
-  try {
-    return await read(path)
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) return undefined
-    const fix = systemErrorCode(error) === 'EACCES' ? 'run overlayctl as root' : undefined
-    throw new OverlayError('engine-files', `cannot read ${path}: ${describeError(error)}`, fix, {
-      cause: error,
-    })
-  }
+  return { files, problems, unread }
 }

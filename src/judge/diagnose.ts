@@ -7,6 +7,7 @@ import { DAEMON_CHECKS, PROBLEM_CHECKS } from './checks/daemon'
 import { DEVICE_CHECKS } from './checks/device'
 import { DOCKER_CHECKS } from './checks/docker'
 import { ENCRYPTION_CHECKS } from './checks/encryption'
+import { ENGINE_CHECKS } from './checks/engines'
 import { ETCD_CHECKS } from './checks/etcd'
 import { FIREWALL_CHECKS } from './checks/firewall'
 import { HOST_CHECKS } from './checks/host'
@@ -41,6 +42,7 @@ export const CHECKS: readonly Check[] = [
   ...FIREWALL_CHECKS,
   ...BRIDGE_CHECKS,
   ...DOCKER_CHECKS,
+  ...ENGINE_CHECKS,
   ...MULTICAST_CHECKS,
   ...PREFIX_CHECKS,
   ...REACH_CHECKS,

@@ -7,6 +7,7 @@ import type { Status } from '../api/status'
 import type { Family, IpAddress, MacAddress, Prefix } from '../model/address'
 import type { NetworkConfig } from '../model/config/network-config'
 import type { DockerNetwork } from '../model/docker'
+import type { EngineFiles } from '../model/engines'
 import type { BridgeNetfilter } from '../model/firewall'
 import type { Greeting } from '../model/greeting'
 import type { HostEntry } from '../model/host-record'
@@ -68,6 +69,8 @@ export interface FactValues {
   readonly dockerd: readonly { readonly pid: number; readonly startedAt: number }[]
   /** What the dockerd of this host says; `undefined` where none runs. */
   readonly docker: DockerFacts | undefined
+  /** The networks of Podman and CNI, by their files. */
+  readonly engines: EngineFiles
   /** Whether CNI is configured here: containers may get a bridge of its, when the first one starts. */
   readonly cni: boolean
   readonly firewall: PacketFilter

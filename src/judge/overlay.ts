@@ -13,6 +13,7 @@ import {
   type Prefix,
   parseIpv4Prefix,
   parseIpv6Prefix,
+  prefixContains,
 } from '../model/address'
 import { nameUnderSubnets } from '../model/commands'
 import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../model/config/network-config'
@@ -103,6 +104,23 @@ export function ownSubnet(facts: OverlayFacts, family: Family): Prefix | undefin
 /** Further subnets of this host, of both families. */
 export const furtherSubnets = ({ daemon }: Pick<Facts, 'daemon'>): readonly Prefix[] =>
   (daemon.value?.lease?.further ?? []).flatMap((text) => parseIpv4Prefix(text) ?? parseIpv6Prefix(text) ?? [])
+
+/** Whether any of the subnets lies in a subnet of this host. */
+export function isInOverlay(facts: OverlayFacts, subnets: readonly Prefix[]): boolean {
+  const own = [...FAMILIES.flatMap((family) => ownSubnet(facts, family) ?? []), ...furtherSubnets(facts)]
+  return own.some((each) =>
+    subnets.some(
+      ({ address }) => familyOf(address) === familyOf(each.address) && prefixContains(each, address),
+    ),
+  )
+}
+
+/** The ports of a bridge: of containers that run. */
+export function portsOf(facts: Pick<Facts, 'kernel'>, bridge: string): readonly ObservedLink[] {
+  const links = facts.kernel.value?.links ?? []
+  const index = links.find(({ name }) => name === bridge)?.index
+  return index === undefined ? [] : links.filter(({ master }) => master === index)
+}
 
 /** The range that leases must fit: the daemon's, where it does not follow a config that was changed. */
 function rangeInUse(

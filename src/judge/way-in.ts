@@ -231,6 +231,7 @@ function factsOf(view: WayInView): Facts {
     bridgeNetfilter: missing,
     dockerd: missing,
     docker: missing,
+    engines: missing,
     probing: missing,
     probes: missing,
     containerProbes: missing,

@@ -6,18 +6,17 @@ import { lstat, rename } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { writeFileAtomically } from '../../host/atomic-file'
 import { readDockerNetworks } from '../../host/docker-socket'
-import { type EngineFile, parseEngineFile, readEngineFiles } from '../../host/engine-files'
+import { parseEngineFile, readEngineFiles } from '../../host/engine-files'
 import { complain, print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
 import { readFileOfOthers } from '../../host/trusted-path'
 import { formatPrefix, networkOf } from '../../model/address'
+import { COMMANDS, type Engine, type EngineFile, type UnreadEngineFile } from '../../model/engines'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import { partsOfDocker } from '../../plan/host/docker-network'
 import {
-  COMMANDS,
   cniList,
   ENGINE_CODES,
-  type Engine,
   type EngineNetwork,
   type HostSubnets,
   planEngineNetwork,
@@ -72,7 +71,8 @@ export async function runEngineNetwork(
       `${subnetFile}: ${subnets.problem.text}`,
       'start overlayd, or name the file with --subnet-file',
     )
-  const { files, problems } = await readEngineFiles()
+  const { files, problems, unread } = await readEngineFiles()
+  refuseUnread(unread)
   for (const problem of problems) complain(`overlayctl: ${problem}`)
   const present = output === undefined ? undefined : await readPresent(code, output)
   const own =
@@ -107,6 +107,17 @@ export async function runEngineNetwork(
   }
   await change(code, output, () => writeFileAtomically(output, text, 0o644))
   print(`${what}, in ${output}\n`)
+}
+
+/** A network that is not known may have any part. */
+function refuseUnread([first]: readonly UnreadEngineFile[]): void {
+  if (first === undefined) return
+  const { path, why, isDenied } = first
+  throw new OverlayError(
+    'engine-files',
+    `cannot read ${path}: ${why}`,
+    isDenied ? 'run overlayctl as root' : undefined,
+  )
 }
 
 /** The engines read files with certain names only. */

@@ -1,6 +1,7 @@
 /** The table of facts: how each is found, and on which other facts it depends. A new fact is one entry. */
 import { readPacketFilter } from '../../firewall/packet-filter'
 import { isCniConfigured } from '../../host/cni'
+import { readEngineFiles } from '../../host/engine-files'
 import { readLastExit } from '../../host/last-exit'
 import { findProcesses, readLinkSwitches, readReversePathFilters } from '../../host/procfs'
 import { type FactName, type FactValues, type Known, NEEDLESS } from '../../judge/facts'
@@ -67,6 +68,7 @@ export const FACTS: { readonly [F in FactName]: Source<FactValues[F]> } = {
   bridgeNetfilter: from({}, bridgeNetfilter),
   dockerd: from({}, () => findProcesses('dockerd')),
   docker: from({}, readDocker),
+  engines: from({}, () => readEngineFiles()),
   cni: from({}, isCniConfigured),
   firewall: from({}, () => readPacketFilter(AbortSignal.timeout(FIREWALL_DEADLINE))),
   subnetFile: from({}, (_, { options }) => readSubnetFile(options['subnet-file'])),

@@ -1,6 +1,7 @@
 /** The bridges of the containers, Docker's or CNI's, told by their addresses, whatever their names. */
 import { FAMILIES, type Family, formatPrefix, type Prefix, prefixContains } from '../../model/address'
 import { MTU_OPTION } from '../../model/docker'
+import { BRIDGE_NAMES, COMMANDS, ENGINES } from '../../model/engines'
 import type { ObservedLink } from '../../model/kernel/link'
 import type { Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
@@ -130,16 +131,25 @@ function tooLarge(facts: BridgeFacts, bridge: ObservedLink): Finding | undefined
     what: `containers have a larger MTU than fits through the overlay`,
     evidence: [`${ports(first.name, others)} ${bridge.name} have an MTU of ${first.mtu}; ${limit} fits`],
     breaks: 'large packets that must not be cut are lost: connections open, and hang when data flows',
-    ...(bridge.name.startsWith(NETWORK_BRIDGE)
-      ? {
-          fix: `make its network anew with -o ${MTU_OPTION}=${limit}, as overlayctl docker-network prints it`,
-          commands: ['overlayctl docker-network'],
-        }
-      : {
-          fix:
-            `start Docker with --mtu=${limit} (overlayctl docker-opts does), ` +
-            'then make the containers anew',
-          commands: ['systemctl restart docker'],
-        }),
+    ...cureOfLarge(bridge.name, limit),
+  }
+}
+
+/** Whose bridge it is, by the names that the engines and overlayctl give. */
+function cureOfLarge(bridge: string, limit: number): Pick<Finding, 'fix' | 'commands'> {
+  if (bridge.startsWith(NETWORK_BRIDGE))
+    return {
+      fix: `make its network anew with -o ${MTU_OPTION}=${limit}, as overlayctl docker-network prints it`,
+      commands: ['overlayctl docker-network'],
+    }
+  const engine = ENGINES.find((each) => bridge.startsWith(BRIDGE_NAMES[each]))
+  if (engine !== undefined)
+    return {
+      fix: `set "mtu" to ${limit} in the file of its network, then make the containers anew`,
+      commands: [COMMANDS[engine]],
+    }
+  return {
+    fix: `start Docker with --mtu=${limit} (overlayctl docker-opts does), then make the containers anew`,
+    commands: ['systemctl restart docker'],
   }
 }

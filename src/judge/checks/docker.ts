@@ -1,10 +1,10 @@
 /** Networks of Docker beside docker0: whether they are in the overlay, with the options that it needs. */
-import { FAMILIES, familyOf, formatPrefix, prefixContains } from '../../model/address'
+import { FAMILIES, formatPrefix } from '../../model/address'
 import { count } from '../../model/count'
 import { type DockerNetwork, MASQUERADE_OPTION, MTU_OPTION } from '../../model/docker'
 import type { Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
-import { furtherSubnets, OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
+import { isInOverlay, OVERLAY, type OverlayFacts, portsOf } from '../overlay'
 import { containerBridges } from './bridge'
 
 /** Docker's own default (drivers/bridge in moby). */
@@ -29,8 +29,10 @@ function checkDocker(facts: DockerFacts): Outcome {
   const docker = facts.docker.value
   if (docker === undefined) return outcome('no dockerd runs here', [])
   const networks = docker.networks.filter(({ isInternal }) => !isInternal)
-  const inside = networks.filter((network) => isInside(facts, network))
-  const outside = networks.filter((network) => !isInside(facts, network) && isToldOf(facts, network))
+  const inside = networks.filter(({ subnets }) => isInOverlay(facts, subnets))
+  const outside = networks.filter(
+    (network) => !isInOverlay(facts, network.subnets) && isToldOf(facts, network),
+  )
   const names = few(inside.map(({ name }) => name)).join(', ')
   return outcome(`${count(inside.length, 'network')} in the overlay${names === '' ? '' : `: ${names}`}`, [
     outsideFinding(outside),
@@ -39,26 +41,15 @@ function checkDocker(facts: DockerFacts): Outcome {
   ])
 }
 
-function isInside(facts: DockerFacts, { subnets }: DockerNetwork): boolean {
-  const own = [...FAMILIES.flatMap((family) => ownSubnet(facts, family) ?? []), ...furtherSubnets(facts)]
-  return own.some((each) =>
-    subnets.some(
-      ({ address }) => familyOf(address) === familyOf(each.address) && prefixContains(each, address),
-    ),
-  )
-}
-
 /**
  * A network without a running container is not worth a word. Where no bridge at all is on the subnet, the
  * check of the bridge says so of docker0.
  */
 function isToldOf(facts: DockerFacts, { name, bridge, subnets }: DockerNetwork): boolean {
-  const { links } = facts.kernel.value
-  const index = links.find((link) => link.name === bridge)?.index
-  if (index === undefined || subnets.length === 0) return false
+  if (subnets.length === 0) return false
   if (name === DEFAULT_NETWORK && FAMILIES.every((family) => containerBridges(facts, family).length === 0))
     return false
-  return links.some(({ master }) => master === index)
+  return portsOf(facts, bridge).length > 0
 }
 
 const wordOf = ({ name, bridge, subnets }: DockerNetwork, more = ''): string =>
@@ -112,13 +103,9 @@ function masqueradeFinding(facts: DockerFacts, networks: readonly DockerNetwork[
 function mtuFinding(facts: DockerFacts, networks: readonly DockerNetwork[]): Finding | undefined {
   const limit = facts.subnetFile.value?.mtu
   if (limit === undefined) return undefined
-  const { links } = facts.kernel.value
-  const isEmpty = ({ bridge }: DockerNetwork): boolean => {
-    const index = links.find(({ name }) => name === bridge)?.index
-    return index === undefined || !links.some(({ master }) => master === index)
-  }
   const wrong = networks.filter(
-    (network) => network.name !== DEFAULT_NETWORK && (network.mtu ?? DEFAULT_MTU) > limit && isEmpty(network),
+    ({ name, mtu = DEFAULT_MTU, bridge }) =>
+      name !== DEFAULT_NETWORK && mtu > limit && portsOf(facts, bridge).length === 0,
   )
   if (wrong.length === 0) return undefined
   return {

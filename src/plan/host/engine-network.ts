@@ -16,11 +16,10 @@ import {
   prefixesOverlap,
 } from '../../model/address'
 import { LONGEST_NETWORK, LONGEST_NETWORK6 } from '../../model/docker'
+import { BRIDGE_NAMES, COMMANDS, type Engine } from '../../model/engines'
 import { found, type Result } from '../../model/result'
 import { fromTo, gatewayOf, isSix, NETWORK_NAME } from './docker-network'
 import { freePart, refusal, type TakenPart } from './free-part'
-
-export type Engine = 'cni' | 'podman'
 
 /** What subnet.env says, parsed. */
 export interface HostSubnets {
@@ -56,11 +55,6 @@ export interface EngineNetwork {
 
 /** The key, in a list of CNI plugins and among the labels of a network of Podman, of a file made here. */
 const MADE_BY = 'overlayd'
-/** What stands there. */
-export const COMMANDS: Readonly<Record<Engine, string>> = {
-  cni: 'overlayctl cni',
-  podman: 'overlayctl podman-network',
-}
 /** Codes of refusals. */
 export const ENGINE_CODES: Readonly<Record<Engine, string>> = { cni: 'cni', podman: 'podman-network' }
 
@@ -144,7 +138,7 @@ function lengthOf(
 
 /** Of a part: 12 characters; the kernel takes 15 (IFNAMSIZ). */
 const bridgeOf = (engine: Engine, address: Ipv4): string =>
-  `${{ cni: 'cni', podman: 'pod' }[engine]}-${address.toString(16).padStart(8, '0')}`
+  `${BRIDGE_NAMES[engine]}-${address.toString(16).padStart(8, '0')}`
 
 /**
  * The list of plugins: a bridge, and published ports.

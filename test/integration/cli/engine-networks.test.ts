@@ -3,12 +3,22 @@
  * of the files, on two hosts, beside each other. The containers of both reach each other with their own
  * addresses, and leave the overlay with the address of their host.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { DUAL_STACK_CONFIG, type Host, Lab } from '../../lab/lab'
 import { execOk, inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
+import { codesOf, cureOf, readReport } from '../../support/doctor'
 import { addCniNetwork, addPodmanNetwork, overlayctlWithEtc } from '../../support/engines'
 
 jest.setTimeout(patient(60_000))
@@ -182,6 +192,40 @@ test('a file of somebody else is kept, and set aside with --force', async () => 
     '10-own.conflist.before-overlayd',
     '30-overlayd.conflist',
   ])
+})
+
+test('the doctor names networks of the engines outside of the lease, and files that fit no more', async () => {
+  const host = lab.host(2)
+  cpSync(host.defaultsDirectory, join(etcOf(host), 'default'), { recursive: true })
+  const examine = async () => {
+    const { code, stdout, stderr } = await overlayctl(host, 'doctor', '-o', 'json', '--only=engines')
+    return readReport(code, stdout, stderr)
+  }
+  expect(await examine()).toMatchObject({
+    verdict: 'ok',
+    checks: [{ summary: '2 networks in the overlay: overlay, overlay' }],
+  })
+  // What the engines make without overlayctl, with a container of theirs.
+  const others = fileOf(host, '/etc/cni/net.d/20-other.conflist')
+  const list = JSON.parse(readFileSync(fileOf(host, CNI), 'utf8'))
+  const [bridge] = list.plugins
+  const other = { ...bridge, bridge: 'other0', ipam: { type: 'host-local', subnet: '10.88.0.0/16' } }
+  const { overlayd: _, ...foreign } = { ...list, name: 'other', plugins: [other] }
+  writeFileSync(others, JSON.stringify(foreign))
+  await lab.addNamespace('other')
+  await addCniNetwork(host, 'other', JSON.stringify(foreign), join(lab.directory, 'other'))
+  writeFileSync(fileOf(host, '/etc/cni/net.d/90-broken.conf'), '{')
+  const before = readFileSync(fileOf(host, PODMAN), 'utf8')
+  writeFileSync(fileOf(host, PODMAN), before.replaceAll('10.5.', '10.6.'))
+  const report = await examine()
+  expect(codesOf(report)).toEqual(['engine-network-file', 'engine-network-stale', 'engine-network-outside'])
+  expect(cureOf(report, 'engine-network-outside')).toEqual(['overlayctl cni'])
+  const [cure = ''] = cureOf(report, 'engine-network-stale')
+  expect(await overlayctl(host, ...cure.split(' ').slice(1), '--size=25')).toMatchObject({ code: 0 })
+  expect(readFileSync(fileOf(host, PODMAN), 'utf8')).toBe(before)
+  rmSync(others)
+  rmSync(fileOf(host, '/etc/cni/net.d/90-broken.conf'))
+  expect(codesOf(await examine())).toEqual([])
 })
 
 test('refusals say what to do, and write nothing', async () => {

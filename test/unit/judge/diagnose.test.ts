@@ -539,6 +539,11 @@ test.each<[string, Changes, string[]]>([
     ['bridge-mtu'],
   ],
   [
+    'containers of CNI with too large an MTU',
+    bridges([8, 'docker0', '10.5.7.1/27'], [10, 'cni-0a050720', '10.5.7.33/27', 1500]),
+    ['bridge-mtu'],
+  ],
+  [
     'a bridge on our subnet and more beside a right one',
     bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/16']),
     ['lease-overlap', 'bridge-subnet'],

@@ -196,7 +196,7 @@ const GIVEN = {
 }
 
 /** The facts of a healthy host. */
-const WELL: FactValues = {
+export const WELL: FactValues = {
   daemon: DAEMON,
   lastExit: undefined,
   service: undefined,
@@ -221,6 +221,7 @@ const WELL: FactValues = {
   bridgeNetfilter: { present: true, ipv4: true, ipv6: true },
   dockerd: [],
   docker: { networks: [] },
+  engines: { files: [], problems: [], unread: [] },
   cni: false,
   firewall: { chains: [], unread: [] },
   subnetFile: {
