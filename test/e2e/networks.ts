@@ -134,6 +134,8 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       if (host === undefined) throw new Error('there is a host')
       const files = ['/etc/cni/net.d/30-overlayd.conflist', '/etc/containers/networks/overlay.json']
       const units = ['overlayd-cni.path', 'overlayd-podman.path']
+      const dropIns = '/run/systemd/system/overlayd-cni.service.d'
+      const slow = `${dropIns}/slow.conf`
       const journal = [...units, 'overlayd-cni', 'overlayd-podman'].map((unit) => `--unit=${unit}`)
       const subnet = (await host.subnetEnv())['FLANNEL_SUBNET']?.replace(/1\/24$/, '') ?? ''
       const written = () =>
@@ -151,8 +153,23 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
         // overlayd writes its file again.
         await host.exec('rm', ...files, '/run/flannel/subnet.env')
         expect(await written()).toEqual(last)
+        // The subnet is written while a service that has read it still starts.
+        await host.exec(
+          'sh',
+          '-c',
+          `mkdir ${dropIns} && printf '[Service]\nExecStartPost=sleep 600\n' >${slow}`,
+        )
+        await host.exec('systemctl', 'daemon-reload')
+        for (const _ of ['starts', 'starts still']) {
+          await host.exec('rm', ...files)
+          await host.exec('touch', '/run/flannel/subnet.env')
+          expect(await written()).toEqual(last)
+        }
       } finally {
         await host.run('systemctl', 'disable', '--now', ...units)
+        await host.run('rm', '-rf', dropIns)
+        await host.run('systemctl', 'daemon-reload')
+        await host.run('systemctl', 'stop', 'overlayd-cni')
         await host.run('rm', '-f', ...files)
       }
     })
