@@ -16,6 +16,7 @@ import { linkName } from '../../plan/reconcile/desired'
 import type { Edges } from '../edges'
 import { firewallRequest } from '../keepers/firewall-request'
 import { Alarm } from '../loop/alarm'
+import { inTurns } from '../loop/give-way'
 import { readConfig, warnOfIgnored } from '../start/read-config'
 import { WayIn } from '../way-in/way-in'
 import { ConfigFollower } from './config-follower'
@@ -130,7 +131,7 @@ export class Node {
       await this.#prove()
     }
     await this.#feed.apply(update, signal)
-    if (this.parts.prefixes.take(update)) this.parts.announcer.wake()
+    if (await inTurns(this.parts.prefixes.taking(update), signal)) this.parts.announcer.wake()
     if (update.kind === 'events' && update.sorted.hosts.length > 0) await this.#prove()
     if (update.kind !== 'lost') this.#waker.wake()
   }

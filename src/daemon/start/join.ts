@@ -146,8 +146,9 @@ export async function joinNetwork(
   prefixes.onReview(() => deliverer.update())
   stops.push(kernel.onChange((change) => deliverer.kernelChanged(change)))
   // Before the first pass, which removes what nobody wants.
+  const { prefixes: entries, morePrefixes: more = 0 } = snapshot
   const revision = origin === 'state' ? undefined : snapshot.revision
-  await inTurns(prefixes.listing(snapshot.prefixes, snapshot.morePrefixes, revision), signal)
+  if (entries !== undefined) await inTurns(prefixes.listing({ entries, more, revision }), signal)
   await prefixes.settle(signal)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
   if (options['ip-forward']) await enableForwarding(plan.overlays, log)

@@ -3,6 +3,7 @@ import type { SortedUpdate } from '../../../../src/daemon/node/sort-update'
 import { sortUpdate } from '../../../../src/daemon/node/sort-update'
 import type { Overlay } from '../../../../src/daemon/overlay/overlay'
 import { AnnouncedPrefixes } from '../../../../src/daemon/prefixes/announced'
+import { SLICE } from '../../../../src/daemon/prefixes/judging'
 import { createLogger } from '../../../../src/daemon/tell/logger'
 import type { RegistryEvent } from '../../../../src/etcd/follow/updates'
 import { formatPrefix, type Prefix } from '../../../../src/model/address'
@@ -25,6 +26,22 @@ const entry = (host: string, prefix: string, fields: object = {}, claimedAt = 1)
   etcdLease: '1' as EtcdLeaseId,
 })
 
+/** With listings and updates in one piece. */
+class Announced extends AnnouncedPrefixes {
+  list(entries: readonly PrefixEntry[], more = 0, revision?: Revision): void {
+    const pieces = this.listing({ entries, more, revision })
+    while (pieces.next().done !== true);
+  }
+
+  take(update: SortedUpdate): boolean {
+    const pieces = this.taking(update)
+    for (;;) {
+      const { done, value } = pieces.next()
+      if (done) return value
+    }
+  }
+}
+
 function setUp(links: readonly Prefix[] = []) {
   const peers = new PeerTable(
     { range: ipv4Range(), vni: 1 },
@@ -45,7 +62,7 @@ function setUp(links: readonly Prefix[] = []) {
   const log = createLogger(0, { underJournald: true, stream: process.stdout })
   for (const level of ['info', 'warn'] as const) Object.assign(log, { [level]: () => undefined })
   const surroundings = [{ address: ip('198.51.100.1'), what: 'the gateway of the default route' }]
-  const prefixes = new AnnouncedPrefixes({ overlays: [overlay], own: OWN, surroundings }, log)
+  const prefixes = new Announced({ overlays: [overlay], own: OWN, surroundings }, log)
   const routes = () =>
     [TWO, THREE].flatMap(({ key }) =>
       peers.routed.of(key).map((each) => `${formatPrefix(each)} ${key.split('/').at(-1)}`),
@@ -146,6 +163,16 @@ test('a claim ends with its time', () => {
   expect(prefixes.due).toBeLessThanOrEqual(performance.now() + 60_000)
 })
 
+test('a claim whose time ends while others change ends too', () => {
+  const { prefixes, states } = setUp()
+  const until = Date.now() + 2
+  prefixes.list([entry('10.5.2.0-24', ADDRESS, { until })], 0)
+  // In one turn of the event loop, so that no timer finds the end first.
+  while (Date.now() <= until || performance.now() < prefixes.due);
+  prefixes.take(update(put(entry('10.5.3.0-24', '10.5.240.8/32', {}, 2))))
+  expect(states()).toEqual(['10.5.2.0-24 refused', '10.5.3.0-24 wins'])
+})
+
 test.each([
   // Nobody has it.
   [[], {}, true],
@@ -207,10 +234,32 @@ describe('thousands of claims', () => {
     expect(prefixes.judged.map(({ claim }) => claim.name)).toEqual(many.map(({ name }) => name))
   })
 
+  test('that move in a listing have a host after each piece of it', async () => {
+    const { prefixes, routes } = setUp()
+    const few = many.slice(0, MOST_OF_HOST / 2)
+    const ofHost = (host: string, age: number) =>
+      few.map(({ announcement }, at) =>
+        entry(host, formatPrefix(announcement?.prefix ?? net(ADDRESS)), {}, age + at),
+      )
+    const [before, moved] = [ofHost('10.5.2.0-24', 0), ofHost('10.5.3.0-24', 5000)]
+    prefixes.list(before, 0, 1n as Revision)
+    await prefixes.settle(AbortSignal.timeout(5000))
+    let pieces = 0
+    for (const _ of prefixes.listing({ entries: moved, more: 0, revision: 2n as Revision })) {
+      prefixes.review()
+      await prefixes.settle(AbortSignal.timeout(5000))
+      expect(routes()).toHaveLength(few.length)
+      pieces += 1
+    }
+    expect(pieces).toBeGreaterThan(3)
+    await prefixes.settle(AbortSignal.timeout(5000))
+    expect(routes().filter((route) => route.endsWith('10.5.3.0-24'))).toHaveLength(few.length)
+  })
+
   test('reviews that follow one another leave nothing out', async () => {
     const { prefixes, routes } = setUp()
     prefixes.list(many, 0, 1n as Revision)
-    for (let i = 0; i < 3; i += 1) prefixes.review()
+    for (let judged = SLICE; judged < many.length; judged += SLICE) prefixes.review()
     expect(routes()).toHaveLength(many.length)
     await prefixes.settle(AbortSignal.timeout(5000))
   })
