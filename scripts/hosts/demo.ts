@@ -55,8 +55,7 @@ async function showProjects(lab: BootedLab): Promise<number> {
     rows.push([host.name, 'bridge', await subnetOf(host, 'bridge'), CONTAINER, address])
     for (const [index, project] of PROJECTS.entries()) {
       const network = `${project}_default`
-      await host.createNetwork(network)
-      const member = await host.startContainer(project, network)
+      const member = await host.startProject(project, project)
       members[index]?.push(member)
       rows.push([host.name, network, await subnetOf(host, network), project, member.address])
     }

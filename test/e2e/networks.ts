@@ -1,6 +1,6 @@
 /**
- * Networks of Docker beside docker0, as compose makes them: two projects on two hosts, on hosts that other tests
- * have booted. Docker's version decides what each network has to be told.
+ * Networks of Docker beside docker0, made by compose: two projects on two hosts, on hosts that other tests have
+ * booted. Docker's version decides what each network has to be told.
  */
 import { type Prefix, parseIpv4, parseIpv4Prefix, prefixContains } from '../../src/model/address'
 import type { BootedContainer, BootedHost } from '../lab/booted-host'
@@ -59,9 +59,8 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
           containers[index] = docker0
           members.set(`docker0${index + 1}`, docker0)
           for (const project of PROJECTS) {
-            await host.createNetwork(`${project}_default`)
             const name = `${project}${index + 1}`
-            members.set(name, await host.startContainer(name, `${project}_default`))
+            members.set(name, await host.startProject(project, name))
           }
           const subnet = parseIpv4Prefix((await host.subnetEnv())['FLANNEL_SUBNET'] ?? '')
           const parts = ['docker0', ...PROJECTS].map((each): Prefix => {
@@ -242,6 +241,21 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
       expect(await received('web1', 'web2')).toBe(5)
       expect(await received('shop2', 'web1')).toBe(5)
       expect(await sourceSeen(member('shop1'), member('shop2'))).toBe(member('shop1').address)
+    })
+
+    test('a project that goes down gives its part back, and comes up again on it', async () => {
+      const [host] = hosts()
+      if (host === undefined) throw new Error('there is a host')
+      const networks = async () =>
+        (await host.exec('docker', 'network', 'ls', '--format={{.Name}}')).trim().split('\n').sort()
+      const before = await networks()
+      await host.stopProject('web')
+      expect(await networks()).not.toContain('web_default')
+      const { address } = member('web1')
+      members.set('web1', await host.startProject('web', 'web1'))
+      expect(member('web1').address).toBe(address)
+      expect(await networks()).toEqual(before)
+      expect(await received('web2', 'web1')).toBe(5)
     })
   })
 }

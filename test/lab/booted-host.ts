@@ -22,6 +22,8 @@ const REBOOT = 133
 
 /** Name of the containers' image in the guest; it contains only busybox. */
 const IMAGE = 'busybox'
+/** Directory of the projects of compose in the guest. */
+const PROJECTS = '/srv'
 
 export interface BootedHostSettings {
   readonly name: string
@@ -232,15 +234,47 @@ export class BootedHost {
   }
 
   /**
-   * Makes a network of Docker as compose does, with the options that a network in the overlay needs: Docker before
-   * 24 has no defaults for them.
+   * Has compose bring up a project of one container. Its network has the options that a network in the overlay
+   * needs: Docker before 24 has no defaults for them.
+   * @param name of the container
    */
-  async createNetwork(name: string): Promise<void> {
+  async startProject(project: string, name: string): Promise<BootedContainer> {
+    await this.#makeImage()
     const version = await this.exec('docker', 'version', '--format', '{{.Server.Version}}')
-    const needed = ['driver.mtu=1450', 'bridge.enable_ip_masquerade=false']
-    const options = needed.map((option) => `--opt=com.docker.network.${option}`)
+    const file = `
+services:
+  ${project}:
+    image: ${IMAGE}
+    command: /bin/busybox sleep 1000000
+    container_name: ${name}
+    init: true
+    restart: always
+`
+    const options = `
+networks:
+  default:
+    driver_opts:
+      com.docker.network.driver.mtu: "1450"
+      com.docker.network.bridge.enable_ip_masquerade: "false"
+`
+    const directory = `${PROJECTS}/${project}`
+    mkdirSync(join(this.#root, directory), { recursive: true })
     const hasDefaults = Number(version.split('.')[0]) >= 24
-    await this.exec('docker', 'network', 'create', ...(hasDefaults ? [] : options), name)
+    writeFileSync(join(this.#root, directory, 'compose.yaml'), hasDefaults ? file : file + options)
+    await this.#compose(project, 'up', '--detach')
+    return this.container(name)
+  }
+
+  /** Has compose take down a project, with its network. */
+  async stopProject(project: string): Promise<void> {
+    await this.#compose(project, 'down')
+  }
+
+  async #compose(project: string, ...command: Command): Promise<void> {
+    // Version 2 is a plugin of Docker's client. Debian 12 has version 1.
+    const { code } = await this.run('docker', 'compose', 'version')
+    const program = code === 0 ? ['docker', 'compose'] : ['docker-compose']
+    await this.exec('env', `--chdir=${PROJECTS}/${project}`, ...program, ...command)
   }
 
   /**
@@ -273,16 +307,20 @@ export class BootedHost {
 
   /** @param command arguments of busybox */
   async #runContainer(options: readonly string[], command: readonly string[]): Promise<string> {
-    const image = await this.run('docker', 'image', 'inspect', IMAGE)
-    if (image.code !== 0) {
-      const build = [
-        'mkdir -p /run/image/bin',
-        'cp /bin/busybox /run/image/bin',
-        `tar -C /run/image -c . | docker import - ${IMAGE}`,
-      ].join(' && ')
-      await this.exec('sh', '-c', build)
-    }
+    await this.#makeImage()
     return this.exec('docker', 'run', '--init', ...options, IMAGE, '/bin/busybox', ...command)
+  }
+
+  /** Makes the containers' image, unless the host has it. */
+  async #makeImage(): Promise<void> {
+    const { code } = await this.run('docker', 'image', 'inspect', IMAGE)
+    if (code === 0) return
+    const build = [
+      'mkdir -p /run/image/bin',
+      'cp /bin/busybox /run/image/bin',
+      `tar -C /run/image -c . | docker import - ${IMAGE}`,
+    ].join(' && ')
+    await this.exec('sh', '-c', build)
   }
 
   /** Waits until a container's output matches. */
