@@ -5,7 +5,10 @@ import { type Verb, verb } from './verb'
 
 const NETWORK_FLAGS = {
   name: { type: 'string', default: DEFAULT_NAME, describe: 'name of the network' },
-  subnet: { type: 'string', describe: "the part of the host's subnet, as in 10.5.7.64/27" },
+  subnet: {
+    type: 'string',
+    describe: "the part of the host's subnet, or of a further one (overlayctl lease), as in 10.5.7.64/27",
+  },
   size: {
     type: 'string',
     describe:
@@ -38,7 +41,7 @@ export const ENGINE_VERBS: readonly Verb[] = [
     ],
     run: async (flags, { local }) => {
       const { runEngineNetwork } = await import('./verbs/engine-network.js')
-      await runEngineNetwork('cni', (await local())['subnet-file'], flags)
+      await runEngineNetwork('cni', await local(), flags)
       return EXIT.healthy
     },
   }),
@@ -59,7 +62,7 @@ export const ENGINE_VERBS: readonly Verb[] = [
     ],
     run: async (flags, { local }) => {
       const { runEngineNetwork } = await import('./verbs/engine-network.js')
-      await runEngineNetwork('podman', (await local())['subnet-file'], flags)
+      await runEngineNetwork('podman', await local(), flags)
       return EXIT.healthy
     },
   }),

@@ -320,6 +320,7 @@ export class Daemon {
     await this.#ready(node)
     announcer.onChange(() => {
       this.#stateFile.changed(true)
+      this.#multicast?.wake()
       this.#changes.notify()
     })
     announcer.run(signal).catch(fail)

@@ -13,7 +13,6 @@ import {
   type Prefix,
   parseIpv4Prefix,
   parseIpv6Prefix,
-  prefixContains,
 } from '../model/address'
 import { nameUnderSubnets } from '../model/commands'
 import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../model/config/network-config'
@@ -22,6 +21,7 @@ import { type ObservedLink, VXLAN_OVERHEAD, WIREGUARD_OVERHEAD } from '../model/
 import type { KernelObjects } from '../model/kernel/objects'
 import { ROUTE_PROTOCOL, type RouteTarget, routeKey } from '../model/kernel/route'
 import { familyLease, type Lease, slotOf, type WireguardAnnouncement } from '../model/lease'
+import { ownSubnets, subnetWith } from '../plan/host/own-subnets'
 import { ownLease as findOwnLease, macsOf } from '../plan/lease/find-own'
 import { PeerTable } from '../plan/peers/peer-table'
 import { linkName } from '../plan/reconcile/desired'
@@ -101,18 +101,20 @@ export function ownSubnet(facts: OverlayFacts, family: Family): Prefix | undefin
   return claimedSubnet(facts, family) ?? (own && familyLease(own, family)?.subnet)
 }
 
-/** Further subnets of this host, of both families. */
-export const furtherSubnets = ({ daemon }: Pick<Facts, 'daemon'>): readonly Prefix[] =>
+/** All subnets of this host of one family: that of its lease first. */
+export const subnetsOf = (facts: OverlayFacts, family: Family): readonly Prefix[] => {
+  const leased = ownSubnet(facts, family)
+  const further = furtherOf(facts).filter(({ address }) => familyOf(address) === family)
+  return ownSubnets(leased === undefined ? [] : [leased], further)
+}
+
+const furtherOf = ({ daemon }: Pick<Facts, 'daemon'>): readonly Prefix[] =>
   (daemon.value?.lease?.further ?? []).flatMap((text) => parseIpv4Prefix(text) ?? parseIpv6Prefix(text) ?? [])
 
 /** Whether any of the subnets lies in a subnet of this host. */
 export function isInOverlay(facts: OverlayFacts, subnets: readonly Prefix[]): boolean {
-  const own = [...FAMILIES.flatMap((family) => ownSubnet(facts, family) ?? []), ...furtherSubnets(facts)]
-  return own.some((each) =>
-    subnets.some(
-      ({ address }) => familyOf(address) === familyOf(each.address) && prefixContains(each, address),
-    ),
-  )
+  const own = FAMILIES.flatMap((family) => subnetsOf(facts, family))
+  return subnets.some(({ address }) => subnetWith(own, address) !== undefined)
 }
 
 /** The ports of a bridge: of containers that run. */

@@ -70,6 +70,8 @@ export interface WayInView {
   readonly config: NetworkConfig
   /** This host's lease. */
   readonly own: Lease
+  /** Its further subnets. */
+  readonly further: readonly Prefix[]
   /** Some of the peers. */
   readonly peers: readonly SampledPeer[]
   readonly links: readonly ObservedLink[]
@@ -165,6 +167,7 @@ function judgeRules(view: WayInView, before: RulesMemory | undefined): RulesMemo
   const peers = view.peers.filter(({ isFixed }) => isFixed)
   const inputs = [
     ...[view.firewall, view.links, view.addresses, view.config, view.own.value, view.devices.length],
+    ...view.further,
     // The link by which a peer is reached directly is not among these.
     view.config.backend.directRouting ? Symbol('never the same') : undefined,
     ...peers.flatMap(({ peer, encryption }) => [peer, encryption]),
@@ -187,7 +190,7 @@ const findingOf = (check: WayInCheck, finding: Finding): WayInFinding => ({
 /** The facts of the doctor, as far as the daemon has them. */
 function factsOf(view: WayInView): Facts {
   const missing = failed({ part: 'way-in', code: NOT_ASKED, text: 'the daemon does not look at it' })
-  const { config, own, links, addresses, routes, devices, subnetFile } = view
+  const { config, own, further, links, addresses, routes, devices, subnetFile } = view
   return {
     now: view.now,
     etcdPrefix: view.etcdPrefix,
@@ -200,7 +203,7 @@ function factsOf(view: WayInView): Facts {
       peers: view.peers.map(wordOf),
       daemon: { running: true, phase: 'running' },
       network: reportNetwork(config, view.etcdPrefix),
-      lease: { ...reportSubnets(own), state: 'held' },
+      lease: { ...reportSubnets(own), state: 'held', further: further.map(formatPrefix) },
     }),
     config: found(config),
     etcd: found({

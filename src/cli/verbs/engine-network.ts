@@ -10,9 +10,10 @@ import { parseEngineFile, readEngineFiles } from '../../host/engine-files'
 import { complain, print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
 import { readFileOfOthers } from '../../host/trusted-path'
-import { formatPrefix, networkOf } from '../../model/address'
+import { familyOf, formatPrefix, networkOf, type Prefix } from '../../model/address'
 import { COMMANDS, type Engine, type EngineFile, type UnreadEngineFile } from '../../model/engines'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
+import type { Options } from '../../options/schema'
 import { partsOfDocker } from '../../plan/host/docker-network'
 import {
   cniList,
@@ -24,13 +25,15 @@ import {
   readHostSubnets,
 } from '../../plan/host/engine-network'
 import type { TakenPart } from '../../plan/host/free-part'
+import { subnetWith } from '../../plan/host/own-subnets'
+import { readFurther } from '../ask/further-subnets'
 import { readLength, readPart } from '../ask/subnet-part'
 
 export interface EngineNetworkFlags {
   readonly name: string
   /** The file to write; empty: the text is printed. */
   readonly output: string
-  /** A part of the subnet. */
+  /** A part of a subnet of this host. */
   readonly subnet: string | undefined
   /** Prefix length of the part. */
   readonly size: string | undefined
@@ -56,9 +59,10 @@ const TEXTS: Readonly<Record<Engine, (network: EngineNetwork) => object>> = {
 /** @throws {OverlayError} `cni` or `podman-network`; `docker`, `subnet-file`, `engine-files` */
 export async function runEngineNetwork(
   engine: Engine,
-  subnetFile: string,
+  options: Options,
   flags: EngineNetworkFlags,
 ): Promise<void> {
+  const subnetFile = options['subnet-file']
   const code = ENGINE_CODES[engine]
   const part = flags.subnet === undefined ? undefined : readPart(flags.subnet, code)
   const length = flags.size === undefined ? undefined : readLength(flags.size, code)
@@ -82,13 +86,18 @@ export async function runEngineNetwork(
   const isForeign = present !== undefined && own === undefined
   if (isForeign && !flags.force) throw foreign(engine, output)
   const former = own?.subnets ?? []
+  const further = await furtherFor(options, subnets.value, part === undefined ? former : [part])
   const others = files.filter(({ path }) => path !== own?.path && path !== output)
   refuseTwin(engine, flags.name, others)
   const taken = [
     ...others.flatMap((file) => partsOf(file, subnets.value)),
     ...(await partsOfDockerd(code, part !== undefined || former.length > 0)),
   ]
-  const planned = planEngineNetwork({ engine, name: flags.name, part, length, former }, subnets.value, taken)
+  const planned = planEngineNetwork(
+    { engine, name: flags.name, part, length, former },
+    { ...subnets.value, further },
+    taken,
+  )
   if (!planned.ok) throw new OverlayError(code, planned.problem.text)
   const text = `${JSON.stringify(TEXTS[engine](planned.value), undefined, 2)}\n`
   warnOfMasquerading(engine, subnets.value)
@@ -107,6 +116,19 @@ export async function runEngineNetwork(
   }
   await change(code, output, () => writeFileAtomically(output, text, 0o644))
   print(`${what}, in ${output}\n`)
+}
+
+/** The further subnets of this host, where a part may be of one. */
+async function furtherFor(
+  options: Options,
+  { subnet }: HostSubnets,
+  parts: readonly Prefix[],
+): Promise<readonly Prefix[]> {
+  const isElsewhere = ({ address }: Prefix): boolean =>
+    familyOf(address) === 'IPv4' && subnetWith([subnet], address) === undefined
+  if (!parts.some(isElsewhere)) return []
+  const further = await readFurther(options, subnet)
+  return further.filter(({ address }) => familyOf(address) === 'IPv4')
 }
 
 /** A network that is not known may have any part. */

@@ -3,6 +3,7 @@
  * code of it.
  */
 import { OverlayError } from '../../model/errors'
+import { ownSubnets } from '../../plan/host/own-subnets'
 import type { GroupTable } from '../../plan/multicast/group-table'
 import { multicastLinkName } from '../../plan/reconcile/desired'
 import type { Edges } from '../edges'
@@ -96,7 +97,7 @@ export class Multicast {
 
   /** The plan's multicast with the hosts that take part; `undefined` for a host that takes no part. */
   #target(hostsOf: HostsOf): MulticastTarget | undefined {
-    const { plan, overlays, encryption } = this.node.view
+    const { plan, overlays, encryption, announcer } = this.node.view
     // Leases of both families name the same VNI, so one family's peers are enough.
     const [carrier] = overlays
     if (plan.multicast === undefined || carrier === undefined) return undefined
@@ -107,7 +108,8 @@ export class Multicast {
       (key) => this.groups.toldBy(key),
       (peer) => encryption.ways.of(peer),
     )
-    return { ...plan.multicast, hosts }
+    const subnets = ownSubnets(plan.multicast.subnets, announcer.further)
+    return { ...plan.multicast, subnets, hosts }
   }
 
   /** The lease and VNI of an announcement; `undefined` while this host may announce nothing. */

@@ -8,7 +8,7 @@ import type { EtcdLeaseId, Peer, Revision } from '../../model/lease'
 import { type Announcement, type PrefixClaim, type PrefixEntry, prefixName } from '../../model/prefixes'
 import type { BlockBasis } from '../../plan/prefixes/block'
 import { StandingTable } from '../../plan/prefixes/standing-table'
-import { isFollowed, type Judged, judgePrefix } from '../../plan/prefixes/standings'
+import { isFollowed, type Judged, judgePrefix, type Standing } from '../../plan/prefixes/standings'
 import type { SortedUpdate } from '../node/sort-update'
 import type { Logger } from '../tell/logger'
 import { type AnnouncedView, hostNameOf, leaseKeyOf } from './announced-view'
@@ -92,6 +92,11 @@ export class AnnouncedPrefixes {
   /** The claims of this host that win, alone or together with others. */
   get ownWins(): readonly PrefixClaim[] {
     return this.#standings.ownWins
+  }
+
+  /** How the claim of this host to a prefix stands; `undefined` where etcd has told of none. */
+  ownStanding(prefix: Prefix): Standing | undefined {
+    return this.#standings.of(routeKey(prefix)).find(({ claim }) => claim.host === this.ownName)?.standing
   }
 
   /** Whether this host gets the packets to a prefix once it announces it so, by what is known now. */

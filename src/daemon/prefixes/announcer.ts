@@ -18,6 +18,7 @@ import {
   sameAnnouncement,
 } from '../../model/prefixes'
 import { valueOrThrow } from '../../model/result'
+import { furtherSubnets } from '../../plan/host/own-subnets'
 import { chooseBlock } from '../../plan/prefixes/block'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import { Loop, type Next } from '../loop/loop'
@@ -47,6 +48,8 @@ export class Announcer {
   #choosing: Promise<unknown> = Promise.resolve()
   /** Name of a further subnet that is not announced -> the claim of another host that overlaps it. */
   #rivals: ReadonlyMap<string, PrefixClaim> = new Map()
+  /** The further subnets of this host, as the last pass found them. */
+  #furtherText = ''
   #changed = (): void => undefined
 
   /** @param remembered what an earlier run has announced; `undefined` when that is not known */
@@ -90,14 +93,10 @@ export class Announcer {
     return this.#loop.problem
   }
 
-  /**
-   * The further subnets of this host that no other host has, in order; `undefined` while that is not known.
-   */
+  /** The further subnets that this host has, in order; `undefined` while that is not known. */
   get further(): readonly Prefix[] | undefined {
-    return this.wanted
-      ?.filter(({ further, prefix }) => further === true && !this.#rivals.has(prefixName(prefix)))
-      .map(({ prefix }) => prefix)
-      .sort((a, b) => (a.address < b.address ? -1 : 1))
+    const held = this.wanted?.filter(({ prefix }) => !this.#rivals.has(prefixName(prefix)))
+    return held && furtherSubnets(held, (prefix) => this.announced.ownStanding(prefix))
   }
 
   /** Further subnets of this host that it does not announce, for another host has claimed their addresses. */
@@ -323,6 +322,7 @@ export class Announcer {
   }
 
   async #pass(signal: AbortSignal): Promise<Next> {
+    this.#noteFurther()
     const { state } = this.keeper
     if (this.announced.revision === undefined || state.kind !== 'held')
       return { due: performance.now() + PERIOD }
@@ -381,6 +381,13 @@ export class Announcer {
       return wanted !== undefined && !there.has(name) && this.announced.rivalOf(wanted.prefix) !== undefined
     })
     if (left.length < this.#rivals.size) this.#rivals = new Map(left)
+  }
+
+  #noteFurther(): void {
+    const now = (this.further ?? []).map(formatPrefix).join()
+    if (now === this.#furtherText) return
+    this.#furtherText = now
+    this.#changed()
   }
 
   /** Takes over what an earlier run has announced with this lease, of which no state file tells. */

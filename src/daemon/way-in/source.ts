@@ -90,7 +90,7 @@ export class WayInSource {
    */
   async view(node: NodeView, suspects: ReadonlySet<string>, signal: AbortSignal): Promise<WayInView> {
     const { options, kernel } = this.edges
-    const { plan, lease, overlays } = node
+    const { plan, lease, overlays, announcer } = node
     const network = await this.#part('network', () => kernel.hostNetwork({}, signal))
     const routes = await this.#part('routes', () => this.#readRoutes(node, signal))
     const firewall = await this.#rules(signal)
@@ -106,6 +106,7 @@ export class WayInSource {
       etcdPrefix: options['etcd-prefix'],
       runDirectory: options['run-dir'],
       config: plan.inputs.config,
+      further: announcer.further ?? [],
       own: state.kind === 'held' ? state.lease : { ...own, value: announced },
       peers,
       links: network.links,

@@ -8,8 +8,9 @@ import { runProgram } from '../../firewall/program'
 import { ping } from '../../host/ping'
 import { containerBridges } from '../../judge/checks/bridge'
 import type { ContainerProbe, PeerFact } from '../../judge/facts'
-import { isOwnAddress, type OverlayFacts, ownSubnet, peerKey } from '../../judge/overlay'
-import { formatIp, type Prefix, parseIpv4, prefixContains } from '../../model/address'
+import { isOwnAddress, type OverlayFacts, peerKey, subnetsOf } from '../../judge/overlay'
+import { formatIp, type Prefix, parseIpv4 } from '../../model/address'
+import { subnetWith } from '../../plan/host/own-subnets'
 
 /** The directories in which Docker, and `ip netns`, keep network namespaces. */
 const DIRECTORIES = ['/run/docker/netns', '/run/netns', '/var/run/netns']
@@ -34,10 +35,10 @@ export async function probeFromContainer(
   facts: OverlayFacts,
   peers: readonly PeerFact[],
 ): Promise<ContainerProbe[]> {
-  const subnet = ownSubnet(facts, 'IPv4')
+  const subnets = subnetsOf(facts, 'IPv4')
   const tried = peers.filter(({ family }) => family === 'IPv4').slice(0, PEERS)
-  if (subnet === undefined || tried.length === 0 || containerBridges(facts, 'IPv4').length === 0) return []
-  const found = await find(facts, subnet)
+  if (tried.length === 0 || containerBridges(facts, 'IPv4').length === 0) return []
+  const found = await find(facts, subnets)
   if (found === undefined) return []
   return Promise.all(
     tried.map(async (peer) => ({
@@ -53,17 +54,17 @@ export async function probeFromContainer(
   )
 }
 
-async function find(facts: OverlayFacts, subnet: Prefix): Promise<Found | undefined> {
+async function find(facts: OverlayFacts, subnets: readonly Prefix[]): Promise<Found | undefined> {
   const signal = AbortSignal.timeout(DEADLINE)
   const named = await namedNamespaces()
   for (const namespace of named.slice(0, MOST_NAMESPACES)) {
     if (signal.aborted) return undefined
     const command = ['nsenter', `--net=${namespace}`, 'cat', '/proc/self/net/fib_trie'] as const
     const trie = await runProgram('nsenter', { command, signal }).catch(() => '')
-    const address = addressIn(facts, subnet, trie)
+    const address = addressIn(facts, subnets, trie)
     if (address !== undefined) return { namespace, address }
   }
-  return findProcess(facts, subnet, signal)
+  return findProcess(facts, subnets, signal)
 }
 
 async function namedNamespaces(): Promise<string[]> {
@@ -79,14 +80,14 @@ async function namedNamespaces(): Promise<string[]> {
 /** Reads the network of a process in its /proc, without entering its namespace. */
 async function findProcess(
   facts: OverlayFacts,
-  subnet: Prefix,
+  subnets: readonly Prefix[],
   signal: AbortSignal,
 ): Promise<Found | undefined> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   for (const pid of pids.slice(-MOST_PROCESSES)) {
     if (signal.aborted) return undefined
     const trie = await readFile(`/proc/${pid}/net/fib_trie`, 'latin1').catch(() => '')
-    const address = addressIn(facts, subnet, trie)
+    const address = addressIn(facts, subnets, trie)
     if (address !== undefined) return { namespace: `/proc/${pid}/ns/net`, address }
   }
   return undefined
@@ -96,10 +97,10 @@ async function findProcess(
  * The address of a container of this host, in a listing of local addresses: `|-- 10.5.1.2` before `/32 host
  * LOCAL`.
  */
-export function addressIn(facts: OverlayFacts, subnet: Prefix, trie: string): string | undefined {
+export function addressIn(facts: OverlayFacts, subnets: readonly Prefix[], trie: string): string | undefined {
   for (const [, text = ''] of trie.matchAll(/\|-- (\S+)\n\s+\/32 host LOCAL/g)) {
     const address = parseIpv4(text)
-    if (address !== undefined && prefixContains(subnet, address) && !isOwnAddress(facts, address))
+    if (address !== undefined && subnetWith(subnets, address) && !isOwnAddress(facts, address))
       return formatIp(address)
   }
   return undefined

@@ -1,11 +1,12 @@
 /** The bridges of the containers, Docker's or CNI's, told by their addresses, whatever their names. */
-import { FAMILIES, type Family, formatPrefix, type Prefix, prefixContains } from '../../model/address'
+import { FAMILIES, type Family, formatPrefix, type Prefix } from '../../model/address'
 import { MTU_OPTION } from '../../model/docker'
 import { BRIDGE_NAMES, COMMANDS, ENGINES } from '../../model/engines'
 import type { ObservedLink } from '../../model/kernel/link'
+import { subnetWith } from '../../plan/host/own-subnets'
 import type { Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
-import { deviceOf, familiesOf, OVERLAY, type OverlayFacts, ownSubnet } from '../overlay'
+import { deviceOf, familiesOf, OVERLAY, type OverlayFacts, ownSubnet, subnetsOf } from '../overlay'
 
 /** Docker's bridge, unless Docker's option `bridge` names another. */
 const DOCKER_BRIDGE = 'docker0'
@@ -17,7 +18,7 @@ const SLACK_MS = 2000
 export const BRIDGE_CHECKS: readonly Check[] = [
   check({
     name: 'bridge',
-    about: 'containers get addresses of our subnet, and no larger MTU than fits',
+    about: 'containers get addresses of our subnets, and no larger MTU than fits',
     needs: ['kernel'],
     uses: [...OVERLAY, 'dockerd', 'cni'],
     premise: 'started',
@@ -45,9 +46,9 @@ function checkBridge(facts: BridgeFacts): Outcome {
   )
   return outcome(
     few(words).join('; '),
-    bridges.flatMap(({ link, address }) => [
-      // Bridges may share the subnet.
-      address.length >= subnet.length ? undefined : notOnSubnet(facts, link, subnet),
+    bridges.flatMap(({ link, address, subnet: whole }) => [
+      // Bridges may share a subnet.
+      address.length >= whole.length ? undefined : notOnSubnet(facts, link, whole),
       tooLarge(facts, link),
     ]),
   )
@@ -55,13 +56,18 @@ function checkBridge(facts: BridgeFacts): Outcome {
 
 export interface OwnBridge {
   readonly link: ObservedLink
-  /** Its address in our subnet, with the length of its part. */
+  /** Its address in one of our subnets, with the length of its part. */
   readonly address: Prefix
+  /** The subnet of this host that the address is in. */
+  readonly subnet: Prefix
 }
 
-/** The bridges of the containers of one family: those with an address in our subnet. */
+/**
+ * The bridges of the containers of one family: those with an address in a subnet of this host. Those of the
+ * leased subnet are the first.
+ */
 export function containerBridges(facts: OverlayFacts, family: Family): readonly OwnBridge[] {
-  const subnet = ownSubnet(facts, family)
+  const subnets = subnetsOf(facts, family)
   const { links, addresses, devices } = facts.kernel.value ?? { links: [], addresses: [], devices: [] }
   const found = new Map<number, OwnBridge>()
   for (const { linkIndex, address } of addresses) {
@@ -70,11 +76,11 @@ export function containerBridges(facts: OverlayFacts, family: Family): readonly 
       link?.kind === 'vxlan' ||
       link?.kind === 'wireguard' ||
       devices.some((device) => device.link.index === linkIndex)
-    const isOurs = subnet !== undefined && prefixContains(subnet, address.address)
-    if (link !== undefined && !isDevice && isOurs && !found.has(linkIndex))
-      found.set(linkIndex, { link, address })
+    const subnet = subnetWith(subnets, address.address)
+    if (link !== undefined && !isDevice && subnet !== undefined && !found.has(linkIndex))
+      found.set(linkIndex, { link, address, subnet })
   }
-  return [...found.values()]
+  return [...found.values()].sort((a, b) => subnets.indexOf(a.subnet) - subnets.indexOf(b.subnet))
 }
 
 function notOnSubnet(facts: BridgeFacts, link: ObservedLink, subnet: Prefix): Finding {

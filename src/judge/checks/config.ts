@@ -24,9 +24,9 @@ import {
   linkNameOf,
   OVERLAY,
   type OverlayFacts,
-  ownSubnet,
   parentOf,
   peersOf,
+  subnetsOf,
 } from '../overlay'
 
 export const CONFIG_CHECKS: readonly Check[] = [
@@ -211,10 +211,9 @@ function concerns({ destination, hasGateway }: UnderlayRoute, network: Prefix): 
   return destination.length >= network.length || (!hasGateway && destination.length > 0)
 }
 
-/** A route on our devices, or the bridge's into our subnet. */
+/** A route on our devices, or a bridge's into a subnet of ours. */
 function isOurs(facts: OverlapFacts, { destination, linkIndex }: UnderlayRoute): boolean {
   const family = familyOf(destination.address)
   if (facts.kernel.value.devices.some(({ link }) => link.index === linkIndex)) return true
-  const own = ownSubnet(facts, family)
-  return own !== undefined && isInside(destination, own)
+  return subnetsOf(facts, family).some((own) => isInside(destination, own))
 }

@@ -15,7 +15,7 @@ import {
   OVERLAY,
   type OverlayFacts,
   ownLease,
-  ownSubnet,
+  subnetsOf,
   vniOf,
   vxlanAddress,
 } from '../overlay'
@@ -51,7 +51,7 @@ function checkMulticast(facts: OverlayFacts & Known<'config', 'multicast'>): Out
   const bridges = bridgesOf(
     multicast.bridges,
     facts.kernel.value.addresses,
-    familiesOf(facts).flatMap((each) => ownSubnet(facts, each) ?? []),
+    familiesOf(facts).flatMap((each) => subnetsOf(facts, each)),
   )
   const from = bridges.map((bridge) => bridge.name).join(' and ') || 'no bridge yet'
   const hosts = new Set(wanted.flatMap((lease) => sentTo(facts, lease, family) ?? []))

@@ -352,8 +352,9 @@ function behind(
   own: Prefix,
   bridge: OwnBridge | undefined,
 ): Pick<OverlayHost, 'container' | 'bridge' | 'port'> {
-  const { link, address } = bridge ?? {}
-  const part = address === undefined ? own : networkOf(address.address, Math.max(address.length, own.length))
+  const { link, address, subnet = own } = bridge ?? {}
+  const part =
+    address === undefined ? own : networkOf(address.address, Math.max(address.length, subnet.length))
   const ports = facts.kernel.value?.links.find(({ master }) => link !== undefined && master === link.index)
   return { container: sampleAddress(part), bridge: link?.name ?? 'docker0', port: ports?.name }
 }

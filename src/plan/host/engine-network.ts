@@ -20,11 +20,14 @@ import { BRIDGE_NAMES, COMMANDS, type Engine } from '../../model/engines'
 import { found, type Result } from '../../model/result'
 import { fromTo, gatewayOf, isSix, NETWORK_NAME } from './docker-network'
 import { freePart, refusal, type TakenPart } from './free-part'
+import { ownSubnets, subnetWith } from './own-subnets'
 
-/** What subnet.env says, parsed. */
+/** What subnet.env says, parsed, and the further subnets. */
 export interface HostSubnets {
   readonly subnet: Ipv4Prefix
   readonly subnet6: Ipv6Prefix | undefined
+  /** Further subnets of the host, of IPv4: a network is on one where it is asked for, or has been. */
+  readonly further?: readonly Prefix[]
   /** Bytes. */
   readonly mtu: number
   /** Whether overlayd masquerades what leaves the overlay. */
@@ -93,30 +96,35 @@ export function readHostSubnets(
  */
 export function planEngineNetwork(
   request: EngineNetworkRequest,
-  { subnet, subnet6, mtu }: HostSubnets,
+  { subnet, subnet6, further, mtu }: HostSubnets,
   taken: readonly TakenPart[],
 ): Result<EngineNetwork> {
   const { engine, name, former } = request
   const code = ENGINE_CODES[engine]
   const refuse = refusal(code)
   if (!NETWORK_NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
-  const length = lengthOf(request, subnet, taken)
-  if (length < subnet.length || length > LONGEST_NETWORK)
-    return refuse(`a part of /${length} does not fit: ${fromTo(subnet)}`)
-  const choose = (whole: Prefix, each: number, wanted: Prefix | undefined): Result<Prefix> => {
+  const leased = networkOf(subnet.address, subnet.length)
+  const own = ownSubnets([leased], further)
+  const place = request.part ?? former.find((each) => subnetWith(own, each.address) !== undefined)
+  const whole = (place && subnetWith(own, place.address)) ?? leased
+  const length = lengthOf(request, whole, taken)
+  if (length < whole.length || length > LONGEST_NETWORK)
+    return refuse(`a part of /${length} does not fit: ${fromTo(whole)}`)
+  const choose = (from: Prefix, each: number, wanted: Prefix | undefined): Result<Prefix> => {
     const stays = former.find(
       (part) =>
         part.length === each &&
-        prefixContains(whole, part.address) &&
+        prefixContains(from, part.address) &&
         !taken.some(({ prefix }) => prefixesOverlap(prefix, part)),
     )
-    return freePart({ subnet: whole, part: wanted ?? stays, length: each, from: 'end' }, taken, code)
+    return freePart({ subnet: from, part: wanted ?? stays, length: each, from: 'end' }, taken, code)
   }
-  const part = choose(networkOf(subnet.address, subnet.length), length, request.part)
+  const part = choose(whole, length, request.part)
   if (!part.ok) return part
   const bridge = bridgeOf(engine, part.value.address as Ipv4)
   if (subnet6 === undefined) return found({ name, bridge, parts: [part.value], mtu })
-  const length6 = subnet6.length + length - subnet.length
+  // A part of a further subnet may be larger than the leased one.
+  const length6 = subnet6.length + Math.max(0, length - subnet.length)
   if (length6 > LONGEST_NETWORK6)
     return refuse(`the IPv6 subnet ${formatPrefix(subnet6)} has no room for as many parts as that of IPv4`)
   const part6 = choose(networkOf(subnet6.address, subnet6.length), length6, undefined)
@@ -125,7 +133,7 @@ export function planEngineNetwork(
 
 function lengthOf(
   { part, length, former }: EngineNetworkRequest,
-  subnet: Ipv4Prefix,
+  subnet: Prefix,
   taken: readonly TakenPart[],
 ): number {
   const wanted = part?.length ?? length

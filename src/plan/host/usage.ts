@@ -1,5 +1,5 @@
 /** Shows who uses this host's subnet, from the state of its bridge. */
-import { familyOf, type IpAddress, type MacAddress, type Prefix, prefixContains } from '../../model/address'
+import { type IpAddress, type MacAddress, type Prefix, prefixContains } from '../../model/address'
 import type { InterfaceAddress, ObservedLink } from '../../model/kernel/link'
 
 /** The link that leads to a subnet's containers, normally Docker's bridge. */
@@ -27,7 +27,7 @@ export function bridgesOf(
         ({ index, kind }) =>
           kind !== 'vxlan' &&
           addresses.some(
-            ({ linkIndex, address: { address } }) => linkIndex === index && isIn(subnet, address),
+            ({ linkIndex, address: { address } }) => linkIndex === index && prefixContains(subnet, address),
           ),
       )
       .map((link) => ({ link, subnet })),
@@ -45,10 +45,7 @@ export function useOf(
     subnet,
     ports: links.filter(({ master }) => master === link.index).map(({ name }) => name),
     addresses: neighbours
-      .filter(({ address }) => isIn(subnet, address))
+      .filter(({ address }) => prefixContains(subnet, address))
       .sort((a, b) => (a.address < b.address ? -1 : 1)),
   }
 }
-
-const isIn = (subnet: Prefix, address: IpAddress): boolean =>
-  familyOf(address) === familyOf(subnet.address) && prefixContains(subnet, address)

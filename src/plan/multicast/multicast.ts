@@ -2,7 +2,7 @@
  * The parts that a host needs to exchange multicast with others: a second VXLAN device, its bridges and its
  * destinations.
  */
-import { familyOf, mac, type Prefix, prefixContains } from '../../model/address'
+import { mac, type Prefix } from '../../model/address'
 import type { InterfaceAddress, LinkSpec } from '../../model/kernel/link'
 import {
   type Destination,
@@ -10,6 +10,7 @@ import {
   type MulticastOperation,
   type ObservedBridge,
 } from '../../model/multicast'
+import { subnetWith } from '../host/own-subnets'
 import { multicastLinkName } from '../reconcile/desired'
 
 /**
@@ -26,16 +27,17 @@ export const multicastLink = (link: LinkSpec, vni: number): LinkSpec => ({
   learning: false,
 })
 
-/** The bridges of our containers: those with an address in our subnet, whatever their names. */
+/**
+ * The bridges of our containers: those with an address in one of our subnets, whatever their names.
+ * @param subnets all of this host: {@link ownSubnets}
+ */
 export function bridgesOf<B extends Pick<ObservedBridge, 'index'>>(
   bridges: readonly B[],
   addresses: readonly InterfaceAddress[],
   subnets: readonly Prefix[],
 ): B[] {
   const isOurs = ({ address: { address } }: InterfaceAddress): boolean =>
-    subnets.some(
-      (subnet) => familyOf(subnet.address) === familyOf(address) && prefixContains(subnet, address),
-    )
+    subnetWith(subnets, address) !== undefined
   const ours = new Set(addresses.filter(isOurs).map(({ linkIndex }) => linkIndex))
   return bridges.filter(({ index }) => ours.has(index)).sort((a, b) => a.index - b.index)
 }

@@ -168,6 +168,21 @@ test('a block carries packets both ways, with their addresses, past a Docker tha
   }
 })
 
+test('networks of CNI and Podman are on a block where that is asked for, and on no other subnet', async () => {
+  const one = lab.host(1)
+  const text = (await furtherOf(one)).find((each) => /^10\.5\.24[0]\..*\/27$/.test(each)) ?? ''
+  const part = formatPrefix({ ...read(text), length: 28 })
+  for (const command of ['cni', 'podman-network']) {
+    expect(await overlayctl(one, command, `--subnet=${text}`)).toContain(`"subnet": "${text}"`)
+    expect(await overlayctl(one, command, `--subnet=${part}`)).toContain(`"subnet": "${part}"`)
+    const { subnet } = await one.subnetEnv()
+    const leased = subnet.replace(/\d+\/24$/, '0/24')
+    expect(await overlayctl(one, command)).toContain(`"subnet": "${leased}"`)
+    const [others] = await furtherOf(lab.host(2))
+    expect(await refusal(one, command, `--subnet=${others}`)).toContain("is not in this host's subnet")
+  }
+})
+
 test('what is in use is not given back, and who uses it is named', async () => {
   const [one, two] = [lab.host(1), lab.host(2)]
   const text = (await furtherOf(one)).find((each) => each.endsWith('/24')) ?? ''

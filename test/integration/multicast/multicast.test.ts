@@ -3,13 +3,20 @@
  * only to hosts that want multicast.
  */
 import { isDeepStrictEqual } from 'node:util'
+import {
+  addressAfter,
+  formatIp,
+  formatPrefix,
+  type Prefix,
+  parseIpv4Prefix,
+} from '../../../src/model/address'
 import { type Container, ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
 import { fakePeer, leaseKey, leaseValue } from '../../lab/leases'
 import { execOk, inNamespace, ipBatch } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
 import { Pending, waitFor } from '../../lab/wait'
-import { doctor } from '../../support/doctor'
+import { codesOf, doctor } from '../../support/doctor'
 import { assertReadable } from '../../support/flannel-reader'
 import {
   DEVICE,
@@ -28,6 +35,16 @@ const GROUPS = ['239.1.2.3', '224.0.0.251', 'ff02::fb', 'ff05::77']
 
 let lab: Lab
 let listeners: Listener[] = []
+
+/** With a range from which hosts take further subnets. */
+const further = (config: string): string =>
+  JSON.stringify({ ...JSON.parse(config), Prefixes: { Allowed: ['10.5.240.0/24'] } })
+
+function prefixOf(text: string): Prefix {
+  const prefix = parseIpv4Prefix(text)
+  if (prefix === undefined) throw new Error(`${text} is no prefix`)
+  return prefix
+}
 
 /** The hosts that take part. */
 const members = (): readonly Host[] => lab.hosts.slice(0, 3)
@@ -153,45 +170,91 @@ test('with a querier on the bridge too', async () => {
   for (const group of GROUPS) await expectExactlyOnce(group, 'queried')
 })
 
+/** Adds a container on a bridge of its own, with the last two addresses of a prefix. */
+async function addOnBridge(host: Host, bridge: string, { address, length }: Prefix): Promise<Container> {
+  const { mtu } = await host.subnetEnv()
+  const namespace = `multicast-${bridge}`
+  const at = (step: bigint): string => formatIp(addressAfter(address, step))
+  await ipBatch(undefined, [`netns add ${namespace}`])
+  await ipBatch(host.namespace, [
+    `link add ${bridge} mtu ${mtu} type bridge`,
+    `address add ${at(1n)}/${length} dev ${bridge}`,
+    `link set ${bridge} up`,
+    `link add veth-${bridge} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${namespace}`,
+    `link set veth-${bridge} master ${bridge} up`,
+  ])
+  await ipBatch(namespace, [
+    'link set lo up',
+    `address add ${at(2n)}/${length} dev eth0`,
+    'link set eth0 up',
+    `route add default via ${at(1n)}`,
+  ])
+  return { name: namespace, namespace, address: at(2n), address6: undefined }
+}
+
+async function removeBridge(host: Host, bridge: string): Promise<void> {
+  await run(['ip', 'netns', 'delete', `multicast-${bridge}`])
+  await host.exec('ip', 'link', 'delete', bridge)
+}
+
+/** A container of host 1 and one of host 2 exchange packets with one on another bridge of host 3. */
+async function expectBothWays(member: Container, name: string): Promise<void> {
+  const listener = await Listener.start(member, ['239.1.2.3'])
+  try {
+    await sendTo('239.1.2.3', container(1), `to-${name}`)
+    await listener.waitForEnd(`to-${name}`)
+    const source = container(1).address
+    expect(listener.countOf(`to-${name}`)).toEqual(onceEach('239.1.2.3', source, `to-${name}`))
+    await sendTo('239.1.2.3', member, `from-${name}`)
+    const other = listeners.find((each) => each.container === container(2))
+    await other?.waitForEnd(`from-${name}`)
+    expect(other?.countOf(`from-${name}`)).toEqual(onceEach('239.1.2.3', member.address, `from-${name}`))
+  } finally {
+    await listener.stop()
+  }
+}
+
+const bridgesAre = (host: Host, names: string): Promise<unknown> =>
+  host.waitForStatus(names, ({ multicast }) => multicast?.bridges.join() === names)
+
 test('every bridge with a part of the subnet takes part', async () => {
   const host = lab.host(3)
-  const { subnet, mtu } = await host.subnetEnv()
-  const at = (last: number): string => subnet.replace(/\d+\/\d+$/, `${last}`)
-  const namespace = 'multicast-web'
-  await ipBatch(undefined, [`netns add ${namespace}`])
-  const member = { name: namespace, namespace, address: at(194), address6: undefined }
-  let listener: Listener | undefined
+  const { subnet } = await host.subnetEnv()
   try {
-    await ipBatch(host.namespace, [
-      `link add br-web mtu ${mtu} type bridge`,
-      `address add ${at(193)}/26 dev br-web`,
-      'link set br-web up',
-      `link add veth-web mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${namespace}`,
-      'link set veth-web master br-web up',
-    ])
-    await ipBatch(namespace, [
-      'link set lo up',
-      `address add ${at(194)}/26 dev eth0`,
-      'link set eth0 up',
-      `route add default via ${at(193)}`,
-    ])
-    await host.waitForStatus('both bridges', ({ multicast }) => {
-      return multicast?.bridges.join() === 'docker0,br-web'
-    })
-    listener = await Listener.start(member, ['239.1.2.3'])
-    await sendTo('239.1.2.3', container(1), 'to-web')
-    await listener.waitForEnd('to-web')
-    expect(listener.countOf('to-web')).toEqual(onceEach('239.1.2.3', container(1).address, 'to-web'))
-    await sendTo('239.1.2.3', member, 'from-web')
-    const other = listeners.find((each) => each.container === container(2))
-    await other?.waitForEnd('from-web')
-    expect(other?.countOf('from-web')).toEqual(onceEach('239.1.2.3', member.address, 'from-web'))
+    const member = await addOnBridge(host, 'br-web', prefixOf(subnet.replace(/\d+\/\d+$/, '192/26')))
+    await bridgesAre(host, 'docker0,br-web')
+    await expectBothWays(member, 'web')
   } finally {
-    await listener?.stop()
-    await ipBatch(undefined, [`netns delete ${namespace}`])
-    await ipBatch(host.namespace, ['link delete br-web'])
+    await removeBridge(host, 'br-web')
   }
-  await host.waitForStatus('one bridge again', ({ multicast }) => multicast?.bridges.join() === 'docker0')
+  await bridgesAre(host, 'docker0')
+})
+
+test('a bridge of a further subnet takes part, for as long as the host has that subnet', async () => {
+  const host = lab.host(3)
+  await lab.putConfig(further(multicastConfig({ Multicast: true })))
+  await host.waitUntil('a further subnet', async () => {
+    return (await host.overlayctl('lease', 'add', '--length=26')).code === 0
+  })
+  const { lease } = await host.waitForStatus('the block', (status) => status.lease?.further !== undefined)
+  const block = prefixOf(lease?.further?.[0] ?? '')
+  try {
+    const member = await addOnBridge(host, 'br-more', block)
+    await bridgesAre(host, 'docker0,br-more')
+    await expectBothWays(member, 'more')
+    expect(codesOf(await doctor(lab, host, '--only=bridge,overlap'))).toEqual([])
+    const { checks } = await doctor(lab, host, '--only=multicast')
+    expect(checks.map(({ summary }) => summary).join()).toContain('sends from docker0 and br-more to')
+    await removeBridge(host, 'br-more')
+    await addOnBridge(host, 'br-more', block)
+    await bridgesAre(host, 'docker0,br-more')
+    // The range is taken away, so that no host routes the block any more.
+    await lab.putConfig(multicastConfig({ Multicast: true }))
+    await bridgesAre(host, 'docker0')
+  } finally {
+    await removeBridge(host, 'br-more')
+    await host.overlayctl('lease', 'remove', formatPrefix(block))
+  }
 })
 
 test('what concerns a link alone stays there: IGMP, MLD, neighbour discovery, broadcast', async () => {

@@ -83,6 +83,10 @@ const bridges = (...all: readonly (readonly [number, string, string, number?])[]
     ],
     addresses: [...KERNEL.addresses, ...all.map(([index, , text]) => address(index, text))],
   })
+/** This host has a further subnet. */
+const furtherSubnet = {
+  daemon: { ...DAEMON, lease: { ...DAEMON.lease, further: ['10.5.250.0/26'] } },
+} as Changes
 const network = (name: string, bridgeName: string, subnet: string, more: Partial<DockerNetwork> = {}) => ({
   name,
   bridge: bridgeName,
@@ -533,6 +537,33 @@ test.each<[string, Changes, string[]]>([
   ],
   ['containers with too large an MTU', bridge('10.5.7.1/24', 1500), ['bridge-mtu']],
   ['bridges that share our subnet', bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27']), []],
+  ['a bridge on a further subnet', { ...bridge('10.5.250.1/26'), ...furtherSubnet }, []],
+  ['a bridge on a further subnet that was given back', bridge('10.5.250.1/26'), ['bridge-subnet']],
+  [
+    'a bridge with more than its further subnet',
+    { ...bridge('10.5.250.1/24'), ...furtherSubnet },
+    ['bridge-subnet'],
+  ],
+  [
+    'containers of a further subnet with too large an MTU',
+    {
+      ...bridges([8, 'docker0', '10.5.7.1/24'], [10, 'br-1', '10.5.250.1/26', 1500]),
+      ...furtherSubnet,
+    },
+    ['bridge-mtu'],
+  ],
+  [
+    'the route of a bridge on a further subnet',
+    {
+      ...kernel({
+        links: [...KERNEL.links, link(10, 'br-1', { kind: 'bridge' })],
+        addresses: [...KERNEL.addresses, address(10, '10.5.250.1/26')],
+        routes: [...KERNEL.routes, route('10.5.250.0/26', 10)],
+      }),
+      ...furtherSubnet,
+    },
+    [],
+  ],
   [
     'containers of another bridge with too large an MTU',
     bridges([8, 'docker0', '10.5.7.1/27'], [10, 'br-1', '10.5.7.33/27', 1500]),

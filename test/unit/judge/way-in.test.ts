@@ -46,6 +46,7 @@ function viewOf(changes: Changes): WayInView {
     etcdPrefix: '/coreos.com/network',
     runDirectory: '/run/overlayd',
     config: config.value,
+    further: [],
     own: LEASES[0] ?? lease('10.5.7.0/24', '192.0.2.11', OWN_MAC),
     peers: [{ family: 'IPv4', peer, encryption: undefined, isFixed: true }],
     links,
@@ -61,6 +62,7 @@ function viewOf(changes: Changes): WayInView {
   }
 }
 
+const further = [prefix('10.5.250.0/26')]
 const judged = (changes: Changes) =>
   judgeWayIn(viewOf(changes)).findings.map(({ check, code, severity }) => [check, code, severity])
 
@@ -87,6 +89,14 @@ test.each<[string, Changes]>([
 ])('a host %s is in order', (_, changes) => {
   expect(judged(changes)).toEqual([])
   expect([...judgeWayIn(viewOf(changes)).made].sort()).toEqual([...WAY_IN_CHECKS].sort())
+})
+
+test('a bridge on a further subnet is looked at as one on the leased subnet is', () => {
+  const codes = (changes: Changes): string[] =>
+    judgeWayIn({ ...viewOf(changes), further }).findings.map(({ code }) => code)
+  expect(codes(bridge('10.5.250.1/26'))).toEqual([])
+  expect(codes(bridge('10.5.250.1/26', 1500))).toEqual(['bridge-mtu'])
+  expect(judged(bridge('10.5.250.1/26'))).toEqual([['bridge', 'bridge-subnet', 'problem']])
 })
 
 const FAULTS: [string, Changes, string, string, 'problem' | 'warning'][] = [

@@ -71,6 +71,49 @@ test.each<[string, Parameters<typeof plan>, string]>([
   expect(partsOf(...args)).toBe(parts)
 })
 
+describe('of a host with further subnets', () => {
+  const planOn = (changes: Partial<EngineNetworkRequest>, others: readonly TakenPart[] = [], env = ENV) => {
+    const host = readHostSubnets(env, 'cni')
+    if (!host.ok) throw new Error(host.problem.text)
+    const further = [prefix('10.5.250.0/26'), prefix('10.5.244.0/22')]
+    return planEngineNetwork({ ...request, ...changes }, { ...host.value, further }, others)
+  }
+  const part = (text: string) => ({ part: parseIpv4Prefix(text) })
+  const former = (text: string) => ({ former: [prefix(text)] })
+
+  test.each<[string, Parameters<typeof planOn>, string]>([
+    ['the leased one, unless another one is asked for', [{}], '10.5.7.0/24'],
+    ['a whole further one', [part('10.5.250.0/26')], '10.5.250.0/26'],
+    ['a part of a further one', [part('10.5.250.32/27')], '10.5.250.32/27'],
+    [
+      'one that is larger than the leased one',
+      [part('10.5.244.0/22'), [], SIX],
+      '10.5.244.0/22 fd00:5:0:7::/64',
+    ],
+    ['a former part of a further one', [former('10.5.250.32/27')], '10.5.250.32/27'],
+    [
+      'a former part of a further one that Docker took',
+      [former('10.5.250.32/27'), taken('10.5.250.32/27')],
+      '10.5.250.0/27',
+    ],
+    ['a former part of one that is the host’s no more', [former('10.5.249.0/26')], '10.5.7.192/26'],
+  ])('%s', (_, args, parts) => {
+    expect(
+      planOn(...args)
+        .value?.parts.map(formatPrefix)
+        .join(' '),
+    ).toBe(parts)
+  })
+
+  test.each<[Parameters<typeof planOn>, RegExp]>([
+    [[part('10.5.251.0/27')], /10.5.251.0\/27 is not in this host's subnet 10.5.7.0\/24/],
+    [[part('10.5.250.0/25')], /from \/26 to \/30/],
+    [[part('10.5.250.32/27'), taken('10.5.250.0/26')], /overlaps 10.5.250.0\/26/],
+  ])('%j: refused', (args, words) => {
+    expect(planOn(...args).problem?.text).toMatch(words)
+  })
+})
+
 test.each<[string, Parameters<typeof plan>, RegExp]>([
   [
     'a subnet that is all docker0’s',
