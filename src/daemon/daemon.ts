@@ -65,7 +65,7 @@ export class Daemon {
     private readonly version: string,
   ) {
     const { options, log } = edges
-    this.#systemd = new Systemd(log)
+    this.#systemd = new Systemd(() => this.#summary(), log)
     this.#starter = new Starter(
       edges,
       (config, start, waits, run) => this.#start(config, start, waits, run),
@@ -175,7 +175,7 @@ export class Daemon {
 
   /** Notifies systemd and all who wait for a change of the status. */
   #changed(): void {
-    this.#notify()
+    this.#systemd.changed()
     this.#changes.notify()
   }
 
@@ -296,7 +296,7 @@ export class Daemon {
   #updateLink(update: SortedUpdate): void {
     logLink(this.#link, update, this.#log)
     this.#link = linkAfter(this.#link, update)
-    if (update.kind === 'lost') this.#notify()
+    if (update.kind === 'lost') this.#systemd.changed()
   }
 
   /**
@@ -376,7 +376,7 @@ export class Daemon {
         alive.add(overlay)
         if (alive.size < overlays.length) return
         alive.clear()
-        this.#systemd.alive(this.#summary())
+        this.#systemd.alive()
       }
       overlay.reconciler.run(signal, { every: this.#systemd.beat, tell: report }).catch(fail)
     }
@@ -387,7 +387,7 @@ export class Daemon {
     if (this.#host !== undefined) this.#host = { ...this.#host, kind: 'running' }
     await forgetLastExit(this.edges.options['run-dir'])
     this.#log.info(`ready: ${node.headline}`, { kind: 'ready' })
-    this.#systemd.notify(['READY=1'], this.#summary())
+    this.#systemd.ready()
   }
 
   async #writeSubnetFile({ inputs, subnetFile }: HostPlan): Promise<void> {
@@ -400,11 +400,6 @@ export class Daemon {
     if (shortage !== undefined && shortage !== this.#shortage)
       this.#log.warn(`device: ${shortage}`, { kind: 'mtu-limited' })
     this.#shortage = shortage
-  }
-
-  /** Sends systemd the summary if it changed. */
-  #notify(): void {
-    this.#systemd.notify([], this.#summary())
   }
 
   #summary(): string {

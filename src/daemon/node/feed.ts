@@ -126,6 +126,8 @@ export class Feed {
       // In the same turn as the changes above, so that no reader sees only a part of them.
       const changes = [...taken, ...this.#evictHeldBackRivals(overlay, written)]
       this.#program(overlay, changes)
+      // The reconciler runs first: a new peer waits for it, and for no line of the log.
+      await giveWay(signal)
       await inTurns(this.#logChanges(overlay, changes), signal)
       for (const [i, event] of all.entries()) {
         if (i % PIECE === PIECE - 1) await giveWay(signal)

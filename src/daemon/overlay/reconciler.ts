@@ -186,19 +186,24 @@ export class Reconciler {
 
   /**
    * Runs until the signal fires.
-   * @param alive called whenever a pass is done or there is none to do, at least each `every` milliseconds:
-   * not while a pass hangs
+   * @param alive called after each pass, and at least each `every` milliseconds while there is none to do: not
+   * while a pass hangs, and not before a pass, which a new peer waits for
    */
   async run(signal: AbortSignal, alive: { readonly every: number; tell(): void }): Promise<void> {
     const checkOverruns = setInterval(() => this.#checkOverruns(), OVERRUN_CHECK)
     checkOverruns.unref()
     try {
+      let hasSlept = false
       while (!signal.aborted) {
         const work = this.#nextWork()
-        if (work.kind === 'none')
+        if (work.kind === 'none') {
+          if (hasSlept) alive.tell()
           await this.#alarm.sleep(Math.min(work.until - performance.now(), alive.every), signal)
-        else await this.#sync(work.kind, signal)
-        alive.tell()
+        } else {
+          await this.#sync(work.kind, signal)
+          alive.tell()
+        }
+        hasSlept = work.kind === 'none'
       }
     } finally {
       clearInterval(checkOverruns)
