@@ -230,7 +230,7 @@ export class NetlinkClient {
       return index === chunk.length - 1
     }
     try {
-      await this.exchange(datagram, attempted, accept)
+      await this.exchange(datagram, attempted, accept, 'now')
     } finally {
       if (format.isSecret) {
         datagram.fill(0)
@@ -297,13 +297,16 @@ export class NetlinkClient {
   /**
    * Sends a datagram and passes messages to `accept` until that returns true. An exception in `accept`
    * rejects.
+   * @param reading as for {@link NetlinkSocket.send}
    */
   private exchange(
     datagram: Buffer,
     attempted: string,
     accept: (cursor: MessageCursor) => boolean,
+    reading?: 'now',
   ): Promise<void> {
     return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined
       const settle = (finish: () => void): void => {
         if (this.pending !== pending) return
         this.pending = undefined
@@ -316,17 +319,18 @@ export class NetlinkClient {
         resolve: () => settle(resolve),
         reject: (error) => settle(() => reject(error)),
       }
-      // After a suspend of the machine, the timer has expired and the answer is unread: read once more before
-      // giving up.
-      const expire = (): void => pending.reject(new NetlinkTimeoutError(attempted, this.deadline))
-      const timer = setTimeout(() => setImmediate(expire), this.deadline)
       this.pending = pending
       try {
         if (this.socket === undefined) throw new NetlinkClosedError(attempted)
-        this.socket.send(datagram)
+        this.socket.send(datagram, reading)
       } catch (error) {
         pending.reject(error instanceof NetlinkClosedError ? new NetlinkClosedError(attempted) : error)
       }
+      if (this.pending !== pending) return
+      // After a suspend of the machine, the timer has expired and the answer is unread: read once more before
+      // giving up.
+      const expire = (): void => pending.reject(new NetlinkTimeoutError(attempted, this.deadline))
+      timer = setTimeout(() => setImmediate(expire), this.deadline)
     })
   }
 

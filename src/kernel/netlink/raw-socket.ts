@@ -17,6 +17,7 @@ import {
   SOL_NETLINK,
   SOL_SOCKET,
 } from './constants'
+import { receiveAnswer, sendToKernel } from './direct-calls'
 import { NetlinkClosedError } from './errors'
 import { findDescriptor, readNetlinkRow } from './proc-netlink'
 import type { NetlinkHandlers, NetlinkSocket } from './socket'
@@ -42,6 +43,11 @@ export interface RawSocketOptions {
   /** Port id of a socket whose changes must not be notified here. */
   readonly ignoreSender?: number
 }
+
+/**
+ * Datagrams that are read at once: more than the failures of one batch. The event loop reads what is left.
+ */
+const MOST_ANSWERS = 128
 
 /** Each is read back after it was set. The names are linux/netlink.h's. */
 const REQUIRED_OPTIONS = [
@@ -113,26 +119,38 @@ function guard(
   raw.unref()
 
   let open = true
-  raw.on('message', (datagram, sender) => {
+  const deliver = (datagram: Buffer, sender: number): void => {
     // Port 0 is the kernel. A process with the right capability could send to us too.
-    if (!open || sender.port !== 0) return
+    if (!open || sender !== 0) return
     try {
       handlers.onDatagram(datagram)
     } catch (error) {
       later(() => handlers.onError(asError(error)))
     }
-  })
-  raw.on('truncatedMessage', (_datagram, sender) => {
+  }
+  const truncated = (size: number): void => {
     if (!open) return
-    const problem = `a netlink datagram of ${sender.truncated ?? 0} bytes did not fit into the read buffer`
+    const problem = `a netlink datagram of ${size} bytes did not fit into the read buffer`
     later(() => handlers.onError(new OverlayError('netlink-truncated', problem)))
-  })
+  }
+  raw.on('message', (datagram, sender) => deliver(datagram, sender.port))
+  raw.on('truncatedMessage', (_datagram, sender) => truncated(sender.truncated ?? 0))
+  const readNow = (): void => {
+    for (let answers = 0; open && answers < MOST_ANSWERS; answers += 1) {
+      const answer = receiveAnswer(fd)
+      if (answer === undefined) return
+      if (answer.kind === 'whole') deliver(answer.datagram, answer.sender)
+      else truncated(answer.size)
+    }
+  }
 
   return {
     portId,
     receiveBuffer: size,
-    send(datagram) {
+    send(datagram, reading) {
       if (!open) throw new NetlinkClosedError('send')
+      if (reading === 'now' && sendToKernel(fd, datagram)) return readNow()
+      // Where the kernel has no room now, the library waits until it has.
       raw.send(datagram, {}, (error) => {
         if (error !== undefined) later(() => handlers.onError(error))
       })

@@ -83,9 +83,9 @@ export function traceTo(write: (line: string) => void, protocol: number): Trace 
     port = socket.portId
     return {
       ...socket,
-      send(datagram) {
+      send(datagram, reading) {
         trace('>', datagram)
-        socket.send(datagram)
+        socket.send(datagram, reading)
       },
     }
   }
