@@ -60,6 +60,8 @@ export const prefixesDocumentSchema = z.object({
       until: z.iso.datetime().optional(),
       /** The link or gateway to which the announcing host sends packets; absent where its own routes lead. */
       via: z.string().optional(),
+      /** Of this host: why its packets get no further, though the link is there; absent where they may. */
+      silence: z.string().optional(),
       /** The weight with which that host shares with others; absent where it shares with nobody. */
       share: z.number().optional(),
       /** Whether it is a further subnet of the host (`overlayctl lease add`); absent for no. */

@@ -13,10 +13,11 @@ import type {
   LinkOperation,
   ObservedLink,
 } from '../model/kernel/link'
+import type { UnansweredNeighbour } from '../model/kernel/neighbour'
 import type { ObjectOperation, ObservedObjects, OperationFailure, ProxyEntry } from '../model/kernel/objects'
 import type { DefaultRoute, Route, RouteLookup, UnderlayRoute } from '../model/kernel/route'
 import { type ChangeListener, ChangeStream } from './events/events'
-import { failuresOf } from './failures'
+import { causeOf, failuresOf } from './failures'
 import { listAddresses } from './links/addresses'
 import { applyLinkOperation, type LinkClients, readLink } from './links/link-operations'
 import { listLinks } from './links/links'
@@ -28,7 +29,7 @@ import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
 import { readObjects } from './objects'
 import type { Elsewhere, Reading } from './objects/kind'
-import { listNeighbours, type Neighbour } from './objects/neighbours'
+import { ASK_AGAIN, listNeighbours, listUnanswered, type Neighbour } from './objects/neighbours'
 import { listNexthops } from './objects/nexthops'
 import { objectFormat } from './objects/operations'
 import { listProxies } from './objects/proxies'
@@ -50,7 +51,7 @@ export interface KernelOptions {
 }
 
 /** The kernel for parts that only read it: the compiler refuses calls that change it. */
-export type KernelReader = Omit<Kernel, 'apply' | 'applyLink'>
+export type KernelReader = Omit<Kernel, 'apply' | 'applyLink' | 'askAgain'>
 
 /** Bytes. The kernel packs up to 32 KiB of answers into a datagram of a dump. */
 const DUMP_READ_BUFFER = 65_536
@@ -203,6 +204,28 @@ export class Kernel {
   /** Neighbours of one family that have answered on a link, now or before. */
   async neighbours(family: Family, index: number, signal?: AbortSignal): Promise<readonly Neighbour[]> {
     return this.dumps.dump(listNeighbours(family, index, NUD_KNOWN), signal)
+  }
+
+  /** Neighbours of one family on a link that have not answered, though something was sent to them. */
+  async unanswered(
+    family: Family,
+    index: number,
+    signal?: AbortSignal,
+  ): Promise<readonly UnansweredNeighbour[]> {
+    return this.dumps.dump(listUnanswered(family, index), signal)
+  }
+
+  /**
+   * Has the kernel ask such a neighbour again, as for a packet to it: one that is back is known then. Where
+   * the kernel has no entry of it any more, nothing is asked.
+   * @throws {NetlinkError} if the kernel refuses for another reason
+   */
+  async askAgain(address: IpAddress, link: number, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.requests.change({ address, link }, ASK_AGAIN, signal)
+    } catch (error) {
+      if (!(error instanceof NetlinkError) || causeOf(error) !== 'gone') throw error
+    }
   }
 
   /** The proxy neighbours of our protocol, on all links. */

@@ -125,7 +125,10 @@ const COLUMNS: readonly Column<Row>[] = [
   { title: 'PRIORITY', cell: ({ priority }) => (priority === undefined ? '-' : `${priority}`), spare: true },
   { title: 'UNTIL', cell: ({ until = '-' }) => until, spare: true },
   { title: 'STATE', cell: ({ state }) => state, style: ({ state }) => STYLES[state] },
-  { title: 'REASON', cell: ({ reason = '' }) => reason },
+  {
+    title: 'REASON',
+    cell: ({ reason, silence }) => [reason, silence].filter((each) => each !== undefined).join('; '),
+  },
 ]
 
 const VIA: Column<Row> = { title: 'VIA', cell: ({ via = '-' }) => via, spare: true }

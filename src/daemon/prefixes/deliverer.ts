@@ -7,11 +7,19 @@ import type { Kernel, KernelChange } from '../../kernel/kernel'
 import { keepProxyNdp } from '../../kernel/sysctl'
 import { FAMILIES, familyOf, formatPrefix } from '../../model/address'
 import { describeError } from '../../model/errors'
+import type { UnansweredNeighbour } from '../../model/kernel/neighbour'
 import { proxyKey } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
 import type { Revision } from '../../model/lease'
 import { type Announcement, prefixName } from '../../model/prefixes'
 import { type Delivery, deliveryOf, type LocalNetwork } from '../../plan/prefixes/delivery'
+import {
+  describeSilence,
+  type Gateway,
+  gatewaysOf,
+  judgeGateways,
+  NO_VERDICT,
+} from '../../plan/prefixes/gateways'
 import { localObjects } from '../../plan/prefixes/local-objects'
 import { Loop, type Next } from '../loop/loop'
 import type { Overlay } from '../overlay/overlay'
@@ -20,6 +28,8 @@ import type { AnnouncedPrefixes } from './announced'
 
 /** Milliseconds between two looks at proxy neighbours: the kernel announces no change of them. */
 const PROXY_LOOK = 1000
+/** Milliseconds between two looks at gateways: where all answer, and where one does not. */
+const GATEWAY_LOOK = { usual: 3000, unanswered: 1000 } as const
 /** Milliseconds that the notifications of one change take to come together. */
 const SETTLE = 20
 /** Milliseconds that an announcement waits for the kernel to have its route. */
@@ -48,6 +58,9 @@ export class Deliverer {
   #wanted = (): Iterable<Announcement> => []
   #changed = (): void => undefined
   #problem: string | undefined
+  #gateways = NO_VERDICT
+  /** When they are looked at next, in monotonic milliseconds. */
+  #gatewaysDue = 0
   /** Whether links and addresses are read again when they change: not while they do not matter. */
   #isCurrent = false
 
@@ -66,6 +79,11 @@ export class Deliverer {
   /** What this host is to announce, and has no way to. */
   get waiting(): readonly WaitingAnnouncement[] {
     return this.#waiting
+  }
+
+  /** Gateways of what this host announces that do not answer. */
+  get silent(): readonly Gateway[] {
+    return this.#gateways.silent
   }
 
   /** Why local delivery does not work; `undefined` where it does. */
@@ -159,7 +177,39 @@ export class Deliverer {
     await this.look(signal)
     this.update()
     const hasProxies = await this.#keepProxies(signal)
-    return { due: hasProxies ? performance.now() + PROXY_LOOK : Number.POSITIVE_INFINITY }
+    const proxiesDue = hasProxies ? performance.now() + PROXY_LOOK : Number.POSITIVE_INFINITY
+    return { due: Math.min(proxiesDue, await this.#lookAtGateways(signal)) }
+  }
+
+  /** @returns when to look again, in monotonic milliseconds */
+  async #lookAtGateways(signal: AbortSignal): Promise<number> {
+    const now = performance.now()
+    const gateways = gatewaysOf(this.#wanted(), this.network)
+    if (gateways.length > 0 && now < this.#gatewaysDue) return this.#gatewaysDue
+    const unanswered = new Map<number, readonly UnansweredNeighbour[]>()
+    for (const { address, link } of gateways) {
+      const others = unanswered.get(link.index) ?? []
+      const found = await this.kernel.unanswered(familyOf(address), link.index, signal)
+      unanswered.set(link.index, [...others, ...found])
+    }
+    const before = this.#gateways
+    this.#gateways = judgeGateways(gateways, unanswered, before, now)
+    for (const { address, link } of this.#gateways.silent)
+      await this.kernel.askAgain(address, link.index, signal)
+    this.#tellOfGateways(before.silent)
+    const { asked } = this.#gateways
+    this.#gatewaysDue = now + (asked.size > 0 ? GATEWAY_LOOK.unanswered : GATEWAY_LOOK.usual)
+    return gateways.length > 0 ? this.#gatewaysDue : Number.POSITIVE_INFINITY
+  }
+
+  #tellOfGateways(before: readonly Gateway[]): void {
+    const textOf = (gateway: Gateway): string =>
+      `${formatPrefix(gateway.announcement.prefix)}: ${describeSilence(gateway)}`
+    const [was, is] = [new Set(before.map(textOf)), new Set(this.silent.map(textOf))]
+    const about = (text: string) => ({ kind: 'prefix-problem', about: text.split(': ').slice(0, 1) }) as const
+    for (const text of is) if (!was.has(text)) this.log.warn(`prefixes: ${text}`, about(text))
+    for (const text of was) if (!is.has(text)) this.log.info(`prefixes: this is over: ${text}`, about(text))
+    if (was.size !== is.size || [...is].some((text) => !was.has(text))) this.#changed()
   }
 
   /** Whether links and addresses of this host matter. */

@@ -10,6 +10,7 @@ import type { Lease, UnreadableLease } from '../../model/lease'
 import { describeOverlap, overlapped } from '../../plan/host/host-prefixes'
 import { describeShortage } from '../../plan/host/underlay-room'
 import type { DelayedRemovals } from '../../plan/peers/delayed-removals'
+import { describeSilence, SILENCE_FIX } from '../../plan/prefixes/gateways'
 import { describeVerdict } from '../../plan/probing/words'
 import { describeContest } from '../../plan/reconcile/contests'
 import type { EncryptionState } from '../encryption/encryption-state'
@@ -194,9 +195,9 @@ export function prefixProblems({
   deliverer,
 }: {
   readonly announcer: Pick<NodeView['announcer'], 'problem'>
-  readonly deliverer: Pick<NodeView['deliverer'], 'problem' | 'waiting'>
+  readonly deliverer: Pick<NodeView['deliverer'], 'problem' | 'waiting' | 'silent'>
 }): StatusProblem[] {
-  const { waiting } = deliverer
+  const { waiting, silent } = deliverer
   const more = waiting.length - MOST_WAITING
   return [
     ...given('prefixes', 'not-announced', announcer.problem),
@@ -210,6 +211,10 @@ export function prefixProblems({
       'via-missing',
       more > 0 ? `neither are ${more} more: overlayctl prefixes` : undefined,
     ),
+    ...silent.slice(0, MOST_WAITING).map((gateway) => {
+      const text = `${formatPrefix(gateway.announcement.prefix)}: ${describeSilence(gateway)}`
+      return problem('prefixes', 'gateway-silent', text, SILENCE_FIX)
+    }),
   ]
 }
 

@@ -13,6 +13,7 @@ import { OverlayError } from '../../model/errors'
 import type { Peer } from '../../model/lease'
 import { type Announcement, formatVia, parseVia, prefixName, type Via } from '../../model/prefixes'
 import { describeUnaware, isOverlayds } from '../../plan/prefixes/awareness'
+import { describeSilence } from '../../plan/prefixes/gateways'
 import { describeWait } from '../../plan/prefixes/standings'
 import type { NodeView } from '../node/parts'
 import { describeRival } from '../prefixes/announcer'
@@ -107,6 +108,9 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
   const { ownName, judged, unreadable, more } = prefixes
   const problem = announcer.problem ?? deliverer.problem
   const isInEtcd = new Set(prefixes.ownClaims().map(({ announcement }) => prefixName(announcement.prefix)))
+  const silent = new Map(
+    deliverer.silent.map((gateway) => [prefixName(gateway.announcement.prefix), describeSilence(gateway)]),
+  )
   return {
     schema,
     allowed: (plan.inputs.config.prefixes ?? []).map(formatPrefix),
@@ -120,9 +124,11 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
               : standing.kind === 'shares' && prefixes.isLeftOut(claim)
                 ? LEFT_OUT
                 : undefined
+        const silence = claim.host === ownName ? silent.get(prefixName(claim.announcement.prefix)) : undefined
         return {
           ...reportAnnouncement(claim.announcement, claim.host, ownName),
           state: standing.kind,
+          ...(silence !== undefined && { silence }),
           ...(reason !== undefined && { reason }),
         }
       }),

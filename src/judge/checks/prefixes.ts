@@ -6,6 +6,7 @@ import { formatLeaseSubnet } from '../../model/lease'
 import { parseVia } from '../../model/prefixes'
 import { describeUnaware, isOverlaydsValue } from '../../plan/prefixes/awareness'
 import { deliveryOf } from '../../plan/prefixes/delivery'
+import { SILENCE_FIX } from '../../plan/prefixes/gateways'
 import type { Facts, Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome } from '../finding'
 import { addressWithin, OVERLAY, type OverlayFacts, ownLease } from '../overlay'
@@ -36,6 +37,7 @@ function checkPrefixes(facts: PrefixFacts): Outcome {
   return outcome(summaryOf(facts, rows), [
     problem === undefined ? undefined : notInEtcd(problem),
     missing.length === 0 ? undefined : noWay(missing),
+    silentGateway(own),
     ledAstray(facts, own),
     notForwarded(facts, own),
     strictFilter(facts, own),
@@ -92,6 +94,23 @@ const noWay = (evidence: readonly string[]): Finding => ({
   fix: 'put the link or the gateway right, announce it with another --via, or withdraw it',
   commands: LIST,
 })
+
+/** By the daemon's looks at the kernel's neighbours: one look cannot tell who is about to answer. */
+function silentGateway(own: readonly Row[]): Finding | undefined {
+  const evidence = own.flatMap(({ prefix, silence }) =>
+    silence === undefined ? [] : [`${prefix}: ${silence}`],
+  )
+  if (evidence.length === 0) return undefined
+  return {
+    code: 'prefix-gateway-silent',
+    severity: 'warn',
+    what: 'gateways do not answer that announced prefixes are behind',
+    evidence: few(evidence),
+    breaks: 'packets to these prefixes come to this host, and are lost here',
+    fix: SILENCE_FIX,
+    commands: ['ip neigh show', ...LIST],
+  }
+}
 
 /** Without `--via` packets follow the host's own routes: they have to lead to the prefix. */
 function ledAstray(facts: PrefixFacts, own: readonly Row[]): Finding | undefined {

@@ -189,11 +189,15 @@ export const NDA_VNI = 7
 export const NDA_IFINDEX = 8
 export const NDA_NH_ID = 13
 export const NDA_PROTOCOL = 12
+export const NUD_INCOMPLETE = 0x01
+export const NUD_FAILED = 0x20
 export const NUD_PERMANENT = 0x80
 /** Reachable, stale, delay, probe and permanent: states of a neighbour that has answered. */
 export const NUD_KNOWN = 0x9e
 /** The entry belongs to the device itself, as opposed to the bridge that it may be a port of. */
 export const NTF_SELF = 0x2
+/** The kernel finds the neighbour as it does for a packet to it. */
+export const NTF_USE = 0x1
 export const NTF_PROXY = 0x8
 
 // linux/netfilter.h, linux/netfilter/nfnetlink.h

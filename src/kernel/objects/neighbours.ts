@@ -1,11 +1,15 @@
 /** Permanent neighbours: address of a peer's gateway -> link-layer address (linux/neighbour.h). */
-import type { Family, IpAddress, MacAddress } from '../../model/address'
+import { type Family, formatIp, type IpAddress, type MacAddress } from '../../model/address'
+import type { UnansweredNeighbour } from '../../model/kernel/neighbour'
 import type { Notification } from '../events/notification'
-import type { Question } from '../netlink/client'
+import type { Question, RequestFormat } from '../netlink/client'
 import {
   NLM_F_CREATE,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
+  NTF_USE,
+  NUD_FAILED,
+  NUD_INCOMPLETE,
   NUD_PERMANENT,
   RTM_DELNEIGH,
   RTM_GETNEIGH,
@@ -43,6 +47,30 @@ export const listNeighbours = (
     return { address: destination, mac: linkAddress }
   },
 })
+
+/** Dump of the neighbours of one family on one link that have not answered. */
+export const listUnanswered = (wanted: Family, linkIndex: number): Question<UnansweredNeighbour> => ({
+  attempted: 'list neighbours',
+  encode: listNeighbours(wanted, linkIndex).encode,
+  decode(view, start, end) {
+    const { family, index, state, destination } = neighbourMessage.decode(view, start, end)
+    if (family !== familyNumber(wanted) || index !== linkIndex || destination === undefined) return undefined
+    if ((state & (NUD_FAILED | NUD_INCOMPLETE)) === 0) return undefined
+    return { address: destination, state: (state & NUD_FAILED) === 0 ? 'asking' : 'failed' }
+  },
+})
+
+/** Has the kernel ask a neighbour again that it has an entry of. */
+export const ASK_AGAIN: RequestFormat<{ readonly address: IpAddress; readonly link: number }> = {
+  encode: (writer, { address, link }) =>
+    neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST, {
+      family: familyNumberOf(address),
+      index: link,
+      flags: NTF_USE,
+      destination: address,
+    }),
+  describe: ({ address }) => `ask the neighbour ${formatIp(address)} again`,
+}
 
 /** The kernel notifies neighbours and forwarding entries with the same messages. */
 export const NEIGHBOUR_NOTIFICATION: Notification = {

@@ -287,6 +287,43 @@ test('a host that is killed loses its address to a higher priority, and nothing 
   await settled(second, 7, 'flannel', 2)
 })
 
+test('a gateway that does not answer is told of, and no more once it does', async () => {
+  const [first, third] = [lab.host(1), lab.host(3)]
+  const [four, six] = ['198.51.100.0/25', 'fd00:9:0:7::/64']
+  await overlayctl(first, 'announce', four, `--via=${FOUR}77`)
+  await overlayctl(first, 'announce', six, `--via=${SIX}77`)
+  const details = (): Promise<string[]> =>
+    first
+      .waitForStatus('a status', () => true)
+      .then(({ problemDetails = [] }) => problemDetails.map(({ code, text }) => `${code} ${text}`).sort())
+  // Nobody has asked for them yet.
+  expect(await details()).toEqual([])
+  const [container] = third.containers
+  if (container === undefined) throw new Error('host3 has no container')
+  await waitFor('both to be silent', async () => {
+    for (const to of ['198.51.100.1', 'fd00:9:0:7::1']) await ping(container.namespace, to, { count: 1 })
+    const said = await details()
+    return said.length === 2 || new Pending(said.join())
+  })
+  expect(await details()).toEqual([
+    `gateway-silent ${four}: the gateway ${FOUR}77 on moving does not answer`,
+    `gateway-silent ${six}: the gateway ${SIX}77 on moving does not answer`,
+  ])
+  const { code, stdout } = await first.overlayctl('doctor', '--only=prefixes')
+  expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('prefix-gateway-silent') })
+  expect(await overlayctl(first, 'prefixes')).toContain(`the gateway ${FOUR}77 on moving does not answer`)
+  // It comes, and says nothing by itself: the daemon has the kernel ask again.
+  const member = await addMember(first, 77)
+  await waitFor('both to answer', async () => {
+    const said = await details()
+    return said.length === 0 || new Pending(said.join())
+  })
+  expect((await first.overlayctl('doctor', '--only=prefixes')).code).toBe(0)
+  for (const prefix of [four, six]) await overlayctl(first, 'withdraw', prefix)
+  await removeMember(first, 77)
+  namespaces.splice(namespaces.indexOf(member), 1)
+})
+
 test('a gateway on a link is a way too, and a withdrawal leaves nothing behind', async () => {
   const [first, second, third] = [lab.host(1), lab.host(2), lab.host(3)]
   await overlayctl(first, 'announce', '198.51.100.0/25', `--via=${FOUR}9`)

@@ -138,6 +138,15 @@ test('what is refused, what cannot be read and what is not in etcd is told', () 
   expect(codes([row()], kernelWith({}), 'etcd is away')).toEqual(['prefix-not-announced'])
 })
 
+test('gateways that do not answer are named, of this host alone', () => {
+  const silence = 'the gateway 10.5.240.9 on br-moving does not answer'
+  const found = check([row({ via: '10.5.240.9', prefix: '192.0.2.0/24', silence })])
+  expect(found.findings).toMatchObject([
+    { code: 'prefix-gateway-silent', evidence: [`192.0.2.0/24: ${silence}`] },
+  ])
+  expect(codes([row({ own: false, host: '10.5.42.0-24', silence })])).toEqual([])
+})
+
 test('a claim that waits for a better one is no fault, and its reason is told', () => {
   const { state, summary } = check([
     row({ own: false, host: '10.5.42.0-24', priority: 200 }),

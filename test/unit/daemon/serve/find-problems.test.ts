@@ -106,7 +106,7 @@ test('announcements without a way are problems, the first few by name', () => {
   const found = (count: number, problem?: string) =>
     prefixProblems({
       announcer: { problem: undefined },
-      deliverer: { problem, waiting: waiting.slice(0, count) },
+      deliverer: { problem, waiting: waiting.slice(0, count), silent: [] },
     }).map(problemText)
   expect(found(0)).toEqual([])
   expect(found(1, 'cannot write proxy_ndp')).toEqual([
