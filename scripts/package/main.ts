@@ -48,7 +48,9 @@ async function main(): Promise<void> {
   if (values.fetch) {
     for (const target of targets) {
       await Promise.all([findNode(target), findAddons(target)])
-      if (kinds.includes('oci')) await findBase(target)
+      // The cache of an image of another architecture is made with it.
+      const isOther = target.node !== process.arch
+      if (kinds.includes('oci') || (isOther && kinds.includes('sysext'))) await findBase(target)
     }
     return
   }

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import { addCache } from './image-cache'
 import { run } from './run'
 import { type DebianPackage, readIngredients, writeSbom } from './sbom'
 import { findBase, ingredientsOf, type Target } from './targets'
@@ -69,6 +70,7 @@ export async function writeOci(
 
   const base = await findBase(target)
   const tree = await makeTree(join(work, 'tree'), target, release, { zshCompletions: 'usr/share/zsh' })
+  await addCache(tree.root, target)
   for (const path of NOT_IN_CONTAINERS) await rm(join(tree.root, path), { recursive: true })
   const layers = [await addLayer(base), await addLayer(tree.root)]
   const created = new Date(release.epoch * 1000).toISOString()

@@ -4,6 +4,7 @@
  */
 import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { addCache } from './image-cache'
 import { run } from './run'
 import type { Target } from './targets'
 import { makeTree, type PackageRelease, setDates } from './tree'
@@ -24,6 +25,7 @@ export async function writeSysext(
   const tree = await makeTree(join(directory, `sysext-${target.systemd}`), target, release, {
     zshCompletions: 'usr/share/zsh/site-functions',
   })
+  await addCache(tree.root, target)
   // systemd demands a file for the name that the image has in its directory: its own, or the short one that a
   // link to the present version has, and that directories of versions (NAME.raw.v) have.
   const text = `ID=_any\nARCHITECTURE=${target.systemd}\nEXTENSION_RELOAD_MANAGER=1\n`

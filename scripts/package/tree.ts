@@ -37,7 +37,8 @@ const NETWORK_FILES = {
 }
 const MONITORING = join(ROOT, 'scripts/monitoring')
 const PAGES = join(ROOT, 'scripts/docs')
-const LIBRARY = '/usr/lib/overlayd'
+/** Where the programs are, in each package. */
+export const LIBRARY = '/usr/lib/overlayd'
 const SYSTEMD = 'usr/lib/systemd/system'
 /** Where the documents are, from the root. */
 export const DOC = 'usr/share/doc/overlayd'

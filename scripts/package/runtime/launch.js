@@ -19,12 +19,13 @@ setFlagsFromString(isOld ? '--interrupt-budget=1000000' : '--no-turbofan')
 
 // The name is written here when the bundle is made. It has the bundle's hash, so a cache is never used for another bundle.
 const BUNDLE = '@BUNDLE@'
+const FILE = join(__dirname, `${BUNDLE}.js`)
 const CACHE = join(__dirname, `${BUNDLE}.cache`)
 
-function load() {
-  const filename = join(__dirname, `${BUNDLE}.js`)
+/** @param filename the name of the bundle in stack traces and in the cache */
+function load(filename = FILE) {
   // The bundle is ASCII. Reading it as latin1 saves the decoding, and V8 keeps one byte for each character.
-  const script = new Script(readFileSync(filename, 'latin1'), { filename, cachedData: readCache() })
+  const script = new Script(readFileSync(FILE, 'latin1'), { filename, cachedData: readCache() })
   const exported = {}
   script.runInThisContext()(require, exported, __filename, __dirname)
   return { script, programs: exported.programs }

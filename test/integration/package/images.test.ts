@@ -170,3 +170,13 @@ describe('the system extension', () => {
     expect(`${stdout}${stderr}`).toBe('')
   })
 })
+
+test.each(['root', 'extension'])(
+  'V8 takes the cache of its code that the image brings (%s)',
+  async (image) => {
+    const library = join(work, image, 'usr/lib/overlayd')
+    expect(readdirSync(library)).toContainEqual(expect.stringMatching(/^bundle-.*\.cache$/))
+    const rejected = `require(${JSON.stringify(join(library, 'launch.js'))}).load().script.cachedDataRejected`
+    expect(await runOk([join(library, 'node'), '--print', rejected])).toBe('false\n')
+  },
+)

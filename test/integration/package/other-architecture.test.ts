@@ -2,7 +2,7 @@
  * The packages of the architecture that this machine does not have, arm64 on most: their program runs under
  * QEMU's emulation of a user's processes, with the libraries of the container image.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -66,10 +66,11 @@ test('all kinds of packages have the same programs', () => {
   for (const kind of ['deb', 'rpm', 'sysext']) expect([kind, programs(kind)]).toEqual([kind, programs('oci')])
 })
 
-test('they compile themselves, and V8 takes the cache', async () => {
-  expect(await emulated('make-cache.js')).toMatchObject({ code: 0 })
-  const [cache = ''] = readdirSync(library()).filter((name) => name.endsWith('.cache'))
-  expect(statSync(join(library(), cache)).size).toBeGreaterThan(1_000_000)
+test('they have compiled themselves for the images, and V8 takes the cache', async () => {
+  for (const kind of ['oci', 'sysext'])
+    expect(readdirSync(join(unpacked(kind), LIBRARY))).toContainEqual(
+      expect.stringMatching(/^bundle-.*\.cache$/),
+    )
   const launch = JSON.stringify(join(library(), 'launch.js'))
   const rejected = await node('--print', `require(${launch}).load().script.cachedDataRejected`)
   expect(rejected).toMatchObject({ code: 0, stdout: 'false\n' })
