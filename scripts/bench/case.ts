@@ -30,7 +30,7 @@ export interface Metric {
 
 /** The amount of work in a measurement. */
 export interface Effort {
-  /** Number of joins, leaves and repairs that are done one after the other. */
+  /** Number of joins, leaves, moves and repairs that are done one after the other. */
   readonly serial: number
   /** Number of joins, leaves and renewals that are done at the same time. */
   readonly burst: number

@@ -9,6 +9,7 @@ import { Pending, sleep, type WaitOptions, waitFor } from '../../test/lab/wait'
 import type { Running, Sample, Stage } from './case'
 import { loadSince } from './etcd-load'
 import { cpuSeconds, peakRssMb, routeCount, trieSize } from './proc'
+import type { Routed } from './reference'
 
 const POLL_MS = 2
 const TIMEOUT_MS = 120_000
@@ -89,7 +90,7 @@ export async function measureStart(
 }
 
 /** @returns when all wanted routes were present, by performance.now() */
-function waitForRoutes(host: Host, pid: number, wanted: number): Promise<number> {
+export function waitForRoutes(host: Host, pid: number, wanted: number): Promise<number> {
   const { daemon } = host
   return waitFor(
     `${wanted} routes`,
@@ -116,12 +117,22 @@ export async function onRunning<T>(stage: Stage, run: (running: Running) => Prom
   return result
 }
 
-/** Compares the kernel's objects with the leases, one by one. */
-export async function verify({ peers }: Pick<Stage, 'peers'>, host: Host): Promise<void> {
+/**
+ * Compares the kernel's objects with the leases, one by one.
+ * @param prefixes routes besides those to the peers' subnets
+ */
+export async function verify(
+  { peers }: Pick<Stage, 'peers'>,
+  host: Host,
+  prefixes: readonly Routed[] = [],
+): Promise<void> {
   const view = await host.kernel()
   const gateway = (subnet: string) => subnet.replace('-24', '')
   const expected = {
-    routes: peers.map(({ subnet }) => `${gateway(subnet)}/24 via ${gateway(subnet)} onlink`),
+    routes: [
+      ...peers.map(({ subnet }) => ({ prefix: `${gateway(subnet)}/24`, gateway: gateway(subnet) })),
+      ...prefixes,
+    ].map((each) => `${each.prefix} via ${each.gateway} onlink`),
     neighbours: peers.map(({ subnet, mac }) => `${gateway(subnet)} ${mac}`),
     fdb: peers.map(({ mac, publicIp }) => `${mac} ${publicIp}`),
   }

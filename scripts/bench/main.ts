@@ -19,6 +19,7 @@ import { etcdCosts } from './etcd-costs'
 import { manyHosts, manyHostsByProxy } from './many-hosts'
 import { multicast } from './multicast'
 import { renderPlots } from './plot'
+import { prefixes } from './prefixes'
 import { probing } from './probing'
 import { quietMachine } from './proc'
 import { idle, status } from './rest'
@@ -45,6 +46,7 @@ const CASES: readonly Case[] = [
   dataplaneOptions,
   multicast,
   probing,
+  prefixes,
 ]
 const FLEET_CASES: readonly FleetCase[] = [manyHosts, manyHostsByProxy]
 const ALL_CASES: readonly Described[] = [...CASES, ...FLEET_CASES]

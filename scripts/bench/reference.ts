@@ -11,6 +11,13 @@ import { type Command, runOk } from '../../test/lab/process'
 import type { Stage } from './case'
 import { peakRssOf } from './proc'
 
+/** A route through a peer besides that to its subnet. */
+export interface Routed {
+  readonly prefix: string
+  /** The address of the peer's gateway. */
+  readonly gateway: string
+}
+
 let made = 0
 
 /**
@@ -23,9 +30,14 @@ const BATCH_DEADLINE = 180_000
  * Times the batches.
  * @param routes `nexthop`: with nexthop objects, like those of overlayd; `plain`: with a gateway, like those
  *   of flannel
+ * @param prefixes routes besides those to the peers' subnets
  * @returns seconds
  */
-export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 'plain'): Promise<number> {
+export async function measureBatches(
+  { lab, peers }: Stage,
+  routes: 'nexthop' | 'plain',
+  prefixes: readonly Routed[] = [],
+): Promise<number> {
   made += 1
   const namespace = `reference${made}`
   const device = Host.device
@@ -46,6 +58,7 @@ export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 
     return file
   }
   const gateways = peers.map(({ subnet }) => subnet.replace('-24', ''))
+  const subnets = gateways.map((gateway): Routed => ({ prefix: `${gateway}/24`, gateway }))
   const neighbours = batch(
     'neighbours',
     peers.map(
@@ -56,15 +69,20 @@ export async function measureBatches({ lab, peers }: Stage, routes: 'nexthop' | 
     'fdb',
     peers.map(({ mac, publicIp }) => `fdb replace ${mac} dev ${device} dst ${publicIp} self permanent`),
   )
+  const idOf = new Map(gateways.map((gateway, index) => [gateway, index + 1]))
   const nexthopsAndRoutes = batch(
     'routes',
     routes === 'plain'
-      ? gateways.map((gateway) => `route replace ${gateway}/24 via ${gateway} dev ${device} onlink`)
+      ? [...subnets, ...prefixes].map(
+          ({ prefix, gateway }) => `route replace ${prefix} via ${gateway} dev ${device} onlink`,
+        )
       : [
           ...gateways.map(
             (gateway, index) => `nexthop replace id ${index + 1} via ${gateway} dev ${device} onlink`,
           ),
-          ...gateways.map((gateway, index) => `route replace ${gateway}/24 nhid ${index + 1}`),
+          ...[...subnets, ...prefixes].map(
+            ({ prefix, gateway }) => `route replace ${prefix} nhid ${idOf.get(gateway)}`,
+          ),
         ],
   )
   const run = (...command: Command) => runOk(inNamespace(namespace, command), { timeoutMs: BATCH_DEADLINE })

@@ -30,6 +30,7 @@ const CASES = [
   'status',
   'etcd-costs',
   'probing',
+  'prefixes',
 ]
 const ALL_CASES = [...CASES, ...FLEET_CASES]
 
@@ -61,7 +62,7 @@ test('it ends well, having measured each case once at each size', () => {
   expect([...samples().keys()].sort()).toEqual([...ALL_CASES].sort())
   for (const name of FLEET_CASES) expect([...(samples().get(name)?.keys() ?? [])]).toEqual([HOSTS])
   for (const name of CASES) {
-    const sizes = ['renewals', 'resync', 'drift', 'etcd-costs', 'probing'].includes(name)
+    const sizes = ['renewals', 'resync', 'drift', 'etcd-costs', 'probing', 'prefixes'].includes(name)
       ? SIZES.filter((size) => size > 0)
       : SIZES
     expect([name, ...(samples().get(name)?.keys() ?? [])]).toEqual([name, ...sizes])
@@ -88,6 +89,13 @@ test('a start takes as many RPCs with peers as without, and a restart writes not
 test('a host that does not probe sends no probes', () => {
   expect(sample('probing', 12)).toMatchObject({ 'off packetsPerSecond': 0 })
   expect(sample('probing', 12)).toHaveProperty('answered cpuPercent')
+})
+
+test('prefixes are routed and move, and each move is seen in the kernel', () => {
+  const figures = sample('prefixes', 12) ?? {}
+  expect(figures).toMatchObject({ prefixes: 120, moves: 3 })
+  for (const key of ['allSeconds', 'batchSeconds', 'moveP50', 'moveP99', 'putP50'])
+    expect([key, (figures[key] ?? 0) > 0]).toEqual([key, true])
 })
 
 test('joins, bursts and renewals cost no RPC; renewals and a returning etcd cost no write', () => {
