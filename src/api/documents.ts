@@ -5,9 +5,7 @@
 import { z } from 'zod'
 import { KINDS_REVERSED, type Kind } from '../model/kernel/objects'
 import { statusSchema } from './status'
-
-/** Raised when a field is removed or changes its meaning. Within one number fields are only added. */
-export const DOCUMENT_SCHEMA = 1
+import { DOCUMENT_SCHEMA, OBJECT_STATES, PING_PARTS } from './words'
 
 /** What `overlayctl peers -o json` prints. */
 export const peersDocumentSchema = z.object({
@@ -101,13 +99,6 @@ export const auditDocumentSchema = z.object({
 })
 export type AuditDocument = z.infer<typeof auditDocumentSchema>
 
-/**
- * What `overlayctl ping` sends packets to. `underlay`: the host's PublicIP. `overlay`: its address on the
- * VXLAN device. `full-size`: the same with packets of the device's MTU. `container`: the container.
- */
-export const PING_PARTS = ['underlay', 'overlay', 'full-size', 'container'] as const
-export type PingPart = (typeof PING_PARTS)[number]
-
 /** What `overlayctl ping -o json` prints. */
 export const pingDocumentSchema = z.object({
   schema: z.literal(DOCUMENT_SCHEMA),
@@ -135,15 +126,6 @@ export type PingDocument = z.infer<typeof pingDocumentSchema>
 
 export type ObjectKind = 'device' | Kind
 const OBJECT_KINDS: readonly ObjectKind[] = ['device', ...KINDS_REVERSED]
-
-/**
- * `in-sync`: as desired. `missing`: desired, and not in the kernel. `wrong`: desired, and in the kernel with
- * other values. `extra`: in a place of ours, and not desired; overlayd removes it. `foreign`: of another
- * program, in the overlay's network; overlayd leaves it alone. `unknown`: in the kernel, and it is not known
- * whether it is desired.
- */
-export const OBJECT_STATES = ['missing', 'wrong', 'extra', 'foreign', 'unknown', 'in-sync'] as const
-export type ObjectState = (typeof OBJECT_STATES)[number]
 
 /** Objects of the kernel, compared with the desired ones. */
 const comparedObjectsSchema = z.array(

@@ -1,6 +1,8 @@
 /** The order in which peers are shown. */
+
 import { type IpAddress, type Prefix, parseIp, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
-import type { PeerState, PeerStatus } from './status'
+import type { PeerStatus } from './status'
+import type { PeerState } from './words'
 
 export const PEER_SORTS = ['state', 'subnet', 'public-ip', 'mac'] as const
 export type PeerSort = (typeof PEER_SORTS)[number]

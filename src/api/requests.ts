@@ -6,9 +6,6 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { FAMILIES } from '../model/address'
 import { MOST_PRIORITY, MOST_VIA_TEXT, MOST_WEIGHT } from '../model/prefixes'
-import { objectsDocumentSchema, prefixesDocumentSchema } from './documents'
-import { eventSchema } from './events'
-import { statusSchema } from './status'
 
 export const controlSocketPath = (runDirectory: string): string => join(runDirectory, 'overlayd.sock')
 
@@ -16,13 +13,13 @@ export const controlSocketPath = (runDirectory: string): string => join(runDirec
 export const statusSocketPath = (runDirectory: string): string => join(runDirectory, 'status.sock')
 
 /** Body of `POST /drain`. */
-const drainRequestSchema = z.strictObject({ schema: z.literal(1), drained: z.boolean() })
+const drainRequestSchema = () => z.strictObject({ schema: z.literal(1), drained: z.boolean() })
 
 /** Body of `POST /rotate-key`. */
-const rotateKeyRequestSchema = z.strictObject({ schema: z.literal(1) })
+const rotateKeyRequestSchema = () => z.strictObject({ schema: z.literal(1) })
 
 /** Body of `POST /identity`. */
-const identityRequestSchema = z.strictObject({ schema: z.literal(1) })
+const identityRequestSchema = () => z.strictObject({ schema: z.literal(1) })
 
 /** The longest text of a prefix: an IPv6 address with `/128`. */
 const MOST_PREFIX_TEXT = 64
@@ -30,32 +27,35 @@ const MOST_PREFIX_TEXT = 64
 export const MOST_SECONDS = 315_360_000
 
 /** Body of `POST /announce`. */
-const announceRequestSchema = z.strictObject({
-  schema: z.literal(1),
-  prefix: z.string().max(MOST_PREFIX_TEXT),
-  priority: z.int().min(0).max(MOST_PRIORITY),
-  /** Without it, until it is withdrawn. */
-  forSeconds: z.int().min(1).max(MOST_SECONDS).optional(),
-  /** Where this host sends its packets: a link or a gateway. Without it, where its own routes lead. */
-  via: z.string().max(MOST_VIA_TEXT).optional(),
-  /** The weight with which this host shares with others. Without it, it shares with nobody. */
-  share: z.int().min(1).max(MOST_WEIGHT).optional(),
-})
+const announceRequestSchema = () =>
+  z.strictObject({
+    schema: z.literal(1),
+    prefix: z.string().max(MOST_PREFIX_TEXT),
+    priority: z.int().min(0).max(MOST_PRIORITY),
+    /** Without it, until it is withdrawn. */
+    forSeconds: z.int().min(1).max(MOST_SECONDS).optional(),
+    /** Where this host sends its packets: a link or a gateway. Without it, where its own routes lead. */
+    via: z.string().max(MOST_VIA_TEXT).optional(),
+    /** The weight with which this host shares with others. Without it, it shares with nobody. */
+    share: z.int().min(1).max(MOST_WEIGHT).optional(),
+  })
 
 /** Body of `POST /withdraw`. */
-const withdrawRequestSchema = z.strictObject({
-  schema: z.literal(1),
-  prefix: z.string().max(MOST_PREFIX_TEXT),
-})
+const withdrawRequestSchema = () =>
+  z.strictObject({
+    schema: z.literal(1),
+    prefix: z.string().max(MOST_PREFIX_TEXT),
+  })
 
 /** Body of `POST /subnets/add`. */
-const addSubnetRequestSchema = z.strictObject({
-  schema: z.literal(1),
-  /** Without it, IPv4 where the network has it. */
-  family: z.enum(FAMILIES).optional(),
-  /** Without it, that of the subnets that hosts lease. */
-  length: z.int().min(0).max(128).optional(),
-})
+const addSubnetRequestSchema = () =>
+  z.strictObject({
+    schema: z.literal(1),
+    /** Without it, IPv4 where the network has it. */
+    family: z.enum(FAMILIES).optional(),
+    /** Without it, that of the subnets that hosts lease. */
+    length: z.int().min(0).max(128).optional(),
+  })
 
 /** Body of `POST /subnets/remove`. */
 const removeSubnetRequestSchema = withdrawRequestSchema
@@ -65,31 +65,39 @@ const MOST_TEXT = 16_384
 const MOST_VALUES = 256
 
 /** Answer to `GET /settings`: the options of the running daemon as text, without the password. */
-const settingsSchema = z.object({
-  schema: z.literal(1),
-  pid: z.number().int().positive(),
-  options: z.record(
-    z.string().max(64),
-    z.union([z.string().max(MOST_TEXT), z.array(z.string().max(MOST_TEXT)).max(MOST_VALUES)]),
-  ),
-})
+const settingsSchema = () =>
+  z.object({
+    schema: z.literal(1),
+    pid: z.number().int().positive(),
+    options: z.record(
+      z.string().max(64),
+      z.union([z.string().max(MOST_TEXT), z.array(z.string().max(MOST_TEXT)).max(MOST_VALUES)]),
+    ),
+  })
 
 /** Body of an answer with HTTP status 400 or 409: the fields of an OverlayError. */
-export const refusalSchema = z.object({ code: z.string(), message: z.string(), fix: z.string().optional() })
-export type Refusal = z.infer<typeof refusalSchema>
+export const refusalSchema = () =>
+  z.object({ code: z.string(), message: z.string(), fix: z.string().optional() })
+export type Refusal = z.infer<ReturnType<typeof refusalSchema>>
 
 export interface RequestShape {
   readonly method: 'GET' | 'POST'
   readonly path: string
-  /** Schema of the body, which is JSON. */
-  readonly body?: z.ZodType
+  /** Makes the schema of the body, which is JSON. */
+  readonly body?: () => z.ZodType
   /**
    * `json`: one document. `lines`: one JSON document a line, without end where the path says `follow`.
    * `text`: anything.
    */
   readonly form: 'json' | 'lines' | 'text'
-  readonly answer: z.ZodType
+  /** Loads the schema of the answer: overlayctl reads one, and the daemon none. */
+  readonly answer: () => Promise<z.ZodType>
 }
+
+const statusSchema = async () => (await import('./status.js')).statusSchema
+const objectsDocumentSchema = async () => (await import('./documents.js')).objectsDocumentSchema
+const prefixesDocumentSchema = async () => (await import('./documents.js')).prefixesDocumentSchema
+const eventSchema = async () => (await import('./events.js')).eventSchema
 
 export const REQUESTS = {
   /**
@@ -104,9 +112,9 @@ export const REQUESTS = {
   objects: { method: 'GET', path: '/objects', form: 'json', answer: objectsDocumentSchema },
   /** What hosts announce besides their subnets. */
   prefixes: { method: 'GET', path: '/prefixes', form: 'json', answer: prefixesDocumentSchema },
-  settings: { method: 'GET', path: '/settings', form: 'json', answer: settingsSchema },
+  settings: { method: 'GET', path: '/settings', form: 'json', answer: async () => settingsSchema() },
   /** Prometheus's text format. */
-  metrics: { method: 'GET', path: '/metrics', form: 'text', answer: z.string() },
+  metrics: { method: 'GET', path: '/metrics', form: 'text', answer: async () => z.string() },
   /** Events that the daemon keeps, the oldest first. */
   events: { method: 'GET', path: '/events', form: 'lines', answer: eventSchema },
   /** The same, and then each event as it happens. */
@@ -117,7 +125,7 @@ export const REQUESTS = {
     path: '/drain',
     body: drainRequestSchema,
     form: 'json',
-    answer: z.object({ drained: z.boolean() }),
+    answer: async () => z.object({ drained: z.boolean() }),
   },
   /** Asks for a change of this host's WireGuard keys, which takes a minute or more. Refused with 409. */
   rotateKey: {
@@ -125,7 +133,7 @@ export const REQUESTS = {
     path: '/rotate-key',
     body: rotateKeyRequestSchema,
     form: 'json',
-    answer: z.object({ asked: z.literal(true) }),
+    answer: async () => z.object({ asked: z.literal(true) }),
   },
   /** Announces a prefix, or changes its priority or end. Refused with 409. */
   announce: {
@@ -133,13 +141,14 @@ export const REQUESTS = {
     path: '/announce',
     body: announceRequestSchema,
     form: 'json',
-    answer: z.object({
-      announced: z.string().max(MOST_PREFIX_TEXT),
-      /** Why other hosts do not hear of it yet. */
-      waits: z.string().optional(),
-      /** Which hosts may not see it. */
-      unaware: z.string().optional(),
-    }),
+    answer: async () =>
+      z.object({
+        announced: z.string().max(MOST_PREFIX_TEXT),
+        /** Why other hosts do not hear of it yet. */
+        waits: z.string().optional(),
+        /** Which hosts may not see it. */
+        unaware: z.string().optional(),
+      }),
   },
   /** Withdraws a prefix of this host. Refused with 409. */
   withdraw: {
@@ -147,7 +156,7 @@ export const REQUESTS = {
     path: '/withdraw',
     body: withdrawRequestSchema,
     form: 'json',
-    answer: z.object({ withdrawn: z.string().max(MOST_PREFIX_TEXT) }),
+    answer: async () => z.object({ withdrawn: z.string().max(MOST_PREFIX_TEXT) }),
   },
   /** Takes a free block as a further subnet of this host. Refused with 409. */
   addSubnet: {
@@ -155,11 +164,12 @@ export const REQUESTS = {
     path: '/subnets/add',
     body: addSubnetRequestSchema,
     form: 'json',
-    answer: z.object({
-      added: z.string().max(MOST_PREFIX_TEXT),
-      /** Which hosts may not see it. */
-      unaware: z.string().optional(),
-    }),
+    answer: async () =>
+      z.object({
+        added: z.string().max(MOST_PREFIX_TEXT),
+        /** Which hosts may not see it. */
+        unaware: z.string().optional(),
+      }),
   },
   /** Gives a further subnet back. Refused with 409. */
   removeSubnet: {
@@ -167,7 +177,7 @@ export const REQUESTS = {
     path: '/subnets/remove',
     body: removeSubnetRequestSchema,
     form: 'json',
-    answer: z.object({ removed: z.string().max(MOST_PREFIX_TEXT) }),
+    answer: async () => z.object({ removed: z.string().max(MOST_PREFIX_TEXT) }),
   },
   /** Makes the identity of this host if it has none, and tells the public half. Refused with 409. */
   identity: {
@@ -175,7 +185,7 @@ export const REQUESTS = {
     path: '/identity',
     body: identityRequestSchema,
     form: 'json',
-    answer: z.object({ key: z.string().max(64) }),
+    answer: async () => z.object({ key: z.string().max(64) }),
   },
 } as const satisfies Readonly<Record<string, RequestShape>>
 
@@ -185,7 +195,9 @@ export type RequestName = keyof typeof REQUESTS
 export const READERS_REQUESTS: readonly RequestName[] = [
   ...(['status', 'briefStatus', 'objects', 'prefixes', 'metrics', 'events', 'followEvents'] as const),
 ]
-export type AnswerTo<R extends RequestName> = z.infer<(typeof REQUESTS)[R]['answer']>
-export type BodyOf<R extends RequestName> = (typeof REQUESTS)[R] extends { body: infer S extends z.ZodType }
+export type AnswerTo<R extends RequestName> = z.infer<Awaited<ReturnType<(typeof REQUESTS)[R]['answer']>>>
+export type BodyOf<R extends RequestName> = (typeof REQUESTS)[R] extends {
+  body: () => infer S extends z.ZodType
+}
   ? z.infer<S>
   : undefined

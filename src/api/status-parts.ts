@@ -66,3 +66,24 @@ export function reportDevice({ name, index, mac, mtu, up, vxlan }: ObservedLink)
   const local = vxlan?.local
   return { name, index, mac: formatMac(mac), mtu, up, ...(local !== undefined && { local: formatIp(local) }) }
 }
+
+/** The document without its clocks: two of them are equal exactly when nothing has happened. */
+export function withoutClocks(status: Status): unknown {
+  const { uptimeSeconds, ...daemon } = status.daemon
+  const { latencyMs, ...etcd } = status.etcd
+  const { lastSyncSecondsAgo, contested, ...convergence } = status.convergence
+  return {
+    ...status,
+    daemon,
+    etcd,
+    convergence: { ...convergence, contested: contested?.map(({ what, times }) => [what, times]) },
+    lease: status.lease && { ...status.lease, expiresInSeconds: undefined },
+    stateFile: status.stateFile && { ...status.stateFile, savedAt: undefined },
+    encryption: status.encryption && { ...status.encryption, keyAgeSeconds: undefined },
+    mesh: status.mesh && [status.mesh.state, status.mesh.reason, status.mesh.unreachable],
+    peers: status.peers.map(({ probe, ...peer }) =>
+      probe === undefined ? peer : { ...peer, probe: [probe.layer, probe.fullSize] },
+    ),
+    heldBack: status.heldBack && { ...status.heldBack, secondsLeft: undefined },
+  }
+}

@@ -8,16 +8,7 @@ import { z } from 'zod'
 import { FAMILIES } from '../model/address'
 import { LEASE_STATES } from '../model/lease'
 import { meshSchema, probeSchema } from './mesh'
-
-export const STATUS_SCHEMA = 1
-
-/** Peers in a brief document: few enough that the whole status fits on one screen. */
-export const BRIEF_PEERS = 8
-
-export const PEER_STATES = ['ok', 'held', 'pending', 'failing', 'rejected'] as const
-export type PeerState = (typeof PEER_STATES)[number]
-
-export const ENCRYPTION_WORDS = ['encrypted', 'clear', 'none'] as const
+import { ENCRYPTION_WORDS, PEER_STATES, STATUS_SCHEMA } from './words'
 
 /** One family's half of a lease: a host with both is there twice. */
 const peerSchema = z.object({
@@ -309,27 +300,6 @@ export const statusSchema = z.object({
 })
 
 export type Status = z.infer<typeof statusSchema>
-
-/** The document without its clocks: two of them are equal exactly when nothing has happened. */
-export function withoutClocks(status: Status): unknown {
-  const { uptimeSeconds, ...daemon } = status.daemon
-  const { latencyMs, ...etcd } = status.etcd
-  const { lastSyncSecondsAgo, contested, ...convergence } = status.convergence
-  return {
-    ...status,
-    daemon,
-    etcd,
-    convergence: { ...convergence, contested: contested?.map(({ what, times }) => [what, times]) },
-    lease: status.lease && { ...status.lease, expiresInSeconds: undefined },
-    stateFile: status.stateFile && { ...status.stateFile, savedAt: undefined },
-    encryption: status.encryption && { ...status.encryption, keyAgeSeconds: undefined },
-    mesh: status.mesh && [status.mesh.state, status.mesh.reason, status.mesh.unreachable],
-    peers: status.peers.map(({ probe, ...peer }) =>
-      probe === undefined ? peer : { ...peer, probe: [probe.layer, probe.fullSize] },
-    ),
-    heldBack: status.heldBack && { ...status.heldBack, secondsLeft: undefined },
-  }
-}
 
 /** Phases of a daemon that runs. */
 export type DaemonPhase = Exclude<Status['daemon']['phase'], 'down'>

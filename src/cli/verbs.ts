@@ -2,8 +2,9 @@
  * The table of overlayctl's commands and their flags. The program, its help and the shell completions are
  * made from it.
  */
+
 import { PEER_SORTS } from '../api/peer-order'
-import { PEER_STATES } from '../api/status'
+import { PEER_STATES } from '../api/words'
 import { print } from '../host/streams'
 import { readPeerQuery } from './ask/peer-query'
 import { DOCKER_VERBS } from './docker-verbs'

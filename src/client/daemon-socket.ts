@@ -8,6 +8,7 @@ import {
   READERS_REQUESTS,
   REQUESTS,
   type RequestName,
+  type RequestShape,
   refusalSchema,
   statusSocketPath,
 } from '../api/requests'
@@ -133,14 +134,18 @@ export async function orderDaemon<R extends RequestName>(
   if (response === undefined) return undefined
   const text = await readText(response)
   if (response.statusCode === 200) return readAnswer(runDirectory, name, text)
-  const { code, message, fix } = parseAnswer(runDirectory, text, refusalSchema)
+  const { code, message, fix } = parseAnswer(runDirectory, text, refusalSchema())
   throw new OverlayError(code, message, fix)
 }
 
 /** @throws {OverlayError} `control-socket` for a text that is no answer to the request */
-export function readAnswer<R extends RequestName>(runDirectory: string, name: R, text: string): AnswerTo<R> {
-  const { form, answer }: { form: string; answer: z.ZodType } = REQUESTS[name]
-  return parseAnswer(runDirectory, text, answer, form === 'text') as AnswerTo<R>
+export async function readAnswer<R extends RequestName>(
+  runDirectory: string,
+  name: R,
+  text: string,
+): Promise<AnswerTo<R>> {
+  const { form, answer }: RequestShape = REQUESTS[name]
+  return parseAnswer(runDirectory, text, await answer(), form === 'text') as AnswerTo<R>
 }
 
 /**

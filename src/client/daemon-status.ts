@@ -51,7 +51,7 @@ export async function awaitChange(
     const text = await readText(response)
     if (response.statusCode === 304) continue
     const { etag = '' } = response.headers
-    return { status: readAnswer(runDirectory, requestOf(brief), text), etag }
+    return { status: await readAnswer(runDirectory, requestOf(brief), text), etag }
   }
 }
 

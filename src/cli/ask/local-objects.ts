@@ -2,10 +2,11 @@
  * Compares the kernel with the desired objects of a status document: for a host whose daemon is down, or has
  * not started.
  */
-import { OBJECT_STATES } from '../../api/documents'
+
 import { sortPeers } from '../../api/peer-order'
 import type { Status } from '../../api/status'
 import { readSubnets } from '../../api/status-parts'
+import { OBJECT_STATES } from '../../api/words'
 import { Kernel, type KernelReader } from '../../kernel/kernel'
 import { readOverlay } from '../../kernel/read-overlay'
 import {

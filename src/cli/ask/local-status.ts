@@ -1,6 +1,6 @@
 /** The status without a daemon: from etcd and from the kernel. */
 
-import { STATUS_SCHEMA, type Status } from '../../api/status'
+import type { Status } from '../../api/status'
 import {
   reportBinding,
   reportDevice,
@@ -8,6 +8,7 @@ import {
   reportRejected,
   reportSubnets,
 } from '../../api/status-parts'
+import { STATUS_SCHEMA } from '../../api/words'
 import { demandEtcd, type Knowledge } from '../../client/settings'
 import { openEtcd } from '../../etcd/client/client'
 import type { Snapshot } from '../../etcd/follow/snapshot'

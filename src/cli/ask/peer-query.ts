@@ -1,7 +1,8 @@
 /** The peers that are shown, and their order. */
 
 import { type PeerSort, sortPeers, subnetOf } from '../../api/peer-order'
-import { PEER_STATES, type PeerState, type PeerStatus } from '../../api/status'
+import type { PeerStatus } from '../../api/status'
+import { PEER_STATES, type PeerState } from '../../api/words'
 import { familyOf, type IpAddress, parseIp, prefixContains } from '../../model/address'
 import { UsageError } from '../../options/usage-error'
 

@@ -1,5 +1,7 @@
 /** Peers as a table. */
-import { PEER_STATES, type PeerState, type PeerStatus, type Status } from '../../api/status'
+
+import type { PeerStatus, Status } from '../../api/status'
+import { PEER_STATES, type PeerState } from '../../api/words'
 import { printableData } from '../../model/printable'
 import { ago, percent, roundTrip, whyUnreached } from './render-mesh'
 import { type Column, renderTable, type Screen, type Style } from './screen'

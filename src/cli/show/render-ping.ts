@@ -1,5 +1,7 @@
 /** What `overlayctl ping` found, as text. */
-import type { PingDocument, PingPart } from '../../api/documents'
+
+import type { PingDocument } from '../../api/documents'
+import type { PingPart } from '../../api/words'
 import { printableData } from '../../model/printable'
 import { percent, roundTrip } from './render-mesh'
 import { hang, painter, renderTable, type Screen } from './screen'

@@ -1,6 +1,7 @@
 /** The kernel's objects compared with what they should be, as a table. */
 
-import type { ObjectState, RoutesDocument } from '../../api/documents'
+import type { RoutesDocument } from '../../api/documents'
+import type { ObjectState } from '../../api/words'
 import { printable, printableData } from '../../model/printable'
 import type { ComparedObject } from '../../plan/reconcile/compare'
 import { type Column, hang, renderTable, type Screen, type Style } from './screen'

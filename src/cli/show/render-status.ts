@@ -1,5 +1,7 @@
 /** The status as text for a tired person: the verdict first, then the facts. */
-import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, type Status } from '../../api/status'
+
+import type { DeviceStatus, PeerStatus, Status } from '../../api/status'
+import { BRIEF_PEERS } from '../../api/words'
 import { count } from '../../model/count'
 import { printableData } from '../../model/printable'
 import { ALL_PEERS, queryPeers } from '../ask/peer-query'

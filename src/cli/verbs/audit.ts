@@ -1,5 +1,7 @@
 /** `overlayctl audit`: lists the writes of operators. */
-import { type AuditDocument, auditDocumentSchema, DOCUMENT_SCHEMA } from '../../api/documents'
+
+import { type AuditDocument, auditDocumentSchema } from '../../api/documents'
+import { DOCUMENT_SCHEMA } from '../../api/words'
 import type { AuditEntry } from '../../etcd/audit'
 import { count } from '../../model/count'
 import { printable, printableData } from '../../model/printable'

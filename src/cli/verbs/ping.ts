@@ -1,7 +1,9 @@
 /** `overlayctl ping`: which packets reach another host, and which layer fails. */
-import { DOCUMENT_SCHEMA, type PingDocument, type PingPart } from '../../api/documents'
+
+import type { PingDocument } from '../../api/documents'
 import { subnetOf } from '../../api/peer-order'
 import type { PeerStatus, Status } from '../../api/status'
+import { DOCUMENT_SCHEMA, type PingPart } from '../../api/words'
 import { ping } from '../../host/ping'
 import { type Family, familyOf, formatIp, type IpAddress, parseIp, prefixContains } from '../../model/address'
 import { OverlayError } from '../../model/errors'

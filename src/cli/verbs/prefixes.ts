@@ -1,6 +1,8 @@
 /** `overlayctl announce`, `withdraw` and `prefixes`: what hosts announce besides their subnets. */
-import { DOCUMENT_SCHEMA, type PrefixesDocument } from '../../api/documents'
+
+import type { PrefixesDocument } from '../../api/documents'
 import { MOST_SECONDS } from '../../api/requests'
+import { DOCUMENT_SCHEMA } from '../../api/words'
 import { daemonIsDown, orderDaemon, readDaemon } from '../../client/daemon-socket'
 import { print } from '../../host/streams'
 import { commandsFor, networkOfRunDirectory } from '../../model/commands'

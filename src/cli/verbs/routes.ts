@@ -1,6 +1,8 @@
 /** `overlayctl routes`: the objects of the overlay in the kernel, compared with the desired ones. */
-import { OBJECT_STATES, type ObjectState, type RoutesDocument } from '../../api/documents'
+
+import type { RoutesDocument } from '../../api/documents'
 import type { Status } from '../../api/status'
+import { OBJECT_STATES, type ObjectState } from '../../api/words'
 import { readDaemon } from '../../client/daemon-socket'
 import type { Options } from '../../options/schema'
 import { UsageError } from '../../options/usage-error'

@@ -1,5 +1,6 @@
-import { DOCUMENT_SCHEMA, type LeaseDocument, type PeersDocument } from '../../api/documents'
+import type { LeaseDocument, PeersDocument } from '../../api/documents'
 import type { Status } from '../../api/status'
+import { DOCUMENT_SCHEMA } from '../../api/words'
 import { count } from '../../model/count'
 import { printable } from '../../model/printable'
 import { type PeerQuery, queryPeers } from '../ask/peer-query'

@@ -1,6 +1,8 @@
 /** Shows the status again whenever it changes: in place on a terminal, else one document after another. */
+
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Status, withoutClocks } from '../../api/status'
+import type { Status } from '../../api/status'
+import { withoutClocks } from '../../api/status-parts'
 import { awaitChange, type Seen } from '../../client/daemon-status'
 import { toJson } from '../../model/printable'
 import type { Options } from '../../options/schema'

@@ -3,6 +3,7 @@
  * To the control socket only `overlayctl` of the daemon's user and of root can connect, to the status socket
  * also members of the daemon's group.
  */
+
 import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { chmod, mkdir, rm } from 'node:fs/promises'
@@ -22,7 +23,8 @@ import {
   type RequestShape,
   statusSocketPath,
 } from '../../api/requests'
-import { type Status, withoutClocks } from '../../api/status'
+import type { Status } from '../../api/status'
+import { withoutClocks } from '../../api/status-parts'
 import { describeError, OverlayError } from '../../model/errors'
 import { printable, toJson } from '../../model/printable'
 import type { OptionTexts } from '../../options/schema'
@@ -316,7 +318,7 @@ function withBody<R extends RequestName>(
 ): Route {
   const { method, path, body: schema }: RequestShape = REQUESTS[name]
   return async (request, response) => {
-    const body = schema?.safeParse(await readJson(request))
+    const body = schema?.().safeParse(await readJson(request))
     if (body?.success === true) return handle(body.data as BodyOf<R>, response)
     answer(response, 400, {
       code: 'control-request',

@@ -1,5 +1,7 @@
 /** Compares the objects in the kernel with those that the daemon wants. */
-import { DOCUMENT_SCHEMA, type ObjectsDocument } from '../../api/documents'
+
+import type { ObjectsDocument } from '../../api/documents'
+import { DOCUMENT_SCHEMA } from '../../api/words'
 import type { KernelReader } from '../../kernel/kernel'
 import { readOverlay } from '../../kernel/read-overlay'
 import { type ComparedObject, compareOverlay } from '../../plan/reconcile/compare'

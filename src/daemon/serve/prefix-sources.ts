@@ -1,5 +1,7 @@
 /** What the control socket asks about announced prefixes. */
-import { DOCUMENT_SCHEMA, type PrefixesDocument } from '../../api/documents'
+
+import type { PrefixesDocument } from '../../api/documents'
+import { DOCUMENT_SCHEMA } from '../../api/words'
 import {
   type Family,
   familyOf,

@@ -2,7 +2,7 @@
 
 import { urgencyOf } from '../../api/peer-order'
 import { problemText } from '../../api/problems'
-import { BRIEF_PEERS, type DeviceStatus, type PeerStatus, STATUS_SCHEMA, type Status } from '../../api/status'
+import type { DeviceStatus, PeerStatus, Status } from '../../api/status'
 import {
   reportBinding,
   reportDevice,
@@ -10,6 +10,7 @@ import {
   reportRejected,
   reportSubnets,
 } from '../../api/status-parts'
+import { BRIEF_PEERS, STATUS_SCHEMA } from '../../api/words'
 import type { Registry } from '../../etcd/registry'
 import { FAMILIES, type Family, formatIp, formatMac, formatPrefix } from '../../model/address'
 import { commandsIn, networkOfRunDirectory } from '../../model/commands'

@@ -2,7 +2,7 @@
  * What planning needs to know of one kind of kernel object. Each kind has a file here; `index.ts` has the
  * table of all.
  */
-import type { ObjectState } from '../../api/documents'
+import type { ObjectState } from '../../api/words'
 import type { IpAddress, MacAddress, Prefix } from '../../model/address'
 import type {
   EntryOf,

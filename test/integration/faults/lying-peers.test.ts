@@ -2,8 +2,9 @@
  * Leases that lie. Each is rejected with a reason, never gets into the kernel, and affects no other lease. A
  * lease that is put right is accepted.
  */
+
 import { readFileSync } from 'node:fs'
-import { BRIEF_PEERS } from '../../../src/api/status'
+import { BRIEF_PEERS } from '../../../src/api/words'
 import { holdsPeer } from '../../lab/kernel-view'
 import { DUAL_STACK_CONFIG, ETCD_PREFIX, Host, Lab } from '../../lab/lab'
 import { dualPeer, type FakePeer, fakePeer, leaseKey, leaseValue } from '../../lab/leases'

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { PEER_SORTS } from '../../../../src/api/peer-order'
-import { PEER_STATES, type PeerStatus } from '../../../../src/api/status'
+import type { PeerStatus } from '../../../../src/api/status'
+import { PEER_STATES } from '../../../../src/api/words'
 import { queryPeers, readPeerQuery } from '../../../../src/cli/ask/peer-query'
 import { STATUS } from '../fixtures'
 

@@ -1,5 +1,5 @@
 import { sortPeers } from '../../../../src/api/peer-order'
-import { BRIEF_PEERS } from '../../../../src/api/status'
+import { BRIEF_PEERS } from '../../../../src/api/words'
 import { queryPeers } from '../../../../src/cli/ask/peer-query'
 import { renderStatus } from '../../../../src/cli/show/render-status'
 import {

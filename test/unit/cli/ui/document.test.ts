@@ -1,5 +1,7 @@
 /** What the page shows of a status. */
-import { PEER_STATES, type PeerStatus } from '../../../../src/api/status'
+
+import type { PeerStatus } from '../../../../src/api/status'
+import { PEER_STATES } from '../../../../src/api/words'
 import { makePage } from '../../../../src/cli/ui/document'
 import { GROUPS } from '../../../../src/cli/ui/groups'
 import { statusView } from '../../../../src/cli/verbs/views'

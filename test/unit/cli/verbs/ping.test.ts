@@ -1,4 +1,5 @@
-import { PING_PARTS, type PingDocument, type PingPart } from '../../../../src/api/documents'
+import type { PingDocument } from '../../../../src/api/documents'
+import { PING_PARTS, type PingPart } from '../../../../src/api/words'
 import { renderPing } from '../../../../src/cli/show/render-ping'
 import { failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
 import { formatIp } from '../../../../src/model/address'
