@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { version } from '../../package.json'
 import { statusSchema } from '../../src/api/status'
 import type { BootedContainer, BootedHost } from '../lab/booted-host'
 import { assertBootable, BootedLab } from '../lab/booted-lab'
@@ -23,6 +24,8 @@ const UNDERLAY_MTU = 1500
 const VXLAN_OVERHEAD = 50
 /** IP and ICMP headers. */
 const PING_OVERHEAD = 28
+
+const isDefaultSuite = process.env['OVERLAYD_HOSTS_SUITE'] === undefined
 
 let lab: BootedLab
 const containers: BootedContainer[] = []
@@ -204,7 +207,7 @@ test('a restart of docker brings the container back into the overlay', async () 
 })
 
 // The kernel is the same in all suites, and each fault takes seconds to be seen.
-if (process.env['OVERLAYD_HOSTS_SUITE'] === undefined) describeFaults(() => lab)
+if (isDefaultSuite) describeFaults(() => lab)
 
 test('Docker says what it waits for, where it waits for overlayd', async () => {
   const host = lab.host(2)
@@ -440,6 +443,45 @@ test('an overlayd that hangs is started again, and no packet is lost', async () 
 
 describeNetworks(() => lab, containers)
 
+/** @param process the former one of the service */
+const waitRestarted = (host: BootedHost, process: string): Promise<true> =>
+  host.waitFor('to run the new overlayd', async () => {
+    const now = [await host.property('overlayd', 'ActiveState'), await host.property('overlayd', 'MainPID')]
+    return now[0] === 'active' && now[1] !== process ? true : new Pending(now.join(' '))
+  })
+
+/**
+ * Installs a package of an older version, as far as a package knows of versions: the programs say that they are
+ * older, and their bundle, with V8's cache, has another name.
+ */
+async function installOlder(host: BootedHost): Promise<void> {
+  const script = `
+    cd /root
+    dpkg-deb --raw-extract overlayd.deb older
+    sed -i 's/^Version: .*/Version: ${OLDER}-1/' older/DEBIAN/control
+    rm older/DEBIAN/md5sums
+    cd older/usr/lib/overlayd
+    bundle=$(basename bundle-*.js .js)
+    mv $bundle.js bundle-older.js
+    sed -i "s/$bundle/bundle-older/" launch.js
+    sed -i 's/readVersion=()=>"${version}"/readVersion=()=>"${OLDER}"/' bundle-older.js
+    cd /root
+    dpkg-deb --root-owner-group -Znone --build older older.deb
+    dpkg --force-unsafe-io --install older.deb
+    rm -r older older.deb`
+  const process = await host.property('overlayd', 'MainPID')
+  await host.exec('sh', '-e', '-c', script)
+  await waitRestarted(host, process)
+  expect(await bundlesOf(host)).toEqual(['bundle-older.cache', 'bundle-older.js'])
+  expect(await host.exec('overlayctl', 'status')).toContain(`overlayd ${OLDER}, running`)
+}
+
+const OLDER = '0.0.9'
+
+/** The files of the programs, and V8's cache of them. */
+const bundlesOf = async (host: BootedHost): Promise<string[]> =>
+  (await host.exec('sh', '-c', 'cd /usr/lib/overlayd && ls bundle-*')).trim().split('\n').sort()
+
 test('the package replaces one whose service has a dynamic user, and no packet is lost', async () => {
   const host = lab.host(2)
   host.put(lab.prepared.deb, '/root/overlayd.deb')
@@ -460,10 +502,7 @@ test('the package replaces one whose service has a dynamic user, and no packet i
     expect(await owners()).toMatch(/^\/run\/flannel symbolic link/)
     const process = await host.property('overlayd', 'MainPID')
     await host.exec('dpkg', '--install', '/root/overlayd.deb')
-    await host.waitFor('to run the new overlayd', async () => {
-      const now = [await host.property('overlayd', 'ActiveState'), await host.property('overlayd', 'MainPID')]
-      return now[0] === 'active' && now[1] !== process ? true : new Pending(now.join(' '))
-    })
+    await waitRestarted(host, process)
     expect((await running.stop()).lost).toBe(0)
   } finally {
     running.kill()
@@ -473,17 +512,20 @@ test('the package replaces one whose service has a dynamic user, and no packet i
   expect(await host.exec('overlayctl', 'status')).toContain('healthy')
 })
 
-test('an upgrade loses no packet, a removal leaves the data plane, a purge leaves no file', async () => {
+test('an upgrade from an older version loses no packet, a removal leaves the data plane, a purge leaves no file', async () => {
   const host = lab.host(2)
   host.put(lab.prepared.deb, '/root/overlayd.deb')
-  const process = await host.property('overlayd', 'MainPID')
   const running = await RunningPing.start(container(1).namespace, container(2).address)
   try {
+    // A package is taken apart and made again for 5 s, with the same dpkg in all suites.
+    if (isDefaultSuite) await installOlder(host)
+    const process = await host.property('overlayd', 'MainPID')
     await host.exec('dpkg', '--install', '/root/overlayd.deb')
-    await host.waitFor('to run the new overlayd', async () => {
-      const now = [await host.property('overlayd', 'ActiveState'), await host.property('overlayd', 'MainPID')]
-      return now[0] === 'active' && now[1] !== process ? true : new Pending(now.join(' '))
-    })
+    await waitRestarted(host, process)
+    expect(await host.exec('overlayctl', 'status')).toContain(`overlayd ${version}, running`)
+    // Nothing is left of the older programs, and these have a cache of their own.
+    const bundle = /^bundle-(?!older)\w+\.(cache|js)$/
+    expect(await bundlesOf(host)).toEqual([expect.stringMatching(bundle), expect.stringMatching(bundle)])
     const removal = await host.run('dpkg', '--remove', 'overlayd')
     expect(removal).toMatchObject({ code: 0 })
     expect(removal.stderr).toMatch(/its devices \(.*flannel\.1.*\), routes and rules stay in the kernel/)
