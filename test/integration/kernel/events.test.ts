@@ -1,21 +1,16 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import type { Kernel, KernelChange } from '../../../src/kernel/kernel'
+import type { KernelChange } from '../../../src/kernel/kernel'
 import type { ObjectOperation } from '../../../src/model/kernel/objects'
 import { patient } from '../../lab/patience'
 import { remove, removeRoute, set, setRoute, to } from '../../support/operations'
 import {
   address,
   collectChanges,
-  makeDevice,
-  makeUnderlay,
+  deviceForEachTest,
   openKernel,
   PARENT,
   peerOperations,
-  removeDevice,
-  removeUnderlay,
-  reported,
-  requireSandbox,
   routeOf,
   run,
   testPeer,
@@ -23,26 +18,7 @@ import {
 
 jest.setTimeout(patient(60_000))
 
-let kernel: Kernel
-let index: number
-
-beforeAll(() => {
-  requireSandbox()
-  makeUnderlay()
-})
-
-beforeEach(async () => {
-  kernel = await openKernel()
-  index = (await makeDevice(kernel)).index
-})
-
-afterEach(async () => {
-  await removeDevice(kernel)
-  kernel.close()
-  expect(reported).toEqual([])
-})
-
-afterAll(() => removeUnderlay())
+const site = deviceForEachTest()
 
 /** The peers are of IPv4. The kernel makes routes of IPv6 for a new link by itself, a second later at worst. */
 const ofPeers = (change: KernelChange) =>
@@ -57,13 +33,13 @@ async function fence({ until }: ReturnType<typeof collectChanges>): Promise<void
 }
 
 test('changes of others are told', async () => {
-  const changes = collectChanges(kernel)
+  const changes = collectChanges(site.kernel)
   const told = (kind: KernelChange['kind'], deleted: boolean) =>
     changes.until(
       (change) =>
         change.kind === kind &&
         'linkIndex' in change &&
-        change.linkIndex === index &&
+        change.linkIndex === site.index &&
         change.deleted === deleted,
     )
   run('ip neighbour add 10.16.1.0 lladdr 02:00:00:00:00:05 dev flannel.1')
@@ -87,18 +63,18 @@ test('changes of others are told', async () => {
 })
 
 test('a lost nexthop is notified, because its routes are not; so is any default route', async () => {
-  expect(await kernel.apply(index, peerOperations(testPeer(1)))).toEqual([])
-  const changes = collectChanges(kernel)
+  expect(await site.kernel.apply(site.index, peerOperations(testPeer(1)))).toEqual([])
+  const changes = collectChanges(site.kernel)
   run('ip nexthop delete id 10001')
   await changes.until((change) => change.kind === 'nexthop' && change.deleted)
-  expect((await kernel.observe('IPv4', index)).route.size).toBe(0)
+  expect((await site.kernel.observe('IPv4', site.index)).route.size).toBe(0)
   run(`ip route add default dev ${PARENT} metric 77`)
-  await changes.until((change) => change.kind === 'route' && change.linkIndex !== index)
+  await changes.until((change) => change.kind === 'route' && change.linkIndex !== site.index)
   run(`ip route delete default dev ${PARENT} metric 77`)
 })
 
 test('changes of our own are not, whatever they are', async () => {
-  const changes = collectChanges(kernel)
+  const changes = collectChanges(site.kernel)
   const peers = Array.from({ length: 100 }, (_, n) => testPeer(n))
   const operations = peers.flatMap((peer, n): ObjectOperation[] => [
     ...peerOperations(peer),
@@ -113,7 +89,7 @@ test('changes of our own are not, whatever they are', async () => {
   // One at a time, and read before the next: of two quick changes of one entry, the first would differ from
   // what was last asked.
   for (const operation of operations) {
-    expect(await kernel.apply(index, [operation])).toEqual([])
+    expect(await site.kernel.apply(site.index, [operation])).toEqual([])
     await new Promise(setImmediate)
   }
   await fence(changes)
@@ -121,10 +97,10 @@ test('changes of our own are not, whatever they are', async () => {
 })
 
 test('nor are changes on links that are not watched', async () => {
-  const changes = collectChanges(kernel)
+  const changes = collectChanges(site.kernel)
   run(`ip neighbour add 192.0.2.50 lladdr 02:00:00:00:00:05 dev ${PARENT}`)
   run(`ip route add 198.51.100.0/24 dev ${PARENT}`)
-  kernel.unwatchLink(index)
+  site.kernel.unwatchLink(site.index)
   run('ip neighbour add 10.16.1.0 lladdr 02:00:00:00:00:05 dev flannel.1')
   await fence(changes)
   expect(changes.seen.filter(ofPeers)).toEqual([])
@@ -132,8 +108,8 @@ test('nor are changes on links that are not watched', async () => {
 
 test('a forwarding entry of ours that someone takes away is told', async () => {
   const peer = testPeer(1)
-  await kernel.apply(index, [set('fdb', peer.mac, to(peer.publicIp))])
-  const changes = collectChanges(kernel)
+  await site.kernel.apply(site.index, [set('fdb', peer.mac, to(peer.publicIp))])
+  const changes = collectChanges(site.kernel)
   run('bridge fdb delete 02:01:00:00:00:01 dst 172.16.0.1 dev flannel.1')
   await changes.until((change) => change.kind === 'neighbour' && change.deleted)
 })
@@ -142,7 +118,7 @@ test('lost notifications are told as an overrun, and do no harm', async () => {
   const small = await openKernel({ eventBuffer: 20_000 })
   try {
     expect(small.eventBuffer).toBeLessThan(100_000)
-    small.watchLink(index)
+    small.watchLink(site.index)
     const changes = collectChanges(small)
     const batch = Array.from({ length: 50_000 }, (_, n) => {
       const verb = n % 2 === 0 ? 'replace' : 'delete'
@@ -155,7 +131,7 @@ test('lost notifications are told as an overrun, and do no harm', async () => {
     // The socket still works.
     changes.seen.splice(0)
     await fence(changes)
-    expect((await small.observe('IPv4', index)).neighbour.has(address('10.16.1.0'))).toBe(false)
+    expect((await small.observe('IPv4', site.index)).neighbour.has(address('10.16.1.0'))).toBe(false)
   } finally {
     small.close()
   }

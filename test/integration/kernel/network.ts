@@ -53,6 +53,46 @@ export function removeUnderlay(): void {
   run(`ip link delete ${PARENT}`)
 }
 
+/** The kernel and the VXLAN device of a test. */
+export interface DeviceSite {
+  readonly kernel: Kernel
+  /** Of the device. */
+  readonly index: number
+}
+
+/** Registers what makes the underlay once, and the device for each test of a file. */
+export function deviceForEachTest(): DeviceSite {
+  let site: DeviceSite | undefined
+  const made = (): DeviceSite => {
+    if (site === undefined) throw new Error('there is a device only while a test runs')
+    return site
+  }
+  beforeAll(() => {
+    requireSandbox()
+    makeUnderlay()
+  })
+  beforeEach(async () => {
+    const kernel = await openKernel()
+    site = { kernel, index: (await makeDevice(kernel)).index }
+  })
+  afterEach(async () => {
+    const { kernel } = made()
+    site = undefined
+    await removeDevice(kernel)
+    kernel.close()
+    expect(reported).toEqual([])
+  })
+  afterAll(() => removeUnderlay())
+  return {
+    get kernel() {
+      return made().kernel
+    },
+    get index() {
+      return made().index
+    },
+  }
+}
+
 /** Errors that no caller got. A test that expects such errors empties the list. */
 export const reported: Error[] = []
 

@@ -1,4 +1,3 @@
-import type { Kernel } from '../../../src/kernel/kernel'
 import { type Ipv4, type Ipv6, ipv4, mac } from '../../../src/model/address'
 import { type ObjectOperation, operationName, proxyKey } from '../../../src/model/kernel/objects'
 import { ROUTE_PROTOCOL, type Route, routeKey } from '../../../src/model/kernel/route'
@@ -6,15 +5,10 @@ import { patient } from '../../lab/patience'
 import { remove, removeRoute, set, setRoute, to } from '../../support/operations'
 import {
   address,
-  makeDevice,
-  makeUnderlay,
+  deviceForEachTest,
   openKernel,
   PARENT,
   peerOperations,
-  removeDevice,
-  removeUnderlay,
-  reported,
-  requireSandbox,
   routeOf,
   run,
   show,
@@ -23,34 +17,15 @@ import {
 
 jest.setTimeout(patient(30_000))
 
-let kernel: Kernel
-let index: number
-
-beforeAll(() => {
-  requireSandbox()
-  makeUnderlay()
-})
-
-beforeEach(async () => {
-  kernel = await openKernel()
-  index = (await makeDevice(kernel)).index
-})
-
-afterEach(async () => {
-  await removeDevice(kernel)
-  kernel.close()
-  expect(reported).toEqual([])
-})
-
-afterAll(() => removeUnderlay())
+const site = deviceForEachTest()
 
 const peer = testPeer(1)
 const other = testPeer(2)
 
 /** Applies the operations twice, and expects no refusal. */
 async function applyTwice(...operations: ObjectOperation[]): Promise<void> {
-  expect(await kernel.apply(index, operations)).toEqual([])
-  expect(await kernel.apply(index, operations)).toEqual([])
+  expect(await site.kernel.apply(site.index, operations)).toEqual([])
+  expect(await site.kernel.apply(site.index, operations)).toEqual([])
 }
 
 const only = (address: Ipv4, length = 24) => routeKey({ address, length })
@@ -60,12 +35,14 @@ test('neighbours', async () => {
   await applyTwice(set('neighbour', peer.subnet, peer.mac))
   run(`ip neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev ${PARENT}`)
   run('ip neighbour add 10.99.0.1 lladdr 02:00:00:00:00:78 dev flannel.1 nud reachable')
-  expect((await kernel.observe('IPv4', index)).neighbour).toEqual(new Map([[peer.subnet, peer.mac]]))
+  expect((await site.kernel.observe('IPv4', site.index)).neighbour).toEqual(
+    new Map([[peer.subnet, peer.mac]]),
+  )
   expect(show('ip -j neighbour show 10.16.1.0 dev flannel.1')).toEqual([
     { dst: '10.16.1.0', lladdr: '02:01:00:00:00:01', state: ['PERMANENT'] },
   ])
   await applyTwice(remove('neighbour', peer.subnet, peer.mac))
-  expect((await kernel.observe('IPv4', index)).neighbour.size).toBe(0)
+  expect((await site.kernel.observe('IPv4', site.index)).neighbour.size).toBe(0)
 })
 
 test('forwarding entries', async () => {
@@ -76,7 +53,7 @@ test('forwarding entries', async () => {
   run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.66 dev flannel.1')
   run('bridge fdb append 00:00:00:00:00:00 dst 192.0.2.67 dev flannel.1')
   try {
-    expect((await kernel.observe('IPv4', index)).fdb).toEqual(
+    expect((await site.kernel.observe('IPv4', site.index)).fdb).toEqual(
       new Map([
         [peer.mac, [to(peer.publicIp)]],
         [mac(0), [to(address('192.0.2.66')), to(address('192.0.2.67'))]],
@@ -93,21 +70,22 @@ test('forwarding entries', async () => {
     // Nothing is deleted if the MAC has another destination by now.
     await applyTwice(remove('fdb', peer.mac, to(other.publicIp)))
     await applyTwice(remove('fdb', mac(0), to(address('192.0.2.66'))))
-    expect((await kernel.observe('IPv4', index)).fdb).toEqual(
+    expect((await site.kernel.observe('IPv4', site.index)).fdb).toEqual(
       new Map([
         [peer.mac, [to(peer.publicIp)]],
         [mac(0), [to(address('192.0.2.67'))]],
       ]),
     )
     await applyTwice(remove('fdb', peer.mac, to(peer.publicIp)))
-    expect((await kernel.observe('IPv4', index)).fdb.has(peer.mac)).toBe(false)
+    expect((await site.kernel.observe('IPv4', site.index)).fdb.has(peer.mac)).toBe(false)
   } finally {
     run('ip link delete rival')
   }
 })
 
 describe('a forwarding entry with a link of its own', () => {
-  const entryOf = async (): Promise<unknown> => (await kernel.observe('IPv4', index)).fdb.get(peer.mac)
+  const entryOf = async (): Promise<unknown> =>
+    (await site.kernel.observe('IPv4', site.index)).fdb.get(peer.mac)
   const indexOf = (name: string): number => show(`ip -j link show dev ${name}`)[0]?.['ifindex'] as number
   let link: number
 
@@ -140,12 +118,14 @@ describe('a forwarding entry with a link of its own', () => {
     )
     run('ip link delete tunnel0')
     expect(await entryOf()).toEqual([to(peer.publicIp, link)])
-    expect(await kernel.apply(index, [set('fdb', peer.mac, to(peer.publicIp, link))])).toMatchObject([
-      { cause: 'gone', errno: 'EADDRNOTAVAIL' },
-    ])
+    expect(
+      await site.kernel.apply(site.index, [set('fdb', peer.mac, to(peer.publicIp, link))]),
+    ).toMatchObject([{ cause: 'gone', errno: 'EADDRNOTAVAIL' }])
     await applyTwice(set('fdb', peer.mac, to(peer.publicIp)))
     await applyTwice(remove('fdb', other.mac, to(other.publicIp, link)))
-    expect((await kernel.observe('IPv4', index)).fdb).toEqual(new Map([[peer.mac, [to(peer.publicIp)]]]))
+    expect((await site.kernel.observe('IPv4', site.index)).fdb).toEqual(
+      new Map([[peer.mac, [to(peer.publicIp)]]]),
+    )
   })
 })
 
@@ -154,13 +134,13 @@ test('nexthops', async () => {
     set('nexthop', 7, gateway, replace)
   await applyTwice(add(true, other.subnet))
   await applyTwice(add(true))
-  const [failure] = await kernel.apply(index, [add(false, other.subnet)])
+  const [failure] = await site.kernel.apply(site.index, [add(false, other.subnet)])
   expect(failure?.error).toMatchObject({ errnoName: 'EEXIST' })
   run(`ip nexthop add id 8 via 192.0.2.9 dev ${PARENT}`)
   run('ip nexthop add id 9 dev flannel.1')
   run('ip nexthop add id 10 blackhole')
   run('ip nexthop add id 11 group 7')
-  expect((await kernel.observe('IPv4', index)).nexthop).toEqual(
+  expect((await site.kernel.observe('IPv4', site.index)).nexthop).toEqual(
     new Map([
       [7, peer.subnet],
       [9, ipv4(0)],
@@ -170,12 +150,12 @@ test('nexthops', async () => {
     expect.objectContaining({ id: 7, gateway: '10.16.1.0', dev: 'flannel.1', flags: ['onlink'] }),
   ])
   await applyTwice(remove('nexthop', 7, peer.subnet), remove('nexthop', 9, ipv4(0)))
-  expect((await kernel.observe('IPv4', index)).nexthop.size).toBe(0)
+  expect((await site.kernel.observe('IPv4', site.index)).nexthop.size).toBe(0)
   for (const id of [8, 10]) run(`ip nexthop delete id ${id}`)
 })
 
 test('a route through a nexthop object looks as users of flannel know it', async () => {
-  expect(await kernel.apply(index, peerOperations(peer))).toEqual([])
+  expect(await site.kernel.apply(site.index, peerOperations(peer))).toEqual([])
   expect(show('ip -j route show 10.16.1.0/24')).toEqual([
     expect.objectContaining({
       dst: '10.16.1.0/24',
@@ -187,17 +167,21 @@ test('a route through a nexthop object looks as users of flannel know it', async
   expect(run('ip route show 10.16.1.0/24')).toBe(
     '10.16.1.0/24 nhid 10001 via 10.16.1.0 dev flannel.1 proto 79 onlink \n',
   )
-  expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  expect((await site.kernel.observe('IPv4', site.index)).route).toEqual(
+    new Map([[only(peer.subnet), [routeOf(peer)]]]),
+  )
   await applyTwice(removeRoute(routeOf(peer)))
-  expect((await kernel.observe('IPv4', index)).route.size).toBe(0)
+  expect((await site.kernel.observe('IPv4', site.index)).route.size).toBe(0)
 })
 
 test('a route with an MTU is seen with it, and gets another one in place', async () => {
-  expect(await kernel.apply(index, peerOperations(peer))).toEqual([])
+  expect(await site.kernel.apply(site.index, peerOperations(peer))).toEqual([])
   for (const mtu of [1350, 1280, 0]) {
     const wanted = { ...routeOf(peer), mtu }
     await applyTwice(setRoute(wanted, true))
-    expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [wanted]]]))
+    expect((await site.kernel.observe('IPv4', site.index)).route).toEqual(
+      new Map([[only(peer.subnet), [wanted]]]),
+    )
     expect(run('ip route show 10.16.1.0/24').includes(`mtu ${mtu}`)).toBe(mtu !== 0)
   }
   await applyTwice(removeRoute(routeOf(peer)))
@@ -211,7 +195,7 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
   run('ip route add 10.16.4.0/24 via 192.0.2.4')
   run('ip route add blackhole 10.16.5.0/24')
   const flannel = (metric: number): Route => ({ ...routeOf(peer, 'gateway'), metric, protocol: 3 })
-  expect((await kernel.observe('IPv4', index)).route).toEqual(
+  expect((await site.kernel.observe('IPv4', site.index)).route).toEqual(
     new Map([
       [only(peer.subnet), [flannel(0), flannel(9)]],
       [only(other.subnet), [{ ...routeOf(other), protocol: 4, target: { kind: 'other' } }]],
@@ -220,9 +204,9 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
   const [neighbour, entry, nexthop] = peerOperations(peer)
   if (neighbour === undefined || entry === undefined || nexthop === undefined)
     throw new Error('three are wanted')
-  await kernel.apply(index, [neighbour, entry, nexthop])
+  await site.kernel.apply(site.index, [neighbour, entry, nexthop])
   await applyTwice(setRoute(routeOf(peer), true))
-  expect((await kernel.observe('IPv4', index)).route.get(only(peer.subnet))).toEqual([
+  expect((await site.kernel.observe('IPv4', site.index)).route.get(only(peer.subnet))).toEqual([
     routeOf(peer),
     flannel(9),
   ])
@@ -231,7 +215,9 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
     removeRoute({ ...routeOf(other), protocol: 4, target: { kind: 'other' } }),
     removeRoute(flannel(0)),
   )
-  expect((await kernel.observe('IPv4', index)).route).toEqual(new Map([[only(peer.subnet), [routeOf(peer)]]]))
+  expect((await site.kernel.observe('IPv4', site.index)).route).toEqual(
+    new Map([[only(peer.subnet), [routeOf(peer)]]]),
+  )
   expect(show('ip -j route show table 100').length).toBe(1)
   expect(show('ip -j route show 10.16.4.0/24').length).toBe(1)
   for (const route of ['10.16.4.0/24', 'blackhole 10.16.5.0/24']) run(`ip route delete ${route}`)
@@ -240,7 +226,7 @@ test('routes of flannel are seen, replaced in place, and deleted exactly', async
 test("a stranger's route of the same prefix is neither overwritten nor deleted", async () => {
   run('ip route add 10.16.1.0/24 via 192.0.2.4')
   try {
-    const failures = await kernel.apply(index, peerOperations(peer))
+    const failures = await site.kernel.apply(site.index, peerOperations(peer))
     expect(failures.map(({ operation }) => operationName(operation))).toEqual(['set-route'])
     expect(failures[0]?.error).toMatchObject({
       errnoName: 'EEXIST',
@@ -248,7 +234,7 @@ test("a stranger's route of the same prefix is neither overwritten nor deleted",
         'cannot add the route to 10.16.1.0/24 through nexthop 10001 proto 79: file already exists (EEXIST)',
     })
     const plain = routeOf(peer, 'gateway')
-    expect((await kernel.apply(index, [setRoute(plain)])).length).toBe(1)
+    expect((await site.kernel.apply(site.index, [setRoute(plain)])).length).toBe(1)
     await applyTwice(removeRoute(routeOf(peer)), removeRoute(plain))
     expect(run('ip route show 10.16.1.0/24')).toBe(`10.16.1.0/24 via 192.0.2.4 dev ${PARENT} \n`)
   } finally {
@@ -259,11 +245,11 @@ test("a stranger's route of the same prefix is neither overwritten nor deleted",
 test('without nexthop objects there are plain routes', async () => {
   const plain = await openKernel({ nexthopObjects: 'off' })
   try {
-    expect([kernel.nexthopObjects, plain.nexthopObjects]).toEqual([true, false])
+    expect([site.kernel.nexthopObjects, plain.nexthopObjects]).toEqual([true, false])
     run('ip nexthop add id 7 via 10.16.2.0 dev flannel.1 onlink')
     const route = routeOf(peer, 'gateway')
-    expect(await plain.apply(index, [setRoute(route)])).toEqual([])
-    expect(await plain.observe('IPv4', index)).toMatchObject({
+    expect(await plain.apply(site.index, [setRoute(route)])).toEqual([])
+    expect(await plain.observe('IPv4', site.index)).toMatchObject({
       nexthop: new Map(),
       route: new Map([[only(peer.subnet), [route]]]),
     })
@@ -281,9 +267,9 @@ test('the poison ones of 200 operations fail, and nothing else', async () => {
     const address = poison(n) ? ipv4(0xe0000001) : testPeer(n).subnet // no gateway may be a multicast group
     return poison(n) ? set('nexthop', n + 1, address, true) : set('neighbour', address, testPeer(n).mac)
   })
-  const failures = await kernel.apply(index, operations)
+  const failures = await site.kernel.apply(site.index, operations)
   expect(failures.map(({ operation }) => operation)).toEqual(operations.filter((_, n) => poison(n)))
-  expect((await kernel.observe('IPv4', index)).neighbour.size).toBe(
+  expect((await site.kernel.observe('IPv4', site.index)).neighbour.size).toBe(
     operations.filter((_, n) => !poison(n)).length,
   )
 })
@@ -292,9 +278,11 @@ test('what has ended by its signal can be done again', async () => {
   const operations = Array.from({ length: 1000 }, (_, n) => testPeer(n)).flatMap(peerOperations)
   const controller = new AbortController()
   setImmediate(() => controller.abort(new Error('enough')))
-  await expect(kernel.apply(index, operations, controller.signal)).rejects.toThrow('enough')
-  await expect(kernel.observe('IPv4', index, undefined, controller.signal)).rejects.toThrow('enough')
-  const { neighbour: neighbours } = await kernel.observe('IPv4', index)
+  await expect(site.kernel.apply(site.index, operations, controller.signal)).rejects.toThrow('enough')
+  await expect(site.kernel.observe('IPv4', site.index, undefined, controller.signal)).rejects.toThrow(
+    'enough',
+  )
+  const { neighbour: neighbours } = await site.kernel.observe('IPv4', site.index)
   expect(neighbours.size).toBeGreaterThan(0)
   expect(neighbours.size).toBeLessThan(1000)
 })
@@ -305,7 +293,7 @@ test.each([
 ] as const)(
   'a route to another link, and a proxy neighbour there, %s',
   async (family, destination, text, metric) => {
-    const { index: link } = (await kernel.link(PARENT)) ?? { index: 0 }
+    const { index: link } = (await site.kernel.link(PARENT)) ?? { index: 0 }
     const network = { address: destination.address, length: destination.length - 8 }
     const elsewhere = { network, routes: true, proxies: true, links: [] }
     const target = { kind: 'link', link } as const
@@ -323,21 +311,21 @@ test.each([
         ...(family === 'IPv4' && { scope: 'link' }),
       }),
     ])
-    const { route, proxy } = await kernel.observe(family, index, elsewhere)
+    const { route, proxy } = await site.kernel.observe(family, site.index, elsewhere)
     expect([...route.values()]).toEqual([[local]])
     expect(proxy).toEqual(new Map([[proxyKey(entry), entry]]))
-    expect(await kernel.proxies(family)).toEqual([entry])
+    expect(await site.kernel.proxies(family)).toEqual([entry])
     await applyTwice(removeRoute(local), remove('proxy', proxyKey(entry), entry))
-    expect((await kernel.observe(family, index, elsewhere)).route.size).toBe(0)
-    expect(await kernel.proxies(family)).toEqual([])
+    expect((await site.kernel.observe(family, site.index, elsewhere)).route.size).toBe(0)
+    expect(await site.kernel.proxies(family)).toEqual([])
     run(`ip neigh delete proxy ${text.replace('7', '8')} dev ${PARENT}`)
   },
 )
 
 test('10,000 peers are programmed and read back', async () => {
   const peers = Array.from({ length: 10_000 }, (_, n) => testPeer(n))
-  expect(await kernel.apply(index, peers.flatMap(peerOperations))).toEqual([])
-  expect(await kernel.observe('IPv4', index)).toEqual({
+  expect(await site.kernel.apply(site.index, peers.flatMap(peerOperations))).toEqual([])
+  expect(await site.kernel.observe('IPv4', site.index)).toEqual({
     neighbour: new Map(peers.map(({ subnet, mac }) => [subnet, mac])),
     fdb: new Map(peers.map(({ mac, publicIp }) => [mac, [to(publicIp)]])),
     nexthop: new Map(peers.map(({ nexthop, subnet }) => [nexthop, subnet])),

@@ -1,10 +1,6 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { HostIdentity } from '../../../../src/daemon/encryption/host-identity'
-import { EventLog } from '../../../../src/daemon/tell/events'
-import { createLogger } from '../../../../src/daemon/tell/logger'
 import { encodeLeaseValue, unsignedText } from '../../../../src/etcd/codec/lease-codec'
 import { identityPath, readIdentity } from '../../../../src/host/identity-file'
 import { ipv4 } from '../../../../src/model/address'
@@ -12,21 +8,12 @@ import { IdentitySecret, IdentityVerifier } from '../../../../src/model/identity
 import type { Lease, LeaseValue } from '../../../../src/model/lease'
 import { announcement } from '../../plan/encryption/support'
 import { lease } from '../../plan/support'
+import { stateDirectory } from '../state-directory'
 
-let directory: string
-let printed: string
-const stream = new PassThrough().on('data', (chunk: Buffer) => {
-  printed += chunk.toString()
-})
-const log = createLogger(3, { underJournald: true, stream }, new EventLog())
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'identity-'))
-  printed = ''
-})
-afterEach(() => rmSync(directory, { recursive: true, force: true }))
+const state = stateDirectory()
 
 const opened = async (): Promise<HostIdentity> => {
-  const identity = new HostIdentity(directory, log)
+  const identity = new HostIdentity(state.directory, state.log)
   expect(await identity.open()).toBe(true)
   return identity
 }
@@ -35,15 +22,15 @@ const vtep = VALUE.vtep && { ...VALUE.vtep, wireguard: announcement(1) }
 
 test('an identity is made once, in a file for this user alone, and found again', async () => {
   const { key: first } = await opened()
-  expect(statSync(identityPath(directory)).mode & 0o777).toBe(0o600)
-  expect(printed).toContain(`info  identity: this host has a new identity, ${first}`)
-  printed = ''
+  expect(statSync(identityPath(state.directory)).mode & 0o777).toBe(0o600)
+  expect(state.printed).toContain(`info  identity: this host has a new identity, ${first}`)
+  state.printed = ''
   expect((await opened()).key).toBe(first)
-  expect(printed).toBe('')
+  expect(state.printed).toBe('')
 })
 
 test('a value is signed if it has keys, or has to be, and else is byte for byte that of flannel', async () => {
-  const closed = new HostIdentity(directory, log)
+  const closed = new HostIdentity(state.directory, state.log)
   expect(closed.sign({ ...VALUE, vtep }, true)).not.toHaveProperty('signature')
   const identity = await opened()
   expect(encodeLeaseValue(identity.sign(VALUE, false))).toBe(encodeLeaseValue(VALUE))
@@ -65,19 +52,19 @@ test.each([
   ['torn', (path: string) => writeFileSync(path, '-----BEGIN'), /has no Ed25519 key/],
 ])('a file that is %s is of no use: another identity is made, with a warning', async (_, spoil, reason) => {
   const { key: first } = await opened()
-  spoil(identityPath(directory))
-  printed = ''
+  spoil(identityPath(state.directory))
+  state.printed = ''
   expect((await opened()).key).not.toBe(first)
-  expect(printed).toMatch(reason)
-  expect((await readIdentity(directory)).kind).toBe('found')
+  expect(state.printed).toMatch(reason)
+  expect((await readIdentity(state.directory)).kind).toBe('found')
 })
 
 test('a directory that takes no file leaves a host without an identity, and is told once', async () => {
-  const identity = new HostIdentity(join(directory, 'missing', 'file'), log)
-  writeFileSync(join(directory, 'missing'), '')
+  const identity = new HostIdentity(join(state.directory, 'missing', 'file'), state.log)
+  writeFileSync(join(state.directory, 'missing'), '')
   expect(await identity.open()).toBe(false)
   expect(await identity.open()).toBe(false)
-  expect(printed.match(/cannot be written/g)).toHaveLength(1)
+  expect(state.printed.match(/cannot be written/g)).toHaveLength(1)
   expect(identity.problem).toContain('cannot be written')
   await expect(identity.demand()).rejects.toMatchObject({ code: 'identity-file' })
 })
@@ -140,9 +127,9 @@ describe('serials', () => {
     expect(identity.isFormer(leaseOf(sign(later)))).toBe(false)
   })
 
-  /** Signs with the identity in the directory, as an earlier run has. */
+  /** Signs with the identity in the state.directory, as an earlier run has. */
   function sign(value: LeaseValue): LeaseValue {
-    const secret = IdentitySecret.fromText(readFileSync(identityPath(directory), 'utf8'))
+    const secret = IdentitySecret.fromText(readFileSync(identityPath(state.directory), 'utf8'))
     if (secret === undefined) throw new Error('no identity')
     return { ...value, signature: secret.sign(unsignedText(value)) }
   }

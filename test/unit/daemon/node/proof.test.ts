@@ -1,28 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { HostIdentity } from '../../../../src/daemon/encryption/host-identity'
 import { Proof } from '../../../../src/daemon/node/proof'
-import { EventLog } from '../../../../src/daemon/tell/events'
-import { createLogger } from '../../../../src/daemon/tell/logger'
 import type { HostEntry, IdentityKey } from '../../../../src/model/host-record'
 import { IdentitySecret } from '../../../../src/model/identity-secret'
 import type { LeaseSignature, Revision } from '../../../../src/model/lease'
 import { HostBook } from '../../../../src/plan/trust/host-book'
 import { lease } from '../../plan/support'
+import { stateDirectory } from '../state-directory'
 
-let directory: string
-let printed: string
-const stream = new PassThrough().on('data', (chunk: Buffer) => {
-  printed += chunk.toString()
-})
-const log = createLogger(3, { underJournald: true, stream }, new EventLog())
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'proof-'))
-  printed = ''
-})
-afterEach(() => rmSync(directory, { recursive: true, force: true }))
+const state = stateDirectory()
 
 const OWN = lease('10.5.2.0/24')
 const pinned = (identity: IdentityKey): HostEntry => ({
@@ -32,8 +17,8 @@ const pinned = (identity: IdentityKey): HostEntry => ({
   record: { identity },
 })
 const proofWith = (entries: readonly HostEntry[] | undefined, own = OWN) => {
-  const identity = new HostIdentity(directory, log)
-  return { identity, proof: new Proof(new HostBook(entries), identity, own, log) }
+  const identity = new HostIdentity(state.directory, state.log)
+  return { identity, proof: new Proof(new HostBook(entries), identity, own, state.log) }
 }
 
 test('a host without a pin makes no identity, and signs nothing', async () => {
@@ -41,7 +26,7 @@ test('a host without a pin makes no identity, and signs nothing', async () => {
   await proof.renew()
   expect([identity.key, proof.pin, proof.problem]).toEqual([undefined, 'none', undefined])
   expect(proof.signed(OWN.value)).toBe(OWN.value)
-  expect(printed).toBe('')
+  expect(state.printed).toBe('')
 })
 
 test('a pin that comes is told once, and a pin that goes too', async () => {
@@ -52,11 +37,11 @@ test('a pin that comes is told once, and a pin that goes too', async () => {
   await proof.renew()
   expect([proof.pin, proof.problem]).toEqual(['own', undefined])
   expect(proof.signed(OWN.value)).toHaveProperty('signature')
-  expect(printed.match(/10\.5\.2\.0\/24 is pinned to the identity of this host/g)).toHaveLength(1)
+  expect(state.printed.match(/10\.5\.2\.0\/24 is pinned to the identity of this host/g)).toHaveLength(1)
   proof.hosts.replace([])
   await proof.renew()
   expect(proof.signed(OWN.value)).toBe(OWN.value)
-  expect(printed).toContain('10.5.2.0/24 has no pin any more')
+  expect(state.printed).toContain('10.5.2.0/24 has no pin any more')
 })
 
 test('a pin of another identity is a problem that names the one of this host', async () => {
