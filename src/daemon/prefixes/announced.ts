@@ -89,6 +89,13 @@ export class AnnouncedPrefixes {
     return [...this.#book.claims.ofHost(this.ownName)]
   }
 
+  /** The claim of this host to a prefix, as far as it can be read. */
+  ownClaim(prefix: Prefix): PrefixClaim | undefined {
+    for (const claim of this.#book.claims.ofPrefix(routeKey(prefix)))
+      if (claim.host === this.ownName) return claim
+    return undefined
+  }
+
   /** The claims of this host that win, alone or together with others. */
   get ownWins(): readonly PrefixClaim[] {
     return this.#standings.ownWins
@@ -108,7 +115,7 @@ export class AnnouncedPrefixes {
       .flatMap(({ claim, standing }) =>
         claim.host === this.ownName || standing.kind === 'refused' ? [] : [claim],
       )
-    const former = [...this.#book.claims.ofPrefix(key)].find(({ host }) => host === this.ownName)
+    const former = this.ownClaim(announcement.prefix)
     const own: PrefixClaim = { ...(former ?? this.#nextClaim(announcement.prefix)), announcement }
     return judgePrefix([...rivals, own], () => undefined).some(
       ({ claim, standing }) => claim === own && isFollowed(standing),

@@ -7,7 +7,7 @@ import type { Registry } from '../../etcd/registry'
 import { racing } from '../../etcd/transactions'
 import { type Family, formatPrefix, type Prefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
-import { type EtcdLeaseId, isReservation, type Lease, type Revision } from '../../model/lease'
+import type { Lease, Revision } from '../../model/lease'
 import {
   type Announcement,
   DEFAULT_PRIORITY,
@@ -15,11 +15,11 @@ import {
   MOST_OF_HOST,
   type PrefixClaim,
   prefixName,
-  sameAnnouncement,
 } from '../../model/prefixes'
 import { valueOrThrow } from '../../model/result'
 import { furtherSubnets } from '../../plan/host/own-subnets'
 import { chooseBlock } from '../../plan/prefixes/block'
+import { ClaimLedger, isBoundTo, type Step } from '../../plan/prefixes/claim-ledger'
 import type { LeaseKeeper } from '../keepers/lease-keeper'
 import { Loop, type Next } from '../loop/loop'
 import type { Logger } from '../tell/logger'
@@ -36,14 +36,9 @@ const MOST_RACES = 64
 
 export class Announcer {
   readonly #loop: Loop
-  /** Name of the prefix -> what this host announces. */
-  readonly #wanted: Map<string, Announcement>
-  /** Whether `#wanted` is complete: else what an earlier run has announced is kept. */
+  readonly #ledger: ClaimLedger
+  /** Whether all that is wanted is known: else what an earlier run has announced is kept. */
   #isComplete: boolean
-  /** Name of the prefix -> revision of our last write or deletion. */
-  readonly #done = new Map<string, Revision>()
-  /** Names of prefixes that an order is about: the watch may report what it does before etcd answers it. */
-  readonly #ordered = new Set<string>()
   /** Ends with the last choice of a further subnet: one at a time, so that they are counted. */
   #choosing: Promise<unknown> = Promise.resolve()
   /** Name of a further subnet that is not announced -> the claim of another host that overlaps it. */
@@ -61,10 +56,10 @@ export class Announcer {
     private readonly log: Logger,
     remembered: readonly Announcement[] | undefined,
   ) {
-    this.#wanted = new Map((remembered ?? []).map((each) => [prefixName(each.prefix), each]))
+    this.#ledger = new ClaimLedger(remembered ?? [])
     this.#isComplete = remembered !== undefined
     deliverer.follow(
-      () => this.#wanted.values(),
+      () => this.#ledger.wanted.values(),
       () => {
         this.wake()
         this.#changed()
@@ -85,7 +80,7 @@ export class Announcer {
 
   /** What this host announces; `undefined` while that is not known. */
   get wanted(): readonly Announcement[] | undefined {
-    return this.#isComplete ? [...this.#wanted.values()] : undefined
+    return this.#isComplete ? [...this.#ledger.wanted.values()] : undefined
   }
 
   /** Why etcd does not have what this host announces; `undefined` when it has. */
@@ -102,7 +97,7 @@ export class Announcer {
   /** Further subnets of this host that it does not announce, for another host has claimed their addresses. */
   get outrun(): readonly { readonly announcement: Announcement; readonly rival: PrefixClaim }[] {
     return [...this.#rivals].flatMap(([name, rival]) => {
-      const announcement = this.#wanted.get(name)
+      const announcement = this.#ledger.wanted.get(name)
       return announcement === undefined ? [] : [{ announcement, rival }]
     })
   }
@@ -137,14 +132,14 @@ export class Announcer {
         `${text} may not be announced: ${objection}`,
         'see overlayctl prefixes',
       )
-    if (!this.#wanted.has(prefixName(prefix)) && this.#wanted.size >= MOST_OF_HOST)
+    if (!this.#ledger.wanted.has(prefixName(prefix)) && this.#ledger.wanted.size >= MOST_OF_HOST)
       throw new OverlayError('announce', `a host announces at most ${MOST_OF_HOST} prefixes`, 'withdraw some')
     const lease = this.#lease('announce')
     if (announcement.via !== undefined) await this.deliverer.look(signal)
     const obstacle = this.deliverer.obstacle(announcement)
     await this.#ordering(prefix, async () => {
       if (obstacle === undefined) await this.#put(lease, announcement, signal)
-      this.#wanted.set(prefixName(prefix), announcement)
+      this.#ledger.want(announcement)
     })
     if (obstacle === undefined)
       this.log.info(`prefixes: this host announces ${text} with priority ${priority}`, {
@@ -190,7 +185,9 @@ export class Announcer {
       const chosen: Announcement = { ...FURTHER, prefix }
       const claimed = await this.#ordering(prefix, async () => {
         const done = await this.registry.prefixes.claim(lease, chosen, known, signal)
-        if (done.kind === 'claimed') this.#wanted.set(prefixName(prefix), chosen)
+        if (done.kind === 'outrun') return done
+        this.#note(prefix, done.kind === 'claimed' ? done.revision : undefined)
+        this.#ledger.want(chosen)
         return done
       })
       if (claimed.kind === 'outrun') {
@@ -203,7 +200,6 @@ export class Announcer {
         })
         return undefined
       }
-      this.#note(prefix, claimed.kind === 'claimed' ? claimed.revision : undefined)
       return chosen
     })
     if (announcement === undefined)
@@ -220,7 +216,7 @@ export class Announcer {
   }
 
   #demandRoom(): void {
-    const names = [...this.#wanted].filter(([, { further }]) => further === true).map(([name]) => name)
+    const names = [...this.#ledger.wanted].filter(([, { further }]) => further === true).map(([name]) => name)
     const inEtcd = this.announced.ownClaims().filter(({ announcement }) => announcement.further === true)
     const all = new Set([...names, ...inEtcd.map(({ announcement }) => prefixName(announcement.prefix))])
     if (all.size >= MOST_FURTHER)
@@ -229,7 +225,7 @@ export class Announcer {
         `this host has ${all.size} further subnets, and a host may have ${MOST_FURTHER}`,
         'give one back that nothing uses: overlayctl lease remove',
       )
-    if (this.#wanted.size >= MOST_OF_HOST)
+    if (this.#ledger.wanted.size >= MOST_OF_HOST)
       throw new OverlayError(
         'lease-add',
         `a host announces at most ${MOST_OF_HOST} prefixes`,
@@ -254,12 +250,9 @@ export class Announcer {
 
   /** Keeps the passes off a prefix while an order changes its key, and what is wanted of it. */
   async #ordering<T>(prefix: Prefix, obey: () => Promise<T>): Promise<T> {
-    const name = prefixName(prefix)
-    this.#ordered.add(name)
     try {
-      return await obey()
+      return await this.#ledger.ordering(prefixName(prefix), obey)
     } finally {
-      this.#ordered.delete(name)
       this.wake()
     }
   }
@@ -267,7 +260,7 @@ export class Announcer {
   #isFurther(prefix: Prefix): boolean {
     const name = prefixName(prefix)
     const inEtcd = this.announced.ownClaims().map(({ announcement }) => announcement)
-    return [...this.#wanted.values(), ...inEtcd].some(
+    return [...this.#ledger.wanted.values(), ...inEtcd].some(
       (each) => each.further === true && prefixName(each.prefix) === name,
     )
   }
@@ -291,10 +284,8 @@ export class Announcer {
   async withdraw(prefix: Prefix, signal: AbortSignal): Promise<void> {
     const name = prefixName(prefix)
     const text = formatPrefix(prefix)
-    const isThere = this.announced
-      .ownClaims()
-      .some(({ announcement }) => prefixName(announcement.prefix) === name)
-    if (!this.#wanted.has(name) && !isThere)
+    const isThere = this.announced.ownClaim(prefix) !== undefined
+    if (!this.#ledger.wanted.has(name) && !isThere)
       throw new OverlayError('withdraw', `this host does not announce ${text}`, 'see overlayctl prefixes')
     if (this.#isFurther(prefix)) throw isFurther('withdraw', text)
     await this.#end(prefix, 'withdraw', signal)
@@ -303,17 +294,15 @@ export class Announcer {
   /** @param code of the error when this host has no lease */
   async #end(prefix: Prefix, code: string, signal: AbortSignal): Promise<void> {
     const name = prefixName(prefix)
-    const isThere = this.announced
-      .ownClaims()
-      .some(({ announcement }) => prefixName(announcement.prefix) === name)
-    const wanted = this.#wanted.get(name)
+    const isThere = this.announced.ownClaim(prefix) !== undefined
+    const wanted = this.#ledger.wanted.get(name)
     const waits =
       this.#rivals.has(name) || (wanted !== undefined && this.deliverer.obstacle(wanted) !== undefined)
     // One that waits for its way is not in etcd, and may be withdrawn while etcd is away.
     await this.#ordering(prefix, async () => {
       if (isThere || !waits)
         this.#note(prefix, await this.registry.prefixes.delete(this.#lease(code), prefix, signal))
-      this.#wanted.delete(name)
+      this.#ledger.unwant(name)
     })
     this.deliverer.update()
     this.#logWithdrawal(formatPrefix(prefix), 'an operator has asked for it')
@@ -327,25 +316,20 @@ export class Announcer {
     if (this.announced.revision === undefined || state.kind !== 'held')
       return { due: performance.now() + PERIOD }
     const { lease } = state
-    const there = new Map(
-      this.announced.ownClaims().map((claim) => [prefixName(claim.announcement.prefix), claim]),
-    )
-    if (!this.#isComplete) this.#adopt(there, lease)
+    if (!this.#isComplete) this.#adopt(lease)
     this.#endOld()
-    const waits = new Set<string>()
-    for (const [name, announcement] of this.#wanted) {
-      if (this.#ordered.has(name)) continue
-      if (this.deliverer.obstacle(announcement) !== undefined) waits.add(name)
-      else if (isWritten(there.get(name), announcement, lease) || this.#isAhead(name)) continue
-      else if (announcement.further === true && !there.has(name)) await this.#claimAgain(announcement, signal)
-      else await this.#put(lease, announcement, signal)
+    for (const { prefix } of [...this.#ledger.wanted.values()]) {
+      const announcement = this.#ledger.wanted.get(prefixName(prefix))
+      const step = this.#stepFor(prefix, lease)
+      if (announcement === undefined) continue
+      if (step === 'claim') await this.#claimAgain(announcement, signal)
+      else if (step === 'put') await this.#put(lease, announcement, signal)
     }
-    this.#dropRivals(there)
-    for (const [name, { announcement, etcdLease }] of there) {
-      // Without an etcd lease it may be an operator's, for good.
-      const isWanted = this.#wanted.has(name) && !waits.has(name)
-      if (isWanted || !isBoundTo(etcdLease, lease) || this.#isAhead(name) || this.#ordered.has(name)) continue
-      this.#note(announcement.prefix, await this.registry.prefixes.delete(lease, announcement.prefix, signal))
+    this.#dropRivals()
+    for (const { announcement } of this.announced.ownClaims()) {
+      const { prefix } = announcement
+      if (this.#stepFor(prefix, lease) === 'delete')
+        this.#note(prefix, await this.registry.prefixes.delete(lease, prefix, signal))
     }
     return { due: performance.now() + Math.min(PERIOD, this.#nextEnd - Date.now()) }
   }
@@ -375,10 +359,11 @@ export class Announcer {
       this.#note(announcement.prefix, claimed.kind === 'claimed' ? claimed.revision : undefined)
   }
 
-  #dropRivals(there: ReadonlyMap<string, PrefixClaim>): void {
+  #dropRivals(): void {
     const left = [...this.#rivals].filter(([name]) => {
-      const wanted = this.#wanted.get(name)
-      return wanted !== undefined && !there.has(name) && this.announced.rivalOf(wanted.prefix) !== undefined
+      const wanted = this.#ledger.wanted.get(name)
+      const isRivalled = wanted !== undefined && this.announced.rivalOf(wanted.prefix) !== undefined
+      return isRivalled && this.announced.ownClaim(wanted.prefix) === undefined
     })
     if (left.length < this.#rivals.size) this.#rivals = new Map(left)
   }
@@ -391,37 +376,40 @@ export class Announcer {
   }
 
   /** Takes over what an earlier run has announced with this lease, of which no state file tells. */
-  #adopt(there: ReadonlyMap<string, PrefixClaim>, lease: Lease): void {
-    for (const [name, { announcement, etcdLease }] of there)
-      if (isBoundTo(etcdLease, lease)) this.#wanted.set(name, announcement)
+  #adopt(lease: Lease): void {
+    const there = this.announced.ownClaims()
+    for (const { announcement, etcdLease } of there)
+      if (isBoundTo(etcdLease, lease)) this.#ledger.want(announcement)
     this.#isComplete = true
-    if (there.size > 0) this.#changed()
+    if (there.length > 0) this.#changed()
   }
 
   #endOld(): void {
-    for (const [name, { prefix, until }] of this.#wanted) {
+    for (const [name, { prefix, until }] of this.#ledger.wanted) {
       if (until === undefined || until > Date.now()) continue
-      this.#wanted.delete(name)
+      this.#ledger.unwant(name)
       this.#logWithdrawal(formatPrefix(prefix), 'its time is over')
       this.#changed()
     }
   }
 
   get #nextEnd(): number {
-    return Math.min(...[...this.#wanted.values()].map(({ until = Number.POSITIVE_INFINITY }) => until))
+    return Math.min(...[...this.#ledger.wanted.values()].map(({ until = Number.POSITIVE_INFINITY }) => until))
   }
 
-  /** Whether our last write is newer than what the watch has reported. */
-  #isAhead(name: string): boolean {
-    const done = this.#done.get(name)
-    return done !== undefined && done > (this.announced.revision ?? 0n)
+  #stepFor(prefix: Prefix, lease: Lease): Step {
+    const name = prefixName(prefix)
+    const announcement = this.#ledger.wanted.get(name)
+    const hasWay = announcement === undefined || this.deliverer.obstacle(announcement) === undefined
+    const { revision = 0n as Revision } = this.announced
+    return this.#ledger.step(name, { claim: this.announced.ownClaim(prefix), revision, lease, hasWay })
   }
 
   /** @throws {OverlayError} when our lease has changed, which the watch is about to report */
   #note(prefix: Prefix, revision: Revision | undefined): Revision {
     if (revision === undefined)
       throw new OverlayError('announce', 'the lease of this host has just changed in etcd', 'try again')
-    this.#done.set(prefixName(prefix), revision)
+    this.#ledger.noted(prefixName(prefix), revision)
     return revision
   }
 
@@ -450,13 +438,3 @@ const isFurther = (code: string, text: string): OverlayError =>
 /** Why a further subnet of this host is another host's. */
 export const describeRival = ({ host, announcement }: PrefixClaim): string =>
   `${host} has taken ${formatPrefix(announcement.prefix)} meanwhile`
-
-const isBoundTo = (etcdLease: EtcdLeaseId, lease: Lease): boolean =>
-  etcdLease === lease.etcdLease && !isReservation(lease)
-
-const isWritten = (
-  claim: PrefixClaim | undefined,
-  announcement: Announcement,
-  { etcdLease }: Lease,
-): boolean =>
-  claim !== undefined && sameAnnouncement(claim.announcement, announcement) && claim.etcdLease === etcdLease

@@ -1,7 +1,8 @@
 /** Two hosts that share a prefix: both get packets, and one gets all while the other is gone or not reached. */
 import { prefixesDocumentSchema } from '../../../src/api/documents'
 import type { Container } from '../../lab/host'
-import { type Host, Lab } from '../../lab/lab'
+import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
+import { leaseKey } from '../../lab/leases'
 import { execOk } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import type { RunningPing } from '../../lab/ping'
@@ -188,4 +189,48 @@ test('one that is not reached gets no packets until it is reached again', async 
   await execOk(first.namespace, ['nft', 'delete table inet faults'])
   await routed(host, [first, second])
   expect(await lostBy(running)).toBe(0)
+})
+
+test('where none is reached, none is left out, and packets get through again with the first that is', async () => {
+  const [first, second] = gateways()
+  const host = lab.host(4)
+  const table = 'table inet faults { chain in { type filter hook input priority 0; udp dport 8472 drop; }; }'
+  for (const each of [first, second]) await execOk(each.namespace, ['nft', table])
+  // Both families of both gateways.
+  await host.waitForStatus('both to be unreachable', ({ mesh }) => mesh?.peers.unreachable === 4)
+  await routed(host, [first, second])
+  expect((await rows(host)).filter(({ reason }) => reason !== undefined)).toEqual([])
+  await execOk(second.namespace, ['nft', 'delete table inet faults'])
+  await routed(host, [second])
+  await execOk(first.namespace, ['nft', 'delete table inet faults'])
+  await routed(host, [first, second])
+})
+
+test('one that is killed with its lease leaves all packets to the other', async () => {
+  const [first, second] = gateways()
+  const host = lab.host(4)
+  // Only the end of the lease may take the dead one out.
+  await host.stop()
+  host.start({ flags: { probe: 'off' } })
+  await routed(host, [first, second])
+  // What each has seen before may have come by another way then.
+  for (const each of gateways())
+    for (const set of ['four', 'six']) await each.exec('nft', 'flush', 'set', 'inet', 'seen', set)
+  const seen = await spread()
+  const stays = new Map([[second, seen.get(second) ?? []]])
+  const running = await pings(stays)
+  const own = (await rows(first)).find((row) => row.own)?.host ?? ''
+  await first.stop('SIGKILL')
+  await first.exec('ip', 'link', 'set', 'eth0', 'down')
+  const { kvs } = await lab.client.kv.range({ key: Buffer.from(leaseKey(ETCD_PREFIX, own)) })
+  await lab.client.leaseClient.leaseRevoke({ ID: kvs[0]?.lease ?? '' })
+  for (const each of [lab.host(3), host]) await routed(each, [second])
+  running.push(...(await pings(seen)))
+  for (const prefix of ['198.51.100.', 'fd00:9:0:7::'])
+    for (const end of [201, 202, 203, 204])
+      expect(await lab.ping(client(), { address: `${prefix}${end}` }, { count: 1 })).toMatchObject({
+        received: 1,
+      })
+  expect(await lostBy(running)).toBe(0)
+  expect((await rows(host)).map(({ state }) => state)).toEqual(['wins', 'wins'])
 })
