@@ -12,7 +12,7 @@ import { DatagramCounter, VXLAN_PORT } from '../lab/datagrams'
 import { type Container, Host } from '../lab/host'
 import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../lab/lab'
 import { leaseKey } from '../lab/leases'
-import { ipBatch } from '../lab/namespace'
+import { execOk, ipBatch } from '../lab/namespace'
 import { patient } from '../lab/patience'
 import { Pending, waitFor } from '../lab/wait'
 import { FlannelHost } from '../support/flannel-host'
@@ -100,6 +100,70 @@ test('switched on by the config, without a lost packet; a host that does not enc
   expect(await lab.ping(container(1), container(2), { count: 10 })).toMatchObject({ received: 10 })
   expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
   expect((await wire.read(51_820)).in).toBeGreaterThanOrEqual(10)
+})
+
+/** Counts the packets that a host gets for a prefix. */
+const countOf = (prefix: string): string =>
+  `table inet shared { counter got {}; chain in { type filter hook input priority 0; ip daddr ${prefix} counter name got; }; }`
+
+test('hosts that share a prefix get its packets each in its own way, and one gets all without a loss', async () => {
+  const shared = '198.51.100.0/24'
+  const gateways = [host(2), host(3)]
+  await lab.putConfig(JSON.stringify({ ...JSON.parse(config('prefer')), Prefixes: { Allowed: [shared] } }))
+  for (const each of gateways) {
+    // Stands for a network behind the host: all of its addresses answer.
+    await each.exec('ip', 'route', 'add', 'local', shared, 'dev', 'lo')
+    await each.waitUntil(
+      'it may announce the prefix',
+      async () => (await each.overlayctl('announce', shared, '--share')).code === 0,
+      LONG,
+    )
+  }
+  const ways = (): Promise<string> => host(1).exec('ip', 'route', 'show', shared)
+  await host(1).waitUntil(
+    'two gateways',
+    async () => (await ways()).match(/nexthop/g)?.length === gateways.length,
+    LONG,
+  )
+  for (const each of gateways) await execOk(each.namespace, ['nft', countOf(shared)])
+  const got = async (each: Host): Promise<number> =>
+    Number(/packets (\d+)/.exec(await each.exec('nft', 'list', 'counter', 'inet', 'shared', 'got'))?.[1])
+  await wire.reset()
+  // The kernel chooses the gateway by the addresses.
+  let last = 0
+  await waitFor(
+    'packets at both gateways',
+    async () => {
+      last = (last % 200) + 1
+      expect(await lab.ping(container(1), { address: `198.51.100.${last}` }, { count: 1 })).toMatchObject({
+        received: 1,
+      })
+      const counts = [await got(host(2)), await got(host(3))]
+      return counts.every((count) => count > 0) || new Pending(counts.join())
+    },
+    { timeoutMs: LONG },
+  )
+  expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+  expect((await wire.read(51_820)).in).toBeGreaterThanOrEqual(await got(host(2)))
+  const running = await Promise.all(
+    [1, last].map((end) => lab.startPing(container(1), { address: `198.51.100.${end}` }, 20)),
+  )
+  await command(host(3), 'withdraw', shared)
+  await host(1).waitUntil('one gateway', async () => !(await ways()).includes('nexthop '), LONG)
+  const before = await got(host(3))
+  expect(await lab.ping(container(1), { address: '198.51.100.9' }, { count: 3 })).toMatchObject({
+    received: 3,
+  })
+  const results = await Promise.all(running.map((each) => each.stop()))
+  expect(results.map(({ lost }) => lost)).toEqual([0, 0])
+  expect(await got(host(3))).toBe(before)
+  expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+  await command(host(2), 'withdraw', shared)
+  for (const each of gateways) {
+    await each.exec('ip', 'route', 'delete', 'local', shared, 'dev', 'lo')
+    await each.exec('nft', 'delete', 'table', 'inet', 'shared')
+  }
+  await lab.putConfig(config('prefer'))
 })
 
 test('a daemon that is killed and started again costs no packet, and sends none in clear', async () => {
