@@ -84,7 +84,7 @@ export class ObjectApplier {
     const refused = await this.kernel.explain(this.family, news, signal)
     this.retries.explain(refused)
     for (const operation of operations.slice(0, MOST_LINES))
-      this.log.silly(`kernel: ${describeOperation(operation)}`)
+      this.log.silly(() => `kernel: ${describeOperation(operation)}`)
     const isNew = new Set(news)
     const again = others.filter((failure) => !isNew.has(failure))
     const refusedAgain = again.flatMap(({ operation }) => this.retries.stateOf(operation) ?? [])

@@ -14,7 +14,8 @@ type Log = (text: string, what?: Happening) => void
 
 /** Text logged with a {@link Happening} is also recorded as an event, even if its line is suppressed. */
 export interface Logger extends Readonly<Record<EventLevel, Log>> {
-  silly(text: string): void
+  /** @param words called only where the line is wanted: a large network has thousands */
+  silly(words: () => string): void
   log(level: EventLevel, text: string, what?: Happening): void
 }
 
@@ -106,7 +107,9 @@ export function createLogger(
     warn: (text, what) => log('warn', text, what),
     info: (text, what) => log('info', text, what),
     debug: (text, what) => log('debug', text, what),
-    silly: (text) => write('silly', text, undefined),
+    silly: (words) => {
+      if (lines.isLevelEnabled('silly')) write('silly', words(), undefined)
+    },
     log,
   }
 }
@@ -123,7 +126,7 @@ export function forNetwork(log: Logger, network: string | undefined): Logger {
     warn: adapted('warn'),
     info: adapted('info'),
     debug: adapted('debug'),
-    silly: (text) => log.silly(text),
+    silly: log.silly,
     log: (level, text, what) => log.log(level, commandsFor(network, text), what),
   }
 }

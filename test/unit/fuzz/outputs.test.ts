@@ -205,7 +205,7 @@ holds('the log, and events as text and as JSON', (some) => {
     const log = createLogger(3, { underJournald, stream }, events)
     for (const text of some) {
       log.info(text, { kind: 'peer-joined', about: some })
-      log.silly(text)
+      log.silly(() => text)
       log.error(describeError(new OverlayError('x', text, text)))
     }
     clean(written)

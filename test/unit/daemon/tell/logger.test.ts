@@ -30,9 +30,20 @@ test('each step of verbosity adds a level', () => {
     lines(verbosity, true, (log) => {
       log.info('a')
       log.debug('b')
-      log.silly('c')
+      log.silly(() => 'c')
     }).length
   expect([count(0), count(1), count(2), count(10)]).toEqual([1, 2, 3, 3])
+})
+
+test('a detail is worded only where its line is wanted', () => {
+  let worded = 0
+  const detail = (): string => {
+    worded += 1
+    return 'kernel: route added'
+  }
+  expect(lines(1, true, (log) => log.silly(detail))).toEqual([])
+  expect(worded).toBe(0)
+  expect(lines(2, true, (log) => log.silly(detail))).toEqual(['silly kernel: route added'])
 })
 
 test('text from outside cannot start a new line', () => {
@@ -97,7 +108,7 @@ test('the journal gets the priority of each line', () => {
   log.warn('c')
   log.info('d')
   log.debug('e')
-  log.silly('f')
+  log.silly(() => 'f')
   expect(chunks.join('')).toBe('<3>error a\\x0a<0>b\n<4>warn  c\n<6>info  d\n<7>debug e\n<7>silly f\n')
 })
 
