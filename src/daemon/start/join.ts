@@ -6,7 +6,7 @@ import { endpointAddresses } from '../../etcd/client/endpoints'
 import type { Snapshot } from '../../etcd/follow/snapshot'
 import { readPreviousSubnets } from '../../host/subnet-env'
 import { enableIpForward, enableIpv6Forward } from '../../kernel/sysctl'
-import { FAMILIES, type Family } from '../../model/address'
+import { FAMILIES, type Family, familyOf, type Prefix } from '../../model/address'
 import type { NetworkConfig } from '../../model/config/network-config'
 import { OverlayError } from '../../model/errors'
 import type { HostNetwork, ObservedLink } from '../../model/kernel/link'
@@ -126,11 +126,14 @@ export async function joinNetwork(
   const ways = new Ways()
   const overlays = plan.overlays.map((spec, i) => {
     const succeeds = staleFor(stale, spec.family, i === 0, familiesOf(config))
-    return makeOverlay(edges, spec, lease, surroundings, {
+    const overlay = makeOverlay(edges, spec, lease, surroundings, {
       stale: succeeds,
       unconfirmed: origin === 'state',
       wayOf: (peer) => ways.of(peer),
     })
+    // The first pass reads them anew. To know them now saves it from judging all peers a second time.
+    overlay.addresses.protect(foreignAddresses(around, spec, succeeds))
+    return overlay
   })
   const stops: (() => void)[] = []
   for (const { peers, reconciler } of overlays) {
@@ -271,6 +274,19 @@ function staleFor(
   return stale
     .filter((each) => each.family === family || (isFirst && !families.includes(each.family)))
     .map(({ link }) => link)
+}
+
+/** The addresses of one family on all links but the device and those that it replaces. */
+function foreignAddresses(
+  { links, addresses }: Pick<HostNetwork, 'links' | 'addresses'>,
+  { family, link }: OverlaySpec,
+  stale: readonly ObservedLink[],
+): Prefix[] {
+  const names = new Set([link, ...stale].map(({ name }) => name))
+  const ours = new Set(links.filter(({ name }) => names.has(name)).map(({ index }) => index))
+  return addresses
+    .filter(({ address, linkIndex }) => familyOf(address.address) === family && !ours.has(linkIndex))
+    .map(({ address }) => address)
 }
 
 /**
