@@ -154,6 +154,11 @@ export const routesDocumentSchema = z.object({
   daemonRunning: z.boolean(),
   /** Why the desired objects are not known; then no object is `extra`. */
   unknown: z.string().optional(),
+  /**
+   * Without a daemon: shared prefixes whose routes lead to other hosts than all who share. They are `unknown`:
+   * a daemon leaves out whom its probes do not reach. Absent for none.
+   */
+  unprobed: z.array(z.string()).optional(),
   /** Of all objects, also of those that a flag leaves out. */
   counts: z.partialRecord(z.enum(OBJECT_STATES), z.number()),
   objects: comparedObjectsSchema,

@@ -114,7 +114,10 @@ export class Daemon {
       const sources = {
         status: (probe: boolean, brief: boolean) =>
           reportStatus(this.#view(), probe ? this.edges.registry : undefined, brief),
-        objects: () => reportObjects(this.edges.kernel, this.#node?.view.overlays ?? []),
+        objects: () => {
+          const { overlays = [], announcer } = this.#node?.view ?? {}
+          return reportObjects(this.edges.kernel, overlays, announcer?.further ?? [])
+        },
         changes: this.#changes,
         settings: () => shareableOptions(this.edges.options),
         ...prefixSources(() => this.#node?.view, signal),

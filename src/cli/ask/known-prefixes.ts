@@ -58,7 +58,13 @@ export interface FamilyView {
 }
 
 /** Which prefixes are routed to which peers, and what this host has for its own. */
-export type Placed = Required<Pick<Routing, 'prefixesOf' | 'carriersOf'>> & { readonly local: LocalObjects }
+export type Placed = Required<Pick<Routing, 'prefixesOf' | 'carriersOf'>> & {
+  readonly local: LocalObjects
+  /** Further subnets of this host. */
+  readonly further: readonly Prefix[]
+  /** Prefixes that several peers share. Only a daemon that probes knows which of these it leaves out. */
+  readonly shared: readonly Prefix[]
+}
 
 /** Which prefixes are routed to which peer, and what this host has for its own: as the daemon decides. */
 export function placePrefixes(
@@ -122,6 +128,10 @@ export function placePrefixes(
         return peer === undefined ? [] : [{ peer, weight: announcement.share ?? 1 }]
       }),
     local: localObjects(family, own, [...routed.values()].flat(), { links, addresses }),
+    further: own.filter(({ further }) => further === true).map(({ prefix }) => prefix),
+    shared: [...ofPeers.values()].flatMap(([first, second]) =>
+      first === undefined || second === undefined ? [] : [first.announcement.prefix],
+    ),
   }
 }
 

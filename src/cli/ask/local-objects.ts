@@ -13,6 +13,7 @@ import {
   FAMILIES,
   type Family,
   familyOf,
+  formatPrefix,
   type Prefix,
   parseIp,
   parseIpv4Prefix,
@@ -23,6 +24,7 @@ import type { KernelObjects } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
 import type { Options } from '../../options/schema'
+import { ownSubnets } from '../../plan/host/own-subnets'
 import { type ComparedObject, compareOverlay } from '../../plan/reconcile/compare'
 import { hostObjects, linkName } from '../../plan/reconcile/desired'
 import { directLinkFinder } from '../../plan/reconcile/direct'
@@ -31,13 +33,25 @@ import { type KnownPrefixes, placePrefixes, readKnownPrefixes } from './known-pr
 /** Without a config, flannel's default is the best guess. */
 const DEFAULT_VNI = 1
 
-export async function compareLocally(options: Options, status: Status): Promise<ComparedObject[]> {
+/** Objects, and what of them cannot be judged without a daemon. */
+export interface LocalComparison {
+  readonly objects: readonly ComparedObject[]
+  /** Shared prefixes whose routes differ from those to all who share, as where probing has left one out. */
+  readonly unprobed: readonly string[]
+}
+
+export async function compareLocally(options: Options, status: Status): Promise<LocalComparison> {
   const prefixes = status.etcd.connected ? await readKnownPrefixes(options) : undefined
   const kernel = await Kernel.open()
   try {
-    const found: ComparedObject[] = []
-    for (const family of FAMILIES) found.push(...(await compareFamily(kernel, status, prefixes, family)))
-    return found
+    const objects: ComparedObject[] = []
+    const unprobed: string[] = []
+    for (const family of FAMILIES) {
+      const found = await compareFamily(kernel, status, prefixes, family)
+      objects.push(...found.objects)
+      unprobed.push(...found.unprobed)
+    }
+    return { objects, unprobed }
   } finally {
     kernel.close()
   }
@@ -52,14 +66,14 @@ async function compareFamily(
   status: Status,
   prefixes: KnownPrefixes | undefined,
   family: Family,
-): Promise<ComparedObject[]> {
+): Promise<LocalComparison> {
   const name = linkName(family, status.network?.vni ?? DEFAULT_VNI)
   const network = networkOf(status, family)
   const subnet = readSubnets(status.lease)[family === 'IPv4' ? 'ipv4' : 'ipv6']
   const allowed = (prefixes?.allowed ?? []).filter(({ address }) => familyOf(address) === family)
   const observed = await readOverlay(kernel, family, name, network, allowed)
   const { link, routes, objects } = observed
-  if (network === undefined && link === undefined) return []
+  if (network === undefined && link === undefined) return { objects: [], unprobed: [] }
   const find = directLinkFinder(routes.filter(({ linkIndex }) => linkIndex !== link?.index))
   const peers = peersOf(status, family)
   const placed =
@@ -81,7 +95,29 @@ async function compareFamily(
       local: placed?.local,
     },
   )
-  return compareOverlay(desired, { ...observed, name, network, subnet })
+  const subnets = ownSubnets(subnet === undefined ? [] : [subnet], placed?.further)
+  return withoutProbing(
+    compareOverlay(desired, { ...observed, name, network, subnets }),
+    (placed?.shared ?? []).map(formatPrefix),
+  )
+}
+
+/**
+ * Whether a route to some of those who share a prefix is wrong is not known: a daemon that probes has left the
+ * others out where it did not reach them. Exported for tests.
+ */
+export function withoutProbing(
+  objects: readonly ComparedObject[],
+  shared: readonly string[],
+): LocalComparison {
+  const isDoubtful = ({ kind, state, object }: ComparedObject, prefix: string): boolean =>
+    kind === 'route' && state === 'wrong' && object.startsWith(`${prefix} `)
+  return {
+    objects: objects.map((each) =>
+      shared.some((prefix) => isDoubtful(each, prefix)) ? { ...each, state: 'unknown' } : each,
+    ),
+    unprobed: shared.filter((prefix) => objects.some((each) => isDoubtful(each, prefix))),
+  }
 }
 
 /** Whether a route drops packets to unused addresses of the subnet. */

@@ -25,7 +25,7 @@ const COLUMNS: readonly Column<ComparedObject>[] = [
 ]
 
 export function renderRoutes(
-  { objects, counts, daemonRunning, unknown }: RoutesDocument,
+  { objects, counts, daemonRunning, unknown, unprobed = [] }: RoutesDocument,
   screen: Screen,
   wide = false,
 ): string {
@@ -39,6 +39,13 @@ export function renderRoutes(
   const total = Object.entries(counts).map(([state, count]) => `${count} ${state}`)
   const doubt = daemonRunning ? '' : '; overlayd does not run, so nobody corrects what is not in sync'
   const why = unknown === undefined ? [] : [`what should be there is not known: ${printable(unknown)}`]
-  const lines = [`${total.join(', ') || 'nothing'}${doubt}`, ...why]
+  const shares =
+    unprobed.length === 0
+      ? []
+      : [
+          'what probing has found is not known without overlayd, which leaves hosts out that it does not reach: ' +
+            unprobed.map(printable).join(', '),
+        ]
+  const lines = [`${total.join(', ') || 'nothing'}${doubt}`, ...why, ...shares]
   return `${[...table, '', ...lines.flatMap((line) => hang('', line, screen.width, 0))].join('\n')}\n`
 }

@@ -7,7 +7,7 @@ import { readDaemon } from '../../client/daemon-socket'
 import type { Options } from '../../options/schema'
 import { UsageError } from '../../options/usage-error'
 import type { ComparedObject } from '../../plan/reconcile/compare'
-import { compareLocally, worstFirst } from '../ask/local-objects'
+import { compareLocally, type LocalComparison, worstFirst } from '../ask/local-objects'
 import { EXIT } from '../exit'
 import { type Output, printDocument } from '../show/output'
 import { renderRoutes } from '../show/render-routes'
@@ -47,7 +47,8 @@ export async function readRoutes(options: Options): Promise<RoutesDocument> {
   // Of a daemon's peers none are needed: the daemon compares by itself.
   const status = await readStatus(options, true)
   const unknown = whyPeersUnknown(status)
-  const objects = worstFirst(await compare(options, status)).map((each) =>
+  const compared = await compare(options, status)
+  const objects = worstFirst(compared.objects).map((each) =>
     // Where the peers are not known, an object may well be desired.
     unknown !== undefined && each.state === 'extra' ? { ...each, state: 'unknown' as const } : each,
   )
@@ -55,6 +56,7 @@ export async function readRoutes(options: Options): Promise<RoutesDocument> {
     schema: 1,
     daemonRunning: status.daemon.running,
     ...(unknown !== undefined && { unknown }),
+    ...(compared.unprobed.length > 0 && { unprobed: [...compared.unprobed] }),
     counts: countStates(objects),
     objects,
   }
@@ -78,10 +80,11 @@ function countStates(objects: readonly ComparedObject[]): RoutesDocument['counts
 }
 
 /** A daemon with a network compares by its own decisions; else the decisions follow from the status. */
-async function compare(options: Options, status: Status): Promise<readonly ComparedObject[]> {
+async function compare(options: Options, status: Status): Promise<LocalComparison> {
   const hasDesired = status.daemon.running && status.network !== undefined
   if (!hasDesired) return compareLocally(options, status)
   const told = await readDaemon(options['run-dir'], 'objects')
   // The daemon has ended meanwhile, and the status at hand has only some of the peers.
-  return told?.objects ?? compareLocally(options, await readStatus(options))
+  if (told === undefined) return compareLocally(options, await readStatus(options))
+  return { objects: told.objects, unprobed: [] }
 }

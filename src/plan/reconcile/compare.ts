@@ -12,6 +12,7 @@ import {
   type ObservedObjects,
 } from '../../model/kernel/objects'
 import type { UnderlayRoute } from '../../model/kernel/route'
+import { subnetWith } from '../host/own-subnets'
 import { PLAN } from '../objects'
 import type { Comparison } from '../objects/kind'
 
@@ -25,8 +26,8 @@ export interface ObservedPlace {
   readonly name: string
   /** `undefined` where it is not known: then objects of other programs are not searched. */
   readonly network: Prefix | undefined
-  /** This host's own subnet: the bridge's routes into it are as they should be. */
-  readonly subnet: Prefix | undefined
+  /** All subnets of this host: routes of bridges into them are as they should be. */
+  readonly subnets: readonly Prefix[]
   readonly links: readonly ObservedLink[]
   readonly link: ObservedLink | undefined
   readonly routes: readonly UnderlayRoute[]
@@ -35,13 +36,13 @@ export interface ObservedPlace {
 
 /** Compares the device, the objects on it, and the objects of other programs in the network. */
 export function compareOverlay(desired: KernelObjects, place: ObservedPlace): ComparedObject[] {
-  const { name, network, subnet, links, link, routes, objects } = place
+  const { name, network, subnets, links, link, routes, objects } = place
   const linkName = (index: number | undefined): string =>
     links.find((each) => each.index === index)?.name ?? 'several'
   const foreign =
     network === undefined
       ? []
-      : foreignObjects({ network, subnet, linkIndex: link?.index, linkName }, routes, objects)
+      : foreignObjects({ network, subnets, linkIndex: link?.index, linkName }, routes, objects)
   return [compareDevice(name, link), ...compareObjects(desired, objects), ...foreign]
 }
 
@@ -67,8 +68,8 @@ const compareKind = <K extends Kind>(
 /** Where objects of other programs are searched. */
 export interface OverlayPlace {
   readonly network: Prefix
-  /** This host's own subnet: the bridge's routes into it are as they should be. */
-  readonly subnet: Prefix | undefined
+  /** All subnets of this host: routes of bridges into them are as they should be. */
+  readonly subnets: readonly Prefix[]
   /** Index of our device. */
   readonly linkIndex: number | undefined
   readonly linkName: (index: number | undefined) => string
@@ -78,14 +79,14 @@ export interface OverlayPlace {
  * Objects of other programs in the overlay's network: routes past our device, and nexthops with ids of ours.
  */
 export function foreignObjects(
-  { network, subnet, linkIndex, linkName }: OverlayPlace,
+  { network, subnets, linkIndex, linkName }: OverlayPlace,
   routes: readonly UnderlayRoute[],
   { takenNexthops }: Pick<ObservedObjects, 'takenNexthops'>,
 ): ComparedObject[] {
   const isForeign = (route: UnderlayRoute): boolean =>
     route.destination.length >= network.length &&
     prefixContains(network, route.destination.address) &&
-    !(subnet !== undefined && prefixContains(subnet, route.destination.address)) &&
+    subnetWith(subnets, route.destination.address) === undefined &&
     (linkIndex === undefined || route.linkIndex !== linkIndex)
   return [
     ...routes.filter(isForeign).map(({ destination, metric, linkIndex: index }): ComparedObject => {

@@ -202,7 +202,15 @@ test('where none is reached, none is left out, and packets get through again wit
   expect((await rows(host)).filter(({ reason }) => reason !== undefined)).toEqual([])
   await execOk(second.namespace, ['nft', 'delete table inet faults'])
   await routed(host, [second])
+  // Without its daemon, nobody knows that the first one was left out for a reason.
+  await host.stop()
+  const { stdout } = await host.overlayctl('routes')
+  for (const prefix of BOTH) expect(stdout).toMatch(new RegExp(`^unknown +route +${prefix} .*found:`, 'm'))
+  expect(stdout.replaceAll(/\s+/g, ' ')).toContain(
+    `what probing has found is not known without overlayd, which leaves hosts out that it does not reach: ${FOUR}, ${SIX}`,
+  )
   await execOk(first.namespace, ['nft', 'delete table inet faults'])
+  host.start({ flags: { probe: 'on' } })
   await routed(host, [first, second])
 })
 

@@ -144,12 +144,13 @@ test('foreign routes into the network are reported; the bridge, and routes elsew
   const observed: Pick<ObservedObjects, 'takenNexthops'> = { takenNexthops: new Set([168100352]) }
   const around = {
     network: net('10.5.0.0/16'),
-    subnet: net('10.5.1.0/24'),
+    subnets: [net('10.5.1.0/24'), net('10.5.240.0/26')],
     linkIndex: 7,
     linkName: (index: number | undefined) => `link${index}`,
   }
   const routes = [
     route('10.5.1.0/24', 3),
+    route('10.5.240.0/27', 5),
     route('10.5.2.128/25', 4, 20),
     route('10.5.3.0/24', 7),
     route('10.0.0.0/8', 4),
@@ -201,7 +202,7 @@ describe('a whole family', () => {
   const place = (link: ObservedLink | undefined, more: Partial<ObservedPlace> = {}): ObservedPlace => ({
     name: 'flannel.1',
     network: net('10.5.0.0/16'),
-    subnet: net('10.5.7.0/24'),
+    subnets: [net('10.5.7.0/24')],
     links: link === undefined ? [] : [link],
     link,
     routes: [],
