@@ -1,7 +1,14 @@
 /**
  * Parts of the status document, made from values: for the daemon, and for overlayctl where no daemon runs.
  */
-import { formatIp, formatMac, formatPrefix, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
+import {
+  formatIp,
+  formatMac,
+  formatPrefix,
+  type Prefix,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from '../model/address'
 import { nameUnderSubnets } from '../model/commands'
 import type { NetworkConfig } from '../model/config/network-config'
 import type { ObservedLink } from '../model/kernel/link'
@@ -45,6 +52,15 @@ export const readSubnets = (lease: Status['lease']): LeaseSubnet => ({
   ipv4: parseIpv4Prefix(lease?.subnet ?? ''),
   ipv6: parseIpv6Prefix(lease?.ipv6Subnet ?? ''),
 })
+
+/** The further subnets of that host, of both families, from their texts; in order. */
+export const readFurtherSubnets = (texts: readonly string[] = []): readonly Prefix[] =>
+  texts
+    .flatMap((text): Prefix[] => {
+      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+      return prefix === undefined ? [] : [prefix]
+    })
+    .sort((a, b) => (a.address < b.address ? -1 : 1))
 
 /** Whether a lease is reserved, and its etcd lease. */
 export function reportBinding(lease: Lease) {

@@ -1,5 +1,5 @@
 /** What several checks derive from the facts: this host's lease and device, and its peers. */
-import { readSubnets } from '../api/status-parts'
+import { readFurtherSubnets, readSubnets } from '../api/status-parts'
 import {
   addressAfter,
   addressBits,
@@ -104,12 +104,10 @@ export function ownSubnet(facts: OverlayFacts, family: Family): Prefix | undefin
 /** All subnets of this host of one family: that of its lease first. */
 export const subnetsOf = (facts: OverlayFacts, family: Family): readonly Prefix[] => {
   const leased = ownSubnet(facts, family)
-  const further = furtherOf(facts).filter(({ address }) => familyOf(address) === family)
+  const all = readFurtherSubnets(facts.daemon.value?.lease?.further)
+  const further = all.filter(({ address }) => familyOf(address) === family)
   return ownSubnets(leased === undefined ? [] : [leased], further)
 }
-
-const furtherOf = ({ daemon }: Pick<Facts, 'daemon'>): readonly Prefix[] =>
-  (daemon.value?.lease?.further ?? []).flatMap((text) => parseIpv4Prefix(text) ?? parseIpv6Prefix(text) ?? [])
 
 /** Whether any of the subnets lies in a subnet of this host. */
 export function isInOverlay(facts: OverlayFacts, subnets: readonly Prefix[]): boolean {

@@ -1,8 +1,9 @@
 /** The further subnets of this host, for commands that make networks of containers. */
+import { readFurtherSubnets } from '../../api/status-parts'
 import { readDaemon } from '../../client/daemon-socket'
 import { readStateFile } from '../../host/state-file'
 import { complain } from '../../host/streams'
-import { formatPrefix, networkOf, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { formatPrefix, networkOf, type Prefix } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
 import { prefixName } from '../../model/prefixes'
 import type { Options } from '../../options/schema'
@@ -22,23 +23,17 @@ export async function readFurther(
     const status = await readDaemon(options['run-dir'], 'briefStatus')
     if (status !== undefined) {
       const { lease } = status
-      return lease?.subnet === formatPrefix(subnet) ? read(lease.further ?? []) : []
+      return lease?.subnet === formatPrefix(subnet) ? readFurtherSubnets(lease.further) : []
     }
     const { state } = await readStateFile(options['state-dir'])
     const name = state?.own.key.split('/').at(-1)?.split('&')[0]
     if (state === undefined || name !== prefixName(subnet)) return []
-    return read((state.announced ?? []).flatMap(({ prefix, further }) => (further ? [prefix] : [])))
+    return readFurtherSubnets(
+      (state.announced ?? []).flatMap(({ prefix, further }) => (further ? [prefix] : [])),
+    )
   } catch (error) {
     if (!(error instanceof OverlayError)) throw error
     complain(`overlayctl: whether this host has further subnets is not known: ${describeError(error)}`)
     return []
   }
 }
-
-const read = (texts: readonly string[]): readonly Prefix[] =>
-  texts
-    .flatMap((text): Prefix[] => {
-      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
-      return prefix === undefined ? [] : [prefix]
-    })
-    .sort((a, b) => (a.address < b.address ? -1 : 1))

@@ -13,6 +13,10 @@ const MOST_NAMED = 20
 export const subnetsText = ({ lease }: Status): string =>
   [lease?.subnet, lease?.ipv6Subnet].filter((subnet) => subnet !== undefined).join(' and ')
 
+/** All that is given back, as text. */
+const allText = (status: Status): string =>
+  [subnetsText(status), ...(status.lease?.further ?? [])].filter((text) => text !== '').join(' and ')
+
 /** @param found undefined if the use is unknown */
 export function renderDrainPreview(
   document: Status,
@@ -25,9 +29,7 @@ export function renderDrainPreview(
   const paragraph = (text: string): string[] => hang('', text, screen.width, 0)
   const inUse = use?.some(({ ports, addresses }) => ports.length + addresses.length > 0) ?? true
   return [
-    ...paragraph(`to be given back: ${subnetsText(status) || 'no subnet'}`).map((line) =>
-      paint('bold', line),
-    ),
+    ...paragraph(`to be given back: ${allText(status) || 'no subnet'}`).map((line) => paint('bold', line)),
     ...(use === undefined
       ? paragraph('It is not known who uses it.')
       : use.length === 0

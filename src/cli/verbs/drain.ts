@@ -1,5 +1,5 @@
 import type { Status } from '../../api/status'
-import { readSubnets } from '../../api/status-parts'
+import { readFurtherSubnets, readSubnets } from '../../api/status-parts'
 import { orderDaemon } from '../../client/daemon-socket'
 import { awaitChange, readDaemonStatus, type Seen } from '../../client/daemon-status'
 import { print } from '../../host/streams'
@@ -7,6 +7,7 @@ import type { Prefix } from '../../model/address'
 import { commandsFor, networkOfRunDirectory } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
 import type { Options } from '../../options/schema'
+import { ownSubnets } from '../../plan/host/own-subnets'
 import { readBridgeUse } from '../ask/bridge-use'
 import { EXIT } from '../exit'
 import { confirm } from '../show/confirm'
@@ -108,5 +109,6 @@ async function setDrained(runDirectory: string, drained: boolean): Promise<void>
 
 function subnetsOf({ lease }: Status): Prefix[] {
   const { ipv4, ipv6 } = readSubnets(lease)
-  return [ipv4, ipv6].filter((subnet) => subnet !== undefined)
+  const leased = [ipv4, ipv6].filter((subnet) => subnet !== undefined)
+  return [...ownSubnets(leased, readFurtherSubnets(lease?.further))]
 }

@@ -247,6 +247,7 @@ test('a host has at most 16, and keeps them over a restart', async () => {
 test('a block that another host has taken during a drain is not claimed again', async () => {
   const [one, two] = [lab.host(1), lab.host(2)]
   const [lost = ''] = (await furtherOf(two)).filter((each) => each.endsWith('/27'))
+  expect(await overlayctl(two, 'drain', '--dry-run')).toContain(` and ${lost}`)
   await overlayctl(two, 'drain', '--yes')
   const host = await nameOf(one)
   const half = lost.replace('/27', '-28')
