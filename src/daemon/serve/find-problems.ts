@@ -215,6 +215,13 @@ export function prefixProblems({
       const text = `${formatPrefix(gateway.announcement.prefix)}: ${describeSilence(gateway)}`
       return problem('prefixes', 'gateway-silent', text, SILENCE_FIX)
     }),
+    ...given(
+      'prefixes',
+      'gateway-silent',
+      silent.length > MOST_WAITING
+        ? `gateways of ${silent.length - MOST_WAITING} more do not answer: overlayctl prefixes`
+        : undefined,
+    ),
   ]
 }
 

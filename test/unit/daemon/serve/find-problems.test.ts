@@ -3,8 +3,9 @@ import { problemText } from '../../../../src/api/problems'
 import { findProblems, leaseTrouble, prefixProblems } from '../../../../src/daemon/serve/find-problems'
 import type { DaemonView } from '../../../../src/daemon/serve/view'
 import { EtcdError } from '../../../../src/etcd/client/errors'
+import type { ObservedLink } from '../../../../src/model/kernel/link'
 import { parseOptions } from '../../../../src/options/schema'
-import { lease, net } from '../../plan/support'
+import { ip, lease, net } from '../../plan/support'
 
 const FOLLOWING = { endpoints: [], connected: true }
 const LOST = { endpoints: [], connected: false, error: 'no way there' }
@@ -115,4 +116,26 @@ test('announcements without a way are problems, the first few by name', () => {
   ])
   expect(found(3)).toHaveLength(3)
   expect(found(5).at(-1)).toBe('prefixes: neither are 2 more: overlayctl prefixes')
+})
+
+test('gateways that do not answer are problems, the first few by name', () => {
+  const link = { name: 'br-x' } as ObservedLink
+  const silent = [2, 3, 4, 5].map((third) => ({
+    announcement: { prefix: net(`192.0.${third}.0/24`), priority: 100, until: undefined, via: undefined },
+    address: ip('10.5.240.9'),
+    link,
+  }))
+  const found = (count: number) =>
+    prefixProblems({
+      announcer: { problem: undefined },
+      deliverer: { problem: undefined, waiting: [], silent: silent.slice(0, count) },
+    })
+  expect(found(1).map(problemText)).toEqual([
+    'prefixes: 192.0.2.0/24: the gateway 10.5.240.9 on br-x does not answer; ' +
+      'put the gateway right, announce it with another --via, or withdraw it',
+  ])
+  expect(found(3)).toHaveLength(3)
+  expect(found(4).map(problemText).at(-1)).toBe(
+    'prefixes: gateways of 1 more do not answer: overlayctl prefixes',
+  )
 })
