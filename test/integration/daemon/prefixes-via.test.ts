@@ -1,5 +1,5 @@
 /** Local delivery of announced prefixes: an address that follows its container from bridge to bridge. */
-import { prefixesDocumentSchema, routesDocumentSchema } from '../../../src/api/documents'
+import { pingDocumentSchema, prefixesDocumentSchema, routesDocumentSchema } from '../../../src/api/documents'
 import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
 import { execOk, ipBatch } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
@@ -183,7 +183,18 @@ test('a claim waits for its way, and other hosts hear of it as soon as it is the
   await settled(first, 7, 'moving')
   await settled(third, 7, 'flannel', 2)
   await first.waitConverged(2)
-  for (const address of [`${FOUR}7`, `${SIX}7`]) await reach(container3(), address)
+  for (const address of [`${FOUR}7`, `${SIX}7`]) {
+    await reach(container3(), address)
+    // An address in no subnet: the claim says at which host it is.
+    const { code, stdout } = await third.overlayctl('ping', address, '--count=2', '-o', 'json')
+    const { probes, fails } = pingDocumentSchema.parse(JSON.parse(stdout))
+    expect({ code, fails, parts: probes.map(({ part }) => part) }).toEqual({
+      code: 0,
+      fails: undefined,
+      parts: ['underlay', 'overlay', 'full-size', 'container'],
+    })
+    expect(probes.at(-1)).toMatchObject({ address, received: 2 })
+  }
 })
 
 test('the route is put right when somebody deletes it, and when its link was down', async () => {

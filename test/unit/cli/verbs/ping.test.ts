@@ -1,4 +1,4 @@
-import type { PingDocument } from '../../../../src/api/documents'
+import type { PingDocument, PrefixesDocument } from '../../../../src/api/documents'
 import { PING_PARTS, type PingPart } from '../../../../src/api/words'
 import { renderPing } from '../../../../src/cli/show/render-ping'
 import { failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
@@ -27,20 +27,87 @@ const peers = [
 ]
 const known = { ...STATUS, peers }
 
+type Announced = PrefixesDocument['prefixes']
+
+const unasked = (): never => {
+  throw new Error('what hosts announce is read for nothing')
+}
+
 test.each([
   ['192.0.2.1', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
   ['10.5.1.0/24', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
   ['10.5.1.0', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0']],
   ['10.5.1.7', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0', '10.5.1.7']],
   ['fd00:5::7', 'fd00:5::/64', ['2001:db8::1', 'fd00:5::', 'fd00:5::', 'fd00:5::7']],
-])('%s is found at %s', (target, subnet, addresses) => {
-  const peer = findPeer(known, target)
+])('%s is found at %s', async (target, subnet, addresses) => {
+  const peer = await findPeer(known, target, unasked)
   expect(peer.subnet).toBe(subnet)
   expect(tasksFor(known, peer, target).map(({ address }) => formatIp(address))).toEqual(addresses)
 })
 
-test.each(['10.5.2.7', 'x', '', '192.0.2.9'])('%j is no other host, and the error says so', (target) => {
-  expect(() => findPeer(known, target)).toThrow('no other host has')
+test.each(['10.5.2.7', 'x', '', '192.0.2.9'])(
+  '%j is no other host, and the error says so',
+  async (target) => {
+    await expect(findPeer(known, target, async () => [])).rejects.toThrow('no other host has')
+  },
+)
+
+describe('an address in no subnet', () => {
+  const claim = { host: '10.5.1.0-24', own: false, priority: 100, state: 'wins' as const }
+  const other = { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', mac: '-', state: 'ok' as const }
+  const both = { ...known, peers: [...peers, other] }
+
+  test.each<[string, Announced, string]>([
+    ['the host that announces it', [{ ...claim, prefix: '10.5.240.7/32' }], '10.5.1.0/24'],
+    [
+      'the host with the longest prefix',
+      [
+        { ...claim, prefix: '10.5.240.0/24' },
+        { ...claim, host: '10.5.2.0-24', prefix: '10.5.240.0/28' },
+      ],
+      '10.5.2.0/24',
+    ],
+    [
+      'the host that wins, and not the one that waits',
+      [
+        { ...claim, prefix: '10.5.240.7/32', state: 'waits' },
+        { ...claim, host: '10.5.2.0-24', prefix: '10.5.240.7/32' },
+      ],
+      '10.5.2.0/24',
+    ],
+    [
+      'the first of those that share it',
+      [
+        { ...claim, prefix: '10.5.240.7/32', state: 'shares' },
+        { ...claim, host: '10.5.2.0-24', prefix: '10.5.240.7/32', state: 'shares' },
+      ],
+      '10.5.1.0/24',
+    ],
+    [
+      'the IPv4 half of a host',
+      [{ ...claim, host: '10.5.1.0-24&fd00:5::-64', prefix: '10.5.240.7/32' }],
+      '10.5.1.0/24',
+    ],
+  ])('is looked for at %s', async (_, announced, subnet) => {
+    const peer = await findPeer(both, '10.5.240.7', async () => announced)
+    expect(peer.subnet).toBe(subnet)
+    expect(tasksFor(both, peer, '10.5.240.7').at(-1)).toMatchObject({ part: 'container' })
+  })
+
+  test.each<[string, Announced]>([
+    ['nobody announces', [{ ...claim, prefix: '10.5.241.0/24' }]],
+    ['only a host without a lease announces', [{ ...claim, host: '10.5.9.0-24', prefix: '10.5.240.7/32' }]],
+    ['has an unreadable key', [{ own: false, prefix: '10.5.240.7/32', state: 'unreadable' }]],
+  ])('that %s is at no host', async (_, announced) => {
+    await expect(findPeer(both, '10.5.240.7', async () => announced)).rejects.toThrow('no other host has')
+  })
+
+  test('of this host is said to be of this host', async () => {
+    const announced = [{ ...claim, own: true, prefix: '10.5.240.0/28' }]
+    await expect(findPeer(both, '10.5.240.7', async () => announced)).rejects.toThrow(
+      '10.5.240.7 is in 10.5.240.0/28, which this host itself announces',
+    )
+  })
 })
 
 test('what people see of a container behind a path that loses large packets', () => {
