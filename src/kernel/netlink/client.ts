@@ -22,6 +22,11 @@ const BATCH_SIZE = 64
  */
 const DEADLINE = 5000
 const DUMP_ATTEMPTS = 3
+/**
+ * Exchanges in one turn of the event loop whose answers are read at once: those of a peer that joins. Those that
+ * follow wait for the event loop, so that a long run of them keeps nobody else waiting.
+ */
+const MOST_AT_ONCE = 3
 
 /** How to encode an item as a message, and how to describe it. */
 export interface RequestFormat<T> {
@@ -60,6 +65,8 @@ export class NetlinkClient {
   private sequence = 0
   private turn: Promise<unknown> = Promise.resolve()
   private pending: Pending | undefined
+  /** Exchanges of this turn of the event loop whose answers were read at once. */
+  private readAtOnce = 0
   /** Datagrams that are not read yet; the first one may be in progress. */
   private readonly received: Buffer[] = []
 
@@ -230,13 +237,21 @@ export class NetlinkClient {
       return index === chunk.length - 1
     }
     try {
-      await this.exchange(datagram, attempted, accept, 'now')
+      await this.exchange(datagram, attempted, accept, this.reading())
     } finally {
       if (format.isSecret) {
         datagram.fill(0)
         writer.wipe()
       }
     }
+  }
+
+  /** How the answers to a change are read: see {@link MOST_AT_ONCE}. */
+  private reading(): 'now' | undefined {
+    if (this.readAtOnce === MOST_AT_ONCE) return undefined
+    if (this.readAtOnce === 0) setImmediate(() => (this.readAtOnce = 0))
+    this.readAtOnce += 1
+    return 'now'
   }
 
   /** @returns undefined if the dump must be repeated */

@@ -24,14 +24,17 @@ class FakeSocket implements NetlinkSocket {
     private readonly kernel: (messages: Sent[], reply: (...datagrams: Buffer[]) => void) => void,
   ) {}
 
-  send(datagram: Buffer): void {
+  send(datagram: Buffer, reading?: 'now'): void {
     const cursor = new MessageCursor(datagram)
     const messages: Sent[] = []
     while (cursor.next()) messages.push({ type: cursor.type, flags: cursor.flags, sequence: cursor.sequence })
     this.sends.push(messages)
     this.datagrams.push(datagram)
     this.kernel(messages, (...datagrams) => {
-      for (const answer of datagrams) setImmediate(() => this.handlers.onDatagram(answer))
+      for (const answer of datagrams) {
+        if (reading === 'now') this.handlers.onDatagram(answer)
+        else setImmediate(() => this.handlers.onDatagram(answer))
+      }
     })
   }
 
@@ -138,6 +141,20 @@ describe('a batch', () => {
     }, 20)
     await expect(requests.batch([1], format)).rejects.toMatchObject({ code: 'netlink-timeout' })
     expect(await requests.batch([2], format)).toEqual([])
+  })
+
+  test('answers that are there at once keep nobody else from the event loop', async () => {
+    const requests = await client((messages, reply) => reply(answerTo(last(messages), ACKNOWLEDGEMENT)))
+    const controller = new AbortController()
+    let changes = 0
+    const many = async (): Promise<void> => {
+      for (; changes < 1000; changes += 1) await requests.change(changes, format, controller.signal)
+    }
+    const running = many()
+    setImmediate(() => controller.abort(new Error('enough')))
+    await expect(running).rejects.toThrow('enough')
+    expect(changes).toBeGreaterThan(0)
+    expect(changes).toBeLessThan(10)
   })
 
   test('ends with its signal, after the current send', async () => {
