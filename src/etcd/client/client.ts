@@ -62,6 +62,12 @@ const TLS_LOOK_MS = 10_000
 export const CALL_DEADLINE_MS = 3000
 
 /**
+ * How often one call is repeated with another token or connection. A token that was asked for before an
+ * operator changed a role may arrive after the change, and is refused like its predecessor.
+ */
+const MOST_RENEWALS = 3
+
+/**
  * Bytes. The largest page of leases is about 7 MB, above gRPC's default of 4 MB; a replayed burst of events
  * may be larger.
  */
@@ -263,7 +269,7 @@ export class EtcdClient {
   ): Promise<T> {
     const deadline = Date.now() + deadlineMs
     const attempts = Math.max(2, this.#members.length)
-    let again = false
+    let renewals = 0
     for (let tried = 1; ; ) {
       signal.throwIfAborted()
       const member = this.#member
@@ -280,7 +286,7 @@ export class EtcdClient {
       } catch (cause) {
         const error = this.#failed(member, doing, cause, token, signal)
         signal.throwIfAborted()
-        if (error.code === 'etcd-renewed' && !again) again = true
+        if (error.code === 'etcd-renewed' && renewals < MOST_RENEWALS) renewals += 1
         else if (error.code !== 'etcd-unreachable' || tried++ === attempts)
           throw await this.#explained(unrenewed(error), member, doing, deadline, signal)
       } finally {

@@ -179,6 +179,20 @@ test('signed tokens (JWT) are replaced when they expire, or when users or roles 
       expect(created.kind).toBe('created')
     }
     await follow.waitForEvents(3)
+    // Operators may change something again while a call asks for its next token.
+    const client = await signed.client({ auth: ROOT })
+    let attempts = 0
+    const answer = await client.call(
+      'read a key',
+      async (etcd, options) => {
+        attempts += 1
+        if (attempts < 4) await root('role', 'add', `another${attempts}`)
+        return etcd.get('x').options(options)
+      },
+      ever,
+      patient(10_000),
+    )
+    expect({ answer, attempts }).toEqual({ answer: null, attempts: 4 })
     const logins = async () => (await etcd.metrics()).get('Authenticate') ?? 0
     const before = await logins()
     await waitFor(
