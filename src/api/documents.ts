@@ -155,8 +155,8 @@ export const routesDocumentSchema = z.object({
   /** Why the desired objects are not known; then no object is `extra`. */
   unknown: z.string().optional(),
   /**
-   * Without a daemon: shared prefixes whose routes lead to other hosts than all who share. They are `unknown`:
-   * a daemon leaves out whom its probes do not reach. Absent for none.
+   * Without a daemon: shared prefixes whose routes lead to other hosts than all who share. They are
+   * `unknown`: a daemon leaves out hosts that its probes do not reach. Absent for none.
    */
   unprobed: z.array(z.string()).optional(),
   /** Of all objects, also of those that a flag leaves out. */

@@ -1,6 +1,6 @@
 /**
- * Versions and words of the documents, apart from the schemas: the daemon writes documents, and never pays for
- * the schemas by which others read them.
+ * Versions and words of the documents, apart from the schemas: the daemon writes documents, and never pays
+ * for the schemas by which others read them.
  */
 
 export const STATUS_SCHEMA = 1

@@ -103,8 +103,8 @@ async function compareFamily(
 }
 
 /**
- * Whether a route to some of those who share a prefix is wrong is not known: a daemon that probes has left the
- * others out where it did not reach them. Exported for tests.
+ * Whether a route to some of those who share a prefix is wrong is not known: a daemon that probes has left
+ * the others out where it did not reach them. Exported for tests.
  */
 export function withoutProbing(
   objects: readonly ComparedObject[],

@@ -126,7 +126,7 @@ export async function findPeer(
   )
 }
 
-/** The claim that packets of this host to an address follow: of the longest prefix, the first that is followed. */
+/** The claim that this host's packets to an address follow: the first followed one of the longest prefix. */
 function winnerFor(announced: Announced, address: IpAddress): Announced[number] | undefined {
   let longest = -1
   let winner: Announced[number] | undefined

@@ -186,8 +186,8 @@ export class Reconciler {
 
   /**
    * Runs until the signal fires.
-   * @param alive called after each pass, and at least each `every` milliseconds while there is none to do: not
-   * while a pass hangs, and not before a pass, which a new peer waits for
+   * @param alive called after each pass, and at least each `every` milliseconds while there is none to do:
+   * not while a pass hangs, and not before a pass, which a new peer waits for
    */
   async run(signal: AbortSignal, alive: { readonly every: number; tell(): void }): Promise<void> {
     const checkOverruns = setInterval(() => this.#checkOverruns(), OVERRUN_CHECK)

@@ -8,7 +8,9 @@ import { isInOverlay, OVERLAY, type OverlayFacts, ownSubnet, portsOf } from '../
 
 /** What the kernel gives to the ports of a bridge where the engine says nothing. */
 const DEFAULT_MTU = 1500
-/** The network of Podman that has no file unless somebody makes one (libnetwork/types in containers/common). */
+/**
+ * The network of Podman that has no file unless somebody makes one (libnetwork/types in containers/common).
+ */
 const PODMAN_DEFAULT = { name: 'podman', bridge: 'podman0' } as const
 const WORDS = { cni: 'CNI', podman: 'Podman' } as const
 

@@ -23,8 +23,8 @@ const BATCH_SIZE = 64
 const DEADLINE = 5000
 const DUMP_ATTEMPTS = 3
 /**
- * Exchanges in one turn of the event loop whose answers are read at once: those of a peer that joins. Those that
- * follow wait for the event loop, so that a long run of them keeps nobody else waiting.
+ * Exchanges in one turn of the event loop whose answers are read at once; a peer that joins takes two. The
+ * next ones wait for the event loop, so that a long run of them keeps nobody else waiting.
  */
 const MOST_AT_ONCE = 3
 

@@ -22,9 +22,9 @@ export interface NetlinkSocket {
   /**
    * Sends a datagram to the kernel, at once or, right after another send, in the next turn of the event loop.
    * Datagrams keep their order. The socket owns the buffer from now on. A failure to send goes to `onError`.
-   * @param reading `now` for a change while nothing else is under way: the kernel has done the change when the
-   * system call returns, so the answers go to `onDatagram` before this function returns. Answers that are not
-   * there yet go there later, as without it.
+   * @param reading `now` for a change while nothing else is under way: the kernel has done the change when
+   * the system call returns, so the answers go to `onDatagram` before this function returns. Answers that are
+   * not there yet go there later, as without it.
    * @throws {NetlinkClosedError}
    */
   send(datagram: Buffer, reading?: 'now'): void

@@ -31,7 +31,9 @@ export const gatewaysOf = (
     return delivery.kind === 'ready' ? [{ announcement, address: via.address, link: delivery.link }] : []
   })
 
-/** Longer than the kernel asks a neighbour: mcast_solicit times retrans_time, 3 s by default. Milliseconds. */
+/**
+ * Milliseconds. Longer than the kernel asks a neighbour: mcast_solicit times retrans_time, 3 s by default.
+ */
 const PATIENCE = 4000
 
 /**
