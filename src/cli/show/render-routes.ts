@@ -43,7 +43,8 @@ export function renderRoutes(
     unprobed.length === 0
       ? []
       : [
-          'what probing has found is not known without overlayd, which leaves hosts out that it does not reach: ' +
+          'what probing has found is not known without overlayd, which leaves hosts out that it does not ' +
+            'reach: ' +
             unprobed.map(printable).join(', '),
         ]
   const lines = [`${total.join(', ') || 'nothing'}${doubt}`, ...why, ...shares]

@@ -47,8 +47,9 @@ function checkEngines(facts: EngineFacts): Outcome {
   const names = [...files.filter(({ isFlannel }) => isFlannel), ...inside].map(({ name }) => name)
   const broken = [...problems, ...unread.flatMap((each) => (each.isDenied ? [] : wordOfUnread(each)))]
   const denied = unread.find(({ isDenied }) => isDenied)
+  const list = names.length === 0 ? '' : `: ${few(names).join(', ')}`
   return outcome(
-    `${count(names.length, 'network')} in the overlay${names.length === 0 ? '' : `: ${few(names).join(', ')}`}`,
+    `${count(names.length, 'network')} in the overlay${list}`,
     [
       brokenFinding(broken),
       staleFinding(facts, own),
