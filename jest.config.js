@@ -5,7 +5,7 @@
  * others share one network, and run one file at a time.
  */
 const common = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/support/jest-environment.ts',
   // zod's error messages in 50 languages, which nothing here uses: each test file would load 50 more modules.
   moduleNameMapper: { '^\\.\\./locales/index\\.cjs$': '<rootDir>/test/support/no-locales.ts' },
   globalSetup: '<rootDir>/test/support/jest-start.ts',
