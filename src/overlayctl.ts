@@ -14,7 +14,8 @@ import { complain, complainAtLength, onReaderGone, print, standardOutput } from 
 import { commandsFor } from './model/commands'
 import { describeError, OverlayError } from './model/errors'
 import { nearest } from './model/nearest'
-import { straysIn, UsageError } from './options/schema'
+import { straysIn } from './options/texts'
+import { UsageError } from './options/usage-error'
 import { readVersion } from './options/version'
 
 // As in overlayd: Node's deprecation warnings do not help an operator.

@@ -6,7 +6,8 @@ import type { notifySystemd } from './host/sd-notify'
 import { complain, complainAsError, print } from './host/streams'
 import { networkOfRunDirectory } from './model/commands'
 import { describeError, OverlayError } from './model/errors'
-import { parseCommandLine, UsageError } from './options/schema'
+import { parseCommandLine } from './options/command-line'
+import { UsageError } from './options/usage-error'
 import { readVersion } from './options/version'
 
 /** Milliseconds until the process ends even if something still runs: the kernel does not need the daemon. */

@@ -11,7 +11,8 @@ import { VERBS } from '../../src/cli/verbs'
 import { SERIES } from '../../src/daemon/serve/series'
 import { CHECKS } from '../../src/judge/diagnose'
 import { BACKEND_FIELDS, CONFIG_FIELDS, type ConfigChange, schemaOf } from '../../src/model/config/fields'
-import { type DocumentedOption, documentedOptions, variableName } from '../../src/options/schema'
+import { type DocumentedOption, documentedOptions } from '../../src/options/documented'
+import { variableName } from '../../src/options/table'
 import { NODE_VERSION } from '../package/targets'
 
 type Blocks = Readonly<Record<string, () => string>>

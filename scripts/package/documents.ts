@@ -10,7 +10,8 @@ import {
 import { CTL_HELP, describeOption, usageOf } from '../../src/cli/help'
 import { COMMON, GLOBAL, type Verb, type YargsOptions } from '../../src/cli/verb'
 import { VERBS } from '../../src/cli/verbs'
-import { DAEMON_HELP, daemonOptions, documentedOptions, variableName } from '../../src/options/schema'
+import { DAEMON_HELP, daemonOptions, documentedOptions } from '../../src/options/documented'
+import { variableName } from '../../src/options/table'
 import type { Program } from './bundle'
 
 /** Escapes the characters that roff would read as its own. */

@@ -15,7 +15,7 @@ export const programs = {
  * of the machine; without it the same functions run each time.
  */
 async function rehearse(isTimed: boolean): Promise<void> {
-  const { parseCommandLine } = await import('../../src/options/schema.js')
+  const { parseCommandLine } = await import('../../src/options/command-line.js')
   const { EventLog } = await import('../../src/daemon/tell/events.js')
   const { createLogger } = await import('../../src/daemon/tell/logger.js')
   const { openEtcd } = await import('../../src/etcd/client/client.js')

@@ -1,7 +1,8 @@
 /** The type of a command of overlayctl: its words, its flags and its code. */
 import type { InferredOptionTypes, PositionalOptions, Options as YargsOption } from 'yargs'
 import type { Settings } from '../client/settings'
-import { ETCD_OPTIONS, yargsOptions } from '../options/schema'
+import { yargsOptions } from '../options/documented'
+import { ETCD_OPTIONS } from '../options/table'
 
 export type YargsOptions = Readonly<Record<string, YargsOption>>
 type Positionals = Readonly<Record<string, PositionalOptions>>

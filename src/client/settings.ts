@@ -11,16 +11,10 @@ import { readProcess } from '../host/procfs'
 import { NETWORK_NAME, networkOfRunDirectory } from '../model/commands'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { readGoFlags } from '../options/go-flags'
-import {
-  givenTexts,
-  isPath,
-  type Options,
-  type OptionTexts,
-  objectionTo,
-  parseOptions,
-  UsageError,
-  variableName,
-} from '../options/schema'
+import { type Options, objectionTo, parseOptions } from '../options/schema'
+import { isPath, variableName } from '../options/table'
+import { givenTexts, type OptionTexts } from '../options/texts'
+import { UsageError } from '../options/usage-error'
 import { readDaemon } from './daemon-socket'
 
 /** Where the options come from, and what is not known. */

@@ -3,7 +3,7 @@
  * versions. Unit files may contain them, so each is known. A flag whose loss changes nothing is ignored; any
  * other is refused, with advice what to do instead.
  */
-import { type GivenFlag, goBoolean } from './go-flags'
+import { type GivenFlag, parseGoBoolean } from './go-flags'
 import { UsageError } from './usage-error'
 
 interface ForeignFlag {
@@ -77,7 +77,7 @@ export function checkForeignFlag({ name, value }: GivenFlag, where: string): voi
 
 function isOn({ boolean }: ForeignFlag, value: string, where: string): boolean {
   if (!boolean) return value !== ''
-  const parsed = goBoolean.safeParse(value)
-  if (parsed.success) return parsed.data
+  const parsed = parseGoBoolean(value)
+  if (parsed !== undefined) return parsed
   throw new UsageError(`${where} is ${JSON.stringify(value)}: expected true or false`)
 }

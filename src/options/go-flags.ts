@@ -1,29 +1,27 @@
 /** The syntax of Go's `flag` package, which flannel's flags and their values follow. */
-import { z } from 'zod'
 import { UsageError } from './usage-error'
 
 const INTEGER = /^([+-]?)(0[xX]_?[\da-fA-F](?:_?[\da-fA-F])*|(?:0[oObB]_?)?\d(?:_?\d)*)$/
 
-/** Integers as strconv.ParseInt reads them with base 0: 10, 0x10, 0o17 or 017, 0b1, 1_000. */
-export const goInteger = z.string().transform((text, context) => {
+/**
+ * Integers as strconv.ParseInt reads them with base 0: 10, 0x10, 0o17 or 017, 0b1, 1_000.
+ * @returns undefined for another text, and for a number that JavaScript cannot count with
+ */
+export function parseGoInteger(text: string): number | undefined {
   const [, sign = '', digits = ''] = INTEGER.exec(text) ?? []
   const plain = digits.replaceAll('_', '').replace(/^0(?=\d)/, '0o')
   const number = plain === '' ? Number.NaN : Number(plain)
+  if (!Number.isSafeInteger(number)) return undefined
   // `0 - number` avoids -0, which equals 0 and yet is not the same.
-  if (Number.isSafeInteger(number)) return sign === '-' ? 0 - number : number
-  context.addIssue({ code: 'custom', message: 'expected a whole number' })
-  return z.NEVER
-})
+  return sign === '-' ? 0 - number : number
+}
 
-/** Booleans as strconv.ParseBool reads them. */
-export const goBoolean = z
-  .stringbool({
-    truthy: ['1', 't', 'T', 'TRUE', 'true', 'True'],
-    falsy: ['0', 'f', 'F', 'FALSE', 'false', 'False'],
-    case: 'sensitive',
-    error: 'expected true or false',
-  })
-  .meta({ boolean: true })
+const TRUE: readonly string[] = ['1', 't', 'T', 'TRUE', 'true', 'True']
+const FALSE: readonly string[] = ['0', 'f', 'F', 'FALSE', 'false', 'False']
+
+/** Booleans as strconv.ParseBool reads them. @returns undefined for another text */
+export const parseGoBoolean = (text: string): boolean | undefined =>
+  TRUE.includes(text) ? true : FALSE.includes(text) ? false : undefined
 
 /** A flag as given; the value of a boolean without one is `true`. */
 export interface GivenFlag {
@@ -63,7 +61,7 @@ function notAFlag(
   before: string | undefined,
   isBoolean: (name: string) => boolean | undefined,
 ): UsageError {
-  if (before !== undefined && isBoolean(before) === true && goBoolean.safeParse(word).success) {
+  if (before !== undefined && isBoolean(before) === true && parseGoBoolean(word) !== undefined) {
     return new UsageError(
       `"${word}" is not a flag, and not the value of --${before} either: a boolean takes one only with "="`,
       `write --${before}=${word}`,

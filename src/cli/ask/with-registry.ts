@@ -4,7 +4,8 @@ import { demandEtcd } from '../../client/settings'
 import { openEtcd } from '../../etcd/client/client'
 import { Registry } from '../../etcd/registry'
 import { OverlayError } from '../../model/errors'
-import { etcdOptions, type Options } from '../../options/schema'
+import { etcdOptions } from '../../options/etcd'
+import type { Options } from '../../options/schema'
 
 /** Milliseconds for all calls of etcd. */
 const DEADLINE = 10_000

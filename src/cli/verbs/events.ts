@@ -6,7 +6,7 @@ import { askDaemon, daemonIsDown, readDaemon } from '../../client/daemon-socket'
 import { complain, print, printSlowly } from '../../host/streams'
 import { OverlayError, systemErrorCode } from '../../model/errors'
 import { printable, toJson } from '../../model/printable'
-import { UsageError } from '../../options/schema'
+import { UsageError } from '../../options/usage-error'
 import { EXIT } from '../exit'
 import { hang, screenOf } from '../show/screen'
 

@@ -33,7 +33,8 @@ import {
   type LeaseSubnet,
   type UnreadableLease,
 } from '../../model/lease'
-import { type Options, UsageError } from '../../options/schema'
+import type { Options } from '../../options/schema'
+import { UsageError } from '../../options/usage-error'
 import { planReservation, type ReservationRequest } from '../../plan/lease/reserve'
 import { auditRecord } from '../ask/audit-record'
 import { missingConfig, withRegistry } from '../ask/with-registry'

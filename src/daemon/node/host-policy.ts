@@ -1,5 +1,6 @@
 /** The options that take part in the plan of this host. */
-import { instanceId, type Options } from '../../options/schema'
+import { instanceId } from '../../options/instance'
+import type { Options } from '../../options/schema'
 import type { HostPolicy } from '../../plan/host-plan'
 
 export const hostPolicy = (options: Options): HostPolicy => ({

@@ -1,7 +1,7 @@
 /** Gathers what the metrics show, and writes them. */
 import { certificateLives } from '../../etcd/client/tls'
 import { readDeviceLosses } from '../../host/counters'
-import { etcdOptions } from '../../options/schema'
+import { etcdOptions } from '../../options/etcd'
 import type { Edges } from '../edges'
 import { type MetricsText, writeMetrics } from './metrics'
 import type { DaemonView } from './view'

@@ -4,7 +4,8 @@ import { type EtcdClient, openEtcd } from '../../etcd/client/client'
 import { Registry } from '../../etcd/registry'
 import type { PeerFact } from '../../judge/facts'
 import { Kernel, type KernelReader } from '../../kernel/kernel'
-import { etcdOptions, type Options } from '../../options/schema'
+import { etcdOptions } from '../../options/etcd'
+import type { Options } from '../../options/schema'
 
 /** The options, and whether this user may know where etcd is. */
 export type DoctorOptions = Options & { readonly known?: Knowledge }

@@ -13,7 +13,7 @@ import {
   type PeerFact,
 } from '../../judge/facts'
 import { failed, type Problem, type Result } from '../../model/result'
-import { etcdEndpointNames } from '../../options/schema'
+import { etcdEndpointNames } from '../../options/etcd'
 import { attemptAsUser } from './attempt'
 import { type DoctorOptions, Edges } from './edges'
 import { addressesOfEtcd } from './read-etcd'

@@ -17,7 +17,8 @@ import type { IpAddress } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import type { Greeting } from '../../model/greeting'
 import { isReservation } from '../../model/lease'
-import { etcdOptions, type Options } from '../../options/schema'
+import { etcdOptions } from '../../options/etcd'
+import type { Options } from '../../options/schema'
 import type { DoctorOptions } from './edges'
 
 /** Milliseconds. The client gives up a call after 3000 by itself, and says why. */

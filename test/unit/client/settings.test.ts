@@ -6,7 +6,8 @@ import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findSettings, merge } from '../../../src/client/settings'
-import { parseOptions, shareableOptions } from '../../../src/options/schema'
+import { parseOptions } from '../../../src/options/schema'
+import { shareableOptions } from '../../../src/options/tell'
 
 let directory: string
 beforeEach(() => {

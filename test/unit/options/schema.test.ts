@@ -1,13 +1,10 @@
 import { parseIp, parseIpv4, parseIpv6 } from '../../../src/model/address'
-import {
-  describeOptions,
-  etcdOptions,
-  type Options,
-  parseCommandLine,
-  parseOptions,
-  UsageError,
-  yargsOptions,
-} from '../../../src/options/schema'
+import { parseCommandLine } from '../../../src/options/command-line'
+import { yargsOptions } from '../../../src/options/documented'
+import { etcdOptions } from '../../../src/options/etcd'
+import { type Options, parseOptions } from '../../../src/options/schema'
+import { describeOptions } from '../../../src/options/tell'
+import { UsageError } from '../../../src/options/usage-error'
 
 async function parse(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<Options> {
   const invocation = await parseCommandLine(argv, env)

@@ -1,4 +1,4 @@
-import { parseCommandLine } from '../../../src/options/schema'
+import { parseCommandLine } from '../../../src/options/command-line'
 
 const warningsOf = async (env: NodeJS.ProcessEnv, ...argv: string[]): Promise<readonly string[]> => {
   const invocation = await parseCommandLine(argv, env)

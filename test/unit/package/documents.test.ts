@@ -9,7 +9,7 @@ import {
 import { bashCompletion, fishCompletion, optionsOf, zshCompletion } from '../../../src/cli/completion'
 import { verb } from '../../../src/cli/verb'
 import { VERBS } from '../../../src/cli/verbs'
-import { documentedOptions } from '../../../src/options/schema'
+import { documentedOptions } from '../../../src/options/documented'
 
 const OPTIONS = {
   help: { type: 'boolean', describe: 'print this help' },

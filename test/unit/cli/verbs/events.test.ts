@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { EVENT_KINDS, EVENTS_LOST, type OverlayEvent } from '../../../../src/api/events'
 import { eventFilter, readEvents, renderEvent } from '../../../../src/cli/verbs/events'
-import { UsageError } from '../../../../src/options/schema'
+import { UsageError } from '../../../../src/options/usage-error'
 
 const NOW = Date.parse('2026-01-31T12:00:00Z')
 
