@@ -3,13 +3,11 @@
  * The operator's program: parses the command line by the table of commands, and runs one command. A command
  * loads only what it needs.
  */
-import yargs, { type Argv } from 'yargs'
-import { hideBin } from 'yargs/helpers'
+import type { Argv } from 'yargs'
 import { EXIT } from './cli/exit'
 import { etcdHelp, groupHelp, programHelp, verbHelp } from './cli/help'
 import { COMMON, type Context, GLOBAL, GROUPS, type Verb } from './cli/verb'
 import { FIRST_WORDS, VERBS } from './cli/verbs'
-import { demandDaemon, findSettings } from './client/settings'
 import { complain, complainAtLength, onReaderGone, print, standardOutput } from './host/streams'
 import { commandsFor } from './model/commands'
 import { describeError, OverlayError } from './model/errors'
@@ -26,7 +24,11 @@ const PARSING = { 'camel-case-expansion': false, 'boolean-negation': false } as 
 const STANDARD_INPUT = '/dev/stdin'
 
 async function main(): Promise<number> {
-  const given = hideBin(process.argv)
+  const given = process.argv.slice(2)
+  if (given.length === 1 && given[0] === '--version') {
+    print(`${readVersion()}\n`)
+    return EXIT.healthy
+  }
   const words = await readWords(given)
   const bare = bareWords(words)
   const isHelp = words.some((word) => word === '--help' || (word === '-h' && bare[0] !== 'docker-opts'))
@@ -40,24 +42,32 @@ async function main(): Promise<number> {
     throw new UsageError('expected a command', 'overlayctl help COMMAND explains each')
   }
   demandVerb(bare)
-  let code: number = EXIT.healthy
-  const cli = buildCli(words, (verb) => async (args) => {
-    code = await verb.run(args, contextOf(args))
+  // The command runs after yargs is done: while it waited for the command, yargs would lay its help out.
+  let run = async (): Promise<number> => EXIT.healthy
+  const names = bare[0] === undefined ? FIRST_WORDS : [bare[0]]
+  const cli = buildCli(words, names, (verb) => (args) => {
+    run = () => verb.run(args, contextOf(args))
   })
-  await cli
+  cli
     .exitProcess(false)
     .fail((message, error) => {
       throw error ?? explainUsage(message, cli)
     })
-    .parseAsync()
-  return code
+    .parseSync()
+  return run()
 }
 
-/** All commands as a yargs parser. */
+/**
+ * Commands as a yargs parser.
+ * @param names their first words
+ */
 function buildCli(
   words: readonly string[],
-  handler: (verb: Verb) => (args: Record<string, unknown>) => Promise<void>,
+  names: readonly string[],
+  handler: (verb: Verb) => (args: Record<string, unknown>) => void,
 ): Argv {
+  // Only here: neither --help nor --version needs yargs.
+  const yargs: typeof import('yargs', { with: { 'resolution-mode': 'require' }}) = require('yargs')
   const cli = yargs([...words])
   const add = (argv: Argv, verb: Verb, name: string, below: readonly Verb[] = []): Argv =>
     argv.command(
@@ -72,7 +82,7 @@ function buildCli(
       },
       handler(verb),
     )
-  for (const name of FIRST_WORDS) {
+  for (const name of names) {
     const below = VERBS.filter(({ path }) => path.startsWith(`${name} `))
     const [own] = VERBS.filter(({ path }) => path === name)
     if (own !== undefined) add(cli, own, name, below)
@@ -120,6 +130,7 @@ const contextOf = (args: Readonly<Record<string, unknown>>): Context => {
     names.flatMap((name) => (args[name] === undefined ? [] : [[name, args[name]]])),
   )
   const find = async (askDaemon: boolean) => {
+    const { findSettings } = await import('./client/settings.js')
     const settings = await findSettings(flags, process.env, { askDaemon })
     network = settings.known.network
     for (const warning of straysIn(process.env, flags)) complain(`overlayctl: ${warning}`)
@@ -130,6 +141,7 @@ const contextOf = (args: Readonly<Record<string, unknown>>): Context => {
   }
   const local = async () => {
     const settings = await find(false)
+    const { demandDaemon } = await import('./client/settings.js')
     demandDaemon(settings)
     return settings
   }
@@ -220,7 +232,7 @@ function isUnreachable(error: unknown): boolean {
 function explainUsage(message: string, cli: Argv): UsageError {
   const [, list = ''] = /^Unknown (?:arguments?|commands?): (.*)$/.exec(message) ?? []
   const meant = list.split(', ').flatMap((word) => (word === '' ? [] : (meantBy(word, cli) ?? [])))
-  const [command] = bareWords(hideBin(process.argv))
+  const [command] = bareWords(process.argv.slice(2))
   const fix = `see overlayctl ${command === undefined ? '--help' : `help ${command}`}`
   return new UsageError(message, meant.length === 0 ? fix : `did you mean ${meant.join(' and ')}?`)
 }

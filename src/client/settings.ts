@@ -3,11 +3,10 @@
  * in the environment, the running daemon of that network, the environment file of its unit, the unit itself,
  * the defaults.
  */
-import { lstat, stat } from 'node:fs/promises'
+import { lstatSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { controlSocketPath } from '../api/requests'
 import { readEnvironmentFile } from '../host/environment-file'
-import { readProcess } from '../host/procfs'
 import { NETWORK_NAME, networkOfRunDirectory } from '../model/commands'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
 import { readGoFlags } from '../options/go-flags'
@@ -105,7 +104,7 @@ export async function findSettings(
   const saysWhere = (texts: OptionTexts): boolean => isSaid(texts, TOGETHER[0] ?? [])
   const from = sources.find(({ texts }) => saysWhere(texts))?.name
   const isDaemonHidden =
-    file === 'forbidden' && given.texts['run-dir'] === undefined && !(await isThere(runDirectory))
+    file === 'forbidden' && given.texts['run-dir'] === undefined && !isThere(runDirectory)
   const unknown =
     isBait && from === undefined
       ? `only a service of another user names it (${daemon.name}), and the given password is not sent there`
@@ -135,11 +134,13 @@ const withoutEtcd = (source: Source): Source => ({
 })
 
 /** Whether a daemon has, or had, its socket there; true also where this user may not look. */
-const isThere = (runDirectory: string): Promise<boolean> =>
-  stat(controlSocketPath(runDirectory)).then(
-    () => true,
-    (error) => systemErrorCode(error) !== 'ENOENT',
-  )
+function isThere(runDirectory: string): boolean {
+  try {
+    return statSync(controlSocketPath(runDirectory)) !== undefined
+  } catch (error) {
+    return systemErrorCode(error) !== 'ENOENT'
+  }
+}
 
 /** @throws {OverlayError} `etcd-unknown` where it cannot be known whether a daemon runs */
 export function demandDaemon({ known: { daemonUnknown: why } }: Settings): void {
@@ -250,7 +251,7 @@ async function askSettings(runDirectory: string, notes: string[]): Promise<Sourc
     const { pid, options } = told
     const known = Object.entries(options).filter(([name, value]) => objectionTo(name, value) === undefined)
     const texts: OptionTexts = Object.fromEntries(known)
-    const owner = await ownerOf(controlSocketPath(runDirectory))
+    const owner = ownerOf(controlSocketPath(runDirectory))
     const password = await readPassword(pid, owner, String(texts['etcd-username'] ?? ''))
     return {
       name: 'the running overlayd',
@@ -276,7 +277,8 @@ async function readPassword(
   username: string,
 ): Promise<string | undefined> {
   // The process id comes from whoever answers at the socket: no secret of another user's process is used.
-  if (username === '' || owner === undefined || (await ownerOf(`/proc/${pid}`)) !== owner) return undefined
+  if (username === '' || owner === undefined || ownerOf(`/proc/${pid}`) !== owner) return undefined
+  const { readProcess } = await import('../host/procfs.js')
   const found = await readProcess(pid)
   if (found === undefined) return undefined
   // A daemon that has set its process title has one word instead of its arguments.
@@ -287,11 +289,13 @@ async function readPassword(
 }
 
 /** The user of a file or a process. */
-const ownerOf = (path: string): Promise<number | undefined> =>
-  lstat(path).then(
-    ({ uid }) => uid,
-    () => undefined,
-  )
+function ownerOf(path: string): number | undefined {
+  try {
+    return lstatSync(path).uid
+  } catch {
+    return undefined
+  }
+}
 
 /** The options of the login among a daemon's flags. */
 function readFlags(words: readonly string[]): Record<string, string> {

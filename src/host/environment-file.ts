@@ -3,7 +3,7 @@
  * src/basic/env-file.c, parse_env_file_internal): there is no shell, so nothing is expanded. Assignments that
  * systemd ignores are ignored here too, and reported.
  */
-import { open } from 'node:fs/promises'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { constants } from 'node:os'
 
 export interface EnvironmentFile {
@@ -21,27 +21,35 @@ const MOST_NAMED = 5
 const NON_BLOCKING = 0o4000
 
 /**
- * Reads such a file.
+ * Reads such a file. Not by node:fs/promises: each command of overlayctl reads it, and loading that part of
+ * node would be a seventh of the command's time.
  * @returns undefined if the file does not exist
  * @throws {Error} the system's error, with its code; or one that says why this is not such a file
  */
 export async function readEnvironmentFile(path: string): Promise<EnvironmentFile | undefined> {
-  const file = await open(path, NON_BLOCKING).catch((error: NodeJS.ErrnoException) => {
-    if (error.errno === -constants.errno.ENOENT || error.errno === -constants.errno.ENOTDIR) return undefined
-    throw error
-  })
+  const file = openIfThere(path)
   if (file === undefined) return undefined
   try {
-    if (!(await file.stat()).isFile()) throw new Error('it is not a regular file')
+    if (!fstatSync(file).isFile()) throw new Error('it is not a regular file')
     const buffer = Buffer.alloc(MOST_BYTES + 1)
     let length = 0
     for (let read = -1; read !== 0 && length < buffer.length; length += read) {
-      read = (await file.read(buffer, length, buffer.length - length)).bytesRead
+      read = readSync(file, buffer, length, buffer.length - length, null)
     }
     if (length > MOST_BYTES) throw new Error(`it has more than ${MOST_BYTES} bytes`)
     return parseEnvironmentFile(buffer.subarray(0, length))
   } finally {
-    await file.close()
+    closeSync(file)
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openSync(path, NON_BLOCKING)
+  } catch (error) {
+    const errno = (error as NodeJS.ErrnoException).errno
+    if (errno === -constants.errno.ENOENT || errno === -constants.errno.ENOTDIR) return undefined
+    throw error
   }
 }
 

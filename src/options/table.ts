@@ -101,7 +101,8 @@ export const OPTIONS = {
     ),
     'peer-removal-grace': option(
       integer(0, 86_400),
-      'seconds to keep peers when most of them disappear from etcd at once, in case etcd is wrong; 0 for none',
+      'seconds to keep peers when most of them disappear from etcd at once, in case etcd is wrong; ' +
+        '0 for none',
       '60',
     ),
   }),
@@ -114,7 +115,8 @@ export const OPTIONS = {
     ),
     'iface-regex': option(
       PATTERNS,
-      'pattern for the address or, if no address matches, the name of an interface; repeat for alternatives',
+      'pattern for the address or, if no address matches, the name of an interface; ' +
+        'repeat for alternatives',
     ),
     'iface-can-reach': option(address('any'), 'use the interface through which this address is reached'),
     'public-ip': option(address('IPv4'), 'address other hosts send to', '', "the underlay interface's"),
@@ -155,8 +157,8 @@ export const OPTIONS = {
     'iptables-resync': option(integer(1, 86_400), 'seconds between checks of the firewall rules', '5'),
     'docker-mark': option(
       MARK,
-      "the bit of a packet's mark by which Docker's nftables backend accepts packets of other hosts; off for " +
-        'none',
+      "the bit of a packet's mark by which Docker's nftables backend accepts packets of other hosts; " +
+        'off for none',
       formatMark(DEFAULT_DOCKER_MARK),
     ),
     'ip-blackhole-route': option(BOOLEAN, "drop packets to unused addresses of this host's subnet", 'false'),
@@ -185,12 +187,14 @@ export const OPTIONS = {
     ),
     'probe-interval': option(
       integer(1, 60),
-      'seconds between two rounds of requests; each round is a few packets, however many hosts there are',
+      'seconds between two rounds of requests; each round is a few packets, ' +
+        'however many hosts there are',
       '1',
     ),
     'path-mtu': option(
       choice('auto', 'off'),
-      'give the route to a host the MTU of its path, where that is smaller than the device has: auto or off',
+      'give the route to a host the MTU of its path, where that is smaller than the device has: ' +
+        'auto or off',
       'auto',
     ),
   }),
