@@ -38,18 +38,22 @@ export interface FeedSources {
   events(signal: AbortSignal): Promise<AsyncIterable<OverlayEvent> | undefined>
 }
 
-/** Milliseconds between two readings of the status. */
-const PERIOD = 2000
 /**
  * How many times longer than the daemon's answer the pause after it is: 5 % of the daemon's time at most. It
  * has a bound, in milliseconds: an answer may take long for other reasons.
  */
 const PAUSE = 19
 const LONGEST_PAUSE = 10_000
-/** Milliseconds until the daemon is asked for its events again, after it has ended. */
-const AGAIN = { first: 1000, most: 5000 }
 /** Milliseconds for which events are gathered. */
 const GATHER = 100
+
+export interface Pace {
+  /** Milliseconds between two readings of the status, at least. */
+  readonly period: number
+  /** Milliseconds until the daemon is asked for its events again, after it has ended. */
+  readonly again: { readonly first: number; readonly most: number }
+}
+const PACE: Pace = { period: 2000, again: { first: 1000, most: 5000 } }
 
 export class Feed {
   readonly #listeners = new Set<(news: News) => void>()
@@ -57,12 +61,15 @@ export class Feed {
   #page: PageDocument | undefined
   #events: PageEvent[] = []
   #silence: string | undefined
+  readonly #pace: Pace
 
-  /** @param period milliseconds between two readings of the status, at least */
+  /** @param pace what differs from the usual pace, for tests */
   constructor(
     private readonly sources: FeedSources,
-    private readonly period = PERIOD,
-  ) {}
+    pace: Partial<Pace> = {},
+  ) {
+    this.#pace = { ...PACE, ...pace }
+  }
 
   /**
    * Tells a page everything, and then what happens.
@@ -108,11 +115,11 @@ export class Feed {
 
   async #readStatus(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      let milliseconds = this.period
+      let milliseconds = this.#pace.period
       try {
         const { status, daemonMs } = await this.sources.status()
         if (signal.aborted) return
-        milliseconds = Math.max(this.period, Math.min(LONGEST_PAUSE, daemonMs * PAUSE))
+        milliseconds = Math.max(this.#pace.period, Math.min(LONGEST_PAUSE, daemonMs * PAUSE))
         this.#show(makePage(status, new Date(), this.sources.host))
       } catch (error) {
         if (signal.aborted) return
@@ -150,7 +157,7 @@ export class Feed {
       } catch {
         // A daemon that ends or hangs: the status says so.
       }
-      await pause(backoffDelay(failures, AGAIN, Math.random), signal)
+      await pause(backoffDelay(failures, this.#pace.again, Math.random), signal)
     }
   }
 

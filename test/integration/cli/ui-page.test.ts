@@ -54,7 +54,7 @@ const feed = new Feed(
         await new Promise(() => undefined)
       })(),
   },
-  100,
+  { period: 100 },
 )
 
 let server: Server

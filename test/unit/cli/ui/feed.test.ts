@@ -41,7 +41,7 @@ class Daemon {
         return events && this.#stream(events, signal)
       },
     },
-    PERIOD,
+    { period: PERIOD, again: { first: PERIOD, most: PERIOD } },
   )
 
   async *#stream(events: readonly OverlayEvent[], signal: AbortSignal): AsyncGenerator<OverlayEvent> {
