@@ -7,8 +7,13 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import vm from 'node:vm'
 import { TestEnvironment } from 'jest-environment-node'
 
-/** The compiled code of each file, and the text that it was compiled from. */
-const scripts = new Map<string, { readonly text: string; readonly script: vm.Script }>()
+/** The compiled code of a file, and what it was compiled from. */
+interface Compiled {
+  readonly head: string
+  readonly source: string
+  readonly script: vm.Script
+}
+const compiled = new Map<string, Compiled>()
 
 const { compileFunction } = vm
 
@@ -21,11 +26,11 @@ vm.compileFunction = (source, params = [], options = {}) => {
   const { filename, parsingContext } = options
   if (filename === undefined || parsingContext === undefined) return compileFunction(source, params, options)
   const head = `(function (${params.join(', ')}) {`
-  const text = `${head}${source}\n})`
-  let known = scripts.get(filename)
-  if (known?.text !== text) {
-    known = { text, script: new vm.Script(text, { filename, columnOffset: -head.length }) }
-    scripts.set(filename, known)
+  let known = compiled.get(filename)
+  if (known?.source !== source || known.head !== head) {
+    const script = new vm.Script(`${head}${source}\n})`, { filename, columnOffset: -head.length })
+    known = { head, source, script }
+    compiled.set(filename, known)
   }
   return known.script.runInContext(parsingContext)
 }
