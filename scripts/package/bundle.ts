@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { build, type OnLoadResult, type Plugin } from 'esbuild'
 import { MODULES, readPageFiles, STYLES } from '../../src/cli/ui/page-files'
+import { writeProtocol } from './protocol'
 
 const HERE = __dirname
 export const ROOT = resolve(HERE, '../..')
@@ -89,9 +89,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     shippedBeside(),
     pageFiles(),
     addonLoaders(),
-    protocolAsJson(),
-    codecsAhead(),
-    noDescriptors(),
+    protocolAhead(),
     noWebAssembly(),
     englishOnly(),
     withoutColours(),
@@ -229,22 +227,13 @@ function addonLoaders(): Plugin {
   }
 }
 
-/**
- * etcd3 parses the text of etcd's protocol from a file, at each start. Here the text is parsed once, when the
- * bundle is made.
- */
-function protocolAsJson(): Plugin {
+/** In place of the library that parses etcd's protocol: see protocol.ts. grpc-js would load it for its server. */
+function protocolAhead(): Plugin {
   return {
-    name: 'protocol-as-json',
-    setup({ onLoad }) {
-      onLoad({ filter: /\/etcd3\/lib\/connection-pool\.js$/ }, ({ path }) =>
-        patched(path, [
-          [
-            /loadSync\)\(`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`/,
-            `fromJSON)(${JSON.stringify(readProtocol())}`,
-          ],
-        ]),
-      )
+    name: 'protocol-ahead',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ path }) => ({ path, namespace: 'protocol' }))
+      onLoad({ filter: /.*/, namespace: 'protocol' }, () => ({ contents: writeProtocol(), resolveDir: ROOT }))
     },
   }
 }
@@ -260,155 +249,6 @@ async function patched(
     contents = contents.replace(before, () => after)
   }
   return { contents }
-}
-
-type Protobufjs = typeof import('protobufjs')
-
-/** The protobufjs that etcd3 itself loads. */
-const protobufjs = (): Protobufjs => {
-  const loader = createRequire(require.resolve('etcd3')).resolve('@grpc/proto-loader')
-  return createRequire(loader)('protobufjs')
-}
-
-/** The part of the protocol that is used, as JSON. */
-export function readProtocol(): Namespace {
-  const file = join(dirname(require.resolve('etcd3')), '../proto/rpc.proto')
-  const root = new (protobufjs().Root)().loadSync(file, { keepCase: true }).toJSON()
-  for (const part of Object.values(root.nested ?? {})) if (isNamespace(part)) keepUsed(part)
-  return root
-}
-
-/**
- * The services that src/etcd calls. A client makes objects of all services and messages that it knows, at
- * each start.
- */
-const SERVICES: ReadonlySet<string> = new Set(['KV', 'Watch', 'Lease', 'Auth'])
-/** Those that src/etcd calls, and the login of etcd3 itself. */
-const AUTH_METHODS: ReadonlySet<string> = new Set([
-  ...['Authenticate', 'UserAdd', 'UserGet', 'UserDelete', 'UserChangePassword', 'UserGrantRole'],
-  ...['RoleAdd', 'RoleGet', 'RoleDelete', 'RoleGrantPermission'],
-])
-
-type Namespace = import('protobufjs').INamespace
-type Part = import('protobufjs').AnyNestedObject
-
-const isNamespace = (part: Part): part is Namespace => 'nested' in part && !('fields' in part)
-const isService = (part: Part): part is import('protobufjs').IService => 'methods' in part
-
-/** Removes the services that are not used, and the messages that only those services use. */
-function keepUsed(namespace: Namespace): void {
-  const parts = namespace.nested ?? {}
-  const kept = new Set<string>()
-  const keep = (text: string): void => {
-    for (const name of Object.keys(parts)) {
-      if (
-        kept.has(name) ||
-        isService(parts[name] as Part) ||
-        !new RegExp(`"(\\w+\\.)*${name}[".]`).test(text)
-      )
-        continue
-      kept.add(name)
-      keep(JSON.stringify(parts[name]))
-    }
-  }
-  const services = Object.entries(parts).filter(([, part]) => isService(part))
-  if (services.length === 0) return
-  for (const [name, service] of services) {
-    if (!SERVICES.has(name) || !isService(service)) continue
-    if (name === 'Auth') {
-      service.methods = Object.fromEntries(
-        Object.entries(service.methods).filter(([method]) => AUTH_METHODS.has(method)),
-      )
-    }
-    kept.add(name)
-    keep(JSON.stringify(service))
-  }
-  namespace.nested = Object.fromEntries(Object.entries(parts).filter(([name]) => kept.has(name)))
-}
-
-/** Name of a message type's function -> the function of protobufjs that writes its code. */
-const WRITERS = {
-  encode: 'encoder',
-  decode: 'decoder',
-  verify: 'verifier',
-  fromObject: 'converter.fromObject',
-  toObject: 'converter.toObject',
-} as const
-
-/**
- * protobufjs writes JavaScript for each message type, and compiles it when the type is first used, at each
- * start. Here the code is written once, when the bundle is made.
- */
-function codecsAhead(): Plugin {
-  return {
-    name: 'codecs-ahead',
-    setup({ onLoad }) {
-      onLoad({ filter: /\/protobufjs\/src\/type\.js$/ }, async ({ path }) => {
-        const calls = Object.entries(WRITERS).map(
-          ([name, writer]) => [`${writer}(this)(`, `written(this, '${name}', ${writer})(`] as const,
-        )
-        const { contents } = await patched(path, [
-          ...calls,
-          ['Type.generateConstructor(this)()', `written(this, 'ctor', Type.generateConstructor)()`],
-        ])
-        const codecs = messageTypes(protobufjs().Root.fromJSON(readProtocol()).resolveAll()).map(
-          (type) => `${JSON.stringify(type.fullName)}: ${writeCodec(type)}`,
-        )
-        return {
-          contents: `${contents}
-const CODECS = {${codecs.join(',\n')}}
-function written(type, name, write) { return CODECS[type.fullName]?.[name] ?? write(type) }`,
-        }
-      })
-    },
-  }
-}
-
-function messageTypes(namespace: import('protobufjs').NamespaceBase): import('protobufjs').Type[] {
-  const { Type, Namespace } = protobufjs()
-  return namespace.nestedArray.flatMap((part) => [
-    ...(part instanceof Type ? [part] : []),
-    ...(part instanceof Namespace ? messageTypes(part) : []),
-  ])
-}
-
-/**
- * An object of functions, which take the names that the generated code refers to, like the results of
- * {@link WRITERS}.
- */
-function writeCodec(type: import('protobufjs').Type): string {
-  const { encoder, decoder, verifier, converter, Type } = protobufjs()
-  const sources = {
-    encode: encoder(type),
-    decode: decoder(type),
-    verify: verifier(type),
-    fromObject: converter.fromObject(type),
-    toObject: converter.toObject(type),
-    ctor: Type.generateConstructor(type),
-  }
-  const functions = Object.entries(sources).map(
-    ([name, source]) => `${name}: ({ Writer, Reader, types, util } = {}) => ${source.toString()}`,
-  )
-  return `{${functions.join(',\n')}}`
-}
-
-/**
- * Descriptors of the protocol are for servers with reflection. Nobody reads them here, and they cost each
- * start 25 ms and 4 MB.
- */
-function noDescriptors(): Plugin {
-  return {
-    name: 'no-descriptors',
-    setup({ onLoad }) {
-      onLoad({ filter: /\/@grpc\/proto-loader\/build\/src\/index\.js$/ }, ({ path }) =>
-        patched(path, [
-          ["root.toDescriptor('proto3').file", '[]'],
-          ["message.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
-          ["enumType.toDescriptor('proto3')", '{ $type: { toObject: () => ({}) } }'],
-        ]),
-      )
-    },
-  }
 }
 
 /**
