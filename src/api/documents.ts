@@ -7,6 +7,23 @@ import { KINDS_REVERSED, type Kind } from '../model/kernel/objects'
 import { statusSchema } from './status'
 import { DOCUMENT_SCHEMA, OBJECT_STATES, PING_PARTS } from './words'
 
+/** An announced prefix with an address that is in no subnet, and the hosts that get its packets. */
+export const behindSchema = z.object({
+  prefix: z.string(),
+  /** The best first. Several share the packets. */
+  hosts: z.array(
+    z.object({
+      /** The name of the host's subnet in etcd. */
+      host: z.string(),
+      /** Whether it is this host. */
+      own: z.boolean(),
+      /** The link or gateway to which that host sends the packets; absent where its own routes lead. */
+      via: z.string().optional(),
+    }),
+  ),
+})
+export type Behind = z.infer<typeof behindSchema>
+
 /** What `overlayctl peers -o json` prints. */
 export const peersDocumentSchema = z.object({
   schema: z.literal(DOCUMENT_SCHEMA),
@@ -15,6 +32,10 @@ export const peersDocumentSchema = z.object({
   /** The number of all peers. */
   total: z.number(),
   peers: statusSchema.shape.peers,
+  /** Where the address that is looked for is in no subnet: which hosts announce it; absent for none. */
+  behind: behindSchema.optional(),
+  /** Why it is not known whether a host announces that address. */
+  behindUnknown: z.string().optional(),
 })
 export type PeersDocument = z.infer<typeof peersDocumentSchema>
 
@@ -105,6 +126,8 @@ export const pingDocumentSchema = z.object({
   target: z.string(),
   /** The host that was asked for, or that has the container. */
   host: z.object({ subnet: z.string(), publicIp: z.string() }),
+  /** The announced prefix with the target, where it is in no subnet; absent where it is. */
+  behind: behindSchema.optional(),
   /** How packets leave this host for it; absent in a network without encryption. */
   encryption: statusSchema.shape.peers.element.shape.encryption,
   probes: z.array(

@@ -73,7 +73,7 @@ export const VERBS: readonly Verb[] = [
       ...PEER_QUERY,
       match: {
         type: 'string',
-        describe: 'only peers that contain this text, or this address in their subnet',
+        describe: 'only peers that contain this text, or have or announce this address',
       },
     },
     examples: [
@@ -97,7 +97,7 @@ export const VERBS: readonly Verb[] = [
     positionals: {
       match: {
         type: 'string',
-        describe: 'only peers that contain this text, or this address in their subnet',
+        describe: 'only peers that contain this text, or have or announce this address',
       },
     },
     options: { ...DOCUMENT_OUTPUT, ...WATCH, ...PEER_QUERY },
@@ -226,7 +226,7 @@ export const VERBS: readonly Verb[] = [
       },
       peer: {
         type: 'string',
-        describe: 'probe only the peer with this PublicIP, subnet or container address',
+        describe: 'probe only the peer with this PublicIP, subnet or address, which it has or announces',
       },
     },
     examples: [
@@ -256,7 +256,7 @@ export const VERBS: readonly Verb[] = [
         array: true,
         describe: 'only these kinds, comma separated; an unknown one lists all',
       },
-      peer: { type: 'string', describe: 'only events about the peer with this subnet or PublicIP' },
+      peer: { type: 'string', describe: 'only events about the peer with this subnet, PublicIP or address' },
     },
     examples: [
       ['events --since=10m', 'what happened in the last ten minutes'],

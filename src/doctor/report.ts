@@ -37,6 +37,8 @@ export interface DoctorReport {
   readonly checks: readonly CheckResult[]
   /** Worst first. */
   readonly peers: readonly PeerReport[]
+  /** Which hosts announce the address whose host alone was to be probed; absent where it is in a subnet. */
+  readonly sought?: string
 }
 
 /** Exit codes: 0 only where everything was checked. Wrong usage has 2 too: then there is no report. */

@@ -150,6 +150,13 @@ export const formatLeaseSubnet = ({ ipv4, ipv6 }: LeaseSubnet): string =>
     .map(formatPrefix)
     .join(' and ')
 
+/** The subnets in the name of a key, spelled with `/`. A name that is not a subnet is unchanged. */
+export const subnetsOfKey = (key: string): string[] =>
+  key
+    .slice(key.lastIndexOf('/') + 1)
+    .split('&')
+    .map((name) => name.replace(/-(?=\d+$)/, '/'))
+
 /** One family's part of a valid lease: another host that we send packets to. */
 export interface Peer {
   readonly key: string

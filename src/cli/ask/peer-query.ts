@@ -1,15 +1,16 @@
 /** The peers that are shown, and their order. */
 
-import { type PeerSort, sortPeers, subnetOf } from '../../api/peer-order'
+import { type PeerSort, sortPeers } from '../../api/peer-order'
 import type { PeerStatus } from '../../api/status'
 import { PEER_STATES, type PeerState } from '../../api/words'
-import { familyOf, type IpAddress, parseIp, prefixContains } from '../../model/address'
+import { parseIp } from '../../model/address'
 import { UsageError } from '../../options/usage-error'
+import { hasAddress, subnetsBehind, type Whereabouts } from './whereabouts'
 
 export interface PeerQuery {
   /** Empty for all. */
   readonly states: readonly PeerState[]
-  /** A part of a peer's line, or an address in its subnet; empty for all. */
+  /** A part of a peer's line, or an address in its subnet or behind what it announces; empty for all. */
   readonly match: string
   readonly sort: PeerSort
 }
@@ -38,17 +39,25 @@ export function readPeerQuery(flags: {
   return { states: states.filter(isState), match: flags.match ?? '', sort: flags.sort ?? 'state' }
 }
 
-/** The peers that match, sorted. Equal ones are in the order of their subnets. */
+/**
+ * The peers that match, sorted. Equal ones are in the order of their subnets.
+ * @param where of the text that is looked for
+ */
 export function queryPeers(
   peers: readonly PeerStatus[],
   { states, match, sort }: PeerQuery,
+  { behind }: Whereabouts = {},
 ): readonly PeerStatus[] {
   const address = parseIp(match)
+  const announcers = behind === undefined ? [] : subnetsBehind(behind)
   const text = match.toLowerCase()
   const chosen = peers.filter(
     (peer) =>
       (states.length === 0 || states.includes(peer.state)) &&
-      (text === '' || matchesText(peer, text) || (address !== undefined && holds(peer, address))),
+      (text === '' ||
+        matchesText(peer, text) ||
+        hasAddress(peer, address) ||
+        announcers.includes(peer.subnet)),
   )
   return sortPeers(chosen, sort)
 }
@@ -57,11 +66,4 @@ function matchesText(peer: PeerStatus, text: string): boolean {
   const { subnet, publicIp, mac, state, reason, encryption, encryptionReason, probe } = peer
   const parts = [subnet, publicIp, mac, state, reason, encryption, encryptionReason, probe?.reach]
   return parts.some((part) => part?.toLowerCase().includes(text))
-}
-
-function holds(peer: PeerStatus, address: IpAddress): boolean {
-  const subnet = subnetOf(peer)
-  return (
-    subnet !== undefined && familyOf(subnet.address) === familyOf(address) && prefixContains(subnet, address)
-  )
 }

@@ -44,6 +44,7 @@ export function renderReport(told: DoctorReport, screen: Screen): string {
     '',
     ...report.checks.flatMap((check) => renderCheck(check, width, paint)),
     ...renderPeers(report.peers, width, paint),
+    ...(report.sought === undefined ? [] : ['', ...hang('', report.sought, width, 0)]),
   ]
   return `${lines.join('\n')}\n`
 }

@@ -3,6 +3,7 @@
 import type { PingDocument } from '../../api/documents'
 import type { PingPart } from '../../api/words'
 import { printableData } from '../../model/printable'
+import { describeBehind } from '../ask/whereabouts'
 import { percent, roundTrip } from './render-mesh'
 import { hang, painter, renderTable, type Screen } from './screen'
 
@@ -21,7 +22,7 @@ const WORDS: Readonly<Record<PingPart, string>> = {
 
 /** Renders the document. */
 export function renderPing(document: PingDocument, screen: Screen): string {
-  const { target, host, encryption, probes, fails } = printableData(document)
+  const { target, host, behind, encryption, probes, fails } = printableData(document)
   const paint = painter(screen)
   const how = encryption === undefined ? '' : encryption === 'none' ? ', gets no packets' : `, ${encryption}`
   const where = `${target}: the host with ${host.subnet} at ${host.publicIp}${how}`
@@ -39,6 +40,7 @@ export function renderPing(document: PingDocument, screen: Screen): string {
   )
   return `${[
     ...hang('', where, screen.width, 0),
+    ...(behind === undefined ? [] : hang('', describeBehind(target, behind), screen.width, 0)),
     '',
     ...table,
     '',

@@ -3,7 +3,7 @@
 import type { DeviceStatus, PeerStatus, Status } from '../../api/status'
 import { BRIEF_PEERS } from '../../api/words'
 import { count } from '../../model/count'
-import { printableData } from '../../model/printable'
+import { printable, printableData } from '../../model/printable'
 import { ALL_PEERS, queryPeers } from '../ask/peer-query'
 import { meshLine } from './render-mesh'
 import { countPeers, renderPeerTable, totalOf } from './render-peers'
@@ -15,6 +15,8 @@ export interface StatusView {
   readonly screen: Screen
   /** All peers to list; default: a few, worst first. */
   readonly peers?: readonly PeerStatus[]
+  /** What is to be said of these peers. */
+  readonly note?: string
   /** Whether nothing is left out. */
   readonly wide?: boolean
 }
@@ -22,7 +24,7 @@ export interface StatusView {
 const INDENT = 9
 
 /** Renders the document. */
-export function renderStatus(document: Status, { screen, peers, wide = false }: StatusView): string {
+export function renderStatus(document: Status, { screen, peers, note, wide = false }: StatusView): string {
   const status = printableData(document)
   const paint = painter(screen)
   const width = wide ? Number.POSITIVE_INFINITY : screen.width
@@ -40,6 +42,7 @@ export function renderStatus(document: Status, { screen, peers, wide = false }: 
     ),
     ...statusFacts(status).flatMap(({ name, text }) => fact(name, text)),
     ...peerLines(status, { screen, wide, ...(peers !== undefined && { peers }) }),
+    ...(note === undefined ? [] : hang('', printable(note), screen.width, 0)),
   ]
   return `${lines.join('\n')}\n`
 }

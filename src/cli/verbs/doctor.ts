@@ -4,6 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Behind } from '../../api/documents'
 import type { Knowledge } from '../../client/settings'
 import { gatherFacts } from '../../doctor/gather/gather'
 import { type DoctorReport, EXIT_CODES, makeReport, reportToJson } from '../../doctor/report'
@@ -11,12 +12,20 @@ import { print, standardOutput } from '../../host/streams'
 import { CHECKS, diagnose, factsFor } from '../../judge/diagnose'
 import type { PeerFact } from '../../judge/facts'
 import { OVERLAY, peerKey, peersOf } from '../../judge/overlay'
-import { parseIp, parseIpv4Prefix, parseIpv6Prefix, prefixContains, samePrefix } from '../../model/address'
+import {
+  formatPrefix,
+  parseIp,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+  prefixContains,
+  samePrefix,
+} from '../../model/address'
 import { commandsIn } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
 import { toJson } from '../../model/printable'
 import type { Options } from '../../options/schema'
 import { UsageError } from '../../options/usage-error'
+import { describeBehind, findBehind, subnetsBehind } from '../ask/whereabouts'
 import { EXIT } from '../exit'
 import { toYaml } from '../show/output'
 import { renderReport, screenOf } from '../show/render-doctor'
@@ -26,7 +35,7 @@ export interface DoctorFlags {
   readonly output: 'text' | 'json' | 'yaml'
   /** Comma list of checks; empty for all. */
   readonly only: string
-  /** PublicIP, subnet, or an address in it; empty for all. */
+  /** PublicIP, subnet, or an address in it or in an announced prefix; empty for all. */
   readonly peer: string
   /** Whether to make the checks again and again, until the program is stopped. */
   readonly watch: boolean
@@ -93,7 +102,8 @@ export async function examine(
   flags: Pick<DoctorFlags, 'only' | 'peer'>,
 ): Promise<DoctorReport> {
   const only = readOnly(flags.only)
-  const matches = readPeer(flags.peer)
+  const { behind } = await findBehind(options['run-dir'], flags.peer)
+  const matches = readPeer(flags.peer, behind)
   const started = performance.now()
   const facts = await gatherFacts(options, {
     facts: [...factsFor(only), ...(flags.peer === '' ? [] : OVERLAY)],
@@ -101,7 +111,8 @@ export async function examine(
   })
   if (flags.peer !== '') demandPeer(peersOf(facts), matches, flags.peer)
   const made = makeReport(facts, diagnose(facts, only), (performance.now() - started) / 1000, only)
-  return commandsIn(options.known?.network, made)
+  const note = behind === undefined ? undefined : describeBehind(flags.peer, behind)
+  return commandsIn(options.known?.network, { ...made, ...(note !== undefined && { sought: note }) })
 }
 
 function readOnly(text: string): string[] {
@@ -114,7 +125,7 @@ function readOnly(text: string): string[] {
 
 type Matches = (peer: PeerFact) => boolean
 
-function readPeer(text: string): Matches {
+function readPeer(text: string, behind: Behind | undefined): Matches {
   if (text === '') return () => true
   const subnet = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
   if (subnet !== undefined) return (peer) => samePrefix(peer.subnet, subnet)
@@ -125,7 +136,11 @@ function readPeer(text: string): Matches {
         '10.5.42.0/24',
     )
   }
-  return (peer) => peer.publicIp === address || prefixContains(peer.subnet, address)
+  const announcers = behind === undefined ? [] : subnetsBehind(behind)
+  return (peer) =>
+    peer.publicIp === address ||
+    prefixContains(peer.subnet, address) ||
+    announcers.includes(formatPrefix(peer.subnet))
 }
 
 /** @throws {OverlayError} `no-such-peer` */

@@ -4,9 +4,11 @@ import { styleText } from 'node:util'
 import { EVENT_KINDS, EVENTS_LOST, type EventKind, eventSchema, type OverlayEvent } from '../../api/events'
 import { askDaemon, daemonIsDown, readDaemon } from '../../client/daemon-socket'
 import { complain, print, printSlowly } from '../../host/streams'
+import { parseIp, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { OverlayError, systemErrorCode } from '../../model/errors'
 import { printable, toJson } from '../../model/printable'
 import { UsageError } from '../../options/usage-error'
+import { findBehind, holds, subnetsBehind } from '../ask/whereabouts'
 import { EXIT } from '../exit'
 import { hang, screenOf } from '../show/screen'
 
@@ -17,7 +19,7 @@ export interface EventsRequest {
   readonly since: string
   /** Kinds to show; each item may be a comma list. Empty: all kinds. */
   readonly kind: readonly string[]
-  /** Show only events about the peer with that subnet, PublicIP or subnet address; empty: all. */
+  /** Show only events about the peer with that subnet, PublicIP or container address; empty: all. */
   readonly peer: string
 }
 
@@ -28,7 +30,8 @@ export interface EventsRequest {
  * @throws {OverlayError} `control-socket`
  */
 export async function runEvents(runDirectory: string, request: EventsRequest): Promise<number> {
-  const isWanted = eventFilter(request, Date.now())
+  const { behind } = await findBehind(runDirectory, request.peer)
+  const isWanted = eventFilter(request, Date.now(), behind === undefined ? [] : subnetsBehind(behind))
   const name = request.follow ? 'followEvents' : 'events'
   const response = await askDaemon(runDirectory, name, { isLive: request.follow })
   if (response === undefined) throw daemonIsDown(runDirectory)
@@ -95,23 +98,35 @@ const strange = (what: string): OverlayError =>
     'use the overlayctl of the same version',
   )
 
-/** The filter for the requested events. Markers that events were lost pass the filter for a peer. */
+/**
+ * The filter for the requested events. Markers that events were lost pass the filter for a peer.
+ * @param announcers subnets of the hosts that announce the address of the peer
+ */
 export function eventFilter(
   { since, kind, peer }: Pick<EventsRequest, 'since' | 'kind' | 'peer'>,
   now: number,
+  announcers: readonly string[] = [],
 ): (event: OverlayEvent) => boolean {
   const from = since === '' ? Number.NEGATIVE_INFINITY : now - parseAge(since)
   const kinds = kind.flatMap((text) => text.split(',')).map(parseKind)
+  const isOfPeer = peerFilter(peer, announcers)
   const isOfKind = (of: string): boolean => kinds.length === 0 || (kinds as string[]).includes(of)
   return (event) => {
     if (Date.parse(event.time) < from) return false
     if (event.kind === EVENTS_LOST) return event.about.every(isOfKind)
-    return isOfKind(event.kind) && (peer === '' || event.about.some((name) => isNamed(name, peer)))
+    return isOfKind(event.kind) && (peer === '' || event.about.some(isOfPeer))
   }
 }
 
-/** A subnet may be named by its address alone. */
-const isNamed = (name: string, wanted: string): boolean => name === wanted || name.startsWith(`${wanted}/`)
+/** A subnet may be named by its address alone, or by another one in it. */
+function peerFilter(wanted: string, announcers: readonly string[]): (name: string) => boolean {
+  const address = parseIp(wanted)
+  return (name) =>
+    name === wanted ||
+    name.startsWith(`${wanted}/`) ||
+    announcers.includes(name) ||
+    holds(parseIpv4Prefix(name) ?? parseIpv6Prefix(name), address)
+}
 
 /** Milliseconds. */
 const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }

@@ -11,11 +11,20 @@ import type { Snapshot } from '../../etcd/follow/snapshot'
 import { print } from '../../host/streams'
 import { readPreviousSubnets } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
-import { FAMILIES, formatIp, formatMac } from '../../model/address'
-import { unenrollHost } from '../../model/commands'
+import {
+  FAMILIES,
+  formatIp,
+  formatMac,
+  formatPrefix,
+  parseIp,
+  parseIpv4Prefix,
+  parseIpv6Prefix,
+} from '../../model/address'
+import { evictLease, nameUnderSubnets, unenrollHost } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
 import { OverlayError } from '../../model/errors'
 import { formatLeaseSubnet, isReservation, type Lease } from '../../model/lease'
+import { formatVia, isClaim, type PrefixEntry } from '../../model/prefixes'
 import { printable } from '../../model/printable'
 import {
   type EvictedKey,
@@ -27,9 +36,11 @@ import {
   shownName,
 } from '../../plan/lease/evict'
 import { macsOf, ownLease } from '../../plan/lease/find-own'
+import { judgeClaims } from '../../plan/prefixes/standings'
 import { linkName } from '../../plan/reconcile/desired'
 import { auditRecord } from '../ask/audit-record'
 import { pingEvidence, pingHost } from '../ask/signs-of-life'
+import { type Announced, behindOf, describeBehind, holds } from '../ask/whereabouts'
 import { withRegistry } from '../ask/with-registry'
 import { confirm } from '../show/confirm'
 import { hang, screenOf } from '../show/screen'
@@ -57,7 +68,7 @@ export async function runEvict(settings: Settings, text: string, flags: EvictFla
     for (const each of hang('', printable(line), screenOf().width, 0)) print(`${each}\n`)
   }
   const snapshot = await withRegistry(settings, (registry, signal) => registry.snapshot(signal))
-  const found = chosen(keysMeant(snapshot, text), text)
+  const found = chosen(keysMeant(snapshot, text), text, snapshot)
   if (found.kind === 'unreadable') {
     const { key, reason } = found.lease
     say(`${key} cannot be read: ${reason}`)
@@ -85,10 +96,10 @@ export async function runEvict(settings: Settings, text: string, flags: EvictFla
   await deleteIt(settings, { kind: 'lease', lease: now }, flags, say)
 }
 
-function chosen(found: readonly EvictedKey[], text: string): EvictedKey {
+function chosen(found: readonly EvictedKey[], text: string, snapshot: Snapshot): EvictedKey {
   const [first, ...more] = found
   if (first === undefined) {
-    throw new OverlayError('evict', `nobody has ${JSON.stringify(text)}`, 'overlayctl peers lists all')
+    throw noKeyOf(text, snapshot)
   }
   if (more.length === 0) return first
   const keys = found.map(({ lease }) => `'${shownName(lease.key)}'`)
@@ -98,6 +109,40 @@ function chosen(found: readonly EvictedKey[], text: string): EvictedKey {
     `name one: overlayctl evict ${keys[0]}`,
   )
 }
+
+/** The refusal of what is no key: it names the host that an address belongs to, and evicts none by it. */
+export function noKeyOf(text: string, { leases, prefixes = [] }: Pick<Snapshot, 'leases' | 'prefixes'>) {
+  const address = parseIp(text) ?? (parseIpv4Prefix(text) ?? parseIpv6Prefix(text))?.address
+  const holder = leases.find(({ subnet }) => [subnet.ipv4, subnet.ipv6].some((each) => holds(each, address)))
+  if (holder !== undefined)
+    return new OverlayError(
+      'evict',
+      `no host has the subnet ${JSON.stringify(text)}: it is in ${formatLeaseSubnet(holder.subnet)}`,
+      `name that subnet: ${evictLease(holder.subnet)}`,
+    )
+  const behind = address && behindOf(announcedIn(prefixes), address)
+  const announcer = leases.find(({ key }) => nameUnderSubnets(key) === behind?.hosts[0]?.host)
+  if (behind !== undefined && announcer !== undefined)
+    return new OverlayError(
+      'evict',
+      `${JSON.stringify(text)} is no subnet: ${describeBehind(text, behind)}`,
+      `on that host: overlayctl withdraw ${behind.prefix}; ` +
+        `where the host is gone, the prefix goes with its lease: ${evictLease(announcer.subnet)}`,
+    )
+  return new OverlayError('evict', `nobody has ${JSON.stringify(text)}`, 'overlayctl peers lists all')
+}
+
+/** How the claims in etcd stand among themselves, whatever a host has against one of them. */
+const announcedIn = (prefixes: readonly PrefixEntry[]): Announced =>
+  judgeClaims(prefixes.filter(isClaim), () => undefined).map(
+    ({ claim: { host, announcement }, standing }) => ({
+      prefix: formatPrefix(announcement.prefix),
+      host,
+      own: false,
+      state: standing.kind,
+      ...(announcement.via !== undefined && { via: formatVia(announcement.via) }),
+    }),
+  )
 
 /** @throws {OverlayError} for the lease that this host uses */
 async function refuseOwn(settings: Settings, { leases, config }: Snapshot, lease: Lease): Promise<void> {

@@ -1,25 +1,21 @@
 /** `overlayctl ping`: which packets reach another host, and which layer fails. */
 
-import type { PingDocument, PrefixesDocument } from '../../api/documents'
+import type { PingDocument } from '../../api/documents'
 import { subnetOf } from '../../api/peer-order'
 import type { PeerStatus, Status } from '../../api/status'
 import { DOCUMENT_SCHEMA, type PingPart } from '../../api/words'
-import { readDaemon } from '../../client/daemon-socket'
 import { ping } from '../../host/ping'
-import {
-  type Family,
-  familyOf,
-  formatIp,
-  type IpAddress,
-  type Prefix,
-  parseIp,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
-  prefixContains,
-} from '../../model/address'
+import { type Family, familyOf, formatIp, type IpAddress, parseIp } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import type { Options } from '../../options/schema'
 import { UsageError } from '../../options/usage-error'
+import {
+  describeWhereabouts,
+  findBehind,
+  hasAddress,
+  subnetsBehind,
+  type Whereabouts,
+} from '../ask/whereabouts'
 import { EXIT } from '../exit'
 import { type Output, printDocument } from '../show/output'
 import { renderPing } from '../show/render-ping'
@@ -58,10 +54,7 @@ export async function runPing(
   if (!Number.isInteger(count) || count < 1 || count > MOST_PACKETS)
     throw new UsageError(`--count is ${count}`, `give a whole number from 1 to ${MOST_PACKETS}`)
   const status = await readStatus(options)
-  const peer = await findPeer(status, target, async () => {
-    const document = await readDaemon(options['run-dir'], 'prefixes')
-    return document?.prefixes ?? []
-  })
+  const { peer, behind } = await findPeer(status, target, () => findBehind(options['run-dir'], target))
   const probes = await Promise.all(
     tasksFor(status, peer, target).map(async ({ part, address, size }) => {
       const answer = await ping({ address, size, count })
@@ -73,6 +66,7 @@ export async function runPing(
     schema: DOCUMENT_SCHEMA,
     target,
     host: { subnet: peer.subnet, publicIp: peer.publicIp },
+    ...(behind !== undefined && { behind }),
     ...(peer.encryption !== undefined && { encryption: peer.encryption }),
     probes,
     ...(fails !== undefined && { fails }),
@@ -81,67 +75,49 @@ export async function runPing(
   return fails === undefined ? EXIT.healthy : EXIT.degraded
 }
 
-type Announced = PrefixesDocument['prefixes']
+/** A peer that is pinged, and the announced prefix that the target is in. */
+export interface Found extends Pick<Whereabouts, 'behind'> {
+  readonly peer: PeerStatus
+}
 
 /**
- * The peer with that PublicIP or subnet, or with that address in its subnet, else the one that announces the
- * address.
- * @param readAnnounced what hosts announce; called only for an address in no subnet
+ * The peer with that PublicIP or subnet, or with that address in its subnet, else the first one that
+ * announces the address.
+ * @param findAnnounced which hosts announce the target; called only for one in no subnet
  * @throws {OverlayError} `no-such-peer`, or `daemon-down` where the peers are not known
  */
 export async function findPeer(
   status: Status,
   target: string,
-  readAnnounced: () => Promise<Announced>,
-): Promise<PeerStatus> {
+  findAnnounced: () => Promise<Whereabouts>,
+): Promise<Found> {
   const unknown = whyPeersUnknown(status)
   if (unknown !== undefined)
     throw new OverlayError('daemon-down', `the other hosts are not known: ${unknown}`)
   const peers = status.peers.filter(({ state }) => state !== 'rejected')
   const address = parseIp(target)
-  const found = peers.find((peer) => {
-    const holds = address !== undefined && covers(subnetOf(peer), address)
-    return peer.publicIp === target || peer.subnet === target || holds
-  })
-  if (found !== undefined) return found
-  const claim = address === undefined ? undefined : winnerFor(await readAnnounced(), address)
-  if (claim?.own === true)
+  const found = peers.find(
+    (peer) => peer.publicIp === target || peer.subnet === target || hasAddress(peer, address),
+  )
+  if (found !== undefined) return { peer: found }
+  const where = await findAnnounced()
+  const { behind } = where
+  if (behind?.hosts.some(({ own }) => own) === true)
     throw new OverlayError(
       'no-such-peer',
-      `${target} is in ${claim.prefix}, which this host itself announces`,
+      `${target} is in ${behind.prefix}, which this host itself announces`,
       'ping it from another host, or with ping(8)',
     )
-  // A host with both families is there twice, and its name has both subnets.
-  const subnets = claim?.host?.split('&').map((name) => name.replace(/-(\d+)$/, '/$1')) ?? []
-  const announcer = peers.find((peer) => {
-    const subnet = subnetOf(peer)
-    const isOfFamily = address !== undefined && subnet && familyOf(subnet.address) === familyOf(address)
-    return isOfFamily && subnets.includes(peer.subnet)
-  })
-  if (announcer !== undefined) return announcer
+  const subnets = behind === undefined ? [] : subnetsBehind(behind)
+  const announcer = subnets.flatMap((subnet) => peers.find((peer) => peer.subnet === subnet) ?? [])[0]
+  if (announcer !== undefined && behind !== undefined) return { peer: announcer, behind }
+  const note = describeWhereabouts(target, where)
   throw new OverlayError(
     'no-such-peer',
-    `no other host has the PublicIP, the subnet or the container ${target}`,
+    `no other host has the PublicIP, the subnet or the container ${target}${note ? `; ${note}` : ''}`,
     'see the hosts: overlayctl peers; and what they announce besides: overlayctl prefixes',
   )
 }
-
-/** The claim that this host's packets to an address follow: the first followed one of the longest prefix. */
-function winnerFor(announced: Announced, address: IpAddress): Announced[number] | undefined {
-  let longest = -1
-  let winner: Announced[number] | undefined
-  for (const claim of announced) {
-    const prefix = parseIpv4Prefix(claim.prefix) ?? parseIpv6Prefix(claim.prefix)
-    const isFollowed = claim.state === 'wins' || claim.state === 'shares'
-    if (!isFollowed || prefix === undefined || !covers(prefix, address) || prefix.length <= longest) continue
-    longest = prefix.length
-    winner = claim
-  }
-  return winner
-}
-
-const covers = (prefix: Prefix | undefined, address: IpAddress): boolean =>
-  prefix !== undefined && familyOf(prefix.address) === familyOf(address) && prefixContains(prefix, address)
 
 /** The packets for a target, from the lowest layer up. */
 export function tasksFor(status: Status, peer: PeerStatus, target: string): PingTask[] {

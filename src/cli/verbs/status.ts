@@ -6,6 +6,7 @@
 import type { Status } from '../../api/status'
 import { readDaemonStatus } from '../../client/daemon-status'
 import type { Options } from '../../options/schema'
+import { findBehindBeside } from '../ask/whereabouts'
 import { type Output, printDocument } from '../show/output'
 import { screenOf } from '../show/screen'
 import type { View } from '../show/view'
@@ -27,7 +28,8 @@ export async function showStatus<Document>(
     return watchStatus(options, output, view)
   }
   const status = await readStatus(options, view.isBrief(output))
-  printDocument(view.document(status), output, (wide) => view.render(status, screenOf(), wide))
+  const where = await findBehindBeside(options['run-dir'], view.sought, status.peers)
+  printDocument(view.document(status, where), output, (wide) => view.render(status, screenOf(), wide, where))
   return view.exitCode(status)
 }
 

@@ -4,6 +4,7 @@ import { DOCUMENT_SCHEMA } from '../../api/words'
 import { count } from '../../model/count'
 import { printable } from '../../model/printable'
 import { type PeerQuery, queryPeers } from '../ask/peer-query'
+import { describeWhereabouts } from '../ask/whereabouts'
 import { EXIT } from '../exit'
 import { renderLease } from '../show/render-lease'
 import { countPeers, renderPeerTable } from '../show/render-peers'
@@ -29,14 +30,15 @@ function leaseDocument(status: Status): LeaseDocument {
 /** @param query peers to list; undefined: a few, worst first */
 export const statusView = (query: PeerQuery | undefined): View<Status> => ({
   isBrief: (output) => query === undefined && (output === 'text' || output === 'wide'),
-  document: (status) =>
-    query === undefined ? status : { ...status, peers: [...queryPeers(status.peers, query)] },
-  render: (status, screen, wide) =>
-    renderStatus(status, {
-      screen,
-      wide,
-      ...(query !== undefined && { peers: queryPeers(status.peers, query) }),
-    }),
+  ...(query !== undefined && { sought: query.match }),
+  document: (status, where) =>
+    query === undefined ? status : { ...status, peers: [...queryPeers(status.peers, query, where)] },
+  render: (status, screen, wide, where = {}) => {
+    if (query === undefined) return renderStatus(status, { screen, wide })
+    const note = describeWhereabouts(query.match, where)
+    const peers = queryPeers(status.peers, query, where)
+    return renderStatus(status, { screen, wide, peers, ...(note !== undefined && { note }) })
+  },
   exitCode: (status) => {
     if (status.state === 'healthy') return EXIT.healthy
     const nothing = !status.daemon.running && !status.etcd.connected && status.device === undefined
@@ -46,24 +48,29 @@ export const statusView = (query: PeerQuery | undefined): View<Status> => ({
 
 export const peersView = (query: PeerQuery): View<PeersDocument> => ({
   isBrief: () => false,
-  document: (status) => {
+  sought: query.match,
+  document: (status, where = {}) => {
     const { peers } = status
     const unknown = whyPeersUnknown(status)
     return {
       schema: DOCUMENT_SCHEMA,
       ...(unknown !== undefined && { unknown }),
       total: peers.length,
-      peers: [...queryPeers(peers, query)],
+      peers: [...queryPeers(peers, query, where)],
+      ...(where.behind !== undefined && { behind: where.behind }),
+      ...(where.unknown !== undefined && { behindUnknown: where.unknown }),
     }
   },
-  render: (status, screen, wide) => {
+  render: (status, screen, wide, where = {}) => {
     const unknown = whyPeersUnknown(status)
     if (unknown !== undefined)
       return `${hang('', printable(`not known: ${unknown}`), screen.width, 0).join('\n')}\n`
-    const peers = queryPeers(status.peers, query)
+    const peers = queryPeers(status.peers, query, where)
     const all = peers.length === status.peers.length ? '' : ` of ${count(status.peers.length, 'peer')}`
     const summary = `${countPeers({ peers: [...peers] })}${all}`
-    return `${[...renderPeerTable(peers, screen, wide), '', summary].join('\n')}\n`
+    const note = describeWhereabouts(query.match, where)
+    const notes = note === undefined ? [] : hang('', printable(note), screen.width, 0)
+    return `${[...renderPeerTable(peers, screen, wide), '', ...notes, summary].join('\n')}\n`
   },
   exitCode: (status) => (whyPeersUnknown(status) === undefined ? EXIT.healthy : EXIT.unreachable),
 })

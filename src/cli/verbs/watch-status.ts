@@ -7,6 +7,7 @@ import { awaitChange, type Seen } from '../../client/daemon-status'
 import { toJson } from '../../model/printable'
 import type { Options } from '../../options/schema'
 import { readLocalStatus } from '../ask/local-status'
+import { findBehindBeside } from '../ask/whereabouts'
 import { EXIT } from '../exit'
 import { formatDocument, type Output } from '../show/output'
 import { screenOf } from '../show/screen'
@@ -27,16 +28,19 @@ export async function watchStatus<Document>(
   const last = await watch({
     output,
     heading: 'updates on change',
-    documents: (signal) => statuses(options, view.isBrief(output), signal),
-    format: (status) => {
-      const document = view.document(status)
+    documents: async function* (signal) {
+      for await (const status of statuses(options, view.isBrief(output), signal))
+        yield { status, where: await findBehindBeside(options['run-dir'], view.sought, status.peers) }
+    },
+    format: ({ status, where }) => {
+      const document = view.document(status, where)
       // JSON on one line each, for programs that read line by line.
       return output === 'json'
         ? `${toJson(document)}\n`
-        : formatDocument(document, output, (wide) => view.render(status, screenOf(), wide))
+        : formatDocument(document, output, (wide) => view.render(status, screenOf(), wide, where))
     },
   })
-  return last === undefined ? EXIT.unreachable : view.exitCode(last)
+  return last === undefined ? EXIT.unreachable : view.exitCode(last.status)
 }
 
 /** Yields the status whenever it has changed. */

@@ -5,7 +5,7 @@
 import { performance } from 'node:perf_hooks'
 import type { RegistryUpdate } from '../../etcd/follow/updates'
 import { formatIp, formatMac, formatPrefix } from '../../model/address'
-import type { Lease, Revision, UnreadableLease } from '../../model/lease'
+import { type Lease, type Revision, subnetsOfKey, type UnreadableLease } from '../../model/lease'
 import type { PeerChange } from '../../plan/peers/claim'
 import { DelayedRemovals, HELD_REASON } from '../../plan/peers/delayed-removals'
 import { giveWay, inTurns } from '../loop/give-way'
@@ -13,7 +13,7 @@ import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
 import type { NodeParts } from './parts'
 import type { LeaseEvent, SortedEvents, SortedUpdate } from './sort-update'
-import { subnetsOfKey, Verdicts } from './verdicts'
+import { Verdicts } from './verdicts'
 
 /** Verdicts checked in one turn of the event loop. */
 const PIECE = 500

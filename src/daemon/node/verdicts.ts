@@ -1,5 +1,6 @@
 /** Logs which leases are rejected, once each, and which are no longer rejected. */
 import type { Family } from '../../model/address'
+import { subnetsOfKey } from '../../model/lease'
 import { isUnproven } from '../../plan/trust/pins'
 import type { Overlay } from '../overlay/overlay'
 import type { Logger } from '../tell/logger'
@@ -51,10 +52,3 @@ export class Verdicts {
     if (more > 0) this.log.warn(`peer rejected: ${more} more; overlayctl status lists them`)
   }
 }
-
-/** The subnets in the name of a key, spelled with `/`. A name that is not a subnet is unchanged. */
-export const subnetsOfKey = (key: string): string[] =>
-  key
-    .slice(key.lastIndexOf('/') + 1)
-    .split('&')
-    .map((name) => name.replace(/-(?=\d+$)/, '/'))

@@ -64,11 +64,30 @@ async function routed(host: Host, prefix: string, to: Host | undefined): Promise
   })
 }
 
+/** Every command that takes an address finds the host that announces it. */
+async function isFound(from: Host, at: Host): Promise<void> {
+  const subnet = (await nameOf(at)).replace('-', '/')
+  const said = `${MOVING} is in the announced prefix ${MOVING}/32 of ${subnet}`
+  const peers = await overlayctl(from, 'peers', MOVING)
+  expect(peers).toContain(`${said}\n1 ok of 2 peers\n`)
+  expect(await overlayctl(from, 'status', `--match=${MOVING}`)).toContain(said)
+  expect(await overlayctl(from, 'ping', MOVING, '--count=1')).toContain(said)
+  expect(await overlayctl(from, 'events', `--peer=${MOVING}`, '--kind=peer-joined')).toContain(subnet)
+  const report = await from.overlayctl('doctor', '--only=reach', `--peer=${MOVING}`, '-o', 'json')
+  expect(JSON.parse(report.stdout)).toMatchObject({
+    sought: said,
+    peers: expect.arrayContaining([expect.objectContaining({ subnet, reach: 'ok' })]),
+  })
+  const evicted = await from.overlayctl('evict', `${MOVING}/32`, '--yes')
+  expect(evicted).toMatchObject({ code: 1, stderr: expect.stringContaining(`overlayctl evict ${subnet}`) })
+}
+
 test('an address moves to another host, and no packet of a ping is lost', async () => {
   const [first, second, third] = [lab.host(1), lab.host(2), lab.host(3)]
   await addAddress(first, MOVING)
   expect(await overlayctl(first, 'announce', `${MOVING}/32`)).toMatch(/^announced: 10\.5\.240\.7\/32/)
   await routed(third, MOVING, first)
+  await isFound(third, first)
   const ping = await lab.startPing(only(third.containers), { address: MOVING })
   await addAddress(second, MOVING)
   await overlayctl(second, 'announce', `${MOVING}/32`, '--priority=200')

@@ -33,6 +33,20 @@ test('a container is found by its IPv6 address too, and IPv4 subnets come first'
   expect(subnets({ sort: 'subnet' }, peers).slice(-2)).toEqual([six.subnet, '10.6.0.0-24'])
 })
 
+test('the hosts that announce the address are found by it, and no half of them in the other family', () => {
+  const six: PeerStatus = { subnet: 'fd00:5:0:9::/64', publicIp: 'fd77::9', mac: '-', state: 'ok' }
+  const behind = {
+    prefix: '10.5.240.0/28',
+    hosts: [
+      { host: '10.5.13.0-24', own: false },
+      { host: '10.5.9.0-24&fd00:5:0:9::-64', own: false },
+      { host: '10.5.99.0-24', own: true },
+    ],
+  }
+  const found = queryPeers([six, ...STATUS.peers], readPeerQuery({ match: '10.5.240.7' }), { behind })
+  expect(found.map(({ subnet }) => subnet)).toEqual(['10.5.9.0/24', '10.5.13.0/24'])
+})
+
 test('an unknown state is refused by name', () => {
   expect(() => readPeerQuery({ state: 'ok,okay' })).toThrow('"okay"')
 })

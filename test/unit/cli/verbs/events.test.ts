@@ -61,9 +61,19 @@ describe('the filter of events', () => {
   test.each([
     ['10.5.2.0/24', true],
     ['10.5.2.0', true],
+    ['10.5.2.7', true],
+    ['10.5.3.7', false],
+    ['fd00::7', false],
     ['10.5.2', false],
     ['0.5.2.0/24', false],
   ])('--peer=%s', (peer, wanted) => expect(asks({ peer })(event())).toBe(wanted))
+
+  test('--peer=10.5.240.7 that the host announces', () => {
+    const asked = { since: '', kind: [], peer: '10.5.240.7' }
+    expect(eventFilter(asked, NOW, ['10.5.2.0/24'])(event())).toBe(true)
+    expect(eventFilter(asked, NOW, ['10.5.9.0/24'])(event())).toBe(false)
+    expect(eventFilter(asked, NOW)(event({ kind: 'prefix-moved', about: ['10.5.240.0/28'] }))).toBe(true)
+  })
 
   test('passes notices of lost events of the requested kinds', () => {
     const lost = event({ kind: EVENTS_LOST, about: ['peer-joined'] })

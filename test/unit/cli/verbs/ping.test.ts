@@ -1,8 +1,9 @@
-import type { PingDocument, PrefixesDocument } from '../../../../src/api/documents'
+import type { PingDocument } from '../../../../src/api/documents'
 import { PING_PARTS, type PingPart } from '../../../../src/api/words'
+import { type Announced, behindOf, type Whereabouts } from '../../../../src/cli/ask/whereabouts'
 import { renderPing } from '../../../../src/cli/show/render-ping'
 import { failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
-import { formatIp } from '../../../../src/model/address'
+import { formatIp, parseIp } from '../../../../src/model/address'
 import { STATUS } from '../fixtures'
 
 const probes = (received: Partial<Record<PingPart, number>>): PingDocument['probes'] =>
@@ -27,7 +28,12 @@ const peers = [
 ]
 const known = { ...STATUS, peers }
 
-type Announced = PrefixesDocument['prefixes']
+/** As {@link findBehind}, for what hosts announce. */
+const among = (announced: Announced) => async (): Promise<Whereabouts> => {
+  const address = parseIp('10.5.240.7')
+  const behind = address && behindOf(announced, address)
+  return behind === undefined ? {} : { behind }
+}
 
 const unasked = (): never => {
   throw new Error('what hosts announce is read for nothing')
@@ -40,7 +46,7 @@ test.each([
   ['10.5.1.7', '10.5.1.0/24', ['192.0.2.1', '10.5.1.0', '10.5.1.0', '10.5.1.7']],
   ['fd00:5::7', 'fd00:5::/64', ['2001:db8::1', 'fd00:5::', 'fd00:5::', 'fd00:5::7']],
 ])('%s is found at %s', async (target, subnet, addresses) => {
-  const peer = await findPeer(known, target, unasked)
+  const { peer } = await findPeer(known, target, unasked)
   expect(peer.subnet).toBe(subnet)
   expect(tasksFor(known, peer, target).map(({ address }) => formatIp(address))).toEqual(addresses)
 })
@@ -48,7 +54,7 @@ test.each([
 test.each(['10.5.2.7', 'x', '', '192.0.2.9'])(
   '%j is no other host, and the error says so',
   async (target) => {
-    await expect(findPeer(known, target, async () => [])).rejects.toThrow('no other host has')
+    await expect(findPeer(known, target, among([]))).rejects.toThrow('no other host has')
   },
 )
 
@@ -89,8 +95,9 @@ describe('an address in no subnet', () => {
       '10.5.1.0/24',
     ],
   ])('is looked for at %s', async (_, announced, subnet) => {
-    const peer = await findPeer(both, '10.5.240.7', async () => announced)
+    const { peer, behind } = await findPeer(both, '10.5.240.7', among(announced))
     expect(peer.subnet).toBe(subnet)
+    expect(behind?.prefix).toMatch(/^10\.5\.240\./)
     expect(tasksFor(both, peer, '10.5.240.7').at(-1)).toMatchObject({ part: 'container' })
   })
 
@@ -99,15 +106,34 @@ describe('an address in no subnet', () => {
     ['only a host without a lease announces', [{ ...claim, host: '10.5.9.0-24', prefix: '10.5.240.7/32' }]],
     ['has an unreadable key', [{ own: false, prefix: '10.5.240.7/32', state: 'unreadable' }]],
   ])('that %s is at no host', async (_, announced) => {
-    await expect(findPeer(both, '10.5.240.7', async () => announced)).rejects.toThrow('no other host has')
+    await expect(findPeer(both, '10.5.240.7', among(announced))).rejects.toThrow('no other host has')
   })
 
   test('of this host is said to be of this host', async () => {
     const announced = [{ ...claim, own: true, prefix: '10.5.240.0/28' }]
-    await expect(findPeer(both, '10.5.240.7', async () => announced)).rejects.toThrow(
+    await expect(findPeer(both, '10.5.240.7', among(announced))).rejects.toThrow(
       '10.5.240.7 is in 10.5.240.0/28, which this host itself announces',
     )
   })
+})
+
+test('an address that nobody may have, because the daemon does not say what hosts announce', async () => {
+  const answer = findPeer(known, '10.5.240.7', async () => ({ unknown: 'overlayd does not run' }))
+  await expect(answer).rejects.toThrow('10.5.240.7 besides its subnet is not known: overlayd does not run')
+})
+
+test('what people see of an address behind an announced prefix', () => {
+  const document: PingDocument = {
+    schema: 1,
+    target: '10.5.240.7',
+    host: { subnet: '10.5.1.0/24', publicIp: '192.0.2.1' },
+    behind: { prefix: '10.5.240.7/32', hosts: [{ host: '10.5.1.0-24', own: false, via: 'br-moving' }] },
+    probes: probes({}),
+  }
+  expect(renderPing(document, { width: 100, colour: false }).split('\n').slice(0, 2)).toEqual([
+    '10.5.240.7: the host with 10.5.1.0/24 at 192.0.2.1',
+    '10.5.240.7 is in the announced prefix 10.5.240.7/32 of 10.5.1.0/24 (via br-moving)',
+  ])
 })
 
 test('what people see of a container behind a path that loses large packets', () => {

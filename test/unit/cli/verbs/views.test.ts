@@ -37,6 +37,22 @@ test('output for programs follows its schema', () => {
   expect(some.peers.map(({ subnet }) => subnet)).toEqual(['10.5.13.0/24'])
 })
 
+test('an address behind an announced prefix: its host, and the way there, for people and programs', () => {
+  const view = peersView(readPeerQuery({ match: '10.5.240.7' }))
+  const hosts = [{ host: '10.5.13.0-24', own: false, via: 'br-moving' }]
+  const where = { behind: { prefix: '10.5.240.7/32', hosts } }
+  expect(view.sought).toBe('10.5.240.7')
+  expect(peersDocumentSchema.parse(view.document(STATUS, where))).toMatchObject({
+    peers: [{ subnet: '10.5.13.0/24' }],
+    behind: where.behind,
+  })
+  const said = '10.5.240.7 is in the announced prefix 10.5.240.7/32 of 10.5.13.0/24 (via br-moving)'
+  expect(view.render(STATUS, plain(120), false, where)).toContain(`\n\n${said}\n1 ok of 4 peers\n`)
+  const status = statusView(readPeerQuery({ match: '10.5.240.7' }))
+  expect(status.render(STATUS, plain(120), false, where)).toContain(said)
+  expect(view.document(STATUS, { unknown: 'no answer' }).behindUnknown).toBe('no answer')
+})
+
 test('peers have a column for encryption only in a network that has it', () => {
   const shown = (status: Status) => peersView(all).render(status, plain(120), false)
   expect(shown(ENCRYPTED)).toContain('ENCRYPTION')
