@@ -8,13 +8,14 @@
  *   --queue DIRECTORY          only files that no other runner with the same directory has taken
  *   --json --outputFile FILE   also writes the results as jest does, as far as scripts/test reads them
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { SourceMap } from 'node:module'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import { basename, dirname, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { expect } from 'expect'
 import * as circus from 'jest-circus'
 import { patient } from '../../test/lab/patience'
+import { longestFirst, takeFile } from '../../test/lab/queue'
 
 type TestEntry = ReturnType<typeof circus.getState>['rootDescribeBlock']['tests'][number]
 
@@ -37,8 +38,8 @@ export async function runFiles(files: Files): Promise<void> {
   installGlobals()
   const started = performance.now()
   let run = 0
-  for (const file of longestFirst(chosen)) {
-    if (queue !== undefined && !takes(queue, file)) continue
+  for (const file of longestFirst(chosen, LONG, (path) => path)) {
+    if (queue !== undefined && !takeFile(queue, file)) continue
     run += 1
     await runFile(file, files[file] ?? (() => Promise.resolve()), titles)
   }
@@ -53,24 +54,8 @@ export async function runFiles(files: Files): Promise<void> {
   process.exit(failed || (numPassedTests === 0 && run > 0) ? 1 : 0)
 }
 
-/** Files that take over a minute: a runner that takes one last leaves the other runner without work. */
-const LONG = ['encryption.test.ts', 'wireguard.test.ts', 'encryption-families.test.ts', 'many-peers.test.ts']
-
-function longestFirst(files: readonly string[]): readonly string[] {
-  const long = LONG.flatMap((name) => files.filter((file) => basename(file) === name))
-  return [...long, ...files.filter((file) => !long.includes(file))]
-}
-
-/** Takes a file, unless another runner has. Only one can make a directory, also over 9p. */
-function takes(queue: string, file: string): boolean {
-  try {
-    mkdirSync(join(queue, basename(file)))
-    return true
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false
-    throw error
-  }
-}
+/** Files that take half a minute and more, longest first. */
+const LONG = ['encryption.test.ts', 'encryption-families.test.ts', 'many-peers.test.ts', 'wireguard.test.ts']
 
 function readArguments(all: readonly string[]) {
   try {
