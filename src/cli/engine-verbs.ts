@@ -7,7 +7,10 @@ const NETWORK_FLAGS = {
   name: { type: 'string', default: DEFAULT_NAME, describe: 'name of the network' },
   subnet: {
     type: 'string',
-    describe: "the part of the host's subnet, or of a further one (overlayctl lease), as in 10.5.7.64/27",
+    array: true,
+    describe:
+      "the part of the host's subnet, or of a further one (overlayctl lease), as in 10.5.7.64/27; " +
+      'once for IPv4 and once for IPv6',
   },
   size: {
     type: 'string',

@@ -10,7 +10,7 @@ import { parseEngineFile, readEngineFiles } from '../../host/engine-files'
 import { complain, print } from '../../host/streams'
 import { readSubnetVariables } from '../../host/subnet-env'
 import { readFileOfOthers } from '../../host/trusted-path'
-import { familyOf, formatPrefix, networkOf, type Prefix } from '../../model/address'
+import { formatPrefix, networkOf, type Prefix } from '../../model/address'
 import { COMMANDS, type Engine, type EngineFile, type UnreadEngineFile } from '../../model/engines'
 import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
 import type { Options } from '../../options/schema'
@@ -27,14 +27,14 @@ import {
 import type { TakenPart } from '../../plan/host/free-part'
 import { subnetWith } from '../../plan/host/own-subnets'
 import { readFurther } from '../ask/further-subnets'
-import { readLength, readPart } from '../ask/subnet-part'
+import { readLength, readParts } from '../ask/subnet-part'
 
 export interface EngineNetworkFlags {
   readonly name: string
   /** The file to write; empty: the text is printed. */
   readonly output: string
-  /** A part of a subnet of this host. */
-  readonly subnet: string | undefined
+  /** Parts of subnets of this host, at most one of each family; absent for none. */
+  readonly subnet: readonly string[] | undefined
   /** Prefix length of the part. */
   readonly size: string | undefined
   /** Sets a file of somebody's own aside. */
@@ -64,7 +64,7 @@ export async function runEngineNetwork(
 ): Promise<void> {
   const subnetFile = options['subnet-file']
   const code = ENGINE_CODES[engine]
-  const part = flags.subnet === undefined ? undefined : readPart(flags.subnet, code)
+  const parts = readParts(flags.subnet ?? [], code)
   const length = flags.size === undefined ? undefined : readLength(flags.size, code)
   const output = flags.output === '' ? undefined : resolve(flags.output)
   if (output !== undefined) refuseName(engine, output, flags.name)
@@ -86,15 +86,15 @@ export async function runEngineNetwork(
   const isForeign = present !== undefined && own === undefined
   if (isForeign && !flags.force) throw foreign(engine, output)
   const former = own?.subnets ?? []
-  const further = await furtherFor(options, subnets.value, part === undefined ? former : [part])
+  const further = await furtherFor(options, subnets.value, [...parts, ...former])
   const others = files.filter(({ path }) => path !== own?.path && path !== output)
   refuseTwin(engine, flags.name, others)
   const taken = [
     ...others.flatMap((file) => partsOf(file, subnets.value)),
-    ...(await partsOfDockerd(code, part !== undefined || former.length > 0)),
+    ...(await partsOfDockerd(code, parts.length > 0 || former.length > 0)),
   ]
   const planned = planEngineNetwork(
-    { engine, name: flags.name, part, length, former },
+    { engine, name: flags.name, parts, length, former },
     { ...subnets.value, further },
     taken,
   )
@@ -121,14 +121,12 @@ export async function runEngineNetwork(
 /** The further subnets of this host, where a part may be of one. */
 async function furtherFor(
   options: Options,
-  { subnet }: HostSubnets,
+  { subnet, subnet6 }: HostSubnets,
   parts: readonly Prefix[],
 ): Promise<readonly Prefix[]> {
-  const isElsewhere = ({ address }: Prefix): boolean =>
-    familyOf(address) === 'IPv4' && subnetWith([subnet], address) === undefined
-  if (!parts.some(isElsewhere)) return []
-  const further = await readFurther(options, subnet)
-  return further.filter(({ address }) => familyOf(address) === 'IPv4')
+  const leased: readonly Prefix[] = subnet6 === undefined ? [subnet] : [subnet, subnet6]
+  const isElsewhere = ({ address }: Prefix): boolean => subnetWith(leased, address) === undefined
+  return parts.some(isElsewhere) ? readFurther(options, subnet) : []
 }
 
 /** A network that is not known may have any part. */

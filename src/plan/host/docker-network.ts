@@ -90,8 +90,14 @@ function firstPart(
   return others.find(({ ok }) => ok) ?? (part === undefined ? first : (others[0] ?? first))
 }
 
-export const fromTo = ({ address, length }: Prefix): string =>
-  `${formatPrefix(networkOf(address, length))} has parts from /${length} to /${LONGEST_NETWORK}`
+/** The prefix length of the smallest network with a container. */
+export const longestOf = (subnet: Prefix): number => (isSix(subnet) ? LONGEST_NETWORK6 : LONGEST_NETWORK)
+
+/** `10.5.7.0/24 has parts from /24 to /30` */
+export const fromTo = (subnet: Prefix): string => {
+  const { address, length } = subnet
+  return `${formatPrefix(networkOf(address, length))} has parts from /${length} to /${longestOf(subnet)}`
+}
 
 /** How Docker leaves room on a subnet that is all docker0's. */
 export const SHARE_OUT =

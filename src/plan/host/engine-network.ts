@@ -15,10 +15,10 @@ import {
   prefixContains,
   prefixesOverlap,
 } from '../../model/address'
-import { LONGEST_NETWORK, LONGEST_NETWORK6 } from '../../model/docker'
+import { LONGEST_NETWORK6 } from '../../model/docker'
 import { BRIDGE_NAMES, COMMANDS, type Engine } from '../../model/engines'
 import { found, type Result } from '../../model/result'
-import { fromTo, gatewayOf, isSix, NETWORK_NAME } from './docker-network'
+import { fromTo, gatewayOf, isSix, longestOf, NETWORK_NAME } from './docker-network'
 import { freePart, refusal, type TakenPart } from './free-part'
 import { ownSubnets, subnetWith } from './own-subnets'
 
@@ -26,7 +26,7 @@ import { ownSubnets, subnetWith } from './own-subnets'
 export interface HostSubnets {
   readonly subnet: Ipv4Prefix
   readonly subnet6: Ipv6Prefix | undefined
-  /** Further subnets of the host, of IPv4: a network is on one where it is asked for, or has been. */
+  /** Further subnets of the host: a network is on one where it is asked for, or has been. */
   readonly further?: readonly Prefix[]
   /** Bytes. */
   readonly mtu: number
@@ -37,9 +37,9 @@ export interface HostSubnets {
 export interface EngineNetworkRequest {
   readonly engine: Engine
   readonly name: string
-  /** The wanted part; if it is left out, the former one or a free one. */
-  readonly part: Ipv4Prefix | undefined
-  /** Of the part; if it is left out, that of the former part, of docker0's part, or of the subnet. */
+  /** The wanted parts, at most one of each family; of a family without one: the former one, or a free one. */
+  readonly parts: readonly Prefix[]
+  /** Of the IPv4 part; if it is left out, that of the former part, of docker0's part, or of the subnet. */
   readonly length: number | undefined
   /** The parts that the network has had, as its present file says. */
   readonly former: readonly Prefix[]
@@ -99,46 +99,83 @@ export function planEngineNetwork(
   { subnet, subnet6, further, mtu }: HostSubnets,
   taken: readonly TakenPart[],
 ): Result<EngineNetwork> {
-  const { engine, name, former } = request
-  const code = ENGINE_CODES[engine]
-  const refuse = refusal(code)
+  const { engine, name } = request
+  const refuse = refusal(ENGINE_CODES[engine])
   if (!NETWORK_NAME.test(name)) return refuse(`${JSON.stringify(name.slice(0, 128))} is no name of a network`)
   const leased = networkOf(subnet.address, subnet.length)
-  const own = ownSubnets([leased], further)
-  const place = request.part ?? former.find((each) => subnetWith(own, each.address) !== undefined)
-  const whole = (place && subnetWith(own, place.address)) ?? leased
+  const leased6 = subnet6 && networkOf(subnet6.address, subnet6.length)
+  const own = ownSubnets(leased6 === undefined ? [leased] : [leased, leased6], further)
+  const [four, six] = [placeOf(request, own, isFour), placeOf(request, own, isSix)]
+  const strays = strayFrom(own, four.asked) ?? strayFrom(own, six.asked)
+  if (strays !== undefined) return refuse(strays)
+  const whole = four.whole ?? leased
   const length = lengthOf(request, whole, taken)
-  if (length < whole.length || length > LONGEST_NETWORK)
-    return refuse(`a part of /${length} does not fit: ${fromTo(whole)}`)
-  const choose = (from: Prefix, each: number, wanted: Prefix | undefined): Result<Prefix> => {
-    const stays = former.find(
-      (part) =>
-        part.length === each &&
-        prefixContains(from, part.address) &&
-        !taken.some(({ prefix }) => prefixesOverlap(prefix, part)),
-    )
-    return freePart({ subnet: from, part: wanted ?? stays, length: each, from: 'end' }, taken, code)
-  }
-  const part = choose(whole, length, request.part)
+  const part = choosePart(request, { whole, length, asked: four.asked }, taken)
   if (!part.ok) return part
   const bridge = bridgeOf(engine, part.value.address as Ipv4)
-  if (subnet6 === undefined) return found({ name, bridge, parts: [part.value], mtu })
+  const whole6 = six.whole ?? leased6
+  if (whole6 === undefined) return found({ name, bridge, parts: [part.value], mtu })
+  const had6 = six.isFurther && request.length === undefined ? six.former?.length : undefined
   // A part of a further subnet may be larger than the leased one.
-  const length6 = subnet6.length + Math.max(0, length - subnet.length)
-  if (length6 > LONGEST_NETWORK6)
-    return refuse(`the IPv6 subnet ${formatPrefix(subnet6)} has no room for as many parts as that of IPv4`)
-  const part6 = choose(networkOf(subnet6.address, subnet6.length), length6, undefined)
+  const length6 = six.asked?.length ?? had6 ?? whole6.length + Math.max(0, length - subnet.length)
+  if (six.asked === undefined && length6 > LONGEST_NETWORK6)
+    return refuse(`the IPv6 subnet ${formatPrefix(whole6)} has no room for as many parts as that of IPv4`)
+  const part6 = choosePart(request, { whole: whole6, length: length6, asked: six.asked }, taken)
   return part6.ok ? found({ name, bridge, parts: [part.value, part6.value], mtu }) : part6
 }
 
+const isFour = (prefix: Prefix): boolean => !isSix(prefix)
+
+/** Where the part of one family is to be, by what is asked for and by what the network has had. */
+function placeOf(
+  { parts, former }: EngineNetworkRequest,
+  own: readonly Prefix[],
+  isOf: (prefix: Prefix) => boolean,
+) {
+  const subnets = own.filter(isOf)
+  const asked = parts.find(isOf)
+  const had = former.find((each) => subnetWith(subnets, each.address) !== undefined)
+  const place = asked ?? had
+  const whole = place && subnetWith(subnets, place.address)
+  return { asked, former: had, whole, isFurther: whole !== undefined && whole !== subnets[0] }
+}
+
+/** Why a part that is asked for is in no subnet of the host; `undefined` where it is in one. */
+function strayFrom(own: readonly Prefix[], asked: Prefix | undefined): string | undefined {
+  if (asked === undefined || subnetWith(own, asked.address) !== undefined) return undefined
+  const isOf = isSix(asked) ? isSix : isFour
+  const [leased, ...further] = own.filter(isOf).map(formatPrefix)
+  if (leased === undefined) return `${formatPrefix(asked)} is IPv6, and this host has no IPv6 subnet`
+  const nor = further.length === 0 ? '' : `, nor in a further one: ${further.join(', ')}`
+  return `${formatPrefix(asked)} is not in this host's subnet ${leased}${nor}`
+}
+
+/** A former part that still fits stays. */
+function choosePart(
+  { engine, former }: EngineNetworkRequest,
+  { whole, length, asked }: { whole: Prefix; length: number; asked: Prefix | undefined },
+  taken: readonly TakenPart[],
+): Result<Prefix> {
+  const code = ENGINE_CODES[engine]
+  if (length < whole.length || length > longestOf(whole))
+    return refusal(code)(`a part of /${length} does not fit: ${fromTo(whole)}`)
+  const stays = former.find(
+    (part) =>
+      part.length === length &&
+      prefixContains(whole, part.address) &&
+      !taken.some(({ prefix }) => prefixesOverlap(prefix, part)),
+  )
+  return freePart({ subnet: whole, part: asked ?? stays, length, from: 'end' }, taken, code)
+}
+
 function lengthOf(
-  { part, length, former }: EngineNetworkRequest,
+  { parts, length, former }: EngineNetworkRequest,
   subnet: Prefix,
   taken: readonly TakenPart[],
 ): number {
-  const wanted = part?.length ?? length
+  const wanted = parts.find(isFour)?.length ?? length
   if (wanted !== undefined) return wanted
-  const had = former.find((each) => !isSix(each))?.length
+  const had = former.find(isFour)?.length
   const beside = taken.find(({ prefix }) => prefixContains(subnet, prefix.address))?.prefix.length
   // Whoever has all of the subnet is named by freePart().
   return Math.max(had ?? beside ?? subnet.length, subnet.length)

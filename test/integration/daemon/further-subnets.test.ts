@@ -172,9 +172,12 @@ test('networks of CNI and Podman are on a block where that is asked for, and on 
   const one = lab.host(1)
   const text = (await furtherOf(one)).find((each) => /^10\.5\.24[0]\..*\/27$/.test(each)) ?? ''
   const part = formatPrefix({ ...read(text), length: 28 })
+  const text6 = (await furtherOf(one)).find((each) => each.includes(':')) ?? ''
   for (const command of ['cni', 'podman-network']) {
     expect(await overlayctl(one, command, `--subnet=${text}`)).toContain(`"subnet": "${text}"`)
     expect(await overlayctl(one, command, `--subnet=${part}`)).toContain(`"subnet": "${part}"`)
+    const both = await overlayctl(one, command, `--subnet=${text6}`, `--subnet=${text}`)
+    expect(Array.from(both.matchAll(/"subnet": "(.*)"/g), ([, each]) => each)).toEqual([text, text6])
     const { subnet } = await one.subnetEnv()
     const leased = subnet.replace(/\d+\/24$/, '0/24')
     expect(await overlayctl(one, command)).toContain(`"subnet": "${leased}"`)

@@ -31,7 +31,7 @@ const taken = (...texts: readonly string[]): TakenPart[] =>
 const request: EngineNetworkRequest = {
   engine: 'cni',
   name: 'overlay',
-  part: undefined,
+  parts: [],
   length: undefined,
   former: [],
 }
@@ -58,7 +58,7 @@ test.each<[string, Parameters<typeof plan>, string]>([
   ['the last part taken', [{}, taken('10.5.7.0/27', '10.5.7.240/28')], '10.5.7.192/27'],
   ['a part of a wanted length', [{ length: 28 }, taken('10.5.7.0/27')], '10.5.7.240/28'],
   ['a part of IPv6 too', [{}, taken('10.5.7.0/27'), SIX], '10.5.7.224/27 fd00:5:0:7:e000::/67'],
-  ['a wanted part', [{ part: parseIpv4Prefix('10.5.7.64/28') }, taken('10.5.7.0/27')], '10.5.7.64/28'],
+  ['a wanted part', [{ parts: [prefix('10.5.7.64/28')] }, taken('10.5.7.0/27')], '10.5.7.64/28'],
   ['the former part', [{ former: [prefix('10.5.7.96/27')] }, taken('10.5.7.0/27')], '10.5.7.96/27'],
   [
     'a former part that Docker took',
@@ -75,11 +75,11 @@ describe('of a host with further subnets', () => {
   const planOn = (changes: Partial<EngineNetworkRequest>, others: readonly TakenPart[] = [], env = ENV) => {
     const host = readHostSubnets(env, 'cni')
     if (!host.ok) throw new Error(host.problem.text)
-    const further = [prefix('10.5.250.0/26'), prefix('10.5.244.0/22')]
+    const further = ['10.5.250.0/26', '10.5.244.0/22', 'fd00:5:0:f000::/64', 'fd00:5:0:e000::/60'].map(prefix)
     return planEngineNetwork({ ...request, ...changes }, { ...host.value, further }, others)
   }
-  const part = (text: string) => ({ part: parseIpv4Prefix(text) })
-  const former = (text: string) => ({ former: [prefix(text)] })
+  const part = (...texts: readonly string[]) => ({ parts: texts.map(prefix) })
+  const former = (...texts: readonly string[]) => ({ former: texts.map(prefix) })
 
   test.each<[string, Parameters<typeof planOn>, string]>([
     ['the leased one, unless another one is asked for', [{}], '10.5.7.0/24'],
@@ -96,6 +96,36 @@ describe('of a host with further subnets', () => {
       [former('10.5.250.32/27'), taken('10.5.250.32/27')],
       '10.5.250.0/27',
     ],
+    [
+      'further ones of both families',
+      [part('fd00:5:0:f000::/64', '10.5.250.0/26'), [], SIX],
+      '10.5.250.0/26 fd00:5:0:f000::/64',
+    ],
+    [
+      'a part of a further one of IPv6 alone',
+      [part('fd00:5:0:e008::/64'), [], SIX],
+      '10.5.7.0/24 fd00:5:0:e008::/64',
+    ],
+    [
+      'former parts of further ones of both families',
+      [former('10.5.250.0/26', 'fd00:5:0:e008::/64'), [], SIX],
+      '10.5.250.0/26 fd00:5:0:e008::/64',
+    ],
+    [
+      'a former part of IPv6, and another one of IPv4',
+      [{ ...former('10.5.7.0/24', 'fd00:5:0:e008::/64'), ...part('10.5.250.0/26') }, [], SIX],
+      '10.5.250.0/26 fd00:5:0:e008::/64',
+    ],
+    [
+      'a former part of IPv6 that is the host’s no more',
+      [former('10.5.250.0/26', 'fd00:5:0:d000::/64'), [], SIX],
+      '10.5.250.0/26 fd00:5:0:7:c000::/66',
+    ],
+    [
+      'another size on a further one of IPv6',
+      [{ ...former('10.5.7.0/24', 'fd00:5:0:e008::/64'), length: 25 }, [], SIX],
+      '10.5.7.128/25 fd00:5:0:e008::/61',
+    ],
     ['a former part of one that is the host’s no more', [former('10.5.249.0/26')], '10.5.7.192/26'],
   ])('%s', (_, args, parts) => {
     expect(
@@ -108,6 +138,17 @@ describe('of a host with further subnets', () => {
   test.each<[Parameters<typeof planOn>, RegExp]>([
     [[part('10.5.251.0/27')], /10.5.251.0\/27 is not in this host's subnet 10.5.7.0\/24/],
     [[part('10.5.250.0/25')], /from \/26 to \/30/],
+    [[part('10.5.251.0/27')], /nor in a further one: 10.5.250.0\/26, 10.5.244.0\/22$/],
+    [
+      [part('fd00:5:0:d000::/64'), [], SIX],
+      /fd00:5:0:d000::\/64 is not in .* fd00:5:0:7::\/64, nor .*: fd00:5:0:f000::\/64, fd00:5:0:e000::\/60$/,
+    ],
+    [[part('fd00:5:0:f000::/60'), [], SIX], /fd00:5:0:f000::\/64 has parts from \/64 to \/126/],
+    [[part('fd00:5:0:f000::/127'), [], SIX], /from \/64 to \/126/],
+    [
+      [part('fd00:5:0:f000::/65'), taken('fd00:5:0:f000::/64'), SIX],
+      /overlaps fd00:5:0:f000::\/64 of the network/,
+    ],
     [[part('10.5.250.32/27'), taken('10.5.250.0/26')], /overlaps 10.5.250.0\/26/],
   ])('%j: refused', (args, words) => {
     expect(planOn(...args).problem?.text).toMatch(words)
@@ -120,12 +161,13 @@ test.each<[string, Parameters<typeof plan>, RegExp]>([
     [{}, taken('10.5.7.0/24')],
     /taken by the network of 10.5.7.0\/24; make room/,
   ],
+  ['a taken part', [{ parts: [prefix('10.5.7.16/28')] }, taken('10.5.7.0/27')], /overlaps 10.5.7.0\/27/],
+  ['a part elsewhere', [{ parts: [prefix('10.5.8.0/27')] }], /not in this host's subnet/],
   [
-    'a taken part',
-    [{ part: parseIpv4Prefix('10.5.7.16/28') }, taken('10.5.7.0/27')],
-    /overlaps 10.5.7.0\/27/,
+    'a part of IPv6 on a host without it',
+    [{ parts: [prefix('fd00:5:0:7::/66')] }],
+    /fd00:5:0:7::\/66 is IPv6, and this host has no IPv6 subnet/,
   ],
-  ['a part elsewhere', [{ part: parseIpv4Prefix('10.5.8.0/27') }], /not in this host's subnet/],
   ['too small a part', [{ length: 31 }], /from \/24 to \/30/],
   ['too large a part', [{ length: 16 }], /from \/24 to \/30/],
   ['no room for IPv6', [{ length: 30 }, [], { ...SIX, FLANNEL_IPV6_SUBNET: 'fd00::1/124' }], /no room/],
