@@ -229,6 +229,7 @@ describe('a dual-stack lease', () => {
   })
   afterAll(() => lab?.close())
 
+  // No host chooses the subnet 171 (ab): the config's SubnetMax is 99, and a host's IPv6 subnet has the same place.
   const six = (subnet: string, changes: object = {}) => ({
     name: `10.5.171.0-24&${subnet}`,
     value: value({
@@ -246,11 +247,11 @@ describe('a dual-stack lease', () => {
     ['the upper half of everything', () => six('8000::-1'), /outside/],
     ['the underlay', () => six('fd77::-64'), /outside/],
     ['our subnet', () => six(own), /our own/],
-    ['a link-local address', () => six('fd00:5:0:9::-64', { PublicIPv6: 'fe80::1' }), /unicast/],
-    ['a multicast address', () => six('fd00:5:0:9::-64', { PublicIPv6: 'ff02::1' }), /unicast/],
+    ['a link-local address', () => six('fd00:5:0:ab::-64', { PublicIPv6: 'fe80::1' }), /unicast/],
+    ['a multicast address', () => six('fd00:5:0:ab::-64', { PublicIPv6: 'ff02::1' }), /unicast/],
     [
       "another's MAC",
-      () => six('fd00:5:0:9::-64', { BackendV6Data: { VNI: 1, VtepMAC: DUAL.six?.mac } }),
+      () => six('fd00:5:0:ab::-64', { BackendV6Data: { VNI: 1, VtepMAC: DUAL.six?.mac } }),
       /already belongs to/,
     ],
   ])('whose IPv6 half claims %s has only its IPv4 half', async (_, make, reason) => {
