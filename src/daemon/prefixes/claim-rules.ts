@@ -8,6 +8,8 @@ import { type AnnouncedView, hostNameOf, leaseKeyOf, overlayOf } from './announc
 
 interface OverlayRules {
   readonly overlay: Overlay
+  /** What the rules follow from, each of which is another one after a change. */
+  readonly basis: readonly unknown[]
   /** For this host's own announcements. */
   readonly own: Rules
   /** For those of others: this host does not give its own addresses away. */
@@ -16,13 +18,16 @@ interface OverlayRules {
 
 export class ClaimRules {
   /** As of the last {@link prepare}. */
-  #rules: ReadonlyMap<Family, OverlayRules> = new Map()
+  readonly #rules = new Map<Family, OverlayRules>()
 
   constructor(private readonly view: AnnouncedView) {}
 
-  /** Reads peers, network config and addresses of this host, for {@link objection}. */
+  /**
+   * Reads peers, network config and addresses of this host, for {@link objection}. Where none of them has
+   * changed, that takes as long with any number of peers.
+   */
   prepare(): void {
-    this.#rules = new Map(this.view.overlays.map((overlay) => [overlay.spec.family, this.#rulesOf(overlay)]))
+    for (const overlay of this.view.overlays) this.#rulesOf(overlay)
   }
 
   /**
@@ -74,7 +79,12 @@ export class ClaimRules {
     const { family, allowed, subnet, link } = spec
     const { surroundings } = this.view
     const { links } = addresses
-    const basis = { family, allowed, subnet, underlay: link.local, links, surroundings, peers: peers.peers() }
-    return { overlay, ...rulesFrom(basis) }
+    const basis = [spec, peers.generation, links]
+    const known = this.#rules.get(family)
+    if (known?.basis.every((each, place) => each === basis[place])) return known
+    const from = { family, allowed, subnet, underlay: link.local, links, surroundings, peers: peers.peers() }
+    const rules = { overlay, basis, ...rulesFrom(from) }
+    this.#rules.set(family, rules)
+    return rules
   }
 }

@@ -14,10 +14,12 @@ import type { PrefixNews } from './prefix-news'
 import type { PrefixRoutes } from './prefix-routes'
 
 /**
- * Prefixes that are judged in one turn of the event loop: a few milliseconds. Those of one host that comes or
- * goes have one turn, so that no route is gone before its successor is known.
+ * Milliseconds of one turn of the event loop that judging takes. A young process judges many times fewer
+ * prefixes in them than one that runs for a while.
  */
-export const SLICE = 256
+const BUDGET = 4
+/** Prefixes that are judged between two looks at the clock. */
+export const LEAST = 32
 
 /** Longest time that a timer of Node takes, in milliseconds. */
 const LONGEST_WAIT = 2 ** 31 - 1
@@ -32,8 +34,12 @@ export interface JudgingParts {
 }
 
 export class Judging {
-  /** Prefixes that have to be judged, the most urgent first. */
-  #pending = new Set<RouteKey>()
+  /** Prefixes that have to be judged before those of {@link #sweep}. */
+  #waiting = new Set<RouteKey>()
+  /** What is left of a review of all prefixes. It sees those that come and go meanwhile. */
+  #sweep: Iterator<RouteKey> | undefined
+  /** Whether a review was asked for during another one, which goes on first: nothing waits for ever. */
+  #isSweptAgain = false
   /** Whether the next slice has its turn already. */
   #isScheduled = false
   /** Host -> whether it was followed when its claims were judged last. */
@@ -68,9 +74,7 @@ export class Judging {
       return
     }
     this.#prepare()
-    const urgent = [...this.parts.claims.takeTouched()]
-    this.#pending = new Set([...urgent, ...this.#pending])
-    this.#judgeSlice(heardAt, urgent.length)
+    this.#judgeSlice(this.parts.claims.takeTouched(), heardAt)
   }
 
   /** The same after a listing, in pieces: where many have changed, none is more urgent than the others. */
@@ -82,10 +86,12 @@ export class Judging {
     // All claims of a new host have changed.
     for (const host of claims.hosts())
       if (!this.#followed.has(host)) this.#followed.set(host, this.#isFollowed(host))
-    for (const key of claims.takeTouched()) this.#pending.add(key)
+    const touched = claims.takeTouched()
+    for (const key of this.#waiting) touched.add(key)
+    this.#waiting = touched
     yield
     if (isOver) this.all()
-    else this.#judgeSlice()
+    else this.#judgeSlice([])
   }
 
   /**
@@ -95,28 +101,26 @@ export class Judging {
    * @param heardAt when etcd's message arrived, in monotonic milliseconds
    */
   all(heardAt?: number): void {
-    const { claims, standings } = this.parts
+    const { claims } = this.parts
     this.#prepare()
-    const urgent = [...claims.takeTouched(), ...this.#ofChangedHosts()]
-    this.#pending = new Set([
-      ...urgent,
-      // What an earlier review has left: reviews that follow closely must not keep it waiting for ever.
-      ...this.#pending,
-      ...standings.prefixes(),
-      ...claims.prefixes(),
-    ])
-    this.#judgeSlice(heardAt, urgent.length)
+    const urgent = new Set([...claims.takeTouched(), ...this.#ofChangedHosts()])
+    // A prefix that nobody claims any more is among those that have changed.
+    if (this.#sweep === undefined) this.#sweep = claims.prefixes()[Symbol.iterator]()
+    else this.#isSweptAgain = true
+    this.#judgeSlice(urgent, heardAt)
   }
 
   /** Waits until nothing is left to be judged. @throws the signal's reason */
   async settle(signal: AbortSignal): Promise<void> {
-    while (this.#pending.size > 0) await giveWay(signal)
+    while (this.#isBusy) await giveWay(signal)
   }
 
   /** Finds out what the judgement of each claim depends on. */
   #prepare(): void {
     this.parts.rules.prepare()
-    this.#due = dueOf(this.parts.claims.all(), Date.now())
+    const now = Date.now()
+    const end = this.parts.claims.nextEnd(now)
+    this.#due = Number.isFinite(end) ? performance.now() + Math.min(end - now, LONGEST_WAIT) : end
   }
 
   *#ofChangedHosts(): Generator<RouteKey> {
@@ -136,27 +140,57 @@ export class Judging {
     return this.view.overlays.some(({ peers }) => peers.peer(key) !== undefined)
   }
 
-  /** Judges the most urgent prefixes, and has the next ones judged in another turn of the event loop. */
-  #judgeSlice(heardAt?: number, urgent = 0): void {
+  get #isBusy(): boolean {
+    return this.#waiting.size > 0 || this.#sweep !== undefined
+  }
+
+  /** The next prefix that has to be judged, the most urgent first. */
+  #next(): RouteKey | undefined {
+    for (const key of this.#waiting) {
+      this.#waiting.delete(key)
+      return key
+    }
+    while (this.#sweep !== undefined) {
+      const { done, value } = this.#sweep.next()
+      if (done !== true) return value
+      this.#sweep = this.#isSweptAgain ? this.parts.claims.prefixes()[Symbol.iterator]() : undefined
+      this.#isSweptAgain = false
+    }
+    return undefined
+  }
+
+  /**
+   * Judges prefixes until the budget is used, and has the next ones judged in another turn of the event loop.
+   * @param urgent prefixes that are judged first. Those of one host that comes or goes have one turn, so that
+   *   no route is gone before its successor is known
+   */
+  #judgeSlice(urgent: ReadonlySet<RouteKey> | readonly RouteKey[], heardAt?: number): void {
     const { routes, news } = this.parts
-    const now = Date.now()
-    const most = Math.max(SLICE, Math.min(urgent, MOST_OF_HOST))
+    const [began, now] = [performance.now(), Date.now()]
     const rerouted: RouteKey[] = []
-    let judged = 0
-    for (const key of this.#pending) {
-      this.#pending.delete(key)
+    const judge = (key: RouteKey): void => {
       if (this.#judge(key, now)) rerouted.push(key)
-      judged += 1
-      if (judged === most) break
+    }
+    const all = [...urgent]
+    for (const key of all.slice(0, MOST_OF_HOST)) {
+      this.#waiting.delete(key)
+      judge(key)
+    }
+    if (all.length > MOST_OF_HOST) this.#waiting = new Set([...all.slice(MOST_OF_HOST), ...this.#waiting])
+    for (let judged = 1; ; judged++) {
+      const key = this.#next()
+      if (key === undefined) break
+      judge(key)
+      if (judged % LEAST === 0 && performance.now() - began > BUDGET) break
     }
     routes.program(rerouted, heardAt)
     this.#judged()
-    if (this.#pending.size === 0) news.tell()
+    if (!this.#isBusy) news.tell()
     else if (!this.#isScheduled) {
       this.#isScheduled = true
       setImmediate(() => {
         this.#isScheduled = false
-        this.#judgeSlice(heardAt)
+        this.#judgeSlice([], heardAt)
       })
     }
   }
@@ -169,11 +203,4 @@ export class Judging {
     news.note(key, standings.judge(key, claims.ofPrefix(key), objection))
     return routes.route(key)
   }
-}
-
-function dueOf(claims: Iterable<PrefixClaim>, now: number): number {
-  let due = Number.POSITIVE_INFINITY
-  for (const { announcement } of claims)
-    if (announcement.until !== undefined && announcement.until > now) due = Math.min(due, announcement.until)
-  return due === Number.POSITIVE_INFINITY ? due : performance.now() + Math.min(due - now, LONGEST_WAIT)
 }

@@ -68,7 +68,6 @@ export class PeerTable implements PeerView {
   #pins = Pins.NONE
   /** Networks of link-local addresses on this host's links. */
   #linkLocal: readonly Prefix[] = []
-  /** Increased whenever the table, or what leases are checked against, changes. */
   #generation = 0
   readonly #danger = (peer: Peer): string | undefined => this.#dangerOf(peer)
 
@@ -134,6 +133,11 @@ export class PeerTable implements PeerView {
         ? misplaced(subnet, network.range)
         : `its VNI is not known to be the network's ${network.vni} yet`,
     )
+  }
+
+  /** A number that grows whenever the table, or what leases are checked against, changes. */
+  get generation(): number {
+    return this.#generation
   }
 
   get size(): number {

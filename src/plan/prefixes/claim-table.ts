@@ -21,6 +21,10 @@ export class ClaimTable {
   #touched = new Set<RouteKey>()
   /** Hosts with other claims than before, which announce too many or did. */
   #crowded = new Set<string>()
+  /** Name -> when the announcement ends, in milliseconds since 1970; only those that end by themselves. */
+  readonly #ends = new Map<string, number>()
+  /** The next of the ends, and when it was looked for; `undefined` where it has to be looked for. */
+  #next: { readonly end: number; readonly at: number } | undefined
 
   get size(): number {
     return this.#claims.size
@@ -52,6 +56,20 @@ export class ClaimTable {
     return this.#excess.get(host)?.has(name) === true ? tooMany(host) : undefined
   }
 
+  /**
+   * When the next announcement ends, in milliseconds since 1970; Infinity for never. The ends are gone through
+   * only where the next one has come or has been withdrawn.
+   * @param now in milliseconds since 1970; earlier than before where the clock was set back
+   */
+  nextEnd(now: number): number {
+    if (this.#next === undefined || this.#next.end <= now || now < this.#next.at) {
+      let end = Number.POSITIVE_INFINITY
+      for (const each of this.#ends.values()) if (each > now && each < end) end = each
+      this.#next = { end, at: now }
+    }
+    return this.#next.end
+  }
+
   /** Adds a claim, or replaces the one of that name. */
   set(claim: PrefixClaim): void {
     if (this.#claims.get(claim.name) === claim) return
@@ -61,6 +79,10 @@ export class ClaimTable {
     add(this.#ofPrefix, key, claim)
     add(this.#ofHost, claim.host, claim)
     this.#touch(key, claim.host)
+    const { until } = claim.announcement
+    if (until === undefined) return
+    this.#ends.set(claim.name, until)
+    if (this.#next !== undefined && until < this.#next.end) this.#next = undefined
   }
 
   delete(name: string): void {
@@ -71,10 +93,12 @@ export class ClaimTable {
     remove(this.#ofPrefix, key, name)
     this.#touch(key, claim.host)
     remove(this.#ofHost, claim.host, name)
+    if (this.#ends.get(name) === this.#next?.end) this.#next = undefined
+    this.#ends.delete(name)
   }
 
   /** The prefixes that have to be judged since the last call. */
-  takeTouched(): Iterable<RouteKey> {
+  takeTouched(): Set<RouteKey> {
     for (const host of this.#crowded) this.#recount(host)
     this.#crowded = new Set()
     const touched = this.#touched
