@@ -1,5 +1,5 @@
 /** The programs that can be measured: this tree's daemon, the bundle of the package, or a flanneld. */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { flanneldAt } from '../../test/lab/flanneld'
 import type { StartOptions } from '../../test/lab/host'
@@ -16,7 +16,10 @@ export interface Subject {
 }
 
 const overlayd = (name: string, directory: string): Subject => {
-  const program = (stem: string): [string, string] => [process.execPath, join(directory, `${stem}.js`)]
+  const program = (stem: string): [string, ...string[]] => {
+    const file = join(directory, `${stem}.js`)
+    return [process.execPath, ...nodeOptions(file), file]
+  }
   return {
     name,
     flannel: false,
@@ -24,6 +27,13 @@ const overlayd = (name: string, directory: string): Subject => {
     control: program('overlayctl'),
   }
 }
+
+/** The options of node in the first line of a program. */
+const nodeOptions = (file: string): readonly string[] =>
+  readFileSync(file, 'utf8')
+    .split('\n', 1)[0]
+    ?.split(' ')
+    .filter((word) => word.startsWith('--')) ?? []
 
 /** The daemon as `npm run build` leaves it. */
 export const builtTree = (): Subject => overlayd('dist', join(ROOT, 'dist'))

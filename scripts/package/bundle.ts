@@ -29,7 +29,7 @@ export interface Addons {
 const ENTRY = join(HERE, 'entry.ts')
 
 export interface BundleOptions {
-  /** The interpreter in the programs' first lines. */
+  /** The interpreter in the programs' first lines, which go on with its one option. */
   readonly node?: string
   /** Another file than the product's, with exports of the same form: see entry.ts. */
   readonly entry?: string
@@ -51,7 +51,7 @@ export async function writeBundle(
   version: string,
   options: BundleOptions = {},
 ): Promise<readonly string[]> {
-  const { node = '/usr/bin/env node', programs = PROGRAMS } = options
+  const { node = '/usr/bin/env -S node', programs = PROGRAMS } = options
   await mkdir(directory, { recursive: true })
   const { code, map, packages } = await bundleCode(directory, version, options)
   const name = `bundle-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`
@@ -66,9 +66,13 @@ export async function writeBundle(
   await copyFile(join(ROOT, 'scripts/systemd', DROP_IN), join(directory, DROP_IN))
   for (const file of ['launch', 'make-cache', ...programs].map((stem) => `${stem}.js`)) {
     const text = await readFile(join(HERE, 'runtime', file), 'utf8')
-    await writeFile(join(directory, file), text.replace('@BUNDLE@', name).replace(/^#!.*/, `#!${node}`), {
-      mode: text.startsWith('#!') ? 0o755 : 0o644,
-    })
+    await writeFile(
+      join(directory, file),
+      text.replace('@BUNDLE@', name).replace(/^#!.* node/, `#!${node}`),
+      {
+        mode: text.startsWith('#!') ? 0o755 : 0o644,
+      },
+    )
   }
   return packages
 }
