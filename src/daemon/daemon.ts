@@ -282,8 +282,7 @@ export class Daemon {
 
   /** Applies that etcd has answered: from now on its data prevail over those of the state file. */
   #confirm(node: Node): void {
-    for (const { reconciler } of node.view.overlays) reconciler.confirm()
-    node.view.encryption.confirm()
+    node.confirm()
     const isFirst = this.#fromState !== undefined
     if (isFirst) {
       this.#host = this.#host && confirmed(this.#host)

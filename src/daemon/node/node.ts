@@ -136,6 +136,12 @@ export class Node {
     if (update.kind !== 'lost') this.#waker.wake()
   }
 
+  /** Applies that etcd has answered. It does so after each update. */
+  confirm(): void {
+    for (const { reconciler } of this.parts.overlays) reconciler.confirm()
+    this.parts.encryption.confirm()
+  }
+
   /**
    * Runs until the signal fires: removes held-back peers when their time is over, follows the underlay, and
    * applies changes of the config.

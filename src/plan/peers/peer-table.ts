@@ -4,18 +4,7 @@
  * deleted.
  */
 
-import {
-  addressAfter,
-  familyOf,
-  formatIp,
-  formatPrefix,
-  type IpAddress,
-  type MacAddress,
-  networkOf,
-  type Prefix,
-  prefixContains,
-  prefixSize,
-} from '../../model/address'
+import { familyOf, type IpAddress, type MacAddress, type Prefix, prefixContains } from '../../model/address'
 import type { RouteKey } from '../../model/kernel/route'
 import {
   familyLease,
@@ -30,13 +19,11 @@ import { Pins } from '../trust/pins'
 import {
   type Claim,
   claimOf,
-  FIELDS,
   judgeAlone,
   type LeaseEvent,
   misplaced,
   type OverlayNetwork,
   type OwnIdentity,
-  oldestFirst,
   ownAddress,
   type PeerChange,
   type ProtectedAddress,
@@ -46,7 +33,9 @@ import {
   type Unreadable,
 } from './claim'
 import { ATTEMPTS, ClaimBook, type Gathered } from './claim-book'
+import { fillBook, PIECE } from './fill-book'
 import type { PeerView } from './peer-view'
+import { Surroundings } from './surroundings'
 
 /**
  * Every valid lease is a claim on its subnet and its MAC. Claims are judged oldest first, so a newer lease
@@ -61,13 +50,9 @@ export class PeerTable implements PeerView {
   /** What is routed to peers besides their subnets. */
   readonly routed = new RoutedPrefixes()
   #book: ClaimBook
-  #protected: readonly ProtectedAddress[] = []
-  /** addresses that no host has -> why */
-  #nobodys: ReadonlyMap<IpAddress, string> = new Map()
+  readonly #surroundings = new Surroundings()
   /** What the leases of pinned subnets have to prove. */
   #pins = Pins.NONE
-  /** Networks of link-local addresses on this host's links. */
-  #linkLocal: readonly Prefix[] = []
   #generation = 0
   readonly #danger = (peer: Peer): string | undefined => this.#dangerOf(peer)
 
@@ -95,19 +80,7 @@ export class PeerTable implements PeerView {
     const endangered = addresses.filter(
       ({ address }) => prefixContains(network, address) && !prefixContains(this.own.subnet, address),
     )
-    const nobodys = nobodysOf(links)
-    const words = (list: readonly ProtectedAddress[]): string => list.map(describeProtected).sort().join()
-    const linkLocal = links.filter(({ address }) => isLinkLocal(address))
-    const isSame =
-      words(endangered) === words(this.#protected) &&
-      linkLocal.map(formatPrefix).join() === this.#linkLocal.map(formatPrefix).join() &&
-      nobodys.size === this.#nobodys.size &&
-      [...nobodys].every(([address, why]) => this.#nobodys.get(address) === why)
-    if (isSame) return []
-    this.#protected = endangered
-    this.#nobodys = nobodys
-    this.#linkLocal = linkLocal
-    return this.#judgeAgain()
+    return this.#surroundings.adopt(endangered, links) ? this.#judgeAgain() : []
   }
 
   /**
@@ -399,7 +372,7 @@ export class PeerTable implements PeerView {
       else if (typeof peer === 'string') rejected.set(key, { reason: peer, lease })
       else if (peer !== undefined) claims.set(key, claimOf(peer, lease.modRevision, undefined))
     }
-    return toTheEnd(this.#rebuild([...claims.values()], rejected, moreMisnamed))
+    return toTheEnd(this.#rebuild({ claims: [...claims.values()], rejected, moreMisnamed }))
   }
 
   /**
@@ -433,66 +406,21 @@ export class PeerTable implements PeerView {
     gather: (this: PeerTable) => Generator<void, Gathered>,
     isStale: () => boolean,
   ): Generator<void, PeerChange[] | undefined> {
-    const { claims, rejected, moreMisnamed, pins = this.#pins } = yield* gather.call(this)
+    const gathered = yield* gather.call(this)
     if (isStale()) return undefined
-    const changes = yield* this.#rebuild(claims, rejected, moreMisnamed, pins)
+    const changes = yield* this.#rebuild(gathered)
     this.#generation += 1
     return changes
   }
 
   /** Judges all claims into a new book, which replaces the present one at the end. */
-  *#rebuild(
-    claims: readonly Claim[],
-    rejected: ReadonlyMap<string, Rejection>,
-    moreMisnamed: number,
-    pins = this.#pins,
-  ): Generator<void, PeerChange[]> {
-    const { peers: before } = this.#book
+  *#rebuild(gathered: Gathered): Generator<void, PeerChange[]> {
+    const { pins = this.#pins } = gathered
     const book = new ClaimBook(this.#danger)
-    book.moreMisnamed = moreMisnamed
-    let i = 0
-    for (const [key, rejection] of rejected) {
-      if (i++ % PIECE === 0) yield
-      book.reject(key, rejection)
-    }
-    for (const [i, claim] of oldestFirst(claims).entries()) {
-      if (i % PIECE === 0) yield
-      if (this.#dangerOf(claim.peer, pins) === undefined) book.judge(claim)
-    }
-    i = 0
-    for (const key of [...book.rejected.keys()]) {
-      if (i++ % PIECE === 0) yield
-      const lastGood = before.get(key)
-      if (lastGood !== undefined && this.#dangerOf(lastGood, pins) === undefined)
-        book.keepLastGood(key, lastGood)
-    }
-    const changes: PeerChange[] = []
-    i = 0
-    for (const [key, peer] of before) {
-      if (i++ % PIECE === 0) yield
-      const after = book.peers.get(key)
-      if (!samePeer(peer, after)) changes.push({ before: peer, after })
-    }
-    for (const [key, after] of book.peers) {
-      if (i++ % PIECE === 0) yield
-      if (!before.has(key)) changes.push({ before: undefined, after })
-    }
-    book.forgetChanges()
+    const changes = yield* fillBook(book, gathered, this.#book.peers, (peer) => this.#dangerOf(peer, pins))
     this.#book = book
     this.#pins = pins
     return changes
-  }
-
-  /**
-   * Why a link-local address does not lead to a host. flanneld uses such an address for its own host if a
-   * link has no other.
-   */
-  #notOnLink(publicIp: IpAddress): string | undefined {
-    if (!isLinkLocal(publicIp)) return undefined
-    if (publicIp === METADATA) return "a cloud's metadata service"
-    return this.#linkLocal.some((link) => prefixContains(link, publicIp))
-      ? undefined
-      : 'link-local (169.254.0.0/16), and no link of this host is in that network'
   }
 
   /** Checks a lease by itself: everything except clashes with other peers. */
@@ -509,44 +437,14 @@ export class PeerTable implements PeerView {
    * Why a peer would cut this host off, cannot exist, or is not the one that is pinned, independent of the
    * rest of its lease.
    */
-  #dangerOf({ publicIp, subnet, signed }: Peer, pins = this.#pins): string | undefined {
+  #dangerOf(peer: Peer, pins = this.#pins): string | undefined {
+    const { publicIp, subnet, signed } = peer
     if (publicIp === this.own.publicIp) return ownAddress(publicIp)
-    const nobody = this.#nobodys.get(publicIp) ?? this.#notOnLink(publicIp)
-    if (nobody !== undefined)
-      return `${FIELDS[familyOf(publicIp)].ip} ${formatIp(publicIp)} is not a reachable host: it is ${nobody}`
-    const covered = this.#protected.find(({ address }) => prefixContains(subnet, address))
-    if (covered !== undefined) return `subnet ${formatPrefix(subnet)} covers ${describeProtected(covered)}`
-    return pins.objection(subnet, signed)
+    return this.#surroundings.objection(peer) ?? pins.objection(subnet, signed)
   }
 }
 
-/** 169.254.0.0/16 (RFC 3927). IPv6 link-local addresses are refused before, as not unicast. */
-const isLinkLocal = (address: IpAddress): boolean => typeof address === 'number' && address >>> 16 === 0xa9fe
-
-/** 169.254.169.254: the metadata service of clouds. */
-const METADATA = 0xa9fea9fe
-
-/**
- * The first and last address of an IPv4 network on a link: its network and broadcast address (RFC 922).
- * Networks of two addresses or one have neither.
- */
-function nobodysOf(links: readonly Prefix[]): ReadonlyMap<IpAddress, string> {
-  const nobodys = new Map<IpAddress, string>()
-  for (const { address, length } of links) {
-    if (typeof address !== 'number' || length > 30 || length === 0) continue
-    const network = networkOf(address, length)
-    const last = addressAfter(network.address, prefixSize('IPv4', length) - 1n)
-    const where = `of ${formatPrefix(network)}, a network of this host`
-    nobodys.set(network.address, `the network address ${where}`)
-    nobodys.set(last, `the broadcast address ${where}`)
-  }
-  return nobodys
-}
-
-const describeProtected = ({ address, what }: ProtectedAddress): string => `${formatIp(address)}, ${what}`
-
-/** Leases processed in one piece of a long work; and where a signature of each may have to be checked. */
-const PIECE = 500
+/** Leases processed in one piece where a signature of each may have to be checked. */
 const PIECE_OF_PROOFS = 20
 
 function toTheEnd<T>(pieces: Generator<void, T>): T {
