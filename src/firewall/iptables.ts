@@ -58,6 +58,9 @@ export class Iptables {
    * @throws {OverlayError} `iptables`
    */
   async list(signal: AbortSignal): Promise<IptablesListing> {
+    // A change of the rules needs the version next, so the program runs beside this one. The change reports
+    // its failure.
+    this.#readVersion(signal).catch(() => {})
     return parseIptablesSave(await runProgram('iptables', { command: [this.save], signal }))
   }
 
