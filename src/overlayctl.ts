@@ -6,7 +6,7 @@
 import type { Argv } from 'yargs'
 import { EXIT } from './cli/exit'
 import { etcdHelp, groupHelp, programHelp, verbHelp } from './cli/help'
-import { COMMON, type Context, GLOBAL, GROUPS, type Verb } from './cli/verb'
+import { COMMON, type Context, GLOBAL, type Verb, type YargsOptions } from './cli/verb'
 import { FIRST_WORDS, VERBS } from './cli/verbs'
 import { complain, complainAtLength, onReaderGone, print, standardOutput } from './host/streams'
 import { commandsFor } from './model/commands'
@@ -42,7 +42,6 @@ async function main(): Promise<number> {
     throw new UsageError('expected a command', 'overlayctl help COMMAND explains each')
   }
   demandVerb(bare)
-  // The command runs after yargs is done: while it waited for the command, yargs would lay its help out.
   let run = async (): Promise<number> => EXIT.healthy
   const names = bare[0] === undefined ? FIRST_WORDS : [bare[0]]
   const cli = buildCli(words, names, (verb) => (args) => {
@@ -56,6 +55,12 @@ async function main(): Promise<number> {
     .parseSync()
   return run()
 }
+
+/** Instead of a description: yargs lays its help out in each run, and the help that is printed is ours. */
+const UNSEEN = false
+
+const hidden = (options: YargsOptions): YargsOptions =>
+  Object.fromEntries(Object.entries(options).map(([name, option]) => [name, { ...option, hidden: true }]))
 
 /**
  * Commands as a yargs parser.
@@ -72,12 +77,12 @@ function buildCli(
   const add = (argv: Argv, verb: Verb, name: string, below: readonly Verb[] = []): Argv =>
     argv.command(
       verb.args === '' ? name : `${name} ${verb.args}`,
-      verb.describe,
+      UNSEEN,
       (command: Argv) => {
         for (const [positional, options] of Object.entries(verb.positionals))
-          command.positional(positional, options)
+          command.positional(positional, { ...options, hidden: true })
         for (const each of below) add(command, each, each.path.slice(name.length + 1))
-        command.options({ ...verb.options, ...(verb.isOfHost && COMMON) })
+        command.options(hidden({ ...verb.options, ...(verb.isOfHost && COMMON) }))
         return command
       },
       handler(verb),
@@ -87,7 +92,7 @@ function buildCli(
     const [own] = VERBS.filter(({ path }) => path === name)
     if (own !== undefined) add(cli, own, name, below)
     else {
-      cli.command(name, GROUPS[name] ?? '', (group: Argv) => {
+      cli.command(name, UNSEEN, (group: Argv) => {
         for (const each of below) add(group, each, each.path.slice(name.length + 1))
         return group.demandCommand(1, `expected one of ${listOf(below.map(({ path }) => path))}`)
       })
@@ -95,7 +100,7 @@ function buildCli(
   }
   return cli
     .scriptName('overlayctl')
-    .options(GLOBAL)
+    .options(hidden(GLOBAL))
     .help(false)
     .version(readVersion())
     .parserConfiguration(PARSING)
