@@ -10,10 +10,10 @@ import { COMMON, type Context, GLOBAL, type Verb, type YargsOptions } from './cl
 import { FIRST_WORDS, VERBS } from './cli/verbs'
 import { complain, complainAtLength, onReaderGone, print, standardOutput } from './host/streams'
 import { commandsFor } from './model/commands'
-import { describeError, OverlayError } from './model/errors'
+import { describeError, isOverlayError } from './model/errors'
 import { nearest } from './model/nearest'
 import { straysIn } from './options/texts'
-import { UsageError } from './options/usage-error'
+import { isUsageError, UsageError } from './options/usage-error'
 import { readVersion } from './options/version'
 
 // As in overlayd: Node's deprecation warnings do not help an operator.
@@ -80,7 +80,7 @@ function buildCli(
       UNSEEN,
       (command: Argv) => {
         for (const [positional, options] of Object.entries(verb.positionals))
-          command.positional(positional, { ...options, hidden: true })
+          command.positional(positional, options)
         for (const each of below) add(command, each, each.path.slice(name.length + 1))
         command.options(hidden({ ...verb.options, ...(verb.isOfHost && COMMON) }))
         return command
@@ -228,7 +228,7 @@ const listOf = (words: readonly string[]): string => `${words.slice(0, -1).join(
 /** Whether the error means that there is no answer, as opposed to a bad answer. */
 function isUnreachable(error: unknown): boolean {
   return (
-    error instanceof OverlayError &&
+    isOverlayError(error) &&
     (error.code.startsWith('etcd-') || ['control-socket', 'daemon-down'].includes(error.code))
   )
 }
@@ -255,7 +255,7 @@ function meantBy(word: string, cli: Argv): string | undefined {
 function fail(error: unknown): void {
   complain(`overlayctl: ${commandsFor(network, describeError(error))}`)
   if (process.argv.includes('--debug') && error instanceof Error) complainAtLength(String(error.stack))
-  process.exitCode = error instanceof UsageError || isUnreachable(error) ? EXIT.usage : EXIT.degraded
+  process.exitCode = isUsageError(error) || isUnreachable(error) ? EXIT.usage : EXIT.degraded
 }
 
 process.on('uncaughtException', (error) => {

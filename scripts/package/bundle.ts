@@ -1,12 +1,13 @@
 /**
- * One JavaScript file with both programs and all their libraries; beside it the two native addons and V8's
- * cache.
+ * Two JavaScript files with both programs and all their libraries: overlayctl has a small one of its own. Beside
+ * them are the two native addons and V8's caches.
  */
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { build, type OnLoadResult, type Plugin } from 'esbuild'
 import { MODULES, readPageFiles, STYLES } from '../../src/cli/ui/page-files'
+import { demandSmall, giveElsewhere, takeElsewhere } from './control'
 import { writeProtocol } from './protocol'
 
 const HERE = __dirname
@@ -27,9 +28,14 @@ export interface Addons {
 
 /** The file whose exports are the product's programs. */
 const ENTRY = join(HERE, 'entry.ts')
+/** That of overlayctl's own bundle. */
+const CONTROL_ENTRY = join(HERE, 'control-entry.ts')
+
+/** Names of the files that are bundles: the large one, and overlayctl's own. */
+export const BUNDLE_FILE = /^(?:bundle|overlayctl)-[0-9a-f]{12}\.js$/
 
 export interface BundleOptions {
-  /** The interpreter in the programs' first lines, which go on with its one option. */
+  /** The interpreter in the programs' first lines; that of overlayd goes on with an option. */
   readonly node?: string
   /** Another file than the product's, with exports of the same form: see entry.ts. */
   readonly entry?: string
@@ -53,10 +59,25 @@ export async function writeBundle(
 ): Promise<readonly string[]> {
   const { node = '/usr/bin/env -S node', programs = PROGRAMS } = options
   await mkdir(directory, { recursive: true })
-  const { code, map, packages } = await bundleCode(directory, version, options)
-  const name = `bundle-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`
-  await writeFile(join(directory, `${name}.js`), code)
-  if (map !== undefined) await writeFile(join(directory, `${name}.js.map`), map)
+  const names = { BUNDLE: '', CONTROL: '' }
+  const used: string[] = []
+  const add = async (role: keyof typeof names, stem: string, { code, map, packages }: Code) => {
+    const name = `${stem}-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`
+    await writeFile(join(directory, `${name}.js`), code)
+    if (map !== undefined) await writeFile(join(directory, `${name}.js.map`), map)
+    names[role] = name
+    used.push(...packages)
+  }
+  const taken = new Set<string>()
+  if (programs.includes('overlayctl')) {
+    const own = { ...options, entry: CONTROL_ENTRY, plugins: [takeElsewhere(ROOT, taken)] }
+    const control = await bundleCode(directory, version, own)
+    demandSmall(control.packages)
+    await add('CONTROL', 'overlayctl', control)
+  }
+  const plugins = [...(options.plugins ?? []), ...(taken.size > 0 ? [giveElsewhere(ROOT, taken)] : [])]
+  await add('BUNDLE', 'bundle', await bundleCode(directory, version, { ...options, plugins }))
+  const packages = [...new Set(used)].sort()
   await writeFile(join(directory, 'NOTICES'), await notices(packages))
   for (const [addon, file] of Object.entries(addons)) {
     await copyFile(file, join(directory, `${addon}.node`))
@@ -66,13 +87,10 @@ export async function writeBundle(
   await copyFile(join(ROOT, 'scripts/systemd', DROP_IN), join(directory, DROP_IN))
   for (const file of ['launch', 'make-cache', ...programs].map((stem) => `${stem}.js`)) {
     const text = await readFile(join(HERE, 'runtime', file), 'utf8')
-    await writeFile(
-      join(directory, file),
-      text.replace('@BUNDLE@', name).replace(/^#!.* node/, `#!${node}`),
-      {
-        mode: text.startsWith('#!') ? 0o755 : 0o644,
-      },
-    )
+    const named = text.replace(/@(BUNDLE|CONTROL)@/g, (_, role: keyof typeof names) => names[role])
+    await writeFile(join(directory, file), named.replace(/^#!.* node/, `#!${node}`), {
+      mode: text.startsWith('#!') ? 0o755 : 0o644,
+    })
   }
   return packages
 }
@@ -97,6 +115,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     noWebAssembly(),
     englishOnly(),
     withoutColours(),
+    lightYargs(),
   ]
   const used = new Set<string>()
   const { outputFiles, metafile } = await build({
@@ -299,6 +318,29 @@ function withoutColours(): Plugin {
         namespace: 'unused',
       }))
       onLoad({ filter: /.*/, namespace: 'unused' }, ({ path }) => ({ contents: instead[path] ?? '' }))
+    },
+  }
+}
+
+/**
+ * yargs looks for a package.json in all folders above, to learn a version that it is told anyway; the bundle
+ * has none, and the error that says so takes 4 ms. It loads node:assert, which only a defect needs.
+ */
+function lightYargs(): Plugin {
+  const instead: Readonly<Record<string, string>> = {
+    'escalade/sync': `module.exports = () => { throw new Error('there is no package.json') }`,
+    assert: `module.exports = {
+      notStrictEqual: (...values) => require('node:assert').notStrictEqual(...values),
+      strictEqual: (...values) => require('node:assert').strictEqual(...values),
+    }`,
+  }
+  return {
+    name: 'light-yargs',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^(escalade\/sync|assert)$/ }, ({ path, importer }) =>
+        /\/yargs\/build\//.test(importer) ? { path, namespace: 'light-yargs' } : undefined,
+      )
+      onLoad({ filter: /.*/, namespace: 'light-yargs' }, ({ path }) => ({ contents: instead[path] ?? '' }))
     },
   }
 }

@@ -106,7 +106,7 @@ License: node
  MIT, and the licences of the libraries in it: see NOTICES.node.gz beside this
  file.
 
-Files: usr/lib/overlayd/bundle-*.js usr/lib/overlayd/*.node
+Files: usr/lib/overlayd/bundle-*.js usr/lib/overlayd/overlayctl-*.js usr/lib/overlayd/*.node
 Copyright: the authors of the libraries in them
 License: libraries
  overlayd's own code is under the licence above; the licences of the libraries

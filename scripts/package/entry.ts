@@ -1,10 +1,12 @@
 /**
- * The bundle's contents: both programs, and a rehearsal that puts the functions of a start into V8's cache.
+ * The large bundle's contents: the daemon, what overlayctl's own bundle takes from it (see control.ts), and a
+ * rehearsal that puts the functions of a start into V8's cache.
  */
+
+export { modules } from './modules'
 
 export const programs = {
   overlayd: () => import('../../src/overlayd.js'),
-  overlayctl: () => import('../../src/overlayctl.js'),
   rehearse,
 }
 
@@ -47,11 +49,8 @@ async function rehearse(isTimed: boolean): Promise<void> {
     () => import('../../src/daemon/run-daemon.js'),
     () => import('../../src/host/sd-notify.js'),
     () => import('../../src/host/last-exit.js'),
-    () => import('../../src/cli/verbs/status.js'),
     () => import('../../src/cli/verbs/config.js'),
     () => import('../../src/cli/verbs/docker-options.js'),
-    () => import('../../src/cli/verbs/events.js'),
-    () => import('../../src/cli/verbs/views.js'),
   ]
   for (const attempt of attempts) {
     try {

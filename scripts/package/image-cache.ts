@@ -4,6 +4,7 @@
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BUNDLE_FILE } from './bundle'
 import { run } from './run'
 import { findBase, type Target } from './targets'
 import { LIBRARY } from './tree'
@@ -14,8 +15,8 @@ import { LIBRARY } from './tree'
  */
 const ALWAYS_ALIKE = ['--predictable', '--random-seed=1']
 
-/** Architecture and bundle -> the cache that was made first. */
-const made = new Map<string, Uint8Array>()
+/** Architecture and bundles -> the caches that were made first, in the bundles' order. */
+const made = new Map<string, readonly Uint8Array[]>()
 
 /**
  * Adds the cache to the files of an image. Their own node makes the cache. A node of another architecture
@@ -24,23 +25,21 @@ const made = new Map<string, Uint8Array>()
  */
 export async function addCache(root: string, target: Target): Promise<void> {
   const library = join(root, LIBRARY)
-  const bundle = (await readdir(library)).find((name) => /^bundle-.*\.js$/.test(name))
-  if (bundle === undefined) throw new Error(`${library} has no bundle`)
-  const cache = join(library, bundle.replace(/js$/, 'cache'))
-  const key = `${target.debian} ${bundle}`
+  const bundles = (await readdir(library)).filter((name) => BUNDLE_FILE.test(name)).sort()
+  if (bundles.length === 0) throw new Error(`${library} has no bundle`)
+  const caches = bundles.map((name) => join(library, name.replace(/js$/, 'cache')))
+  const key = [target.debian, ...bundles].join(' ')
   const known = made.get(key)
-  if (known !== undefined) return writeFile(cache, known, { mode: 0o644 })
+  if (known !== undefined) {
+    await Promise.all(caches.map((cache, place) => writeFile(cache, known[place] ?? '', { mode: 0o644 })))
+    return
+  }
   const emulator = target.node === process.arch ? [] : [`qemu-${target.rpm}`, '-L', await findBase(target)]
   const node = [...emulator, join(library, 'node'), ...ALWAYS_ALIKE]
-  // The file's name is in the cache, and the folder differs from one build to another.
-  const [program, ...args] = [
-    ...(await privileges()),
-    ...node,
-    join(library, 'make-cache.js'),
-    join(LIBRARY, bundle),
-  ]
+  // The folder's name is in the cache, and it differs from one build to another.
+  const [program, ...args] = [...(await privileges()), ...node, join(library, 'make-cache.js'), LIBRARY]
   await run([program ?? '', ...args], { debianPackage: emulator.length === 0 ? 'util-linux' : 'qemu-user' })
-  made.set(key, await readFile(cache))
+  made.set(key, await Promise.all(caches.map((cache) => readFile(cache))))
 }
 
 /**

@@ -100,7 +100,7 @@ async function fileList(root: string): Promise<string> {
       if (path === SETTINGS) return [`%config(noreplace) %attr(0640,root,root) /${path}`]
       if (path.startsWith(LICENCES)) return [`%license /${path}`]
       if (path.startsWith('usr/share/doc/') || path.startsWith('usr/share/man/')) return [`%doc /${path}`]
-      const [, bundle] = /^(usr\/lib\/overlayd\/bundle-[0-9a-f]+)\.js$/.exec(path) ?? []
+      const [, bundle] = /^(usr\/lib\/overlayd\/(?:bundle|overlayctl)-[0-9a-f]+)\.js$/.exec(path) ?? []
       // The cache is made at the installation, and goes with the package.
       return bundle === undefined
         ? [`/${path}`]

@@ -37,6 +37,20 @@ export const digestsIn = (directory: string): readonly (readonly [file: string, 
     .sort()
     .map((file) => [relative(directory, file), createHash('sha256').update(readFileSync(file)).digest('hex')])
 
+/** @returns the programs' bundles in a folder that have a cache of V8's, without their hashes */
+export const cachedIn = (library: string): string[] =>
+  readdirSync(library)
+    .flatMap((name) => /^(.*)-\w+\.cache$/.exec(name)?.[1] ?? [])
+    .sort()
+
+/** A script that prints of each bundle whether V8 rejects its cache. @param launch the path of launch.js */
+export const printRejected = (launch: string): string =>
+  `const { BUNDLES, load } = require(${JSON.stringify(launch)})
+  process.stdout.write(BUNDLES.map((name) => load(name).script.cachedDataRejected).join())`
+
+/** What it prints where V8 takes the caches of both bundles. */
+export const NONE_REJECTED = 'false,false'
+
 /** A command for which /usr has the files of this machine, and those below `root`. */
 export function merged(root: string, ...command: Command): Command {
   const script = 'mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr && shift && exec "$@"'

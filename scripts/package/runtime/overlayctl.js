@@ -1,2 +1,2 @@
-#!/usr/bin/env -S node --initial-old-space-size=32
+#!/usr/bin/env node
 require('./launch.js').launch('overlayctl')

@@ -138,15 +138,15 @@ describe('installed', () => {
     expect(said(await rpm('--install', packageOf('1')))).toEqual([])
   })
 
-  test('it has a user, a group, a cache of its own code, and no file is other than rpm says', async () => {
+  test('it has a user, a group, caches of its own code, and no file is other than rpm says', async () => {
     expect(readFileSync(join(root, 'etc/passwd'), 'utf8')).toMatch(/^overlayd:/m)
     expect(readFileSync(join(root, 'etc/group'), 'utf8')).toMatch(/^overlay:/m)
-    expect(bundles('.cache')).toBe(1)
+    expect(bundles('.cache')).toBe(2)
     expect(statSync(settings()).mode & 0o777).toBe(0o640)
     await rpm('--verify', 'overlayd')
   })
 
-  test('an upgrade keeps settings, state and the cache', async () => {
+  test('an upgrade keeps settings, state and the caches', async () => {
     const own = readFileSync(settings(), 'utf8').replace('#FLANNELD_V=0', 'FLANNELD_V=1')
     writeFileSync(settings(), own)
     mkdirSync(join(root, 'var/lib/overlayd'), { recursive: true })
@@ -156,7 +156,7 @@ describe('installed', () => {
     expect(readFileSync(settings(), 'utf8')).toBe(own)
     expect(own).toContain('\nFLANNELD_V=1\n')
     expect(existsSync(join(root, 'var/lib/overlayd/state.json'))).toBe(true)
-    expect([bundles('.cache'), bundles('.js')]).toEqual([1, 5])
+    expect([bundles('.cache'), bundles('.js')]).toEqual([2, 6])
   })
 
   test('erased, it leaves settings and state, and says so; links into it go', async () => {
