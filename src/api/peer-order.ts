@@ -1,6 +1,6 @@
 /** The order in which peers are shown. */
 
-import { type IpAddress, type Prefix, parseIp, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
+import { type IpAddress, type Prefix, parseIp, parseIpPrefix } from '../model/address'
 import type { PeerStatus } from './status'
 import type { PeerState } from './words'
 
@@ -30,8 +30,7 @@ export function sortPeers(peers: readonly PeerStatus[], sort: PeerSort): PeerSta
 }
 
 /** @returns undefined for a rejected lease whose key names no subnet */
-export const subnetOf = ({ subnet }: PeerStatus): Prefix | undefined =>
-  parseIpv4Prefix(subnet) ?? parseIpv6Prefix(subnet)
+export const subnetOf = ({ subnet }: PeerStatus): Prefix | undefined => parseIpPrefix(subnet)
 
 const compareTexts = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 

@@ -2,10 +2,12 @@
  * Parts of the status document, made from values: for the daemon, and for overlayctl where no daemon runs.
  */
 import {
+  type Family,
   formatIp,
   formatMac,
   formatPrefix,
   type Prefix,
+  parseIpPrefix,
   parseIpv4Prefix,
   parseIpv6Prefix,
 } from '../model/address'
@@ -53,11 +55,15 @@ export const readSubnets = (lease: Status['lease']): LeaseSubnet => ({
   ipv6: parseIpv6Prefix(lease?.ipv6Subnet ?? ''),
 })
 
+/** The network of one family, as {@link reportNetwork} tells it. */
+export const readNetwork = (network: Status['network'], family: Family): Prefix | undefined =>
+  parseIpPrefix((family === 'IPv4' ? network?.network : network?.ipv6Network) ?? '')
+
 /** The further subnets of that host, of both families, from their texts; in order. */
 export const readFurtherSubnets = (texts: readonly string[] = []): readonly Prefix[] =>
   texts
     .flatMap((text): Prefix[] => {
-      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+      const prefix = parseIpPrefix(text)
       return prefix === undefined ? [] : [prefix]
     })
     .sort((a, b) => (a.address < b.address ? -1 : 1))

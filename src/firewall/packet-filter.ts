@@ -4,6 +4,7 @@
  */
 import { FAMILIES, type Family } from '../model/address'
 import { describeError } from '../model/errors'
+import { NFT_FAMILY } from '../model/family'
 import type { FilterChain, PacketFilter, UnreadRules } from '../model/packet-filter'
 import { legacyTables } from './legacy-tables'
 import { type RuleTexts, readNftRuleset, ruleKey } from './nft-json'
@@ -32,9 +33,7 @@ export async function readPacketFilter(signal: AbortSignal): Promise<PacketFilte
   const isReadByIptables = ({ family, table }: FilterChain): boolean =>
     FAMILIES.some(
       (each, i) =>
-        family === (each === 'IPv4' ? 'ip' : 'ip6') &&
-        OF_IPTABLES.has(table) &&
-        iptables[i]?.tables.has(table) === true,
+        family === NFT_FAMILY[each] && OF_IPTABLES.has(table) && iptables[i]?.tables.has(table) === true,
     )
   const missing = nft === undefined && iptables.some(({ tables }) => tables.size > 0)
   return {

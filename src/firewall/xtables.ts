@@ -3,6 +3,7 @@
  * whose meaning is unknown here makes the rule `unknown`; it is never skipped.
  */
 import type { Family } from '../model/address'
+import { NFT_FAMILY } from '../model/family'
 import type { Base, FilterChain, FilterProgram, FilterRule, Hook, Step } from '../model/packet-filter'
 import { readMatches } from './xtables-matches'
 import { readTarget } from './xtables-targets'
@@ -77,7 +78,7 @@ function readTable(
   }
   return [...found].map(([name, { base, rules }]) => ({
     program,
-    family: family === 'IPv4' ? 'ip' : 'ip6',
+    family: NFT_FAMILY[family],
     table,
     name,
     base,

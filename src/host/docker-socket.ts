@@ -5,7 +5,7 @@
  */
 import { request } from 'node:http'
 import { z } from 'zod'
-import { parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
+import { parseIpPrefix } from '../model/address'
 import { bridgeName, type DockerNetwork, isFalse, MASQUERADE_OPTION, MTU_OPTION } from '../model/docker'
 import { OverlayError } from '../model/errors'
 
@@ -54,9 +54,7 @@ export async function readDockerNetworks(signal: AbortSignal): Promise<readonly 
 
 function networkOf({ Name, Id, Internal, Options, IPAM }: z.infer<typeof networkSchema>): DockerNetwork {
   const options = Options ?? {}
-  const subnets = (IPAM?.Config ?? []).flatMap(
-    ({ Subnet = '' }) => parseIpv4Prefix(Subnet) ?? parseIpv6Prefix(Subnet) ?? [],
-  )
+  const subnets = (IPAM?.Config ?? []).flatMap(({ Subnet = '' }) => parseIpPrefix(Subnet) ?? [])
   const mtu = Number(options[MTU_OPTION])
   return {
     name: Name,

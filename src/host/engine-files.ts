@@ -2,7 +2,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../model/address'
+import { type Prefix, parseIpPrefix } from '../model/address'
 import type { Engine, EngineFile, EngineFiles, UnreadEngineFile } from '../model/engines'
 import { describeError, systemErrorCode } from '../model/errors'
 import { CNI_DIRECTORY } from './cni'
@@ -93,7 +93,7 @@ function parsePodmanFile(content: string): Read {
 }
 
 const prefixesOf = (ranges: readonly z.infer<typeof rangeSchema>[]): Prefix[] =>
-  ranges.flatMap(({ subnet = '' }) => parseIpv4Prefix(subnet) ?? parseIpv6Prefix(subnet) ?? [])
+  ranges.flatMap(({ subnet = '' }) => parseIpPrefix(subnet) ?? [])
 
 /**
  * Reads the text of a file of an engine.

@@ -1,5 +1,5 @@
 /** What several checks derive from the facts: this host's lease and device, and its peers. */
-import { readFurtherSubnets, readSubnets } from '../api/status-parts'
+import { readFurtherSubnets, readNetwork, readSubnets } from '../api/status-parts'
 import {
   addressAfter,
   addressBits,
@@ -11,12 +11,11 @@ import {
   mac,
   networkOf,
   type Prefix,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
 } from '../model/address'
 import { nameUnderSubnets } from '../model/commands'
 import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../model/config/network-config'
 import { describeError, OverlayError } from '../model/errors'
+import { ofFamily } from '../model/family'
 import { type ObservedLink, VXLAN_OVERHEAD, WIREGUARD_OVERHEAD } from '../model/kernel/link'
 import type { KernelObjects } from '../model/kernel/objects'
 import { ROUTE_PROTOCOL, type RouteTarget, routeKey } from '../model/kernel/route'
@@ -57,7 +56,7 @@ export const vniOf = (facts: Pick<Facts, 'daemon' | 'config'>): number =>
   facts.daemon.value?.network?.vni ?? facts.config.value?.backend.vni ?? DEFAULT_VNI
 
 export const rangeOf = (config: NetworkConfig | undefined, family: Family): SubnetRange | undefined =>
-  family === 'IPv4' ? config?.ipv4 : config?.ipv6
+  ofFamily(config ?? {}, family)
 
 /** The families that this host takes part in, as far as the facts tell. */
 export function familiesOf(facts: Pick<Facts, 'daemon' | 'config' | 'kernel'>): Family[] {
@@ -84,8 +83,7 @@ export function claimedSubnet(
   { daemon, subnetFile }: Pick<Facts, 'daemon' | 'subnetFile'>,
   family: Family,
 ): Prefix | undefined {
-  const half = family === 'IPv4' ? 'ipv4' : 'ipv6'
-  return readSubnets(daemon.value?.lease)[half] ?? subnetFile.value?.[half]
+  return ofFamily(readSubnets(daemon.value?.lease), family) ?? ofFamily(subnetFile.value ?? {}, family)
 }
 
 /** The lease under this host's key, whichever host it names. */
@@ -131,8 +129,7 @@ function rangeInUse(
   const range = rangeOf(config, family)
   const used = facts.daemon.value?.network
   if (range === undefined || used === undefined) return range
-  const network =
-    family === 'IPv4' ? parseIpv4Prefix(used.network ?? '') : parseIpv6Prefix(used.ipv6Network ?? '')
+  const network = readNetwork(used, family)
   const length = family === 'IPv4' ? used.subnetLength : used.ipv6SubnetLength
   return { ...range, network: network ?? range.network, subnetLength: length ?? range.subnetLength }
 }

@@ -2,6 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import type { Family } from '../model/address'
 import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { FAMILY_FIELDS } from '../model/family'
 import type { BridgeNetfilter } from '../model/firewall'
 
 const IP_FORWARD = '/proc/sys/net/ipv4/ip_forward'
@@ -82,7 +83,7 @@ export async function bridgeNetfilter(): Promise<BridgeNetfilter> {
  */
 export async function keepForwarding(family: Family, link: string): Promise<boolean> {
   const switchedOn = family === 'IPv4' ? await enableIpForward() : await enableIpv6Forward()
-  const own = `/proc/sys/net/${family === 'IPv4' ? 'ipv4' : 'ipv6'}/conf/${link}/forwarding`
+  const own = `/proc/sys/net/${FAMILY_FIELDS[family]}/conf/${link}/forwarding`
   let changed = switchedOn
   await unlessGone(async () => {
     if ((await readSysctl(own)) !== '0') return

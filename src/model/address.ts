@@ -145,6 +145,10 @@ export function parseIpv6Prefix(text: string): Ipv6Prefix | undefined {
   return parsePrefix(text, parseIpv6, 128)
 }
 
+/** Reads a prefix of either family. Host bits are kept. */
+export const parseIpPrefix = (text: string): Prefix | undefined =>
+  parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+
 function parsePrefix<Address extends IpAddress>(
   text: string,
   parseAddress: (text: string) => Address | undefined,

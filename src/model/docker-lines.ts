@@ -12,6 +12,7 @@ import {
   type Ipv6Prefix,
   networkOf,
   type Prefix,
+  parseIpPrefix,
   parseIpv4Prefix,
   parseIpv6Prefix,
   samePrefix,
@@ -144,8 +145,7 @@ function renewal(
 const PART = /^--(?:bip|fixed-cidr-v6)=(\S+)$/
 const BASE = /^--default-address-pool=base=([^,]+),/
 
-const parse = (text: string | undefined): Prefix | undefined =>
-  parseIpv4Prefix(text ?? '') ?? parseIpv6Prefix(text ?? '')
+const parse = (text: string | undefined): Prefix | undefined => parseIpPrefix(text ?? '')
 
 /** docker0's part, of a word that names it. */
 function partOf(word: string): Prefix | undefined {

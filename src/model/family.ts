@@ -12,6 +12,9 @@ export const FAMILY_FIELDS = { IPv4: 'ipv4', IPv6: 'ipv6' } as const satisfies R
   keyof PerFamily<0>
 >
 
+/** The names of the families in nft: of a table, and of the header in a rule. */
+export const NFT_FAMILY = { IPv4: 'ip', IPv6: 'ip6' } as const satisfies Record<Family, string>
+
 export const ofFamily = <A, B = A>(
   values: { readonly ipv4?: A; readonly ipv6?: B },
   family: Family,

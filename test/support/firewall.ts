@@ -1,5 +1,5 @@
 /** Firewall requests of an overlay host, and a model of `iptables-restore --noflush` and `iptables-save`. */
-import { type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../src/model/address'
+import { type Prefix, parseIpPrefix } from '../../src/model/address'
 import type {
   FirewallNetwork,
   FirewallRequest,
@@ -8,7 +8,7 @@ import type {
 } from '../../src/model/firewall'
 
 export function prefix(text: string): Prefix {
-  const parsed = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const parsed = parseIpPrefix(text)
   if (parsed === undefined) throw new Error(`not a prefix: ${text}`)
   return parsed
 }

@@ -5,7 +5,7 @@
 
 import { sortPeers } from '../../api/peer-order'
 import type { Status } from '../../api/status'
-import { readSubnets } from '../../api/status-parts'
+import { readNetwork, readSubnets } from '../../api/status-parts'
 import { OBJECT_STATES } from '../../api/words'
 import { Kernel, type KernelReader } from '../../kernel/kernel'
 import { readOverlay } from '../../kernel/read-overlay'
@@ -16,10 +16,10 @@ import {
   formatPrefix,
   type Prefix,
   parseIp,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
+  parseIpPrefix,
   parseMac,
 } from '../../model/address'
+import { ofFamily } from '../../model/family'
 import type { KernelObjects } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
 import type { Peer } from '../../model/lease'
@@ -68,8 +68,8 @@ async function compareFamily(
   family: Family,
 ): Promise<LocalComparison> {
   const name = linkName(family, status.network?.vni ?? DEFAULT_VNI)
-  const network = networkOf(status, family)
-  const subnet = readSubnets(status.lease)[family === 'IPv4' ? 'ipv4' : 'ipv6']
+  const network = readNetwork(status.network, family)
+  const subnet = ofFamily(readSubnets(status.lease), family)
   const allowed = (prefixes?.allowed ?? []).filter(({ address }) => familyOf(address) === family)
   const observed = await readOverlay(kernel, family, name, network, allowed)
   const { link, routes, objects } = observed
@@ -124,13 +124,10 @@ export function withoutProbing(
 const hasBlackhole = (observed: KernelObjects, subnet: Prefix): boolean =>
   observed.route.get(routeKey(subnet))?.some(({ target }) => target.kind === 'blackhole') === true
 
-const networkOf = ({ network }: Status, family: Family): Prefix | undefined =>
-  family === 'IPv4' ? parseIpv4Prefix(network?.network ?? '') : parseIpv6Prefix(network?.ipv6Network ?? '')
-
 /** All peers of a family but the rejected ones, in the order of their subnets. */
 const peersOf = ({ peers }: Status, family: Family): Peer[] =>
   sortPeers(peers, 'subnet').flatMap(({ subnet: text, publicIp: host, mac: lladdr, state }): Peer[] => {
-    const subnet = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+    const subnet = parseIpPrefix(text)
     const [publicIp, mac] = [parseIp(host), parseMac(lladdr)]
     if (state === 'rejected' || subnet === undefined || publicIp === undefined || mac === undefined) return []
     return familyOf(subnet.address) === family ? [{ key: text, subnet, publicIp, mac }] : []

@@ -5,8 +5,8 @@ import {
   formatPrefix,
   type Ipv4Prefix,
   type Prefix,
+  parseIpPrefix,
   parseIpv4Prefix,
-  parseIpv6Prefix,
 } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 
@@ -27,7 +27,7 @@ export function readPart(text: string, code: string): Ipv4Prefix {
  */
 export function readParts(texts: readonly string[], code: string): readonly Prefix[] {
   const parts = texts.map((text): Prefix => {
-    const part = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+    const part = parseIpPrefix(text)
     if (part !== undefined) return part
     const what = `--subnet is ${JSON.stringify(text.slice(0, 64))}, which is not a prefix`
     const fix = "name a part of this host's subnet: --subnet=10.5.7.64/27, or --subnet=fd00:5:0:7::/66"

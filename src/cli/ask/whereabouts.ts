@@ -6,14 +6,7 @@ import type { Behind, PrefixesDocument } from '../../api/documents'
 import { subnetOf } from '../../api/peer-order'
 import type { PeerStatus } from '../../api/status'
 import { daemonIsDown, readDaemon } from '../../client/daemon-socket'
-import {
-  type IpAddress,
-  type Prefix,
-  parseIp,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
-  prefixContains,
-} from '../../model/address'
+import { type IpAddress, type Prefix, parseIp, parseIpPrefix, prefixContains } from '../../model/address'
 import { describeError, OverlayError } from '../../model/errors'
 import { subnetsOfKey } from '../../model/lease'
 
@@ -44,7 +37,7 @@ export function behindOf(announced: Announced, address: IpAddress): Behind | und
   let found: { readonly length: number; readonly prefix: string; readonly rows: Announced } | undefined
   for (const row of announced) {
     const { prefix: text, state, host } = row
-    const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+    const prefix = parseIpPrefix(text)
     const isFollowed = host !== undefined && (state === 'wins' || state === 'shares')
     if (!isFollowed || prefix === undefined || !prefixContains(prefix, address)) continue
     const { length } = prefix

@@ -12,14 +12,7 @@ import { print, standardOutput } from '../../host/streams'
 import { CHECKS, diagnose, factsFor } from '../../judge/diagnose'
 import type { PeerFact } from '../../judge/facts'
 import { OVERLAY, peerKey, peersOf } from '../../judge/overlay'
-import {
-  formatPrefix,
-  parseIp,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
-  prefixContains,
-  samePrefix,
-} from '../../model/address'
+import { formatPrefix, parseIp, parseIpPrefix, prefixContains, samePrefix } from '../../model/address'
 import { commandsIn } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
 import { toJson } from '../../model/printable'
@@ -127,7 +120,7 @@ type Matches = (peer: PeerFact) => boolean
 
 function readPeer(text: string, behind: Behind | undefined): Matches {
   if (text === '') return () => true
-  const subnet = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const subnet = parseIpPrefix(text)
   if (subnet !== undefined) return (peer) => samePrefix(peer.subnet, subnet)
   const address = parseIp(text)
   if (address === undefined) {

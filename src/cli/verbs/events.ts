@@ -4,7 +4,7 @@ import { styleText } from 'node:util'
 import { EVENT_KINDS, EVENTS_LOST, type EventKind, eventSchema, type OverlayEvent } from '../../api/events'
 import { askDaemon, daemonIsDown, readDaemon } from '../../client/daemon-socket'
 import { complain, print, printSlowly } from '../../host/streams'
-import { parseIp, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { parseIp, parseIpPrefix } from '../../model/address'
 import { OverlayError, systemErrorCode } from '../../model/errors'
 import { printable, toJson } from '../../model/printable'
 import { UsageError } from '../../options/usage-error'
@@ -125,7 +125,7 @@ function peerFilter(wanted: string, announcers: readonly string[]): (name: strin
     name === wanted ||
     name.startsWith(`${wanted}/`) ||
     announcers.includes(name) ||
-    holds(parseIpv4Prefix(name) ?? parseIpv6Prefix(name), address)
+    holds(parseIpPrefix(name), address)
 }
 
 /** Milliseconds. */

@@ -11,15 +11,7 @@ import type { Snapshot } from '../../etcd/follow/snapshot'
 import { print } from '../../host/streams'
 import { readPreviousSubnets } from '../../host/subnet-env'
 import { Kernel } from '../../kernel/kernel'
-import {
-  FAMILIES,
-  formatIp,
-  formatMac,
-  formatPrefix,
-  parseIp,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
-} from '../../model/address'
+import { FAMILIES, formatIp, formatMac, formatPrefix, parseIp, parseIpPrefix } from '../../model/address'
 import { evictLease, nameUnderSubnets, unenrollHost } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
 import { OverlayError } from '../../model/errors'
@@ -112,7 +104,7 @@ function chosen(found: readonly EvictedKey[], text: string, snapshot: Snapshot):
 
 /** The refusal of what is no key: it names the host that an address belongs to, and evicts none by it. */
 export function noKeyOf(text: string, { leases, prefixes = [] }: Pick<Snapshot, 'leases' | 'prefixes'>) {
-  const address = parseIp(text) ?? (parseIpv4Prefix(text) ?? parseIpv6Prefix(text))?.address
+  const address = parseIp(text) ?? parseIpPrefix(text)?.address
   const holder = leases.find(({ subnet }) => [subnet.ipv4, subnet.ipv6].some((each) => holds(each, address)))
   if (holder !== undefined)
     return new OverlayError(

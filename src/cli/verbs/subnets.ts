@@ -3,7 +3,7 @@ import { daemonIsDown, orderDaemon, readDaemon } from '../../client/daemon-socke
 import { readDockerNetworks } from '../../host/docker-socket'
 import { readEngineFiles } from '../../host/engine-files'
 import { complain, print } from '../../host/streams'
-import { formatPrefix, isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { formatPrefix, isNetwork, type Prefix, parseIpPrefix } from '../../model/address'
 import { commandsFor, networkOfRunDirectory } from '../../model/commands'
 import { OverlayError } from '../../model/errors'
 import type { Options } from '../../options/schema'
@@ -41,7 +41,7 @@ export async function runLeaseAdd(options: Options, { length, ipv6 }: LeaseAddFl
 /** @throws {OverlayError} `lease-remove` with the users of the subnet; the daemon's refusal */
 export async function runLeaseRemove(options: Options, text: string): Promise<void> {
   const runDirectory = options['run-dir']
-  const block = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const block = parseIpPrefix(text)
   if (block === undefined || !isNetwork(block))
     throw new UsageError(`${JSON.stringify(text.slice(0, 64))} is not a subnet as in 10.5.243.0/24`)
   const document = await readDaemon(runDirectory, 'prefixes')
@@ -56,7 +56,7 @@ export async function runLeaseRemove(options: Options, text: string): Promise<vo
       bridges: await readBridgeUse([block]),
       networks: await readNetworks(),
       announced: document.prefixes.flatMap(({ prefix: other, host, own }) => {
-        const prefix = parseIpv4Prefix(other) ?? parseIpv6Prefix(other)
+        const prefix = parseIpPrefix(other)
         return prefix === undefined || host === undefined || (own && other === name) || !isCounted(own)
           ? []
           : [{ prefix, host }]

@@ -8,8 +8,7 @@ import {
   formatPrefix,
   isNetwork,
   type Prefix,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
+  parseIpPrefix,
 } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import type { Peer } from '../../model/lease'
@@ -67,7 +66,7 @@ function demand(node: NodeView | undefined): NodeView {
 }
 
 function readPrefix(text: string): Prefix {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   if (prefix !== undefined && isNetwork(prefix)) return prefix
   throw new OverlayError(
     'announce',

@@ -22,10 +22,9 @@ import {
   type IpAddress,
   ipv4,
   type MacAddress,
+  parseIpPrefix,
   parseIpv4,
-  parseIpv4Prefix,
   parseIpv6,
-  parseIpv6Prefix,
   parseMac,
 } from '../../model/address'
 import type { HostFacts } from '../../model/host-facts'
@@ -115,7 +114,7 @@ export function recall(saved: SavedState, prefix: string, keys: Keys): HostMemor
 
 function readAnnouncement(saved: SavedAnnouncement): Announcement[] {
   const { prefix: text, priority, until, share, further } = saved
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   const via = saved.via === undefined ? undefined : parseVia(saved.via)
   if (prefix === undefined) return []
   const more = { ...(share !== undefined && { share }), ...(further && { further }) }

@@ -21,7 +21,7 @@ import {
 import { MulticastDevice } from '../../kernel/bridges/multicast'
 import type { KernelReader } from '../../kernel/kernel'
 import { looksInto, type TableObject } from '../../kernel/nftables/netfilter-objects'
-import { FAMILIES, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { FAMILIES, parseIpPrefix } from '../../model/address'
 import { SLOTS } from '../../model/lease'
 import { type Destination, EVERY_GROUP } from '../../model/multicast'
 import { attempt } from '../../model/result'
@@ -121,7 +121,7 @@ export async function readWays(
   const addresses = new Set([
     ...peersOf(facts).flatMap((peer) => [peer.publicIp, sampleAddress(peer.subnet)]),
     ...own.flatMap(({ prefix: text }) => {
-      const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+      const prefix = parseIpPrefix(text)
       return prefix === undefined ? [] : [addressWithin(prefix)]
     }),
   ])

@@ -7,7 +7,7 @@
  *     {"priority":100,"further":true}
  */
 import { z } from 'zod'
-import { isNetwork, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
+import { isNetwork, type Prefix, parseIpPrefix } from '../../model/address'
 import type { LeaseSubnet } from '../../model/lease'
 import {
   type Announcement,
@@ -84,7 +84,7 @@ export function decodeAnnouncementValue(text: string): Decoded<Omit<Announcement
 /** Reads the part of a key that names the prefix. Only one text names a prefix. */
 function parsePrefixName(text: string): Decoded<Prefix> {
   const slashed = text.replace('-', '/')
-  const prefix = parseIpv4Prefix(slashed) ?? parseIpv6Prefix(slashed)
+  const prefix = parseIpPrefix(slashed)
   if (prefix === undefined) return { reason: 'the key does not end in a prefix written as in 10.5.240.7-32' }
   if (!isNetwork(prefix)) return { reason: `${text} in the key has host bits` }
   if (prefixName(prefix) !== text) return { reason: `${text} in the key is written ${prefixName(prefix)}` }

@@ -3,6 +3,7 @@
  * order.
  */
 import { count } from '../../model/count'
+import { NFT_FAMILY } from '../../model/family'
 import type { PacketFilter } from '../../model/packet-filter'
 import type { Facts, Known } from '../facts'
 import { type Check, check, type Finding, few, type Outcome, outcome, type Unmade } from '../finding'
@@ -211,7 +212,7 @@ function cure(
 ): Pick<Finding, 'fix' | 'commands'> {
   const { base } = place
   const text = networkText(passing)
-  const word = passing.family === 'IPv4' ? 'ip' : 'ip6'
+  const word = NFT_FAMILY[passing.family]
   const match = {
     iptables: `-s ${text} -d ${text}`,
     nft: `${word} saddr ${text} ${word} daddr ${text}`,

@@ -1,7 +1,8 @@
 /** Announced prefixes: whether packets to those of this host get to where they belong, and who sees them. */
 import type { PrefixesDocument } from '../../api/documents'
-import { familyOf, parseIpv4Prefix, parseIpv6Prefix, prefixContains } from '../../model/address'
+import { familyOf, parseIpPrefix, parseIpv4Prefix, prefixContains } from '../../model/address'
 import { count } from '../../model/count'
+import { ofFamily } from '../../model/family'
 import { formatLeaseSubnet } from '../../model/lease'
 import { parseVia } from '../../model/prefixes'
 import { describeUnaware, isOverlaydsValue } from '../../plan/prefixes/awareness'
@@ -78,7 +79,7 @@ function unawareOf(facts: PrefixFacts, rows: readonly Row[]): string[] | undefin
 
 /** Evidence that there is no way to a prefix of this host; none where there is one, or nobody can tell. */
 function withoutWay({ kernel }: PrefixFacts, { prefix: text, via: way, state }: Row): string[] {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   const via = way === undefined ? undefined : parseVia(way)
   if (prefix === undefined || via === undefined || !kernel.ok) return []
   const delivery = deliveryOf(via, prefix, kernel.value)
@@ -134,7 +135,7 @@ function ledAstray(facts: PrefixFacts, own: readonly Row[]): Finding | undefined
 
 /** Where packets to a prefix go instead; `undefined` where they may get there, or nobody can tell. */
 function wrongWay({ ways, kernel }: PrefixFacts, text: string): string | undefined {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   const address = prefix && addressWithin(prefix)
   if (address === undefined || !ways.ok || !kernel.ok || !ways.value.has(address)) return undefined
   const way = ways.value.get(address)
@@ -160,11 +161,11 @@ const notInEtcd = (problem: string): Finding => ({
 })
 
 function notForwarded({ forwarding }: PrefixFacts, own: readonly Row[]): Finding | undefined {
-  const { ipv4, ipv6 } = forwarding.value ?? {}
+  const switches = forwarding.value ?? {}
   const isOff = ({ prefix: text }: Row): boolean => {
-    const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+    const prefix = parseIpPrefix(text)
     if (prefix === undefined) return false
-    return (familyOf(prefix.address) === 'IPv4' ? ipv4 : ipv6) === false
+    return ofFamily(switches, familyOf(prefix.address)) === false
   }
   const cut = own.filter((row) => isFollowed(row) && isOff(row))
   if (cut.length === 0) return undefined

@@ -3,8 +3,9 @@
  * to let packets through.
  */
 
-import { type Family, formatPrefix, type Prefix } from '../../model/address'
+import { type Family, familyOf, formatPrefix, type Prefix } from '../../model/address'
 import { DEFAULT_DOCKER_MARK, formatMark } from '../../model/docker-mark'
+import { NFT_FAMILY } from '../../model/family'
 import type { FilterIndex, Place } from './walk'
 
 export type Owner =
@@ -196,7 +197,7 @@ function accepts({ base, ...place }: Place, { kind, network, port }: Passing): s
   }
   const insert = (match: string): string =>
     `nft insert rule ${base.family} ${base.table} ${base.name} ${match} accept`
-  const word = typeof network.address === 'number' ? 'ip' : 'ip6'
+  const word = NFT_FAMILY[familyOf(network.address)]
   return kind === 'vxlan-in' || kind === 'vxlan-out'
     ? [insert(`udp dport ${port}`)]
     : [insert(`${word} saddr ${text}`), insert(`${word} daddr ${text}`)]

@@ -1,5 +1,6 @@
 /** A packet, as the fields that rules look at. */
 import { type Family, familyOf, type IpAddress } from '../../model/address'
+import { FAMILY_FIELDS, NFT_FAMILY } from '../../model/family'
 import type { Field, Value } from '../../model/packet-filter'
 
 /** A value; `null` where the packet has no such field; `undefined` where the value is not known. */
@@ -71,8 +72,8 @@ export function makePacket(spec: PacketSpec): Packet {
       'ct-status': isNew ? 'none' : undefined,
       'ct-nat': 'none',
       'packet-type': 'unicast',
-      nfproto: family === 'IPv4' ? 'ipv4' : 'ipv6',
-      ethertype: family === 'IPv4' ? 'ip' : 'ip6',
+      nfproto: FAMILY_FIELDS[family],
+      ethertype: NFT_FAMILY[family],
       socket: 0,
       ...spec.more,
     },

@@ -8,6 +8,7 @@ import {
   isNetwork,
   networkOf,
   type Prefix,
+  parseIpPrefix,
   parseIpv4,
   parseIpv4Prefix,
   parseIpv6,
@@ -58,7 +59,7 @@ const maskedNetwork =
 
 /** Host bits are refused: they would hide what was meant. */
 function parseAllowed(text: string): Prefix | undefined {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   return prefix !== undefined && isNetwork(prefix) ? prefix : undefined
 }
 

@@ -22,6 +22,7 @@ import {
   samePrefix,
 } from '../address'
 import { describeError, OverlayError } from '../errors'
+import { ofFamily } from '../family'
 import { firstIssue, foldGoObject, foldName, parseGoObject } from '../go-json'
 import { type Member, membersOf, placeIn } from '../json-text'
 import { KERNEL_VXLAN_PORT } from '../kernel/link'
@@ -161,11 +162,11 @@ export function parseNetworkConfig(text: string): NetworkConfig {
 /** Checks the ranges of announced prefixes. */
 function allowedPrefixes(
   allowed: readonly Prefix[],
-  { ipv4, ipv6 }: Pick<NetworkConfig, 'ipv4' | 'ipv6'>,
+  config: Pick<NetworkConfig, 'ipv4' | 'ipv6'>,
 ): readonly Prefix[] {
   for (const range of allowed) {
     checkUsable('Prefixes.Allowed', range)
-    const objection = objectionTo(range, familyOf(range.address) === 'IPv4' ? ipv4 : ipv6)
+    const objection = objectionTo(range, ofFamily(config, familyOf(range.address)))
     if (objection !== undefined) throw new ConfigError(`Prefixes.Allowed: ${objection.reason}`, objection.fix)
   }
   return allowed

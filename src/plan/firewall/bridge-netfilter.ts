@@ -3,6 +3,7 @@
  * not start without it.
  */
 import type { Family } from '../../model/address'
+import { ofFamily } from '../../model/family'
 import type { BridgeNetfilter } from '../../model/firewall'
 import type { Problem } from '../../model/result'
 
@@ -33,7 +34,7 @@ export function bridgeNetfilterProblem(
       commands: ['modprobe br_netfilter'],
     }
   }
-  const off = families.filter((family) => !(family === 'IPv4' ? state.ipv4 : state.ipv6))
+  const off = families.filter((family) => !ofFamily(state, family))
   if (off.length === 0) return undefined
   const names = off.map((family) => `net.bridge.${SWITCHES[family]}`)
   return {

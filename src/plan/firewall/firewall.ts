@@ -22,6 +22,7 @@ import {
   prefixesOverlap,
 } from '../../model/address'
 import { OverlayError } from '../../model/errors'
+import { NFT_FAMILY } from '../../model/family'
 import {
   type AddressMatch,
   type DesiredIptables,
@@ -79,9 +80,6 @@ export function desiredIptables(request: FirewallRequest, family: Family): Desir
     docker: request.docker,
   }
 }
-
-/** The name of a family in nft. */
-const NFT_FAMILY = { IPv4: 'ip', IPv6: 'ip6' } as const satisfies Readonly<Record<Family, string>>
 
 /** The desired state of nf_tables, in one family. In iptables mode this is the absence of our table. */
 export function desiredTable(request: FirewallRequest, family: Family): DesiredTable {

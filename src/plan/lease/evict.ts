@@ -4,8 +4,7 @@ import {
   type IpAddress,
   networkOf,
   type Prefix,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
+  parseIpPrefix,
   samePrefix,
 } from '../../model/address'
 import { nameUnderSubnets } from '../../model/commands'
@@ -54,7 +53,7 @@ export function keysMeant(
 
 /** Reads a subnet. Host bits are ignored, so the address of a container works too. */
 function readSubnet(text: string): Prefix | undefined {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   return prefix && networkOf(prefix.address, prefix.length)
 }
 

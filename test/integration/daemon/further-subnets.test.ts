@@ -8,8 +8,7 @@ import {
   formatIp,
   formatPrefix,
   type Prefix,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
+  parseIpPrefix,
   prefixesOverlap,
 } from '../../../src/model/address'
 import { MOST_FURTHER } from '../../../src/model/prefixes'
@@ -55,7 +54,7 @@ afterAll(async () => {
 })
 
 const read = (text: string): Prefix => {
-  const prefix = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const prefix = parseIpPrefix(text)
   if (prefix === undefined) throw new Error(`${text} is no prefix`)
   return prefix
 }

@@ -4,8 +4,7 @@ import {
   ipv4,
   networkOf,
   type Prefix,
-  parseIpv4Prefix,
-  parseIpv6Prefix,
+  parseIpPrefix,
   prefixContains,
   prefixesOverlap,
 } from '../../../../src/model/address'
@@ -22,7 +21,7 @@ const ENV = { FLANNEL_SUBNET: '10.5.7.1/24', FLANNEL_MTU: '1450', FLANNEL_IPMASQ
 const SIX = { ...ENV, FLANNEL_IPV6_SUBNET: 'fd00:5:0:7::1/64' }
 
 function prefix(text: string): Prefix {
-  const found = parseIpv4Prefix(text) ?? parseIpv6Prefix(text)
+  const found = parseIpPrefix(text)
   if (found === undefined) throw new Error(text)
   return found
 }
