@@ -34,3 +34,12 @@ export const RESERVATION = {
     describe: "MAC of the host's VXLAN device (default: the one it has, else random)",
   },
 } as const
+
+export const WATCH = {
+  watch: {
+    alias: 'w',
+    type: 'boolean',
+    default: false,
+    describe: 'show it again whenever it changes; q or Ctrl-C to quit',
+  },
+} as const

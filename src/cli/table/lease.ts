@@ -1,8 +1,25 @@
-/** The commands about further subnets of this host. */
-import { EXIT } from './exit'
-import { type Verb, verb } from './verb'
+/** The commands about this host's lease and its further subnets: part of the table of commands. */
+import { EXIT } from '../exit'
+import { DOCUMENT_OUTPUT, WATCH } from '../flags'
+import { type Verb, verb } from '../verb'
+import { printSchemaOf } from './schema'
 
 export const LEASE_VERBS: readonly Verb[] = [
+  verb({
+    path: 'lease',
+    describe: "show this host's own lease; exit code 0 held, 1 not, 2 not known",
+    options: { ...DOCUMENT_OUTPUT, ...WATCH },
+    examples: [
+      ['lease', 'which subnet, since when and for how long'],
+      ['lease -o json | jq -r .lease.subnet', 'for a script'],
+    ],
+    run: async ({ output, watch, schema }, { local }) => {
+      if (schema) return printSchemaOf('lease')
+      const { showStatus } = await import('../verbs/status.js')
+      const { leaseView } = await import('../verbs/views.js')
+      return showStatus(await local(), { output, watch }, leaseView())
+    },
+  }),
   verb({
     path: 'lease add',
     describe:
@@ -20,7 +37,7 @@ export const LEASE_VERBS: readonly Verb[] = [
       ['lease add --length=26', 'for 62 addresses'],
     ],
     run: async ({ length, ipv6 }, { local }) => {
-      const { runLeaseAdd } = await import('./verbs/subnets.js')
+      const { runLeaseAdd } = await import('../verbs/subnets.js')
       await runLeaseAdd(await local(), { length, ipv6 })
       return EXIT.healthy
     },
@@ -38,7 +55,7 @@ export const LEASE_VERBS: readonly Verb[] = [
     },
     examples: [['lease remove 10.5.243.0/24', 'after docker network rm of the networks on it']],
     run: async ({ subnet }, { local }) => {
-      const { runLeaseRemove } = await import('./verbs/subnets.js')
+      const { runLeaseRemove } = await import('../verbs/subnets.js')
       await runLeaseRemove(await local(), subnet)
       return EXIT.healthy
     },

@@ -1,8 +1,8 @@
 /** The commands about announced prefixes. */
-import { DEFAULT_PRIORITY } from '../model/prefixes'
-import { EXIT } from './exit'
-import { DOCUMENT_OUTPUT } from './flags'
-import { type Verb, verb } from './verb'
+import { DEFAULT_PRIORITY } from '../../model/prefixes'
+import { EXIT } from '../exit'
+import { DOCUMENT_OUTPUT } from '../flags'
+import { type Verb, verb } from '../verb'
 
 const PREFIX = {
   prefix: {
@@ -26,12 +26,12 @@ export const PREFIX_VERBS: readonly Verb[] = [
     ],
     run: async ({ output, schema }, { local }) => {
       if (schema) {
-        const { printSchema } = await import('./show/output.js')
-        const { prefixesDocumentSchema } = await import('../api/documents.js')
+        const { printSchema } = await import('../show/output.js')
+        const { prefixesDocumentSchema } = await import('../../api/documents.js')
         await printSchema(prefixesDocumentSchema, 'overlayctl prefixes -o json')
         return EXIT.healthy
       }
-      const { runPrefixes } = await import('./verbs/prefixes.js')
+      const { runPrefixes } = await import('../verbs/prefixes.js')
       return runPrefixes(await local(), output)
     },
   }),
@@ -73,7 +73,7 @@ export const PREFIX_VERBS: readonly Verb[] = [
       ['announce 192.0.2.0/24 --share', 'a network behind this host and others, which all get packets'],
     ],
     run: async ({ prefix, priority, for: time, via, share, weight }, { local }) => {
-      const { runAnnounce } = await import('./verbs/prefixes.js')
+      const { runAnnounce } = await import('../verbs/prefixes.js')
       return runAnnounce(await local(), prefix, { priority, for: time, via, share, weight })
     },
   }),
@@ -84,7 +84,7 @@ export const PREFIX_VERBS: readonly Verb[] = [
     positionals: PREFIX,
     examples: [['withdraw 10.5.240.7/32', 'after another host has announced it, so that no packet is lost']],
     run: async ({ prefix }, { local }) => {
-      const { runWithdraw } = await import('./verbs/prefixes.js')
+      const { runWithdraw } = await import('../verbs/prefixes.js')
       await runWithdraw(await local(), prefix)
       return EXIT.healthy
     },

@@ -1,7 +1,7 @@
 /** The commands about who may do what: part of the table of commands. */
-import { EXIT } from './exit'
-import { CONSENT, DOCUMENT_OUTPUT, RESERVATION } from './flags'
-import { type Verb, verb } from './verb'
+import { EXIT } from '../exit'
+import { CONSENT, DOCUMENT_OUTPUT, RESERVATION } from '../flags'
+import { type Verb, verb } from '../verb'
 
 export const TRUST_VERBS: readonly Verb[] = [
   verb({
@@ -10,7 +10,7 @@ export const TRUST_VERBS: readonly Verb[] = [
       "print this host's identity, by which it signs its lease; the daemon makes one if there is none",
     examples: [['identity', 'what an operator pins: overlayctl enroll --key=...']],
     run: async (_, { local }) => {
-      const { runIdentity } = await import('./verbs/identity.js')
+      const { runIdentity } = await import('../verbs/identity.js')
       await runIdentity(await local())
       return EXIT.healthy
     },
@@ -44,7 +44,7 @@ export const TRUST_VERBS: readonly Verb[] = [
       ['enroll --public-ip=192.0.2.12 --user=host2 --certificate', 'one that shows a certificate'],
     ],
     run: async (flags, { settings }) => {
-      const { runEnroll } = await import('./verbs/enroll.js')
+      const { runEnroll } = await import('../verbs/enroll.js')
       await runEnroll(await settings(), flags)
       return EXIT.healthy
     },
@@ -66,7 +66,7 @@ export const TRUST_VERBS: readonly Verb[] = [
       ['unenroll --force --yes 10.5.42.0/24', 'a stolen host that still runs'],
     ],
     run: async ({ subnet, force, 'dry-run': dryRun, yes }, { settings }) => {
-      const { runUnenroll } = await import('./verbs/unenroll.js')
+      const { runUnenroll } = await import('../verbs/unenroll.js')
       await runUnenroll(await settings(), subnet, { force, dryRun, yes })
       return EXIT.healthy
     },
@@ -87,7 +87,7 @@ export const TRUST_VERBS: readonly Verb[] = [
       ['audit --last=0 -o json', 'all writes, for a program'],
     ],
     run: async ({ output, schema, last }, { settings }) => {
-      const { printAuditSchema, runAudit } = await import('./verbs/audit.js')
+      const { printAuditSchema, runAudit } = await import('../verbs/audit.js')
       if (schema) await printAuditSchema()
       else await runAudit(await settings(), { output, last })
       return EXIT.healthy

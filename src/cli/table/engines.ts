@@ -1,7 +1,7 @@
 /** The commands about container engines other than Docker: part of the table of commands. */
-import { DEFAULT_NAME } from '../model/engines'
-import { EXIT } from './exit'
-import { type Verb, verb } from './verb'
+import { DEFAULT_NAME } from '../../model/engines'
+import { EXIT } from '../exit'
+import { type Verb, verb } from '../verb'
 
 const NETWORK_FLAGS = {
   name: { type: 'string', default: DEFAULT_NAME, describe: 'name of the network' },
@@ -43,7 +43,7 @@ export const ENGINE_VERBS: readonly Verb[] = [
       ['cni --size=27', 'where Docker has the rest of the subnet'],
     ],
     run: async (flags, { local }) => {
-      const { runEngineNetwork } = await import('./verbs/engine-network.js')
+      const { runEngineNetwork } = await import('../verbs/engine-network.js')
       await runEngineNetwork('cni', await local(), flags)
       return EXIT.healthy
     },
@@ -64,7 +64,7 @@ export const ENGINE_VERBS: readonly Verb[] = [
       ['podman-network --output=/etc/containers/networks/overlay.json', 'then: podman run --network=overlay'],
     ],
     run: async (flags, { local }) => {
-      const { runEngineNetwork } = await import('./verbs/engine-network.js')
+      const { runEngineNetwork } = await import('../verbs/engine-network.js')
       await runEngineNetwork('podman', await local(), flags)
       return EXIT.healthy
     },
