@@ -5,9 +5,9 @@ import { nameProcess } from './host/process-name'
 import type { notifySystemd } from './host/sd-notify'
 import { complain, complainAsError, print } from './host/streams'
 import { networkOfRunDirectory } from './model/commands'
-import { describeError, OverlayError } from './model/errors'
+import { describeError, isOverlayError } from './model/errors'
 import { parseCommandLine } from './options/command-line'
-import { UsageError } from './options/usage-error'
+import { isUsageError } from './options/usage-error'
 import { readVersion } from './options/version'
 
 /** Milliseconds until the process ends even if something still runs: the kernel does not need the daemon. */
@@ -50,9 +50,9 @@ async function main(): Promise<number> {
     if (error instanceof Error && error.stack !== undefined) log.debug(error.stack)
     notifyStatus(log, notifySystemd, [`STATUS=ended: ${describeError(error)}`])
     // If another daemon runs, the run directory belongs to it.
-    if (!(error instanceof OverlayError && error.code === 'already-running'))
+    if (!(isOverlayError(error) && error.code === 'already-running'))
       await writeLastExit(invocation.options['run-dir'], error)
-    return error instanceof OverlayError && error.code === 'etcd-options' ? 2 : 1
+    return isOverlayError(error) && error.code === 'etcd-options' ? 2 : 1
   }
 }
 
@@ -92,5 +92,5 @@ function end(code: number): void {
 
 main().then(end, (error: unknown) => {
   complainAsError(`overlayd: ${describeError(error)}`)
-  end(error instanceof UsageError ? 2 : 1)
+  end(isUsageError(error) ? 2 : 1)
 })

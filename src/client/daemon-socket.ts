@@ -13,7 +13,7 @@ import {
   refusalSchema,
   statusSocketPath,
 } from '../api/requests'
-import { OverlayError, systemErrorCode } from '../model/errors'
+import { isOverlayError, OverlayError, systemErrorCode } from '../model/errors'
 
 /** Milliseconds without a byte. The daemon itself waits for etcd at most one second. */
 const DEADLINE = 5000
@@ -58,11 +58,11 @@ export async function askDaemon<R extends RequestName>(
   try {
     return await askSocket(controlSocketPath(runDirectory), name, question)
   } catch (error) {
-    const isDenied = error instanceof OverlayError && systemErrorCode(error.cause) === 'EACCES'
+    const isDenied = isOverlayError(error) && systemErrorCode(error.cause) === 'EACCES'
     if (!isDenied || !READERS_REQUESTS.includes(name)) throw error
     // Members of the daemon's group may read. A daemon of an older version has no such socket.
     const answer = await askSocket(statusSocketPath(runDirectory), name, question).catch((other: unknown) => {
-      const isDeniedToo = other instanceof OverlayError && systemErrorCode(other.cause) === 'EACCES'
+      const isDeniedToo = isOverlayError(other) && systemErrorCode(other.cause) === 'EACCES'
       throw isDeniedToo ? error : other
     })
     if (answer === undefined) throw error

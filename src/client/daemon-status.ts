@@ -1,6 +1,6 @@
 /** The daemon's status, once or at each change. */
 import type { Status } from '../api/status'
-import { OverlayError, systemErrorCode } from '../model/errors'
+import { isOverlayError, systemErrorCode } from '../model/errors'
 import { askDaemon, readAnswer, readDaemon, readText } from './daemon-socket'
 
 /**
@@ -57,6 +57,6 @@ export async function awaitChange(
 
 /** A daemon that ends closes the connections of those who wait. */
 function hungUp(error: unknown): undefined {
-  if (error instanceof OverlayError && systemErrorCode(error.cause) === 'ECONNRESET') return undefined
+  if (isOverlayError(error) && systemErrorCode(error.cause) === 'ECONNRESET') return undefined
   throw error
 }

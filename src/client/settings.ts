@@ -8,7 +8,7 @@ import { resolve } from 'node:path'
 import { controlSocketPath } from '../api/requests'
 import { readEnvironmentFile } from '../host/environment-file'
 import { NETWORK_NAME, networkOfRunDirectory } from '../model/commands'
-import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { describeError, isOverlayError, OverlayError, systemErrorCode } from '../model/errors'
 import { readGoFlags } from '../options/go-flags'
 import { type Options, objectionTo, parseOptions } from '../options/schema'
 import { isPath, variableName } from '../options/table'
@@ -260,9 +260,7 @@ async function askSettings(runDirectory: string, notes: string[]): Promise<Sourc
     }
   } catch (error) {
     notes.push(`the running overlayd could not be asked for its settings: ${describeError(error)}`)
-    return systemErrorCode(error instanceof OverlayError ? error.cause : error) === 'EACCES'
-      ? 'forbidden'
-      : undefined
+    return systemErrorCode(isOverlayError(error) ? error.cause : error) === 'EACCES' ? 'forbidden' : undefined
   }
 }
 

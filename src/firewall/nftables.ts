@@ -1,7 +1,7 @@
 /**
  * The program nft: reads tables as text, and applies transactions. It needs CAP_NET_ADMIN and no file.
  */
-import { OverlayError } from '../model/errors'
+import { isOverlayError } from '../model/errors'
 import { findProgram, requireProgram, runProgram } from './program'
 
 /** Never created: `nft --check` has the kernel validate the transaction and then discards it. */
@@ -41,7 +41,7 @@ export class Nftables {
       return await this.#run(['list', 'table', ...name.split(' ')], signal)
     } catch (error) {
       // `list tables` is no cheaper test: nft reads the rules of all tables for it.
-      if (error instanceof OverlayError && error.message.includes(NO_SUCH_TABLE)) return undefined
+      if (isOverlayError(error) && error.message.includes(NO_SUCH_TABLE)) return undefined
       throw error
     }
   }

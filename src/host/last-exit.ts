@@ -6,7 +6,7 @@ import { constants } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { OverlayError } from '../model/errors'
+import { isOverlayError, OverlayError } from '../model/errors'
 import { writeFileAtomically } from './atomic-file'
 
 const NAME = 'last-exit.json'
@@ -55,9 +55,9 @@ export async function writeLastExit(runDirectory: string, error: unknown): Promi
   const before = await readLastExit(runDirectory)
   const exit: LastExit = {
     at: new Date().toISOString(),
-    code: error instanceof OverlayError ? error.code : 'defect',
+    code: isOverlayError(error) ? error.code : 'defect',
     reason: (error instanceof Error ? error.message : String(error)).slice(0, LONGEST),
-    ...(error instanceof OverlayError && error.fix !== undefined && { fix: error.fix.slice(0, LONGEST) }),
+    ...(isOverlayError(error) && error.fix !== undefined && { fix: error.fix.slice(0, LONGEST) }),
     times: (before?.times ?? 0) + 1,
   }
   await writeFileAtomically(join(runDirectory, NAME), `${JSON.stringify(exit)}\n`, MODE).catch(

@@ -20,7 +20,7 @@ import {
   parseIpv6Prefix,
 } from '../model/address'
 import { withDockerLines } from '../model/docker-lines'
-import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { describeError, isOverlayError, OverlayError, systemErrorCode } from '../model/errors'
 import { writeFileAtomically } from './atomic-file'
 import { readFileOfOthers } from './trusted-path'
 
@@ -77,7 +77,7 @@ export async function readPreviousSubnets(path: string): Promise<PreviousSubnets
   try {
     text = await readIfThere(path)
   } catch (error) {
-    const cause = error instanceof OverlayError ? error.cause : error
+    const cause = isOverlayError(error) ? error.cause : error
     // A device or pipe such as /dev/stdout, or a huge file: the former subnets are unknown.
     if (!['EINVAL', 'EFBIG'].includes(systemErrorCode(cause) ?? '')) throw error
     return { ipv4: undefined, ipv6: undefined, problems: [`${path}: ${describeError(cause)}: ignored`] }

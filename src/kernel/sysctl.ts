@@ -1,7 +1,7 @@
 /** The network sysctls that an overlay needs, in the network namespace of this process. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import type { Family } from '../model/address'
-import { describeError, OverlayError, systemErrorCode } from '../model/errors'
+import { describeError, isOverlayError, OverlayError, systemErrorCode } from '../model/errors'
 import { FAMILY_FIELDS } from '../model/family'
 import type { BridgeNetfilter } from '../model/firewall'
 
@@ -192,7 +192,7 @@ async function unlessGone(access: () => Promise<void>): Promise<boolean> {
     await access()
     return true
   } catch (error) {
-    if (error instanceof OverlayError && systemErrorCode(error.cause) === 'ENOENT') return false
+    if (isOverlayError(error) && systemErrorCode(error.cause) === 'ENOENT') return false
     throw error
   }
 }

@@ -1,5 +1,5 @@
 /** A value, or the problem that kept it from being read. */
-import { OverlayError, systemErrorCode } from './errors'
+import { isOverlayError, OverlayError, systemErrorCode } from './errors'
 
 /** One thing that is wrong, as a value. Words for people are made from it last. */
 export interface Problem<Part extends string = string> {
@@ -29,7 +29,7 @@ export const failed = (problem: Problem): Failed => ({ ok: false, problem })
 
 /** The problem that a thrown error stands for. */
 export function problemOf(part: string, error: unknown): Problem {
-  if (error instanceof OverlayError) {
+  if (isOverlayError(error)) {
     const { code, message, fix } = error
     return { part, code, text: message, ...(fix !== undefined && { fix }) }
   }

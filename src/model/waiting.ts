@@ -2,7 +2,7 @@
  * What a starting daemon waits for: one value, which status, `/readyz`, systemd and the log show in the same
  * words.
  */
-import { OverlayError } from './errors'
+import { isOverlayError, OverlayError } from './errors'
 
 /** The part that the daemon waits for; the text starts with it. */
 export type WaitingPart = 'etcd' | 'config' | 'underlay' | 'device' | 'lease'
@@ -25,7 +25,7 @@ export const describeWaiting = ({ part, reason, fix }: Waiting): string =>
 
 /** An error that the daemon waits out by retrying. */
 export const waitingFor = (part: WaitingPart, error: unknown): Waiting =>
-  error instanceof OverlayError
+  isOverlayError(error)
     ? { part, code: error.code, reason: error.message, fix: error.fix }
     : { part, code: 'unknown', reason: String(error) }
 

@@ -6,7 +6,7 @@
 import type { KernelReader } from '../../kernel/kernel'
 import { GuardTables } from '../../kernel/nftables/guard'
 import { hasRule6, removeRule6 } from '../../kernel/wireguard/rules'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import type { ObservedLink } from '../../model/kernel/link'
 import { SLOTS } from '../../model/lease'
 import { wireguardLinkName, wireguardTable } from '../../plan/encryption/encryption-plan'
@@ -64,7 +64,7 @@ async function findGuard(name: string): Promise<TeardownPlan> {
       withGuards(async (guards) => void (await guards.remove(name, AbortSignal.timeout(GUARD_DEADLINE))))
     return { removals: isThere ? [{ what: [what], remove }] : [], notes: [] }
   } catch (error) {
-    if (!(error instanceof OverlayError)) throw error
+    if (!isOverlayError(error)) throw error
     // A kernel without nftables has no table.
     const notes = error.code === 'no-guard' ? [] : [`the ${what} was not looked for: ${describeError(error)}`]
     return { removals: [], notes }

@@ -4,7 +4,7 @@ import { readDaemon } from '../../client/daemon-socket'
 import { readStateFile } from '../../host/state-file'
 import { complain } from '../../host/streams'
 import { formatPrefix, networkOf, type Prefix } from '../../model/address'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import { prefixName } from '../../model/prefixes'
 import type { Options } from '../../options/schema'
 
@@ -32,7 +32,7 @@ export async function readFurther(
       (state.announced ?? []).flatMap(({ prefix, further }) => (further ? [prefix] : [])),
     )
   } catch (error) {
-    if (!(error instanceof OverlayError)) throw error
+    if (!isOverlayError(error)) throw error
     complain(`overlayctl: whether this host has further subnets is not known: ${describeError(error)}`)
     return []
   }

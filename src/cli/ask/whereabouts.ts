@@ -7,7 +7,7 @@ import { subnetOf } from '../../api/peer-order'
 import type { PeerStatus } from '../../api/status'
 import { daemonIsDown, readDaemon } from '../../client/daemon-socket'
 import { type IpAddress, type Prefix, parseIp, parseIpPrefix, prefixContains } from '../../model/address'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import { subnetsOfKey } from '../../model/lease'
 
 /** What the daemon says that hosts announce. */
@@ -75,7 +75,7 @@ export async function findBehind(runDirectory: string, text: string): Promise<Wh
     const behind = behindOf(document.prefixes, address)
     return behind === undefined ? {} : { behind }
   } catch (error) {
-    if (!(error instanceof OverlayError)) throw error
+    if (!isOverlayError(error)) throw error
     return { unknown: describeError(error) }
   }
 }

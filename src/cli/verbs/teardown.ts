@@ -22,7 +22,7 @@ import { Kernel, type KernelReader } from '../../kernel/kernel'
 import { FAMILIES, type Family, type Prefix, parseIpv4Prefix, parseIpv6Prefix } from '../../model/address'
 import { releaseLease } from '../../model/commands'
 import { parseNetworkConfig } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import type { HostNetwork } from '../../model/kernel/link'
 import { KINDS_REVERSED, type ObjectOperation, proxyKey } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
@@ -206,7 +206,7 @@ async function lock(locks: DeviceLocks, name: string): Promise<void> {
   try {
     await locks.take(name)
   } catch (error) {
-    if (!(error instanceof OverlayError && error.code === 'already-running')) throw error
+    if (!(isOverlayError(error) && error.code === 'already-running')) throw error
     throw new OverlayError('already-running', error.message, 'stop it first: systemctl stop overlayd')
   }
 }

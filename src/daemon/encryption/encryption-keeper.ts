@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks'
 import type { Kernel } from '../../kernel/kernel'
 import type { WireguardDevices } from '../../kernel/wireguard/devices'
 import { type Family, familyOf } from '../../model/address'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import type { GuardCounts } from '../../model/guard'
 import type { ObservedWireguard } from '../../model/kernel/wireguard'
 import { type Peer, SLOTS, type Slot, slotOf } from '../../model/lease'
@@ -189,7 +189,7 @@ export class EncryptionKeeper {
     try {
       await this.#pass(signal)
     } catch (error) {
-      if (signal.aborted || !(error instanceof OverlayError)) throw error
+      if (signal.aborted || !isOverlayError(error)) throw error
       this.#loop.fail(error)
     }
   }
@@ -271,7 +271,7 @@ export class EncryptionKeeper {
     const failures: Error[] = []
     let repairs = await this.#enforceGuard(plan, signal).catch((error: unknown) => {
       // Packets that can be encrypted are.
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       failures.push(error)
       return 0
     })

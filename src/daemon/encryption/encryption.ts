@@ -2,7 +2,7 @@
  * Encryption between hosts, for a host that takes part or has devices left of it. Any other host loads no
  * code of it.
  */
-import { OverlayError } from '../../model/errors'
+import { isOverlayError, OverlayError } from '../../model/errors'
 import type { GuardCounts } from '../../model/guard'
 import { type Peer, SLOTS } from '../../model/lease'
 import { wireguardLinkName } from '../../plan/encryption/encryption-plan'
@@ -188,7 +188,7 @@ export class Encryption {
         if ((await this.edges.kernel.link(wireguardLinkName(slot, vni), signal)) !== undefined) return true
       return false
     } catch (error) {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       // Not known now: the keeper checks again.
       return true
     }

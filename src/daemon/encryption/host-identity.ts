@@ -5,7 +5,7 @@
  */
 import { encodeLeaseValue, unsignedText } from '../../etcd/codec/lease-codec'
 import { readIdentity, writeIdentity } from '../../host/identity-file'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import type { IdentityKey } from '../../model/host-record'
 import { IdentitySecret, IdentityVerifier } from '../../model/identity-secret'
 import type { Lease, LeaseValue } from '../../model/lease'
@@ -44,7 +44,7 @@ export class HostIdentity {
       this.#secret = await this.#readOrMake()
       this.#problem = undefined
     } catch (error) {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       const problem = describeError(error)
       if (problem !== this.#problem) this.log.warn(`identity: ${problem}`, { kind: 'identity-problem' })
       this.#problem = problem

@@ -6,7 +6,7 @@ import type { HostKeys } from '../../host/wireguard-keys'
 import type { Kernel } from '../../kernel/kernel'
 import type { WireguardDevices } from '../../kernel/wireguard/devices'
 import type { NetworkConfig } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import type { Slot } from '../../model/lease'
 import type { PrivateKey } from '../../model/wireguard-secret'
 import type { Options } from '../../options/schema'
@@ -62,7 +62,7 @@ export class HostWireguard {
     try {
       this.#opened ??= await this.#open()
     } catch (error) {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       return { kind: 'unable', reason: error.message, fix: error.fix ?? 'correct that, and restart overlayd' }
     }
     if (this.#opened === undefined) {

@@ -8,7 +8,7 @@ import { endpointAddresses } from '../../etcd/client/endpoints'
 import type { Kernel, KernelChange } from '../../kernel/kernel'
 import { FAMILIES, familyOf, formatIp, type IpAddress } from '../../model/address'
 import { ConfigError, type NetworkConfig, subnetRanges } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import type { HostNetwork } from '../../model/kernel/link'
 import type { UnderlayRoute } from '../../model/kernel/route'
 import type { Options } from '../../options/schema'
@@ -165,7 +165,7 @@ export class UnderlayKeeper {
       )
     } catch (error) {
       if (signal.aborted) return
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       this.#addressesChanged = true
     }
   }
@@ -262,7 +262,7 @@ async function findOrPart(
       missing: undefined,
     }
   } catch (error) {
-    if (!(error instanceof OverlayError) || error.code !== 'no-underlay') throw error
+    if (!isOverlayError(error) || error.code !== 'no-underlay') throw error
     if (config.ipv4 === undefined || config.ipv6 === undefined) throw error
     const host = await kernel.hostNetwork({ reach: options['iface-can-reach'] }, signal)
     const part = choosePartly(host, choiceOf(options), remembered)

@@ -1,6 +1,6 @@
 /** The loop of every part that waits, does a pass of work, fails, and backs off. */
 import { type BackoffBounds, backoffDelay } from '../../model/backoff'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, type OverlayError } from '../../model/errors'
 import type { Logger } from '../tell/logger'
 import { Alarm } from './alarm'
 
@@ -124,7 +124,7 @@ export class Loop {
       this.by(Math.max(due, earliest))
     } catch (error) {
       if (signal.aborted) return
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       if (performance.now() - began > (this.job.good ?? Number.POSITIVE_INFINITY)) this.#failures = 0
       this.fail(error)
       return

@@ -2,7 +2,7 @@
  * Multicast between hosts, for a host that takes part or has a device left of it. Any other host loads no
  * code of it.
  */
-import { OverlayError } from '../../model/errors'
+import { isOverlayError } from '../../model/errors'
 import { ownSubnets } from '../../plan/host/own-subnets'
 import type { GroupTable } from '../../plan/multicast/group-table'
 import { multicastLinkName } from '../../plan/reconcile/desired'
@@ -127,7 +127,7 @@ export class Multicast {
     try {
       return (await this.tools.kernel.link(multicastLinkName(vni), signal)) !== undefined
     } catch (error) {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       // Not known now: the keeper checks again.
       return true
     }

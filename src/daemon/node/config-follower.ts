@@ -3,7 +3,7 @@
  * reason why the config in etcd is not in use.
  */
 import { type BackoffBounds, backoffDelay } from '../../model/backoff'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import type { Logger } from '../tell/logger'
 
 /** Milliseconds between two attempts to apply a config that this host could not use. */
@@ -68,7 +68,7 @@ export class ConfigFollower {
       return isNew && problem === undefined
     } catch (error) {
       if (signal.aborted) return false
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       this.#setProblem(
         'the changed network config cannot be used here; the former one stays in use: ' +
           describeError(error),

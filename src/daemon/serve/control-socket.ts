@@ -25,7 +25,7 @@ import {
 } from '../../api/requests'
 import type { Status } from '../../api/status'
 import { withoutClocks } from '../../api/status-parts'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import { printable, toJson } from '../../model/printable'
 import type { OptionTexts } from '../../options/texts'
 import type { EventLog } from '../tell/events'
@@ -418,7 +418,7 @@ async function answerOrder(
   try {
     answer(response, 200, await obey())
   } catch (error) {
-    if (!(error instanceof OverlayError)) throw error
+    if (!isOverlayError(error)) throw error
     const { code, message, fix } = error
     log.warn(`control socket: refused: ${describeError(error)}`)
     answer(response, 409, { code, message, ...(fix !== undefined && { fix }) } satisfies Refusal)

@@ -6,7 +6,7 @@ import type { EventKind } from '../../api/events'
 import type { DaemonPhase } from '../../api/status'
 import { EtcdError } from '../../etcd/client/errors'
 import type { BackoffBounds } from '../../model/backoff'
-import { OverlayError } from '../../model/errors'
+import { isOverlayError } from '../../model/errors'
 import type { Lease } from '../../model/lease'
 import { type Waiting, waitingFor } from '../../model/waiting'
 import { IdentityConflict } from '../../plan/lease/identity'
@@ -61,7 +61,7 @@ export function obstacleOf(error: unknown, hasWaited: boolean): Obstacle | undef
       retry: TRY_AGAIN,
     }
   }
-  if (!(error instanceof OverlayError)) return undefined
+  if (!isOverlayError(error)) return undefined
   switch (error.code) {
     case 'no-config':
     case 'config-invalid':

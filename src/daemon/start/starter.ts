@@ -12,7 +12,7 @@ import { readStateFile } from '../../host/state-file'
 import type { KernelChange } from '../../kernel/kernel'
 import { backoffDelay } from '../../model/backoff'
 import type { NetworkConfig } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import { sameLeaseValue } from '../../model/lease'
 import { describeWaiting, sameWaiting, type Waiting } from '../../model/waiting'
 import type { Edges } from '../edges'
@@ -205,7 +205,7 @@ export class Starter {
         this.#meet(obstacle)
         return
       }
-      if (!(error instanceof OverlayError && STATE_UNFIT.includes(error.code))) throw error
+      if (!(isOverlayError(error) && STATE_UNFIT.includes(error.code))) throw error
       const problem = `what was known at ${savedAt} is not used: ${describeError(error)}`
       this.#remembered = { kind: 'tried', memory, problem }
       log.warn(`state: ${problem}; waiting for etcd, the kernel keeps everything`, { kind: 'state-problem' })

@@ -11,7 +11,7 @@ import {
   type WayInReport,
 } from '../../judge/way-in'
 import { followRules } from '../../kernel/nftables/rule-changes'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError, OverlayError } from '../../model/errors'
 import type { Edges } from '../edges'
 import { Loop, type Next } from '../loop/loop'
 import type { NodeView } from '../node/parts'
@@ -143,7 +143,7 @@ export class WayIn implements WayInReport {
  * the process that programs peers.
  */
 function asFailure(error: unknown): never {
-  if (error instanceof OverlayError) throw error
+  if (isOverlayError(error)) throw error
   throw new OverlayError('way-in', describeError(error), 'report it, with overlayctl bundle', {
     cause: error,
   })

@@ -1,7 +1,7 @@
 /** Reads a fact; what this user may not read is told apart from what cannot be read. */
 
 import { NO_RIGHTS } from '../../judge/facts'
-import { describeError, OverlayError, systemErrorCode } from '../../model/errors'
+import { describeError, isOverlayError, systemErrorCode } from '../../model/errors'
 import { failed, found, problemOf, type Result } from '../../model/result'
 
 /** Errors of the system, and of an OverlayError, that say that this user may not. */
@@ -13,7 +13,7 @@ export async function attemptAsUser<T>(part: string, read: () => T | Promise<T>)
     return found(await read())
   } catch (error) {
     const problem = problemOf(part, error)
-    const cause = systemErrorCode(error instanceof OverlayError ? error.cause : error) ?? ''
+    const cause = systemErrorCode(isOverlayError(error) ? error.cause : error) ?? ''
     return failed(
       DENIALS.has(problem.code) || DENIALS.has(cause)
         ? { part, code: NO_RIGHTS, text: describeError(error) }

@@ -1,7 +1,7 @@
 /** What the dockerd of this host says. */
 import { DOCKER_RIGHTS, readDockerNetworks } from '../../host/docker-socket'
 import { type DockerFacts, NO_RIGHTS } from '../../judge/facts'
-import { OverlayError } from '../../model/errors'
+import { isOverlayError, OverlayError } from '../../model/errors'
 
 /** Milliseconds. dockerd answers from memory. */
 const DEADLINE = 3000
@@ -12,7 +12,7 @@ export async function readDocker(): Promise<DockerFacts | undefined> {
     const networks = await readDockerNetworks(AbortSignal.timeout(DEADLINE))
     return networks && { networks }
   } catch (error) {
-    if (error instanceof OverlayError && error.code === DOCKER_RIGHTS)
+    if (isOverlayError(error) && error.code === DOCKER_RIGHTS)
       throw new OverlayError(NO_RIGHTS, error.message, undefined, { cause: error })
     throw error
   }

@@ -12,7 +12,7 @@ import {
   prefixesOverlap,
 } from '../../model/address'
 import { findIgnored, type NetworkConfig, subnetRanges } from '../../model/config/network-config'
-import { describeError, OverlayError } from '../../model/errors'
+import { describeError, isOverlayError } from '../../model/errors'
 import type { UnderlayRoute } from '../../model/kernel/route'
 import type { Problem } from '../../model/result'
 import { checkUnderlayOutside, type Underlay, type UnderlayAddress } from '../../plan/host/underlay'
@@ -147,9 +147,9 @@ function coveredAddress(facts: OverlapFacts, networks: readonly Prefix[]): Findi
       code: 'network-covers-host',
       severity: 'fail',
       what: 'the network covers an address that this host needs',
-      evidence: [error instanceof OverlayError ? error.message : describeError(error)],
+      evidence: [isOverlayError(error) ? error.message : describeError(error)],
       breaks: 'as soon as a host gets the subnet with that address, this one is cut off from it',
-      fix: (error instanceof OverlayError ? error.fix : undefined) ?? 'choose another network',
+      fix: (isOverlayError(error) ? error.fix : undefined) ?? 'choose another network',
     }
   }
 }

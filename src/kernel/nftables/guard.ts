@@ -4,7 +4,7 @@
  * ends.
  */
 import { constants } from 'node:os'
-import { OverlayError, systemErrorCode } from '../../model/errors'
+import { isOverlayError, OverlayError, systemErrorCode } from '../../model/errors'
 import type { Guard, GuardCounts } from '../../model/guard'
 import type { TableId } from '../../model/kernel/tables'
 import { NetlinkError } from '../netlink/errors'
@@ -123,7 +123,7 @@ async function explained<T>(run: () => Promise<T>): Promise<T> {
 }
 
 const isLackingSockets = (error: unknown): error is OverlayError =>
-  error instanceof OverlayError && systemErrorCode(error.cause) === 'EPROTONOSUPPORT'
+  isOverlayError(error) && systemErrorCode(error.cause) === 'EPROTONOSUPPORT'
 
 const noGuard = (cause: OverlayError): OverlayError =>
   new OverlayError(

@@ -2,7 +2,7 @@
  * The rules of nftables of this network namespace as a whole: which tables there are, and whether any rule
  * may have changed. Two messages take the place of starting `nft` for each table.
  */
-import { OverlayError } from '../../model/errors'
+import { isOverlayError } from '../../model/errors'
 import type { MessageWriter } from '../netlink/bytes'
 import { NetlinkClient, type Question } from '../netlink/client'
 import { attributesIn } from '../netlink/codec'
@@ -35,7 +35,7 @@ export async function readRuleset(signal: AbortSignal): Promise<Ruleset | undefi
     return generation === undefined ? undefined : { generation, tables: new Set(tables) }
   } catch (error) {
     signal.throwIfAborted()
-    if (error instanceof OverlayError) return undefined
+    if (isOverlayError(error)) return undefined
     throw error
   } finally {
     client?.close()

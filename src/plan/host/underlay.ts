@@ -15,7 +15,7 @@ import {
   prefixContains,
 } from '../../model/address'
 import { ConfigError } from '../../model/config/network-config'
-import { OverlayError } from '../../model/errors'
+import { isOverlayError, OverlayError } from '../../model/errors'
 import type { HostAddress, HostNetwork, ObservedLink } from '../../model/kernel/link'
 import { isWireguardName } from '../encryption/encryption-plan'
 
@@ -152,7 +152,7 @@ function attempt(choose: () => Underlay): Underlay | undefined {
   try {
     return choose()
   } catch (error) {
-    if (error instanceof OverlayError && error.code === 'no-underlay') return undefined
+    if (isOverlayError(error) && error.code === 'no-underlay') return undefined
     throw error
   }
 }

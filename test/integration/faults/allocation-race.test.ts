@@ -8,7 +8,7 @@ import { acquireLease } from '../../../src/daemon/start/acquire-lease'
 import type { Registry } from '../../../src/etcd/registry'
 import { ipv4, mac } from '../../../src/model/address'
 import { parseNetworkConfig } from '../../../src/model/config/network-config'
-import { OverlayError } from '../../../src/model/errors'
+import { isOverlayError } from '../../../src/model/errors'
 import { type Lease, type LeaseValue, sameLeaseValue } from '../../../src/model/lease'
 import { patient } from '../../lab/patience'
 import { Random } from '../../lab/random'
@@ -66,7 +66,7 @@ async function acquire(host: number, signal: AbortSignal): Promise<Lease | 'full
       }
       return await acquireLease(registry, snapshot, request, log, signal)
     } catch (error) {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
       if (error.code === 'out-of-subnets') return 'full'
       // Every other error leads to another attempt, as the service manager does.
     }

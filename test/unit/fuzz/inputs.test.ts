@@ -36,7 +36,7 @@ import { deviceMessage, familyMessage } from '../../../src/kernel/wireguard/mess
 import { joinParts } from '../../../src/kernel/wireguard/peers'
 import { parseIp, parseIpv4Prefix, parseIpv6Prefix, parseMac } from '../../../src/model/address'
 import { findIgnored, parseNetworkConfig } from '../../../src/model/config/network-config'
-import { OverlayError } from '../../../src/model/errors'
+import { isOverlayError } from '../../../src/model/errors'
 import type { EtcdLeaseId, Revision } from '../../../src/model/lease'
 import { parseCommandLine } from '../../../src/options/command-line'
 import { parseOptions } from '../../../src/options/schema'
@@ -55,7 +55,7 @@ function oursOrNothing(act: () => unknown): void {
   try {
     act()
   } catch (error) {
-    if (!(error instanceof OverlayError)) throw error
+    if (!isOverlayError(error)) throw error
   }
 }
 
@@ -522,7 +522,7 @@ test('any flags and variables become options, or a usage error', async () => {
   )
   const property = fc.asyncProperty(fc.array(word, { maxLength: 5 }), variables, async (argv, env) => {
     await parseCommandLine(argv, env).catch((error: unknown) => {
-      if (!(error instanceof OverlayError)) throw error
+      if (!isOverlayError(error)) throw error
     })
   })
   await fc.assert(property, { numRuns: Math.min(numRuns, 10_000) })

@@ -1,4 +1,6 @@
 /** Errors of one bundle of the package are known in another, which has classes of its own. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { describeError, isOverlayError } from '../../../src/model/errors'
 import { isUsageError } from '../../../src/options/usage-error'
 
@@ -27,4 +29,14 @@ test('an error of another bundle keeps its fix, and a usage error is one', () =>
 test('errors of Node are not ours, though they have a code', () => {
   expect(isOverlayError(Object.assign(new Error('no such file'), { code: 'ENOENT' }))).toBe(false)
   expect([isOverlayError(undefined), isUsageError({ code: 'usage' })]).toEqual([false, false])
+})
+
+test('nothing in src asks for the class of such an error', () => {
+  const src = resolve(__dirname, '../../../src')
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const asking = files.filter((file) =>
+    /\binstanceof (OverlayError|UsageError)\b/.test(readFileSync(join(src, file), 'utf8')),
+  )
+  expect(files.length).toBeGreaterThan(500)
+  expect(asking).toEqual([])
 })

@@ -3,7 +3,7 @@ import { type Run, Starter } from '../../../../src/daemon/start/starter'
 import { phaseOf } from '../../../../src/daemon/state'
 import type { Logger } from '../../../../src/daemon/tell/logger'
 import type { RegistryEvent } from '../../../../src/etcd/follow/updates'
-import { OverlayError } from '../../../../src/model/errors'
+import { isOverlayError, OverlayError } from '../../../../src/model/errors'
 import type { Revision } from '../../../../src/model/lease'
 import { parseOptions } from '../../../../src/options/schema'
 import { IdentityConflict } from '../../../../src/plan/lease/identity'
@@ -42,7 +42,7 @@ function starting(...outcomes: (OverlayError | 'joined')[]) {
       waits({ part: 'lease', code: 'asking', reason: 'another host' })
       waits(undefined)
       const outcome = outcomes.shift()
-      if (outcome instanceof OverlayError) throw outcome
+      if (isOverlayError(outcome)) throw outcome
       if (outcome === 'joined') starter.joined()
     },
     () => {
