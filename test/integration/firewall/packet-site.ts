@@ -148,7 +148,7 @@ export class PacketSite {
     for (const server of this.#servers) await server.stop('SIGKILL')
     await flush()
     // Links first: those of a namespace that is deleted end later.
-    const links = ['docker0', 'eth0', ...VERSIONS.map((version) => TEXT[version].device)]
+    const links = ['docker0', 'port1', 'eth0', ...VERSIONS.map((version) => TEXT[version].device)]
     for (const line of [
       ...links.map((link) => `link delete ${link}`),
       'netns delete container',

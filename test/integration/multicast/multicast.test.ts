@@ -193,6 +193,8 @@ async function addOnBridge(host: Host, bridge: string, { address, length }: Pref
 }
 
 async function removeBridge(host: Host, bridge: string): Promise<void> {
+  // The pair first: with a namespace that is deleted it ends later, and its name is in use until then.
+  await host.exec('ip', 'link', 'delete', `veth-${bridge}`)
   await run(['ip', 'netns', 'delete', `multicast-${bridge}`])
   await host.exec('ip', 'link', 'delete', bridge)
 }
