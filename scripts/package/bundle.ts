@@ -9,6 +9,7 @@ import { build, type OnLoadResult, type Plugin } from 'esbuild'
 import { MODULES, readPageFiles, STYLES } from '../../src/cli/ui/page-files'
 import { demandSmall, giveElsewhere, takeElsewhere } from './control'
 import { writeProtocol } from './protocol'
+import { startParts } from './start-parts'
 
 const HERE = __dirname
 export const ROOT = resolve(HERE, '../..')
@@ -64,7 +65,7 @@ export async function writeBundle(
   const add = async (role: keyof typeof names, stem: string, { code, map, packages }: Code) => {
     const name = `${stem}-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`
     await writeFile(join(directory, `${name}.js`), code)
-    if (map !== undefined) await writeFile(join(directory, `${name}.js.map`), map)
+    if (options.sourceMap === true) await writeFile(join(directory, `${name}.js.map`), map)
     names[role] = name
     used.push(...packages)
   }
@@ -76,7 +77,10 @@ export async function writeBundle(
     await add('CONTROL', 'overlayctl', control)
   }
   const plugins = [...(options.plugins ?? []), ...(taken.size > 0 ? [giveElsewhere(ROOT, taken)] : [])]
-  await add('BUNDLE', 'bundle', await bundleCode(directory, version, { ...options, plugins }))
+  const large = await bundleCode(directory, version, { ...options, plugins })
+  await add('BUNDLE', 'bundle', large)
+  const whole = options.entry === undefined ? startParts(large.map, directory, ROOT) : []
+  const written = { ...names, WHOLE: JSON.stringify(whole) }
   const packages = [...new Set(used)].sort()
   await writeFile(join(directory, 'NOTICES'), await notices(packages))
   for (const [addon, file] of Object.entries(addons)) {
@@ -87,7 +91,7 @@ export async function writeBundle(
   await copyFile(join(ROOT, 'scripts/systemd', DROP_IN), join(directory, DROP_IN))
   for (const file of ['launch', 'make-cache', ...programs].map((stem) => `${stem}.js`)) {
     const text = await readFile(join(HERE, 'runtime', file), 'utf8')
-    const named = text.replace(/@(BUNDLE|CONTROL)@/g, (_, role: keyof typeof names) => names[role])
+    const named = text.replace(/@(BUNDLE|CONTROL|WHOLE)@/g, (_, role: keyof typeof written) => written[role])
     await writeFile(join(directory, file), named.replace(/^#!.* node/, `#!${node}`), {
       mode: text.startsWith('#!') ? 0o755 : 0o644,
     })
@@ -97,14 +101,14 @@ export async function writeBundle(
 
 interface Code {
   readonly code: Uint8Array
-  /** The source map, if it is wanted. */
-  readonly map: Uint8Array | undefined
+  /** The source map. */
+  readonly map: string
   /** Folders of the packages whose code is in it. */
   readonly packages: readonly string[]
 }
 
 async function bundleCode(directory: string, version: string, options: BundleOptions): Promise<Code> {
-  const { entry = ENTRY, sourceMap = false } = options
+  const { entry = ENTRY } = options
   const plugins = [
     ...(options.plugins ?? []),
     fixedVersion(version),
@@ -125,7 +129,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     write: false,
     // Nothing is written there. The paths in the source map begin there.
     outdir: directory,
-    sourcemap: sourceMap && 'external',
+    sourcemap: 'external',
     sourcesContent: false,
     bundle: true,
     // Names stay long, for stack traces. Short names with the long ones kept (keepNames) cost a call for each
@@ -161,7 +165,7 @@ async function bundleCode(directory: string, version: string, options: BundleOpt
     (input) => /^.*node_modules\/(@[^/]+\/)?[^/]+/.exec(input)?.[0],
   )
   const packages = [...new Set(folders.filter((folder) => folder !== undefined)), 'node_modules/koffi']
-  const map = outputFiles.find(({ path }) => path.endsWith('.map'))?.contents
+  const map = outputFiles.find(({ path }) => path.endsWith('.map'))?.text ?? ''
   return { code: output.contents, map, packages: packages.sort() }
 }
 

@@ -13,6 +13,8 @@ const OWN: ReadonlySet<string> = new Set([
   'src/api/status',
   'src/cli/completion',
   'src/cli/show/output',
+  'src/cli/verbs/docker-options',
+  'src/cli/verbs/docker-wait',
   'src/cli/verbs/events',
   'src/cli/verbs/status',
   'src/cli/verbs/views',

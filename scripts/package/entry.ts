@@ -12,11 +12,10 @@ export const programs = {
 
 /**
  * Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not
- * matter. Its modules are loaded here: an import at the head of the file would load them in each program.
- * @param isTimed whether it waits a second for etcd, and so gets a little further. How far depends on the load
- * of the machine; without it the same functions run each time.
+ * matter. The same functions run each time. What comes after these steps is in start-parts.ts. The modules are
+ * loaded here: an import at the head of the file would load them in each program.
  */
-async function rehearse(isTimed: boolean): Promise<void> {
+async function rehearse(): Promise<void> {
   const { parseCommandLine } = await import('../../src/options/command-line.js')
   const { EventLog } = await import('../../src/daemon/tell/events.js')
   const { createLogger } = await import('../../src/daemon/tell/logger.js')
@@ -25,7 +24,6 @@ async function rehearse(isTimed: boolean): Promise<void> {
   const { Kernel } = await import('../../src/kernel/kernel.js')
   const { statusSchema } = await import('../../src/api/status.js')
   const { parseNetworkConfig } = await import('../../src/model/config/network-config.js')
-  await parseCommandLine(['--help'], {})
   const run = await parseCommandLine(['--iface=eth0'], {})
   const attempts = [
     () => createLogger(0, undefined, new EventLog()),
@@ -39,8 +37,7 @@ async function rehearse(isTimed: boolean): Promise<void> {
         const prefix = run.kind === 'run' ? run.options['etcd-prefix'] : '/'
         const end = new AbortController()
         const attempt = new Registry(client, { prefix }).snapshot(end.signal)
-        if (isTimed) setTimeout(() => end.abort(), 1000)
-        else end.abort()
+        end.abort()
         await attempt
       } finally {
         client.close()
@@ -49,8 +46,6 @@ async function rehearse(isTimed: boolean): Promise<void> {
     () => import('../../src/daemon/run-daemon.js'),
     () => import('../../src/host/sd-notify.js'),
     () => import('../../src/host/last-exit.js'),
-    () => import('../../src/cli/verbs/config.js'),
-    () => import('../../src/cli/verbs/docker-options.js'),
   ]
   for (const attempt of attempts) {
     try {

@@ -22,16 +22,7 @@ import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type Command, run, runOk } from '../../lab/process'
-import {
-  ARCH,
-  cachedIn,
-  digestsIn,
-  makePackages,
-  makeTwice,
-  merged,
-  NONE_REJECTED,
-  printRejected,
-} from '../../support/packages'
+import { ARCH, cachedIn, digestsIn, makePackages, makeTwice, merged } from '../../support/packages'
 
 jest.setTimeout(patient(200_000))
 
@@ -505,23 +496,6 @@ function ownBundle(): string {
 }
 
 const NO_ETCD = '--etcd-endpoints=http://127.0.0.1:1'
-
-test('V8 takes the cache, however long a slow machine took to make it', async () => {
-  const copy = mkdtempSync(join(tmpdir(), 'overlayd-cache-'))
-  try {
-    await runOk(['cp', '-r', `${ownBundle()}/.`, copy])
-    const inCopy = (...args: readonly string[]) => runOk(['sh', '-c', 'cd "$0" && exec "$@"', copy, ...args])
-    const slow = join(copy, 'slow.cjs')
-    // As if more than 10 s went by while the cache is made.
-    const script = 'const later = setTimeout; setTimeout = (run, ms) => later(run, ms < 10000 ? ms : 0)'
-    writeFileSync(slow, script)
-    await inCopy('rm', '-f', ...readdirSync(copy).filter((name) => name.endsWith('.cache')))
-    await inCopy('node', `--require=${slow}`, 'make-cache.js')
-    expect(await inCopy('node', '--eval', printRejected('./launch.js'))).toBe(NONE_REJECTED)
-  } finally {
-    rmSync(copy, { recursive: true })
-  }
-})
 
 test('the bundle runs in any folder on the node that is there', async () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
