@@ -8,11 +8,13 @@ import { decode } from '@jridgewell/sourcemap-codec'
 /** Files, from the root, of which a start without peers runs more than three quarters, and the first join. */
 const PARTS: readonly RegExp[] = [
   /^src\/daemon\/(?:(?:keepers|loop|node|overlay|prefixes|start|tell|way-in)\/)?[^/]+$/,
-  /^src\/etcd\/(?:follow\/)?[^/]+$/,
+  /^src\/etcd\/(?:(?:codec|follow)\/)?[^/]+$/,
   /^src\/firewall\/[^/]+$/,
   /^src\/judge\/(?:overlay\.ts|way-in\.ts|packet-path\/[^/]+)$/,
   /^src\/kernel\/(?:(?:events|netlink|objects)\/)?[^/]+$/,
   /^src\/plan\/(?:(?:firewall|objects|peers|reconcile)\/)?[^/]+$/,
+  // What protocol.ts writes: etcd's protocol.
+  /^protocol:/,
   /^node_modules\/@grpc\/grpc-js\/src\/(?:client|client-interceptors|internal-channel|retrying-call)\.ts$/,
   /^node_modules\/@grpc\/grpc-js\/src\/(?:load-balancer-pick-first|load-balancing-call|transport)\.ts$/,
   /^node_modules\/@grpc\/grpc-js\/src\/(?:resolver-dns|resolving-|subchannel)[a-z-]*\.ts$/,
@@ -35,7 +37,10 @@ interface SourceMap {
  */
 export function startParts(text: string, folder: string, root: string): readonly Range[] {
   const { sources, mappings }: SourceMap = JSON.parse(text)
-  const files = sources.map((source) => relative(root, resolve(folder, source)))
+  // A plugin's module has a name of its own, such as protocol:@grpc/proto-loader.
+  const files = sources.map((source) =>
+    /^[a-z-]+:/.test(source) ? source : relative(root, resolve(folder, source)),
+  )
   const stale = PARTS.filter((part) => !files.some((file) => part.test(file)))
   if (stale.length > 0) throw new Error(`no file for ${stale.join(', ')}: has the file moved?`)
   return rangesOf(
