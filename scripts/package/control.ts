@@ -38,11 +38,13 @@ export function demandSmall(packages: readonly string[]): void {
  */
 export const takeElsewhere = (root: string, taken: Set<string>): Plugin => ({
   name: 'take-elsewhere',
-  setup({ onResolve, onLoad }) {
+  setup({ onResolve, onLoad, onEnd }) {
+    const unseen = new Set(OWN)
     onResolve({ filter: /^\./ }, ({ path, kind, resolveDir, importer, namespace }) => {
       if (namespace === 'elsewhere') return { path, external: true }
       if (kind !== 'dynamic-import' || !importer.startsWith(join(root, 'src/'))) return undefined
       const module = relative(root, join(resolveDir, path)).replace(/\.js$/, '')
+      unseen.delete(module)
       if (OWN.has(module)) return undefined
       taken.add(module)
       return { path: module, namespace: 'elsewhere' }
@@ -50,6 +52,9 @@ export const takeElsewhere = (root: string, taken: Set<string>): Plugin => ({
     onLoad({ filter: /.*/, namespace: 'elsewhere' }, ({ path }) => ({
       contents: `module.exports = require('./launch.js').load().modules[${JSON.stringify(path)}]()`,
     }))
+    onEnd(() => {
+      if (unseen.size > 0) throw new Error(`nothing loads ${[...unseen].join(', ')}: has the module moved?`)
+    })
   },
 })
 
