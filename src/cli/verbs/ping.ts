@@ -5,7 +5,7 @@ import { subnetOf } from '../../api/peer-order'
 import type { PeerStatus, Status } from '../../api/status'
 import { DOCUMENT_SCHEMA, type PingPart } from '../../api/words'
 import { ping } from '../../host/ping'
-import { type Family, familyOf, formatIp, type IpAddress, parseIp } from '../../model/address'
+import { type Family, familyOf, formatIp, type IpAddress, parseIp, parseIpPrefix } from '../../model/address'
 import { OverlayError } from '../../model/errors'
 import type { Options } from '../../options/schema'
 import { UsageError } from '../../options/usage-error'
@@ -53,6 +53,7 @@ export async function runPing(
 ): Promise<number> {
   if (!Number.isInteger(count) || count < 1 || count > MOST_PACKETS)
     throw new UsageError(`--count is ${count}`, `give a whole number from 1 to ${MOST_PACKETS}`)
+  demandTarget(target)
   const status = await readStatus(options)
   const { peer, behind } = await findPeer(status, target, () => findBehind(options['run-dir'], target))
   const probes = await Promise.all(
@@ -73,6 +74,18 @@ export async function runPing(
   }
   printDocument(document, output, () => renderPing(document, screenOf()))
   return fails === undefined ? EXIT.healthy : EXIT.degraded
+}
+
+/**
+ * Refuses a text that can name no host, before anybody is asked.
+ * @throws {UsageError}
+ */
+export function demandTarget(target: string): void {
+  if (parseIp(target) !== undefined || parseIpPrefix(target) !== undefined) return
+  throw new UsageError(
+    `${JSON.stringify(target.slice(0, 64))} is no address and no subnet`,
+    "name a host's PublicIP or subnet, or the address of a container: overlayctl ping 10.5.42.7",
+  )
 }
 
 /** A peer that is pinged, and the announced prefix that the target is in. */

@@ -2,7 +2,7 @@ import type { PingDocument } from '../../../../src/api/documents'
 import { PING_PARTS, type PingPart } from '../../../../src/api/words'
 import { type Announced, behindOf, type Whereabouts } from '../../../../src/cli/ask/whereabouts'
 import { renderPing } from '../../../../src/cli/show/render-ping'
-import { failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
+import { demandTarget, failingPart, findPeer, tasksFor } from '../../../../src/cli/verbs/ping'
 import { formatIp, parseIp } from '../../../../src/model/address'
 import { STATUS } from '../fixtures'
 
@@ -51,12 +51,17 @@ test.each([
   expect(tasksFor(known, peer, target).map(({ address }) => formatIp(address))).toEqual(addresses)
 })
 
-test.each(['10.5.2.7', 'x', '', '192.0.2.9'])(
-  '%j is no other host, and the error says so',
-  async (target) => {
-    await expect(findPeer(known, target, among([]))).rejects.toThrow('no other host has')
-  },
-)
+test.each(['10.5.1.7', '10.5.1.0/24', 'fd00:5::7', 'fd00:5::/64'])('%s may name a host', (target) => {
+  expect(() => demandTarget(target)).not.toThrow()
+})
+
+test.each(['10.5.x.1', 'x', '', '10.5.1.0-24', '10.5.1'])('%j names no host', (target) => {
+  expect(() => demandTarget(target)).toThrow(`${JSON.stringify(target)} is no address and no subnet`)
+})
+
+test.each(['10.5.2.7', '192.0.2.9'])('%j is no other host, and the error says so', async (target) => {
+  await expect(findPeer(known, target, among([]))).rejects.toThrow('no other host has')
+})
 
 describe('an address in no subnet', () => {
   const claim = { host: '10.5.1.0-24', own: false, priority: 100, state: 'wins' as const }
