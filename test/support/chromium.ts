@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable, Writable } from 'node:stream'
 import { z } from 'zod'
+import { describeError, systemErrorCode } from '../../src/model/errors'
 import { patient } from '../lab/patience'
 import { Pending, type WaitOptions, waitFor } from '../lab/wait'
 
@@ -80,7 +81,11 @@ export class Chromium {
       ...['--disable-background-networking', '--disable-component-update', '--hide-scrollbars'],
       ...['--remote-debugging-pipe', `--user-data-dir=${this.#directory}`, 'about:blank'],
     ]
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] })
+    // A process group of its own: Chromium's other processes end with it.
+    const child = spawn(program, args, {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+    })
     child.unref()
     this.#child = child
     this.#ended = new Promise((resolve) => {
@@ -201,9 +206,22 @@ export class Chromium {
   }
 
   async close(): Promise<void> {
-    this.#child.kill('SIGKILL')
+    const { pid } = this.#child
+    try {
+      if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+    } catch (error) {
+      if (systemErrorCode(error) !== 'ESRCH') throw error
+    }
     await this.#ended
-    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
+    // Processes of the group that have not ended yet still write files there.
+    await waitFor("Chromium's folder to be removed", () => {
+      try {
+        rmSync(this.#directory, { recursive: true, force: true })
+        return true
+      } catch (error) {
+        return new Pending(describeError(error))
+      }
+    })
   }
 }
 
