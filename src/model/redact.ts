@@ -31,14 +31,19 @@ interface Rule {
 /** A key of 32 bytes becomes a name, by which two places with the same key are still told. */
 const nameKey = (key: string): string => `[key ${createHash('sha256').update(key).digest('hex').slice(0, 8)}]`
 
+/** The end of both lines around a private key. */
+const PRIVATE_KEY = '[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----'
+/** A value of JSON, also one that is cut off. */
+const JSON_VALUE = String.raw`"(?:[^"\\]|\\[\s\S])*(?:"|$)|\[[^\]]*(?:\]|$)|[^\s",\]}]+`
+
 /** In this order: what goes by its form first, since a name beside it may be far. */
 const RULES: readonly Rule[] = [
   // RFC 7468. Of a block that is cut off, everything on its side goes.
   {
-    find: /-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|$)/g,
+    find: new RegExp(String.raw`-----BEGIN ${PRIVATE_KEY}[\s\S]*?(?:-----END ${PRIVATE_KEY}|$)`, 'g'),
     put: `${REMOVED} (private key)`,
   },
-  { find: /^[\s\S]*-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----/, put: `${REMOVED} (private key)` },
+  { find: new RegExp(String.raw`^[\s\S]*-----END ${PRIVATE_KEY}`), put: `${REMOVED} (private key)` },
   // WireGuard's keys as `wg genkey` prints them, public ones too, which look alike.
   { find: /[A-Za-z0-9+/]{43}=/g, put: nameKey },
   // RFC 3986, 3.2.1: user information of a URL. A comma before the next URL of a list ends it.
@@ -58,10 +63,7 @@ const RULES: readonly Rule[] = [
   },
   // "etcd-password": "..." in JSON.
   {
-    find: new RegExp(
-      String.raw`(${WORD}[^"\\\n]{0,80}"\s{0,4}:\s{0,4})(?:"(?:[^"\\]|\\[\s\S])*(?:"|$)|\[[^\]]*(?:\]|$)|[^\s",\]}]+)`,
-      'gi',
-    ),
+    find: new RegExp(String.raw`(${WORD}[^"\\\n]{0,80}"\s{0,4}:\s{0,4})(?:${JSON_VALUE})`, 'gi'),
     put: `$1"${REMOVED}"`,
   },
   // NAME=..., name: ..., NAME is ..., {\"name\": ...

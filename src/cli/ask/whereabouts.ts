@@ -1,6 +1,6 @@
 /**
- * Which host gets the packets of an address: one whose subnet has it, or those that announce a prefix with it.
- * All commands that take an address find its host by this.
+ * Which host gets the packets of an address: one whose subnet has it, or those that announce a prefix with
+ * it. All commands that take an address find its host by this.
  */
 import type { Behind, PrefixesDocument } from '../../api/documents'
 import { subnetOf } from '../../api/peer-order'

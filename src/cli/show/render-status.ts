@@ -176,7 +176,8 @@ function leaseLine({ lease, daemon }: Status): string {
     movedFrom === undefined
       ? ''
       : `; MOVED from ${movedFrom.subnet} at the start of overlayd: ${movedFrom.reason}`
-  return `${halves.filter(Boolean).join('; ')}${more}, ${daemon.running ? lease.state : 'in etcd'}${id}${moved}`
+  const state = daemon.running ? lease.state : 'in etcd'
+  return `${halves.filter(Boolean).join('; ')}${more}, ${state}${id}${moved}`
 }
 
 function deviceLine(device: DeviceStatus | undefined): string {

@@ -39,8 +39,8 @@ export const PREFIX_VERBS: readonly Verb[] = [
     path: 'announce',
     args: '<prefix>',
     describe:
-      'have all hosts send packets to a prefix to this host, for as long as it has its lease; exit code 1 if ' +
-      'it waits for its way on this host',
+      'have all hosts send packets to a prefix to this host, for as long as it has its lease; ' +
+      'exit code 1 if it waits for its way on this host',
     positionals: PREFIX,
     options: {
       priority: {

@@ -143,7 +143,9 @@ function reportPrefixes(node: NodeView | undefined): PrefixesDocument {
       ...announcer.outrun.map(({ announcement, rival }) => ({
         ...reportAnnouncement(announcement, ownName, ownName),
         state: 'waits' as const,
-        reason: `not announced: ${describeRival(rival)}; give it back: overlayctl lease remove, and add another`,
+        reason:
+          `not announced: ${describeRival(rival)}; ` +
+          'give it back: overlayctl lease remove, and add another',
       })),
       ...unreadable.map(({ name, reason = '' }) => {
         return { prefix: name, own: name.startsWith(`${ownName}/`), state: 'unreadable' as const, reason }

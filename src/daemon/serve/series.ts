@@ -350,7 +350,8 @@ export const SERIES: readonly Series[] = [
     type: 'gauge',
     help:
       'Announced prefixes: those that are routed to a host or several (routed), claims of hosts that share ' +
-      '(sharing), claims that wait for a better one (waiting), claims that are not followed (refused), and claims of this host (own).',
+      '(sharing), claims that wait for a better one (waiting), claims that are not followed (refused), and ' +
+      'claims of this host (own).',
     labels: ['state'],
     read: function* ({ node }) {
       const counts = node && countPrefixes(node)

@@ -54,9 +54,9 @@ function summaryOf(facts: PrefixFacts, rows: readonly Row[]): string {
   const own = rows.filter((row) => row.own)
   const waiting = own.filter(({ state }) => state === 'waits')
   const [first] = waiting
+  const routed = new Set(rows.filter(isFollowed).map(({ prefix }) => prefix)).size
   return [
-    `${count(new Set(rows.filter(isFollowed).map(({ prefix }) => prefix)).size, 'prefix', 'prefixes')} routed, ` +
-      `${own.length} announced by this host`,
+    `${count(routed, 'prefix', 'prefixes')} routed, ${own.length} announced by this host`,
     ...(first === undefined ? [] : [`${waiting.length} of these waiting: ${first.prefix}: ${first.reason}`]),
     ...(unawareOf(facts, rows) ?? []),
   ].join('; ')

@@ -16,16 +16,23 @@ export function diffTable({ name, text }: DesiredTable, observed: string | undef
   return [`add table ${name}`, `delete table ${name}`, text ?? ''].join('\n')
 }
 
+/** The words of a listing that say what its rules do. */
+const ESSENCE = new RegExp(
+  [
+    ...[/chain \S+/, /hook \S+/, /[sd]addr/, /!=/, /[\da-f:.]+\/\d+/],
+    ...[/return/, /masquerade/, /fully-random/, /mark set.*0x\w+/, /accept$/],
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'gm',
+)
+
 /**
  * Whether two listings have the same chains, addresses and verdicts in the same order, regardless of
  * spelling. Versions of nft print masks differently, and comments that the kernel does not keep.
  */
 export function sameRules(listing: string, other: string): boolean {
   const essence = (text: string): string[] =>
-    (
-      text.match(
-        /chain \S+|hook \S+|[sd]addr|!=|[\da-f:.]+\/\d+|return|masquerade|fully-random|mark set.*0x\w+|accept$/gm,
-      ) ?? []
-    ).map((word) => word.replace(/^(mark set).*0x0*/, '$1 '))
+    (text.match(ESSENCE) ?? []).map((word) => word.replace(/^(mark set).*0x0*/, '$1 '))
   return essence(listing).join(' ') === essence(other).join(' ')
 }

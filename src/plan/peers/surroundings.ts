@@ -1,6 +1,6 @@
 /**
- * What peers are checked against besides each other: the addresses that this host needs outside of the overlay,
- * and those on its links that no host has.
+ * What peers are checked against besides each other: the addresses that this host needs outside of the
+ * overlay, and those on its links that no host has.
  */
 import {
   addressAfter,

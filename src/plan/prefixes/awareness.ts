@@ -29,7 +29,8 @@ export function describeUnaware(unknown: readonly string[], total: number): stri
   const more = unknown.length - MOST_NAMED
   const names = [...unknown.slice(0, MOST_NAMED), ...(more > 0 ? [`${more} more`] : [])].join(', ')
   return (
-    `hosts with flannel do not see announced prefixes; of ${unknown.length} of ${total} other hosts etcd does ` +
-    `not tell whether they run flannel or overlayd: ${names}`
+    'hosts with flannel do not see announced prefixes; ' +
+    `of ${unknown.length} of ${total} other hosts etcd does not tell ` +
+    `whether they run flannel or overlayd: ${names}`
   )
 }

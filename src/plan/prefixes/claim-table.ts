@@ -57,8 +57,8 @@ export class ClaimTable {
   }
 
   /**
-   * When the next announcement ends, in milliseconds since 1970; Infinity for never. The ends are gone through
-   * only where the next one has come or has been withdrawn.
+   * When the next announcement ends, in milliseconds since 1970; Infinity for never. The ends are gone
+   * through only where the next one has come or has been withdrawn.
    * @param now in milliseconds since 1970; earlier than before where the clock was set back
    */
   nextEnd(now: number): number {

@@ -104,7 +104,8 @@ export function describeWait({ announcement }: PrefixClaim, winner: PrefixClaim)
   const { priority, share } = winner.announcement
   if (priority === announcement.priority && share !== undefined)
     return announcement.share === undefined
-      ? `${winner.host} announces it with the same priority, and shares only with those who announce it with --share`
+      ? `${winner.host} announces it with the same priority, ` +
+          'and shares only with those who announce it with --share'
       : `${MOST_SHARING} hosts share it, which have claimed it before`
   return priority > announcement.priority
     ? `${winner.host} announces it with priority ${priority}`
