@@ -164,6 +164,14 @@ test('hosts that share a prefix get its packets each in its own way, and one get
     await each.exec('nft', 'delete', 'table', 'inet', 'shared')
   }
   await lab.putConfig(config('prefer'))
+  // The next test counts what a kill costs, and no change of the config may be under way then.
+  for (const each of lab.hosts) {
+    await each.waitUntil(
+      'no prefix is allowed any more',
+      async () => JSON.parse(await command(each, 'prefixes', '-o', 'json')).allowed.length === 0,
+      LONG,
+    )
+  }
 })
 
 test('a daemon that is killed and started again costs no packet, and sends none in clear', async () => {
