@@ -4,6 +4,7 @@
  * after the switch.
  */
 import { encodeLeaseValue, unsignedText } from '../../src/etcd/codec/lease-codec'
+import { readStateFile, writeStateFile } from '../../src/host/state-file'
 import { ipv4, mac, parseIpv4 } from '../../src/model/address'
 import { IdentitySecret } from '../../src/model/identity-secret'
 import type { LeaseValue } from '../../src/model/lease'
@@ -164,7 +165,11 @@ test('hosts that share a prefix get its packets each in its own way, and one get
     await each.exec('nft', 'delete', 'table', 'inet', 'shared')
   }
   await lab.putConfig(config('prefer'))
-  // The next test counts what a kill costs, and no change of the config may be under way then.
+  await allAllowNoPrefix()
+})
+
+/** The next test counts what a kill costs: no change of the config may be under way then. */
+async function allAllowNoPrefix(): Promise<void> {
   for (const each of lab.hosts) {
     await each.waitUntil(
       'no prefix is allowed any more',
@@ -172,7 +177,7 @@ test('hosts that share a prefix get its packets each in its own way, and one get
       LONG,
     )
   }
-})
+}
 
 test('a daemon that is killed and started again costs no packet, and sends none in clear', async () => {
   await wire.reset()
@@ -195,6 +200,52 @@ test('a daemon that is killed and started again costs no packet, and sends none 
     async () => !(await host(1).exec('ip', '-o', 'link')).includes('fl-wg.9'),
     LONG,
   )
+})
+
+/** Writes the state file as it was before the other hosts had keys, and before the last change of the config. */
+async function forgetKeys({ stateDirectory }: Host): Promise<void> {
+  const { state } = await readStateFile(stateDirectory)
+  if (state === undefined) throw new Error('there is no state file')
+  const peers = state.peers.map(([key, text]): [string, string] => {
+    const value = JSON.parse(text)
+    delete value.BackendData?.WireGuard
+    return [key, JSON.stringify(value)]
+  })
+  await writeStateFile(stateDirectory, { ...state, peers })
+}
+
+test('a state file that is older than the keys of other hosts costs no packet when etcd answers', async () => {
+  const withPrefixes = { ...JSON.parse(config('prefer')), Prefixes: { Allowed: ['198.51.100.0/24'] } }
+  await wire.reset()
+  const loss = await lossOf(async () => {
+    await host(1).stop('SIGKILL')
+    await forgetKeys(host(1))
+    // What the reconciler and the encryption do then, they do at once.
+    await lab.putConfig(JSON.stringify(withPrefixes))
+    lab.etcd.pause()
+    try {
+      host(1).start()
+      await host(1).waitUntil(
+        'a start from the state file',
+        async () => host(1).daemon.output.includes('ready: '),
+        LONG,
+      )
+    } finally {
+      lab.etcd.resume()
+    }
+    await host(1).waitUntil(
+      'the config of etcd',
+      async () => host(1).daemon.output.includes('allowed prefixes 198.51.100.0/24 instead of none'),
+      LONG,
+    )
+    await lab.waitConverged(0, LONG)
+    await waitBoth('fl-wg.1')
+  })
+  expect(host(1).daemon.output).toContain('coming up from what was known')
+  expect(loss).toBe(0)
+  expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
+  await lab.putConfig(config('prefer'))
+  await allAllowNoPrefix()
 })
 
 describe('what another program changes is repaired, and no packet goes in clear meanwhile', () => {

@@ -70,6 +70,8 @@ export interface EncryptionView {
   abilityChanged(): Promise<void>
   /** Called when packets to a host leave another way. */
   waysChanged(): void
+  /** Called after each pass that began when etcd had answered, also one that failed. */
+  looked(): void
 }
 
 /**
@@ -249,6 +251,15 @@ export class EncryptionKeeper {
   }
 
   async #pass(signal: AbortSignal): Promise<Next> {
+    const isRemembered = this.view.isRemembered()
+    try {
+      return await this.#look(signal)
+    } finally {
+      if (!isRemembered) this.view.looked()
+    }
+  }
+
+  async #look(signal: AbortSignal): Promise<Next> {
     const began = performance.now()
     const plan = this.view.plan()
     if (plan?.kind !== 'on') return this.#withdraw(signal)

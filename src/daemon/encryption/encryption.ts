@@ -20,6 +20,7 @@ export class Encryption {
   #isRunning = false
   #isRemembered: boolean
   #waysChanged = (): void => undefined
+  #looked = (): void => undefined
   #abilityChanged: () => Promise<void> = async () => undefined
 
   /**
@@ -105,8 +106,14 @@ export class Encryption {
     this.wake()
   }
 
-  /** etcd has answered: peers that it does not have may be removed. */
-  confirm(): void {
+  /**
+   * etcd has answered: peers that it does not have may be removed.
+   * @param looked called when it is known which packets are encrypted, by etcd's peers: until then an entry
+   * that leads through a tunnel has to stay as it is
+   */
+  confirm(looked: () => void): void {
+    this.#looked = looked
+    if (this.#keeper === undefined) looked()
     if (!this.#isRemembered) return
     this.#isRemembered = false
     this.wake()
@@ -173,6 +180,7 @@ export class Encryption {
         isAnnounced: () => this.#plan.inputs.ability?.kind === 'able',
         abilityChanged: () => this.#abilityChanged(),
         waysChanged: () => this.#waysChanged(),
+        looked: () => this.#looked(),
       },
       log,
     )

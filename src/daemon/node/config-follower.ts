@@ -18,6 +18,8 @@ export class ConfigFollower {
   #problem: string | undefined
   /** The text in etcd. */
   #text: string | undefined
+  /** The text that the last attempt was about, whatever came of it. */
+  #tried: string | undefined
 
   /** @param inUse text of the config in use */
   constructor(
@@ -25,6 +27,12 @@ export class ConfigFollower {
     private readonly log: Logger,
   ) {
     this.#text = inUse
+    this.#tried = inUse
+  }
+
+  /** Whether the text in etcd is in use, or an attempt to use it has failed. */
+  get isTried(): boolean {
+    return this.#text === this.#tried
   }
 
   /** Why the config in etcd is not in use; `undefined` if it is. */
@@ -76,6 +84,8 @@ export class ConfigFollower {
       // If another text arrived during the attempt, its attempt is due already.
       if (this.#pending.kind === 'nothing') this.#pending = { kind: 'attempt', ...again(failures + 1) }
       return false
+    } finally {
+      if (!signal.aborted) this.#tried = text
     }
   }
 

@@ -44,6 +44,8 @@ export class Node {
   /** Names of all devices that this process used. Each is locked until the process ends. */
   readonly #names: Set<string>
   #plan: HostPlan
+  /** Whether etcd has answered since the start. */
+  #hasAnswered = false
   #peersChanged = (): void => undefined
 
   /**
@@ -138,8 +140,19 @@ export class Node {
 
   /** Applies that etcd has answered. It does so after each update. */
   confirm(): void {
-    for (const { reconciler } of this.parts.overlays) reconciler.confirm()
-    this.parts.encryption.confirm()
+    this.#hasAnswered = true
+    this.#confirmWhenTried()
+  }
+
+  /**
+   * From here on objects that nobody wants are removed. Not before etcd's config and etcd's peers have said
+   * which are wanted: the state file may be older than both, and the kernel as new as they are.
+   */
+  #confirmWhenTried(): void {
+    if (!this.#hasAnswered || !this.#config.isTried) return
+    this.parts.encryption.confirm(() => {
+      for (const { reconciler } of this.parts.overlays) reconciler.confirm()
+    })
   }
 
   /**
@@ -171,6 +184,7 @@ export class Node {
       const apply = (text: string) => this.#reconfigure(text, replanned, signal)
       // A text that differs and means the same changes no plan, but the state file has to contain it.
       if (await this.#config.attempt(apply, signal)) replanned(this.#plan, this.#plan)
+      this.#confirmWhenTried()
     }
   }
 

@@ -47,6 +47,39 @@ test('a failure is logged once, retried with a growing delay, and ended by a suc
   ])
 })
 
+test('a text is tried when its attempt has ended, applied or not', async () => {
+  const follower = new ConfigFollower('a', log)
+  expect(follower.isTried).toBe(true)
+  follower.receive('b', 5)
+  expect(follower.isTried).toBe(false)
+  const refuses = async (): Promise<never> => {
+    expect(follower.isTried).toBe(false)
+    throw new OverlayError('mtu-refused', 'too large')
+  }
+  await follower.attempt(refuses, never)
+  expect(follower.isTried).toBe(true)
+  follower.receive('c', 5)
+  await follower.attempt(async () => {
+    follower.receive('d', 5)
+    return undefined
+  }, never)
+  expect(follower.isTried).toBe(false)
+  await follower.attempt(applies, never)
+  expect(follower).toMatchObject({ isTried: true, textInUse: 'd' })
+})
+
+test('an attempt that is given up has not tried its text', async () => {
+  const follower = new ConfigFollower('a', log)
+  follower.receive('b', 5)
+  const end = new AbortController()
+  const givesUp = async (): Promise<never> => {
+    end.abort()
+    throw end.signal.reason
+  }
+  await follower.attempt(givesUp, end.signal)
+  expect(follower.isTried).toBe(false)
+})
+
 test('a text that cannot be applied is not retried; another text is', async () => {
   const follower = new ConfigFollower('a', log)
   follower.receive('b', 5)
