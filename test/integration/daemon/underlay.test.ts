@@ -84,9 +84,11 @@ test('another address is taken over in place and announced under the same subnet
   await host.exec('ip', 'address', 'add', '192.168.77.211/24', 'dev', 'eth0')
   await host.exec('ip', 'route', 'replace', 'default', 'via', '192.168.77.1')
   await other.waitForKernel('the new address', ({ fdb }) => fdb.includes(`${mac} 192.168.77.211`))
-  const after = await shown(host)
-  expect(indexOf(after)).toBe(indexOf(before))
-  expect(after).toMatch(/ local 192\.168\.77\.211 /)
+  // The lease and the device change side by side.
+  await host.waitUntil('the device sends from it', async () =>
+    / local 192\.168\.77\.211 /.test(await shown(host)),
+  )
+  expect(indexOf(await shown(host))).toBe(indexOf(before))
   expect(await host.subnetEnv()).toEqual(env)
   await lab.waitConverged()
   expect((await lab.ping(from, to)).lost).toBe(0)
