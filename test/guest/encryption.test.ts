@@ -179,27 +179,34 @@ async function allAllowNoPrefix(): Promise<void> {
   }
 }
 
+/** Makes a device as if the network had had another VNI before. */
+async function leaveTunnelDevice(on: Host): Promise<void> {
+  const { subnet } = await on.subnetEnv()
+  await ipBatch(on.namespace, [
+    'link add fl-wg.9 type wireguard',
+    `address add ${subnet.replace(/\.1\/.*/, '.0/32')} dev fl-wg.9`,
+  ])
+}
+
+const waitRemoved = (on: Host) =>
+  on.waitUntil(
+    'the device of another VNI is removed',
+    async () => !(await on.exec('ip', '-o', 'link')).includes('fl-wg.9'),
+    LONG,
+  )
+
 test('a daemon that is killed and started again costs no packet, and sends none in clear', async () => {
   await wire.reset()
   expect(
     await lossOf(async () => {
       await host(1).stop('SIGKILL')
-      // As if the network had had another VNI before.
-      const { subnet } = await host(1).subnetEnv()
-      await ipBatch(host(1).namespace, [
-        'link add fl-wg.9 type wireguard',
-        `address add ${subnet.replace(/\.1\/.*/, '.0/32')} dev fl-wg.9`,
-      ])
+      await leaveTunnelDevice(host(1))
       host(1).start()
       await lab.waitConverged(0, LONG)
     }),
   ).toBe(0)
   expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
-  await host(1).waitUntil(
-    'the device of another VNI is removed',
-    async () => !(await host(1).exec('ip', '-o', 'link')).includes('fl-wg.9'),
-    LONG,
-  )
+  await waitRemoved(host(1))
 })
 
 /** Writes the state file as it was before the other hosts had keys, and before the last change of the config. */
@@ -220,6 +227,7 @@ test('a state file that is older than the keys of other hosts costs no packet wh
   const loss = await lossOf(async () => {
     await host(1).stop('SIGKILL')
     await forgetKeys(host(1))
+    await leaveTunnelDevice(host(1))
     // What the reconciler and the encryption do then, they do at once.
     await lab.putConfig(JSON.stringify(withPrefixes))
     lab.etcd.pause()
@@ -240,6 +248,7 @@ test('a state file that is older than the keys of other hosts costs no packet wh
     )
     await lab.waitConverged(0, LONG)
     await waitBoth('fl-wg.1')
+    await waitRemoved(host(1))
   })
   expect(host(1).daemon.output).toContain('coming up from what was known')
   expect(loss).toBe(0)

@@ -175,6 +175,11 @@ export class EncryptionKeeper {
     this.wake()
   }
 
+  /** Notes VNIs of further devices that an earlier config left; {@link wake} has to be called after it. */
+  succeed(staleVnis: readonly number[]): void {
+    for (const vni of staleVnis) this.#former.add(vni)
+  }
+
   /** Why encryption does not work, or not as it should; `undefined` when all is well. */
   get problem(): string | undefined {
     const isContested = this.#phase.kind === 'on' && this.#repairs.areContested

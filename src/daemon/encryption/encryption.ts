@@ -19,6 +19,7 @@ export class Encryption {
   #plan: HostPlan
   #isRunning = false
   #isRemembered: boolean
+  #staleVnis: readonly number[]
   #waysChanged = (): void => undefined
   #looked = (): void => undefined
   #abilityChanged: () => Promise<void> = async () => undefined
@@ -33,10 +34,11 @@ export class Encryption {
     private readonly overlays: readonly Overlay[],
     readonly ways: Ways,
     plan: HostPlan,
-    private readonly begin: { readonly isRemembered: boolean; readonly staleVnis: readonly number[] },
+    begin: { readonly isRemembered: boolean; readonly staleVnis: readonly number[] },
   ) {
     this.#plan = plan
     this.#isRemembered = begin.isRemembered
+    this.#staleVnis = begin.staleVnis
   }
 
   /** `undefined` until encryption is first wanted. */
@@ -113,10 +115,17 @@ export class Encryption {
    */
   confirm(looked: () => void): void {
     this.#looked = looked
-    if (this.#keeper === undefined) looked()
+    // A plan that asks for encryption brings a keeper, and a keeper makes a pass at once.
+    if (this.#keeper === undefined && this.#plan.encryption?.kind !== 'on') looked()
     if (!this.#isRemembered) return
     this.#isRemembered = false
     this.wake()
+  }
+
+  /** Notes VNIs of further devices that an earlier config left. {@link follow} has to be called after it. */
+  succeed(staleVnis: readonly number[]): void {
+    this.#staleVnis = [...this.#staleVnis, ...staleVnis]
+    this.#keeper?.succeed(staleVnis)
   }
 
   /** Asks for a pass: other hosts may have keys now, or others. */
@@ -175,7 +184,7 @@ export class Encryption {
           isSettled: () => reconciler.convergence.converged,
         })),
         isRemembered: () => this.#isRemembered,
-        staleVnis: this.begin.staleVnis,
+        staleVnis: this.#staleVnis,
         maxKeyAge: options['encryption-key-days'] * DAY,
         isAnnounced: () => this.#plan.inputs.ability?.kind === 'able',
         abilityChanged: () => this.#abilityChanged(),
@@ -189,7 +198,7 @@ export class Encryption {
 
   /** Whether encryption is wanted, or an earlier run has left a device. */
   async #isConcerned(signal: AbortSignal): Promise<boolean> {
-    if (this.#plan.encryption?.kind === 'on' || this.begin.staleVnis.length > 0) return true
+    if (this.#plan.encryption?.kind === 'on' || this.#staleVnis.length > 0) return true
     const { vni } = this.#plan.inputs.config.backend
     try {
       for (const slot of SLOTS)

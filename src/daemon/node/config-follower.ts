@@ -35,6 +35,11 @@ export class ConfigFollower {
     return this.#text === this.#tried
   }
 
+  /** Whether the text in etcd is in use. */
+  get isInUse(): boolean {
+    return this.isTried && this.#problem === undefined
+  }
+
   /** Why the config in etcd is not in use; `undefined` if it is. */
   get problem(): string | undefined {
     return this.#problem

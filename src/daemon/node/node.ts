@@ -13,10 +13,12 @@ import { planConfigChange } from '../../plan/config/config-change'
 import type { Underlay } from '../../plan/host/underlay'
 import { type HostPlan, planHost } from '../../plan/host-plan'
 import { linkName } from '../../plan/reconcile/desired'
+import { staleDevices } from '../../plan/reconcile/stale-links'
 import type { Edges } from '../edges'
 import { firewallRequest } from '../keepers/firewall-request'
 import { Alarm } from '../loop/alarm'
 import { inTurns } from '../loop/give-way'
+import { Loop, type Next } from '../loop/loop'
 import { readConfig, warnOfIgnored } from '../start/read-config'
 import { WayIn } from '../way-in/way-in'
 import { ConfigFollower } from './config-follower'
@@ -46,25 +48,31 @@ export class Node {
   #plan: HostPlan
   /** Whether etcd has answered since the start. */
   #hasAnswered = false
+  /** Whether devices of an earlier config may be there that no start has looked for. */
+  #mayHaveStale: boolean
+  #staleSearch: Loop | undefined
   #peersChanged = (): void => undefined
 
   /**
-   * @param configText text of the config in `plan`
-   * @param revision revision of the listing that the peer tables are filled from
+   * @param begin `text`: of the config in `plan`. `revision`: of the listing that the peer tables are filled
+   * from. `isRemembered`: whether both come from the state file
    */
   constructor(
     private readonly edges: Edges,
     private readonly parts: NodeParts,
     plan: HostPlan,
-    configText: string | undefined,
-    revision: Revision,
+    begin: {
+      readonly text: string | undefined
+      readonly revision: Revision
+      readonly isRemembered: boolean
+    },
   ) {
     const { log, options } = edges
     this.#plan = plan
     this.#names = new Set(deviceNames(plan.inputs.config))
-    this.#config = new ConfigFollower(configText, log)
+    this.#config = new ConfigFollower(begin.text, log)
     const grace = options['peer-removal-grace'] * 1000
-    this.#feed = new Feed(parts, revision, grace, log, () => {
+    this.#feed = new Feed(parts, begin.revision, grace, log, () => {
       parts.prefixes.review()
       this.#peersChanged()
     })
@@ -75,6 +83,7 @@ export class Node {
     }
     this.#feed.reviewVerdicts()
     this.wayIn = new WayIn(edges, () => this.view)
+    this.#mayHaveStale = begin.isRemembered
   }
 
   get view(): NodeView {
@@ -153,6 +162,7 @@ export class Node {
     this.parts.encryption.confirm(() => {
       for (const { reconciler } of this.parts.overlays) reconciler.confirm()
     })
+    this.#staleSearch?.wake()
   }
 
   /**
@@ -167,9 +177,12 @@ export class Node {
       this.#adopt(planHost({ ...this.#plan.inputs, ability }, this.#plan), {}, replanned)
     })
     await this.#prove()
+    const pass = async (passSignal: AbortSignal) => this.#succeedStale(replanned, passSignal)
+    this.#staleSearch = new Loop({ name: 'devices of an earlier config', pass }, this.edges.log)
     await Promise.all([
       this.#runTimers(signal, replanned),
       underlay.run(signal, async (now) => this.#move(now, replanned)),
+      this.#staleSearch.run(signal),
     ])
   }
 
@@ -251,6 +264,24 @@ export class Node {
     this.parts.encryption.adopt(plan)
     this.#announce()
     replanned(plan, before)
+  }
+
+  /**
+   * Finds the devices of an earlier config after a start from the state file: not before etcd's config is in
+   * use, because the config of the file may be an earlier one itself.
+   */
+  async #succeedStale(replanned: PlanListener, signal: AbortSignal): Promise<Next> {
+    const { kernel } = this.edges
+    const isTime = (): boolean => this.#mayHaveStale && this.#hasAnswered && this.#config.isInUse
+    const around = isTime() ? await kernel.hostNetwork({}, signal) : undefined
+    // Another config may have come meanwhile. The attempt to apply it asks for a pass.
+    if (around !== undefined && isTime()) {
+      this.#mayHaveStale = false
+      const stale = staleDevices(this.#plan.inputs.config, around)
+      this.parts.encryption.succeed(stale.tunnels)
+      this.#adopt(this.#plan, { stale: stale.links }, replanned)
+    }
+    return { due: Number.POSITIVE_INFINITY }
   }
 
   /** Signs the lease if the subnet of this host has a pin now. */

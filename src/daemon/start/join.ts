@@ -21,8 +21,8 @@ import { findMove, leaseValue, type Move } from '../../plan/lease/own-lease'
 import type { ProtectedAddress } from '../../plan/peers/claim'
 import { PeerTable } from '../../plan/peers/peer-table'
 import { LocalTable } from '../../plan/prefixes/local-table'
-import { familiesOf, linkName } from '../../plan/reconcile/desired'
-import { type StaleLink, staleLinks, staleTunnels } from '../../plan/reconcile/stale-links'
+import { linkName } from '../../plan/reconcile/desired'
+import { NO_STALE_DEVICES, staleDevices } from '../../plan/reconcile/stale-links'
 import { HostBook } from '../../plan/trust/host-book'
 import type { Edges } from '../edges'
 import { Encryption } from '../encryption/encryption'
@@ -118,17 +118,18 @@ export async function joinNetwork(
   const moved = findMove(config, host.had, lease, snapshot.leases, claims.appointed !== undefined)
   if (moved !== undefined) logMove(log, lease, moved)
   const around = await kernel.hostNetwork({}, signal)
-  // The state file may be older than the kernel's state, so a start from it removes no device.
-  const stale = origin === 'state' ? [] : staleLinks(config, around.links, around.addresses)
-  const staleVnis = origin === 'state' ? [] : staleTunnels(config, around.links, around.addresses)
+  const isRemembered = origin === 'state'
+  // The state file may be older than the kernel's state. After a start from the file the node looks for such
+  // devices when etcd has answered.
+  const stale = isRemembered ? NO_STALE_DEVICES : staleDevices(config, around)
   const surroundings = protectedAddresses(options, around)
   const plan = planHost({ config, underlay, macs, lease: lease.subnet, policy: hostPolicy(options), ability })
   const ways = new Ways()
-  const overlays = plan.overlays.map((spec, i) => {
-    const succeeds = staleFor(stale, spec.family, i === 0, familiesOf(config))
+  const overlays = plan.overlays.map((spec) => {
+    const succeeds = stale.links.get(spec.family) ?? []
     const overlay = makeOverlay(edges, spec, lease, surroundings, {
       stale: succeeds,
-      unconfirmed: origin === 'state',
+      unconfirmed: isRemembered,
       wayOf: (peer) => ways.of(peer),
     })
     // The first pass reads them anew. To know them now saves it from judging all peers a second time.
@@ -150,7 +151,7 @@ export async function joinNetwork(
   stops.push(kernel.onChange((change) => deliverer.kernelChanged(change)))
   // Before the first pass, which removes what nobody wants.
   const { prefixes: entries, morePrefixes: more = 0 } = snapshot
-  const revision = origin === 'state' ? undefined : snapshot.revision
+  const revision = isRemembered ? undefined : snapshot.revision
   if (entries !== undefined) await inTurns(prefixes.listing({ entries, more, revision }), signal)
   await prefixes.settle(signal)
   // Before Docker starts: if Docker has to enable forwarding itself, it sets the policy of FORWARD to DROP.
@@ -160,8 +161,8 @@ export async function joinNetwork(
   const firewall = new FirewallKeeper(request, { log, period: options['iptables-resync'] * 1000 })
   // Before the peers are put into the kernel: entries through tunnels of an earlier run stay as they are.
   const encryption = new Encryption(edges, overlays, ways, plan, {
-    isRemembered: origin === 'state',
-    staleVnis,
+    isRemembered,
+    staleVnis: stale.tunnels,
   })
   await encryption.prepare(signal)
   // In parallel: an iptables that hangs must not delay routes.
@@ -176,7 +177,7 @@ export async function joinNetwork(
   })
   const keeper = new LeaseKeeper(registry, lease, value, log, {
     renewEvery: renewInterval(options['subnet-lease-renew-margin']),
-    ...(origin === 'state' && { renewal: start.memory?.renewal }),
+    ...(isRemembered && { renewal: start.memory?.renewal }),
     moved,
     isFormer: (found) => identity.isFormer(found),
   })
@@ -193,7 +194,7 @@ export async function joinNetwork(
     deliverer,
     announcer,
   }
-  return new Node(edges, parts, plan, snapshot.config, snapshot.revision)
+  return new Node(edges, parts, plan, { text: snapshot.config, revision: snapshot.revision, isRemembered })
 }
 
 /**
@@ -259,21 +260,6 @@ async function enableForwarding(overlays: readonly OverlaySpec[], log: Logger): 
     has('IPv6') && (await enableIpv6Forward()) && 'IPv6',
   ].filter((family) => family !== false)
   if (changed.length > 0) log.info(`forwarding: switched on for ${changed.join(' and ')}`)
-}
-
-/**
- * The stale devices that one family's device replaces. Those of a family that the config no longer has are
- * assigned to the first device.
- */
-function staleFor(
-  stale: readonly StaleLink[],
-  family: Family,
-  isFirst: boolean,
-  families: readonly Family[],
-): ObservedLink[] {
-  return stale
-    .filter((each) => each.family === family || (isFirst && !families.includes(each.family)))
-    .map(({ link }) => link)
 }
 
 /** The addresses of one family on all links but the device and those that it replaces. */

@@ -18,6 +18,34 @@ export interface StaleLink {
   readonly link: ObservedLink
 }
 
+/** All devices that an earlier config left. */
+export interface StaleDevices {
+  /** family of the network -> the devices that the device of this family succeeds */
+  readonly links: ReadonlyMap<Family, readonly ObservedLink[]>
+  /** VNIs of WireGuard devices. */
+  readonly tunnels: readonly number[]
+}
+
+export const NO_STALE_DEVICES: StaleDevices = { links: new Map(), tunnels: [] }
+
+/** Devices of a family that the network no longer has are assigned to the first family of the network. */
+export function staleDevices(
+  config: NetworkConfig,
+  around: { readonly links: readonly ObservedLink[]; readonly addresses: readonly InterfaceAddress[] },
+): StaleDevices {
+  const { links, addresses } = around
+  const stale = staleLinks(config, links, addresses)
+  const families = familiesOf(config)
+  const succeededBy = (heir: Family, isFirst: boolean): ObservedLink[] =>
+    stale
+      .filter(({ family }) => family === heir || (isFirst && !families.includes(family)))
+      .map(({ link }) => link)
+  return {
+    links: new Map(families.map((family, i) => [family, succeededBy(family, i === 0)])),
+    tunnels: staleTunnels(config, links, addresses),
+  }
+}
+
 /**
  * Finds devices with a name of ours and, in addition, our VNI or an address of a subnet of our network. A
  * device of another network on this host has neither.

@@ -220,6 +220,35 @@ test('peers of the kernel that the file lacks or contradicts stay until etcd has
   expect(holdsPeer(await host.kernel(), other)).toBe(true)
 })
 
+test('devices that an earlier config left stay until etcd has answered', async () => {
+  const host = lab.host(1)
+  const leave = async (vni: number, address: string) => {
+    const type = ['type', 'vxlan', 'id', `${vni}`, 'dev', 'eth0', 'dstport', '8472', 'nolearning']
+    await host.exec('ip', 'link', 'add', `flannel.${vni}`, ...type)
+    await host.exec('ip', 'address', 'add', address, 'dev', `flannel.${vni}`)
+  }
+  const devices = async () =>
+    (await host.exec('ip', '-br', 'link', 'show', 'type', 'vxlan')).match(/^[^ ]+/gm)
+  await cutFromEtcd(host)
+  await host.stop('SIGKILL')
+  await leave(7, `${(await host.subnetEnv()).subnet.replace(/1\/24$/, '0')}/32`)
+  // That of another network.
+  await leave(8, '10.6.9.0/32')
+  const pings = await pingBoth()
+  host.start()
+  await fromState(host)
+  expect(await devices()).toEqual(['flannel.1', 'flannel.7', 'flannel.8'])
+  await reconnectEtcd(host)
+  await host.waitUntil(
+    'the former device is gone',
+    async () => !(await devices())?.includes('flannel.7'),
+    20_000,
+  )
+  expect(await devices()).toEqual(['flannel.1', 'flannel.8'])
+  await host.waitConverged(PEERS)
+  expect((await Promise.all(pings.map((ping) => ping.stop()))).map(({ lost }) => lost)).toEqual([0, 0])
+})
+
 test('with a lease that may have ended, no device is made, and no present device is touched', async () => {
   const host = lab.host(1)
   await lab.etcd.kill()

@@ -57,7 +57,7 @@ test('a text is tried when its attempt has ended, applied or not', async () => {
     throw new OverlayError('mtu-refused', 'too large')
   }
   await follower.attempt(refuses, never)
-  expect(follower.isTried).toBe(true)
+  expect(follower).toMatchObject({ isTried: true, isInUse: false })
   follower.receive('c', 5)
   await follower.attempt(async () => {
     follower.receive('d', 5)
@@ -65,7 +65,7 @@ test('a text is tried when its attempt has ended, applied or not', async () => {
   }, never)
   expect(follower.isTried).toBe(false)
   await follower.attempt(applies, never)
-  expect(follower).toMatchObject({ isTried: true, textInUse: 'd' })
+  expect(follower).toMatchObject({ isTried: true, isInUse: true, textInUse: 'd' })
 })
 
 test('an attempt that is given up has not tried its text', async () => {

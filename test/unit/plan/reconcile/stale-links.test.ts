@@ -1,5 +1,5 @@
 import type { InterfaceAddress, ObservedLink } from '../../../../src/model/kernel/link'
-import { staleLinks, staleTunnels } from '../../../../src/plan/reconcile/stale-links'
+import { staleDevices, staleLinks, staleTunnels } from '../../../../src/plan/reconcile/stale-links'
 import { config, dualConfig, net, net6 } from '../support'
 
 const link = (index: number, name: string, vni?: number): ObservedLink =>
@@ -60,4 +60,20 @@ describe('WireGuard devices of another VNI', () => {
       [],
     )
   })
+})
+
+test('the device of each family succeeds those of its family; the first, those of a family that went', () => {
+  const links = [link(3, 'flannel.7', 7), link(4, 'flannel-v6.1', 1), link(5, 'flannel-v6.7', 7)]
+  const addresses = [address(3, net('10.5.9.0/32')), address(5, net6('fd00:5:0:9::/128'))]
+  const succeeded = (of: Parameters<typeof staleDevices>[0]) =>
+    [...staleDevices(of, { links, addresses }).links].map(([family, found]) => [
+      family,
+      ...found.map(({ name }) => name),
+    ])
+  expect(succeeded(dualConfig())).toEqual([
+    ['IPv4', 'flannel.7'],
+    ['IPv6', 'flannel-v6.7'],
+  ])
+  // The address of flannel-v6.7 is in no network of this config.
+  expect(succeeded(config())).toEqual([['IPv4', 'flannel.7', 'flannel-v6.1']])
 })
