@@ -26,11 +26,28 @@ const TIMEOUT = Symbol.for('TEST_TIMEOUT_SYMBOL')
 /** Path from the project's root -> evaluates the file. */
 type Files = Readonly<Record<string, () => Promise<unknown>>>
 
-/** The file that runs, as `lab` for test/guest/lab.test.ts. */
-let subject = ''
-
 /** Counts by the names that jest's results have. */
 const counts = { numPassedTests: 0, numFailedTests: 0, numPendingTests: 0, numRuntimeErrorTestSuites: 0 }
+
+/** Failures of one file, by the names that jest's results have. */
+interface FileFailures {
+  /** Path from the project's root. */
+  readonly name: string
+  /** Errors outside of tests. */
+  message: string
+  readonly assertionResults: {
+    readonly status: 'failed'
+    readonly ancestorTitles: readonly string[]
+    readonly title: string
+    readonly failureMessages: readonly string[]
+  }[]
+}
+const testResults: FileFailures[] = []
+
+/** The file that runs, as `lab` for test/guest/lab.test.ts. */
+let subject = ''
+/** Those of the file that runs. */
+let failures: FileFailures = { name: '', message: '', assertionResults: [] }
 
 /** Runs files and ends the process: exit code 0, 1 if a test failed or none passed, 2 for wrong arguments. */
 export async function runFiles(files: Files): Promise<void> {
@@ -49,7 +66,7 @@ export async function runFiles(files: Files): Promise<void> {
     `\n${run} files, ${numPassedTests} tests passed, ${numFailedTests} failed, ` +
       `${numPendingTests} left out, ${numRuntimeErrorTestSuites} errors outside of tests; ${seconds} s`,
   )
-  if (outputFile !== undefined) writeFileSync(outputFile, JSON.stringify(counts))
+  if (outputFile !== undefined) writeFileSync(outputFile, JSON.stringify({ ...counts, testResults }))
   const failed = numFailedTests + numRuntimeErrorTestSuites > 0
   process.exit(failed || (numPassedTests === 0 && run > 0) ? 1 : 0)
 }
@@ -108,6 +125,8 @@ function setTimeoutOfTests(milliseconds: number): void {
 async function runFile(file: string, load: () => Promise<unknown>, titles: RegExp | null): Promise<void> {
   print(`\n${file}`)
   subject = basename(file, '.test.ts')
+  failures = { name: file, message: '', assertionResults: [] }
+  testResults.push(failures)
   circus.resetState()
   circus.getState().testNamePattern = titles
   setTimeoutOfTests(patient(5000))
@@ -130,12 +149,21 @@ function reportTest({ name, parent, duration, errors }: TestEntry): void {
   const good = errors.length === 0
   counts[good ? 'numPassedTests' : 'numFailedTests'] += 1
   print(`  ${good ? '✓' : '✕'} ${[subject, ...titles].join(' › ')} (${Math.round(duration ?? 0)} ms)`)
-  for (const error of errors) print(indented(textOf(error)))
+  const failureMessages = errors.map(textOf)
+  for (const text of failureMessages) print(indented(text))
+  if (!good)
+    failures.assertionResults.push({
+      status: 'failed',
+      ancestorTitles: titles.slice(0, -1),
+      title: name,
+      failureMessages,
+    })
 }
 
 /** Prints an error that belongs to no test. */
 function reportSuite(text: string): void {
   counts.numRuntimeErrorTestSuites += 1
+  failures.message ||= text
   print(indented(`${subject}: error outside of tests: ${text}`))
 }
 
