@@ -1,6 +1,6 @@
 /**
- * Counts the tests of a suite, for scripts/test: prints `PASSED FAILED`, and appends the failures to a file, so
- * that scripts/test can repeat them at its end.
+ * Counts the tests of a suite, for scripts/test: prints `PASSED FAILED`, and appends the failures to a file,
+ * so that scripts/test can repeat them at its end.
  *
  *   node scripts/count-suite.cjs NAME REPORT STATUS FAILURES
  *

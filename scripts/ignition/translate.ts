@@ -1,6 +1,6 @@
 /**
- * Translates the part of Butane (variant flatcar 1.0.0) that config.bu uses to Ignition 3.3.0. Butane itself is
- * in no package of Debian. Anything that this part does not have is refused.
+ * Translates the part of Butane (variant flatcar 1.0.0) that config.bu uses to Ignition 3.3.0. Butane itself
+ * is in no package of Debian. Anything that this part does not have is refused.
  *
  * Specifications: coreos.github.io/butane/config-flatcar-v1_0, coreos.github.io/ignition/configuration-v3_3.
  */

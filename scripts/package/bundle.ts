@@ -1,6 +1,6 @@
 /**
- * Two JavaScript files with both programs and all their libraries: overlayctl has a small one of its own. Beside
- * them are the two native addons and V8's caches.
+ * Two JavaScript files with both programs and all their libraries: overlayctl has a small one of its own.
+ * Beside them are the two native addons and V8's caches.
  */
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
@@ -254,7 +254,9 @@ function addonLoaders(): Plugin {
   }
 }
 
-/** In place of the library that parses etcd's protocol: see protocol.ts. grpc-js would load it for its server. */
+/**
+ * In place of the library that parses etcd's protocol: see protocol.ts. grpc-js would load it for its server.
+ */
 function protocolAhead(): Plugin {
   return {
     name: 'protocol-ahead',

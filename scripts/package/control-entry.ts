@@ -49,8 +49,8 @@ const STATUS: Status = {
 const LONGEST = 5000
 
 /**
- * Makes the help, and runs `overlayctl status`. Its modules are loaded here: an import at the head of the file
- * would load them in each command.
+ * Makes the help, and runs `overlayctl status`. Its modules are loaded here: an import at the head of the
+ * file would load them in each command.
  */
 async function rehearse(): Promise<void> {
   const { mkdtempSync, rmSync } = await import('node:fs')
@@ -64,7 +64,8 @@ async function rehearse(): Promise<void> {
   try {
     directory = mkdtempSync(join(tmpdir(), 'overlayd-'))
   } catch {
-    // An installation into a folder (rpm --root) has no /tmp. Without the status its functions are not cached.
+    // An installation into a folder (rpm --root) has no /tmp. Without the status its functions are not
+    // cached.
     return
   }
   try {

@@ -7,7 +7,9 @@
 import { join, relative } from 'node:path'
 import type { Plugin } from 'esbuild'
 
-/** Modules that overlayctl loads on demand, and that are in its own bundle, besides those of its rehearsal. */
+/**
+ * Modules that overlayctl loads on demand, and that are in its own bundle, besides those of its rehearsal.
+ */
 const OWN: ReadonlySet<string> = new Set([
   'src/api/documents',
   'src/api/status',

@@ -12,8 +12,8 @@ export const programs = {
 
 /**
  * Runs the steps of a start as far as they go on a machine without etcd and privileges. Failures do not
- * matter. The same functions run each time. What comes after these steps is in start-parts.ts. The modules are
- * loaded here: an import at the head of the file would load them in each program.
+ * matter. The same functions run each time. What comes after these steps is in start-parts.ts. The modules
+ * are loaded here: an import at the head of the file would load them in each program.
  */
 async function rehearse(): Promise<void> {
   const { parseCommandLine } = await import('../../src/options/command-line.js')

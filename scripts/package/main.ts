@@ -1,4 +1,7 @@
-/** Makes a bundle and packages for each architecture. The script `make` runs this file, and documents the flags. */
+/**
+ * Makes a bundle and packages for each architecture. The script `make` runs this file, and documents the
+ * flags.
+ */
 import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'

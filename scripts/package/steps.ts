@@ -1,7 +1,7 @@
 /**
  * Steps that the scripts of several kinds of packages have in common. A script names a step in a line of its
- * own, `#step NAME`, and the text of `steps/NAME.sh` is put in its place. The variable `root` is the directory
- * of the installation, empty for the running system.
+ * own, `#step NAME`, and the text of `steps/NAME.sh` is put in its place. The variable `root` is the
+ * directory of the installation, empty for the running system.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,10 +1,10 @@
 /**
- * The files of every package that installs overlayd on a host, below one folder. Each kind of package adds its
- * own description to them.
+ * The files of every package that installs overlayd on a host, below one folder. Each kind of package adds
+ * its own description to them.
  *
  * A package brings its own node. Debian 12 has Node.js 18, so a dependency on nodejs (>= 20.12) could not be
- * met there. A known node also lets the programs start from V8's cache. A single executable (node's SEA) is as
- * large, starts slower than a bundle with a cache, and cannot hold the native addons.
+ * met there. A known node also lets the programs start from V8's cache. A single executable (node's SEA) is
+ * as large, starts slower than a bundle with a cache, and cannot hold the native addons.
  */
 
 import {
@@ -134,8 +134,8 @@ export function filesBelow(root: string): Files {
 }
 
 /**
- * Adds what a host has besides the programs themselves: units, man pages, completions, settings, what tells other
- * programs of the devices.
+ * Adds what a host has besides the programs themselves: units, man pages, completions, settings, what tells
+ * other programs of the devices.
  */
 export async function putHostFiles(
   { put, putGz }: Files,

@@ -1,7 +1,7 @@
 /**
  * Hosts that have overlayd in another form than the package, in one overlay. node1 and node3 have a read-only
- * /usr, take overlayd as a system extension, and are configured by scripts/ignition/config.ign. node2 runs the
- * container image by the commands of scripts/docs/container.md.
+ * /usr, take overlayd as a system extension, and are configured by scripts/ignition/config.ign. node2 runs
+ * the container image by the commands of scripts/docs/container.md.
  */
 import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * Networks of Docker beside docker0, made by compose: two projects on two hosts, on hosts that other tests have
- * booted. Docker's version decides what each network has to be told.
+ * Networks of Docker beside docker0, made by compose: two projects on two hosts, on hosts that other tests
+ * have booted. Docker's version decides what each network has to be told.
  */
 import { type Prefix, parseIpv4, parseIpv4Prefix, prefixContains } from '../../src/model/address'
 import type { BootedContainer, BootedHost } from '../lab/booted-host'

@@ -449,8 +449,8 @@ const waitRestarted = (host: BootedHost, process: string): Promise<true> =>
   })
 
 /**
- * Makes the installed package one of an older version, as far as packages know of versions: dpkg and the programs
- * say so, and the programs' bundle, with V8's cache, has another name.
+ * Makes the installed package one of an older version, as far as packages know of versions: dpkg and the
+ * programs say so, and the programs' bundle, with V8's cache, has another name.
  */
 async function makeOlder(host: BootedHost): Promise<void> {
   const script = `

@@ -209,7 +209,9 @@ test('a daemon that is killed and started again costs no packet, and sends none 
   await waitRemoved(host(1))
 })
 
-/** Writes the state file as it was before the other hosts had keys, and before the last change of the config. */
+/**
+ * Writes the state file as it was before the other hosts had keys, and before the last change of the config.
+ */
 async function forgetKeys({ stateDirectory }: Host): Promise<void> {
   const { state } = await readStateFile(stateDirectory)
   if (state === undefined) throw new Error('there is no state file')

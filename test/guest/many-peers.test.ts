@@ -1,6 +1,7 @@
 /**
- * A network of a thousand hosts that encrypt, set up by the daemon: one host of the lab, and a WireGuard device
- * for each of the others. Those are in the namespace of the test, where the routes of the lab's hosts lead.
+ * A network of a thousand hosts that encrypt, set up by the daemon: one host of the lab, and a WireGuard
+ * device for each of the others. Those are in the namespace of the test, where the routes of the lab's hosts
+ * lead.
  */
 import { randomBytes } from 'node:crypto'
 import { encodeLeaseValue } from '../../src/etcd/codec/lease-codec'
@@ -98,7 +99,10 @@ afterAll(async () => {
   expect(reported).toEqual([])
 })
 
-/** Gives the other hosts their keys, and the lab's host as their peer. Their ports are closed until they are up. */
+/**
+ * Gives the other hosts their keys, and the lab's host as their peer. Their ports are closed until they are
+ * up.
+ */
 async function configureOthers(): Promise<void> {
   const [, first] = /"Keys":\["([^"]+)"/.exec(await ownLease()) ?? []
   const publicKey = first === undefined ? undefined : parseWireguardKey(first)

@@ -234,8 +234,8 @@ export class BootedHost {
   }
 
   /**
-   * Has compose bring up a project of one container. Its network has the options that a network in the overlay
-   * needs: Docker before 24 has no defaults for them.
+   * Has compose bring up a project of one container. Its network has the options that a network in the
+   * overlay needs: Docker before 24 has no defaults for them.
    * @param name of the container
    */
   async startProject(project: string, name: string): Promise<BootedContainer> {

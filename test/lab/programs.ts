@@ -1,4 +1,6 @@
-/** The programs under test: those of `npm run build`, unless OVERLAYD_PROGRAMS names the directory of others. */
+/**
+ * The programs under test: those of `npm run build`, unless OVERLAYD_PROGRAMS names the directory of others.
+ */
 import { join, resolve } from 'node:path'
 
 const DIRECTORY = process.env['OVERLAYD_PROGRAMS'] ?? resolve(__dirname, '../../dist')

@@ -1,7 +1,7 @@
 /**
  * A headless Chromium, spoken to over pipes in the DevTools protocol
- * (https://chromedevtools.github.io/devtools-protocol/). The tests need a dozen of its commands, so no library
- * stands between.
+ * (https://chromedevtools.github.io/devtools-protocol/). The tests need a dozen of its commands, so no
+ * library stands between.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'

@@ -19,8 +19,8 @@ const { compileFunction } = vm
 
 /**
  * Compiles a module once per process. jest would compile its own modules, and those of libraries, again for
- * each test file: a ninth of the CPU time of `npm test`. The callback for dynamic imports is left out, because
- * it needs `--experimental-vm-modules`, and swc makes `require` of them.
+ * each test file: a ninth of the CPU time of `npm test`. The callback for dynamic imports is left out,
+ * because it needs `--experimental-vm-modules`, and swc makes `require` of them.
  */
 vm.compileFunction = (source, params = [], options = {}) => {
   const { filename, parsingContext } = options

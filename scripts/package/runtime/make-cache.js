@@ -1,5 +1,6 @@
 /**
- * Writes V8's caches of the compiled bundles, for the node that runs this file, with the functions that a start needs.
+ * Writes V8's caches of the compiled bundles, for the node that runs this file, with the functions that a
+ * start needs.
  *
  *   node make-cache.js [FOLDER]
  *
@@ -12,12 +13,14 @@ const { BUNDLES, fileOf, load } = require('./launch.js')
 
 const [, , folder] = process.argv
 
-// Written here when the bundle is made: where the parts are that the cache gets whole. See scripts/package/start-parts.ts.
+// Written here when the bundle is made: where the parts are that the cache gets whole. See
+// scripts/package/start-parts.ts.
 const WHOLE = JSON.parse('@WHOLE@')
 
 /**
- * Compiles all functions of some parts of a script, without running any. V8 has only one way to do so: its debugger compiles the
- * functions in which a breakpoint is looked for. What it adds to them for the debugger is not written to the cache.
+ * Compiles all functions of some parts of a script, without running any. V8 has only one way to do so: its
+ * debugger compiles the functions in which a breakpoint is looked for. What it adds to them for the debugger
+ * is not written to the cache.
  * @returns an error; the cache serves without these functions too
  */
 function compileWhole(filename) {

@@ -1,7 +1,7 @@
 /**
- * `overlayctl cni` and `overlayctl podman-network`: the real plugins of CNI and the real netavark make networks
- * of the files, on two hosts, beside each other. The containers of both reach each other with their own
- * addresses, and leave the overlay with the address of their host.
+ * `overlayctl cni` and `overlayctl podman-network`: the real plugins of CNI and the real netavark make
+ * networks of the files, on two hosts, beside each other. The containers of both reach each other with their
+ * own addresses, and leave the overlay with the address of their host.
  */
 import {
   cpSync,

@@ -1,4 +1,6 @@
-/** `overlayctl ui` on a real host: who gets the page, what it shows while things go wrong, and the snapshot. */
+/**
+ * `overlayctl ui` on a real host: who gets the page, what it shows while things go wrong, and the snapshot.
+ */
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'

@@ -1,4 +1,6 @@
-/** Further subnets of a host: chosen at the same time, carried, kept, and given back when nothing uses them. */
+/**
+ * Further subnets of a host: chosen at the same time, carried, kept, and given back when nothing uses them.
+ */
 import { readFileSync } from 'node:fs'
 import { leaseDocumentSchema, prefixesDocumentSchema } from '../../../src/api/documents'
 import { orderDaemon } from '../../../src/client/daemon-socket'

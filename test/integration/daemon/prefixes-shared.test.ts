@@ -1,4 +1,6 @@
-/** Two hosts that share a prefix: both get packets, and one gets all while the other is gone or not reached. */
+/**
+ * Two hosts that share a prefix: both get packets, and one gets all while the other is gone or not reached.
+ */
 import { prefixesDocumentSchema } from '../../../src/api/documents'
 import type { Container } from '../../lab/host'
 import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'

@@ -229,7 +229,8 @@ describe('a dual-stack lease', () => {
   })
   afterAll(() => lab?.close())
 
-  // No host chooses the subnet 171 (ab): the config's SubnetMax is 99, and a host's IPv6 subnet has the same place.
+  // No host chooses the subnet 171 (ab): the config's SubnetMax is 99, and a host's IPv6 subnet has the same
+  // place.
   const six = (subnet: string, changes: object = {}) => ({
     name: `10.5.171.0-24&${subnet}`,
     value: value({

@@ -1,7 +1,7 @@
 /**
  * Docker's own nftables backend, with the tables that dockerd 29 makes, loaded by hand (moby:
- * daemon/libnetwork/drivers/bridge/internal/nftabler). dockerd refills chains whenever a container starts, and
- * makes its tables anew whenever it starts itself. Our rule for it stands in a table of ours.
+ * daemon/libnetwork/drivers/bridge/internal/nftabler). dockerd refills chains whenever a container starts,
+ * and makes its tables anew whenever it starts itself. Our rule for it stands in a table of ours.
  */
 
 import { inNamespace } from '../../lab/namespace'

@@ -1,6 +1,6 @@
 /**
- * netavark's nftables backend, with the table that netavark 1.14 makes for a network of Podman, loaded by hand.
- * netavark masquerades all that leaves the network. Our rule against that stands in a table of ours.
+ * netavark's nftables backend, with the table that netavark 1.14 makes for a network of Podman, loaded by
+ * hand. netavark masquerades all that leaves the network. Our rule against that stands in a table of ours.
  */
 import { patient } from '../../lab/patience'
 import { ipv4Network, ipv6Network, prefix } from '../../support/firewall'

@@ -20,7 +20,9 @@ jest.setTimeout(patient(60_000))
 
 const site = deviceForEachTest()
 
-/** The peers are of IPv4. The kernel makes routes of IPv6 for a new link by itself, a second later at worst. */
+/**
+ * The peers are of IPv4. The kernel makes routes of IPv6 for a new link by itself, a second later at worst.
+ */
 const ofPeers = (change: KernelChange) =>
   change.kind !== 'link' && change.kind !== 'address' && !('family' in change && change.family === 'IPv6')
 

@@ -1,6 +1,6 @@
 /**
- * A real Prometheus scrapes two hosts, with the alert rules of the package: an alert fires at a fault, and ends
- * after the cure. promtool.test.ts tests the rules themselves, with their delays.
+ * A real Prometheus scrapes two hosts, with the alert rules of the package: an alert fires at a fault, and
+ * ends after the cure. promtool.test.ts tests the rules themselves, with their delays.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * The RPM package: its content, and what its scripts do. It is installed below an empty root, in which only the
- * tools of this machine are mounted, and no systemd runs.
+ * The RPM package: its content, and what its scripts do. It is installed below an empty root, in which only
+ * the tools of this machine are mounted, and no systemd runs.
  */
 import {
   chmodSync,

@@ -1,4 +1,6 @@
-/** The config for hosts whose /usr is an image: Butane, Ignition, and the cloud-config of other hosts agree. */
+/**
+ * The config for hosts whose /usr is an image: Butane, Ignition, and the cloud-config of other hosts agree.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parse } from 'yaml'

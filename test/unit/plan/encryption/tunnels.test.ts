@@ -139,7 +139,8 @@ test('what another program changes is repaired and counted; an endpoint that the
   expect(site.pass(hosts).operations[0]).toEqual([])
 })
 
-// The host sends encrypted until it has heard that its own announcement is gone: flannel may have replaced it.
+// The host sends encrypted until it has heard that its own announcement is gone: flannel may have replaced
+// it.
 test('a key that nobody announces any more: its packets are taken for a while, unless clear ones are not', () => {
   const site = new Site()
   site.pass(hostsOf(2, 3))
