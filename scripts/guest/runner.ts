@@ -16,6 +16,7 @@ import { expect } from 'expect'
 import * as circus from 'jest-circus'
 import { patient } from '../../test/lab/patience'
 import { longestFirst, takeFile } from '../../test/lab/queue'
+import { timeLimits } from '../../test/support/time-limits'
 
 type TestEntry = ReturnType<typeof circus.getState>['rootDescribeBlock']['tests'][number]
 
@@ -104,6 +105,7 @@ function installGlobals(): void {
   const { afterAll, afterEach, beforeAll, beforeEach, describe, it, test } = circus
   const jest = { setTimeout: (milliseconds: number) => setTimeoutOfTests(milliseconds) }
   Object.assign(globalThis, { afterAll, afterEach, beforeAll, beforeEach, describe, it, test, expect, jest })
+  circus.addEventHandler(timeLimits())
   circus.addEventHandler((event) => {
     if (event.name === 'test_done') reportTest(event.test)
     if (event.name === 'test_skip' || event.name === 'test_todo') counts.numPendingTests += 1

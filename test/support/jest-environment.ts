@@ -6,6 +6,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import vm from 'node:vm'
 import { TestEnvironment } from 'jest-environment-node'
+import { timeLimits } from './time-limits'
 
 /** The compiled code of a file, and what it was compiled from. */
 interface Compiled {
@@ -45,6 +46,8 @@ AsyncLocalStorage.prototype.run = function (this: AsyncLocalStorage<unknown>, ..
 }
 
 export default class Environment extends TestEnvironment {
+  readonly handleTestEvent = timeLimits()
+
   /**
    * Disables the storages of the test file. jest makes one for each test file and never disables it. In Node
    * 20 and 22 each promise costs time for each storage: for the last test files more than all else.

@@ -16,7 +16,7 @@ const config = (DirectRouting: boolean): string =>
 /** Behind the default gateway. */
 const FAR = { subnet: '10.5.150.0-24', publicIp: '192.0.2.50', mac: '02:00:00:00:01:50' }
 
-jest.setTimeout(60_000)
+jest.setTimeout(patient(60_000))
 
 let lab: Lab
 

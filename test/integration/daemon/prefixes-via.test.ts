@@ -64,12 +64,13 @@ async function addMember(host: Host, last: number): Promise<string> {
   const ends = async () =>
     [
       await host.exec('bridge', 'link', 'show', 'dev', `m${last}`),
+      await host.exec('ip', 'link', 'show', 'dev', `m${last}`),
       await host.exec('ip', 'link', 'show', 'dev', BRIDGE),
       await execOk(name, ['ip', 'link', 'show', 'dev', 'eth0']),
     ].join('')
   await host.waitUntil(`${name} is connected`, async () => {
     const found = await ends()
-    return found.includes(' state forwarding ') && found.match(/ state UP /g)?.length === 2
+    return found.includes(' state forwarding ') && found.match(/ state UP /g)?.length === 3
   })
   return name
 }

@@ -110,7 +110,7 @@ describe('a follower', () => {
   test('ends at once, whatever it is doing', async () => {
     const follow = site.follow(registry)
     await settle(follow)
-    expect(await follow.end()).toBeLessThan(200)
+    expect(await follow.end()).toBeLessThan(patient(200))
 
     const controller = new AbortController()
     controller.abort()
@@ -269,7 +269,7 @@ describe('when etcd fails', () => {
       fix: expect.stringContaining('--etcd-endpoints'),
     })
     await waitFor('more tries', () => follow.updates.length > 3 || new Pending(`${follow.updates.length}`))
-    expect(await follow.end()).toBeLessThan(200)
+    expect(await follow.end()).toBeLessThan(patient(200))
   })
 
   test('put up anew with another history: a new snapshot', async () => {

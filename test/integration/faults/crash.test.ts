@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { holdsPeer, tracesOf } from '../../lab/kernel-view'
 import { Lab } from '../../lab/lab'
 import { fakePeer } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 import { Random } from '../../lab/random'
 
 /** Number of kills. The same seed kills at the same moments. */
@@ -14,7 +15,7 @@ const ROUNDS = Number(process.env['OVERLAYD_CRASHES'] ?? 30)
 const SEED = Number(process.env['OVERLAYD_SEED'] ?? Date.now() % 1e9)
 /** Milliseconds; a start takes about 300. */
 const LONGEST_LIFE = 600
-jest.setTimeout(60_000 + ROUNDS * 3000)
+jest.setTimeout(patient(60_000 + ROUNDS * 3000))
 
 let lab: Lab
 

@@ -3,6 +3,7 @@
 import type { Lab } from '../../lab/lab'
 import { ETCD_PREFIX } from '../../lab/lab'
 import { fakePeer, manyPeers, putPeers } from '../../lab/leases'
+import { patient } from '../../lab/patience'
 import { Pending, sleep, waitFor } from '../../lab/wait'
 import { waitForTruth } from '../../support/etcd-truth'
 import { TcpProxy } from '../etcd/tcp-proxy'
@@ -11,7 +12,7 @@ import { LARGE_CONFIG, startSite, underTraffic } from './etcd-site'
 /** Seconds during which the connection breaks every second. A soak run may take minutes. */
 const RESET_SECONDS = Number(process.env['OVERLAYD_RESET_SECONDS'] ?? '20')
 
-jest.setTimeout(120_000 + RESET_SECONDS * 1000)
+jest.setTimeout(patient(120_000 + RESET_SECONDS * 1000))
 
 const PEERS = Array.from({ length: 10 }, (_, number) => fakePeer(number))
 

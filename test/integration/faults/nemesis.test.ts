@@ -3,6 +3,7 @@
  * `scripts/nemesis` runs any number of rounds, or repeats one round that failed here. The message of a
  * failure has the command.
  */
+import { patient } from '../../lab/patience'
 import { FAULTS } from '../../nemesis/faults'
 import { runNemesis, summaryOf } from '../../nemesis/run'
 
@@ -13,7 +14,7 @@ import { runNemesis, summaryOf } from '../../nemesis/run'
 const SEED = Number(process.env['OVERLAYD_SEED'] ?? 32079)
 const ROUNDS = 4
 const LONGEST = 3000
-jest.setTimeout(60_000 + ROUNDS * 150_000)
+jest.setTimeout(patient(60_000 + ROUNDS * 150_000))
 
 test(`${ROUNDS} rounds of faults (seed ${SEED}) leave nothing that is not healed`, async () => {
   const lines: string[] = []

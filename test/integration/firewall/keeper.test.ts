@@ -1,6 +1,7 @@
 /** How rules come into force, stay in force, and go. */
 import { readFileSync, realpathSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { legacyTables } from '../../../src/firewall/legacy-tables'
 import type { FirewallMode } from '../../../src/model/firewall'
 import { desiredIptables, desiredTable } from '../../../src/plan/firewall/firewall'
 import { patient } from '../../lab/patience'
@@ -67,6 +68,8 @@ describe.each(MODES)('in %s mode', (mode) => {
   })
 
   test('a check starts no program while no rule of the host has changed, and sees a change all the same', async () => {
+    // With tables of iptables-legacy a change may have no generation. See queue-runner.ts.
+    for (const family of FAMILIES) expect(await legacyTables(family)).toEqual({ kind: 'named', names: [] })
     const started = await site.countPrograms('nft', ...IPTABLES)
     const made = await apply({ mode, docker: true })
     await made.look(signal)
