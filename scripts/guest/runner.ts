@@ -16,7 +16,7 @@ import { expect } from 'expect'
 import * as circus from 'jest-circus'
 import { patient } from '../../test/lab/patience'
 import { longestFirst, takeFile } from '../../test/lab/queue'
-import { timeLimits } from '../../test/support/time-limits'
+import { timeLimits } from '../../test/lab/time-limits'
 
 type TestEntry = ReturnType<typeof circus.getState>['rootDescribeBlock']['tests'][number]
 

@@ -6,7 +6,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import vm from 'node:vm'
 import { TestEnvironment } from 'jest-environment-node'
-import { timeLimits } from './time-limits'
+import { timeLimits } from '../lab/time-limits'
 
 /** The compiled code of a file, and what it was compiled from. */
 interface Compiled {

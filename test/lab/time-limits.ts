@@ -1,6 +1,6 @@
 /** The time limits of tests and hooks, for jest-circus. */
 import type { addEventHandler } from 'jest-circus'
-import { patience } from '../lab/patience'
+import { patience } from './patience'
 
 /**
  * Each wait has a limit of its own, which grows while the machine is busy. That of the test is for all else
