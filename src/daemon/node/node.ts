@@ -277,9 +277,11 @@ export class Node {
     // Another config may have come meanwhile. The attempt to apply it asks for a pass.
     if (around !== undefined && isTime()) {
       this.#mayHaveStale = false
-      const stale = staleDevices(this.#plan.inputs.config, around)
-      this.parts.encryption.succeed(stale.tunnels)
-      this.#adopt(this.#plan, { stale: stale.links }, replanned)
+      const { links, tunnels } = staleDevices(this.#plan.inputs.config, around)
+      this.parts.encryption.succeed(tunnels)
+      // Else nothing is to be done, and a pass over all peers would be for nothing.
+      const isAny = tunnels.length > 0 || [...links.values()].some((each) => each.length > 0)
+      if (isAny) this.#adopt(this.#plan, { stale: links }, replanned)
     }
     return { due: Number.POSITIVE_INFINITY }
   }
