@@ -30,11 +30,16 @@ export function measurePatience(): void {
   process.env[VARIABLE] = String((performance.now() - started) / USUAL)
 }
 
-/** @returns 1 on an idle machine of the usual speed or faster, more on a slower one, at most {@link MOST} */
+/**
+ * The product of both: a slow processor gives each of its processes a part of its time.
+ *
+ * @returns 1 on an idle machine of the usual speed or faster, more on a slower one, at most {@link MOST}
+ */
 export function patience(): number {
   measurePatience()
-  const loadPerCpu = (loadavg()[0] ?? 0) / availableParallelism()
-  return Math.min(MOST, Math.max(1, Number(process.env[VARIABLE]), loadPerCpu))
+  const slowness = Math.max(1, Number(process.env[VARIABLE]))
+  const loadPerCpu = Math.max(1, (loadavg()[0] ?? 0) / availableParallelism())
+  return Math.min(MOST, slowness * loadPerCpu)
 }
 
 /**

@@ -26,6 +26,8 @@ export async function ping(
   address: string,
   { count = 3, intervalMs = 5 }: PingOptions = {},
 ): Promise<PingResult> {
+  // Without any answer, ping ends so long after its last packet.
+  const seconds = Math.ceil(patient(1000) / 1000)
   const { stdout, stderr } = await run(
     inNamespace(namespace, [
       'ping',
@@ -35,7 +37,7 @@ export async function ping(
       '-i',
       `${intervalMs / 1000}`,
       '-W',
-      '1',
+      `${seconds}`,
       address,
     ]),
     { timeoutMs: 10_000 + count * (intervalMs + 10) },

@@ -39,11 +39,13 @@ export async function waitFor<T>(
 ): Promise<T> {
   const started = performance.now()
   for (;;) {
+    // The deadline is computed again each time: the load of the machine may have changed. It is compared
+    // before the probe: a probe that takes longer than the deadline is not the only one.
+    const isLast = performance.now() - started >= patient(timeoutMs)
     const answer = await probe()
     if (!(answer instanceof Pending)) return answer
     const waited = performance.now() - started
-    // The deadline is computed again each time: the load of the machine may have changed.
-    if (waited >= patient(timeoutMs)) {
+    if (isLast) {
       const message = `waited ${Math.round(waited / 1000)} s for ${what}; last seen: ${answer.seen}`
       const more = context?.() ?? ''
       throw new Error(more === '' ? message : `${message}\n${more}`)

@@ -171,6 +171,8 @@ test('a host of a network without IPv6 uses the IPv4 half of dual-stack leases',
     .value(
       '{"PublicIP":"192.0.2.50","PublicIPv6":"fd77::50","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:01:50"},"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:06:50"}}',
     )
-  const view = await lab.host(1).waitForKernel('one peer', ({ routes }) => routes.length === 1)
+  const view = await lab
+    .host(1)
+    .waitForKernel('one peer', ({ routes, fdb }) => routes.length === 1 && fdb.length === 1)
   expect(view.fdb).toEqual(['02:00:00:00:01:50 192.0.2.50'])
 })

@@ -17,6 +17,9 @@ beforeAll(async () => {
   await lab.waitConverged(FAKES.length)
   for (const host of lab.hosts.slice(0, 2)) await host.addContainer()
 })
+afterEach(async () => {
+  if (!lab.etcd.running) await lab.etcd.start()
+})
 afterAll(() => lab?.close())
 
 async function startPing() {

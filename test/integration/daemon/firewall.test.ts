@@ -58,9 +58,12 @@ test('containers reach each other although Docker drops what is routed to them',
 test('it is our rules that let them', async () => {
   const host = lab.host(1)
   await host.stop()
-  for (const chain of ['DOCKER-USER', 'FLANNEL-FWD']) await host.exec('iptables', '-F', chain)
-  expect(await lost()).toBe(10)
-  await host.restart()
+  try {
+    for (const chain of ['DOCKER-USER', 'FLANNEL-FWD']) await host.exec('iptables', '-F', chain)
+    expect(await lost()).toBe(10)
+  } finally {
+    await host.restart()
+  }
   await host.waitConverged(1)
 })
 

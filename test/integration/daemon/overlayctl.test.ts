@@ -70,7 +70,7 @@ describe('status', () => {
     await lab.putConfig(CONFIG)
     host.start()
     await host.waitConverged(0)
-    expect((await host.overlayctl('status')).code).toBe(0)
+    await host.waitUntil('exit code 0', async () => (await host.overlayctl('status')).code === 0)
     await host.stop('SIGKILL')
     const { code, stdout } = await host.overlayctl('status', '-o', 'json')
     expect(code).toBe(1)

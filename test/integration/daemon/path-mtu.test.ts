@@ -45,7 +45,8 @@ const statusOf = (host: Host, what: string, isSo: (status: Status) => boolean): 
     `${what} at ${host.name}`,
     async () => {
       const status = await host.status()
-      if (status instanceof Pending || isSo(status)) return status
+      // A status for which etcd does not answer in time has one more problem.
+      if (status instanceof Pending || (status.etcd.connected && isSo(status))) return status
       const { state, problems, warnings, mesh, peers } = status
       return new Pending(JSON.stringify({ state, problems, warnings, mesh, peers }))
     },

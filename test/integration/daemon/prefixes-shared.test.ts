@@ -50,6 +50,10 @@ beforeAll(async () => {
     await execOk(host.namespace, ['nft', SEEN])
   }
 })
+afterEach(async () => {
+  const unseeded = 'add table inet faults; delete table inet faults'
+  for (const each of gateways()) await execOk(each.namespace, ['nft', unseeded])
+})
 afterAll(() => lab?.close())
 
 const gateways = (): [Host, Host] => [lab.host(1), lab.host(2)]

@@ -306,7 +306,7 @@ test('a gateway that does not answer is told of, and no more once it does', asyn
   await overlayctl(first, 'announce', six, `--via=${SIX}77`)
   const details = (): Promise<string[]> =>
     first
-      .waitForStatus('a status', () => true)
+      .waitForStatus('an answer of etcd', ({ etcd }) => etcd.connected)
       .then(({ problemDetails = [] }) => problemDetails.map(({ code, text }) => `${code} ${text}`).sort())
   // Nobody has asked for them yet.
   expect(await details()).toEqual([])

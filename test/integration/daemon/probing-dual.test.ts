@@ -36,8 +36,11 @@ const probesOf = (host: Host) =>
     async () => {
       const status = await host.status()
       if (status instanceof Pending) return status
-      const { mesh, peers, state } = status
-      const isSo = mesh?.peers.answering === 4 && peers.every(({ probe }) => probe?.fullSize === 'passes')
+      const { mesh, peers, state, etcd } = status
+      const isSo =
+        etcd.connected &&
+        mesh?.peers.answering === 4 &&
+        peers.every(({ probe }) => probe?.fullSize === 'passes')
       return isSo ? status : new Pending(JSON.stringify({ state, mesh, peers }))
     },
     { timeoutMs: 60_000 },
@@ -60,18 +63,23 @@ test('IPv6 alone is lost: the host is cut off in it, and IPv4 is as it was', asy
     'nft',
     'table ip6 faults { chain in { type filter hook input priority 0; udp dport 8472 drop; }; }',
   ])
-  const seen = await waitFor(
-    'the loss of IPv6',
-    async () => {
-      const status = await other.status()
-      if (status instanceof Pending) return status
-      const lost = status.peers.filter(({ probe }) => probe?.reach === 'unreachable')
-      return lost.length === 1 ? { status, lost } : new Pending(JSON.stringify(status.peers))
-    },
-    { timeoutMs: 40_000 },
-  )
-  expect(seen.lost).toMatchObject([{ publicIp: broken.address6, probe: { layer: 'overlay' } }])
-  expect(seen.status.state).toBe('degraded')
-  await execOk(broken.namespace, ['nft', 'delete table ip6 faults'])
+  try {
+    const seen = await waitFor(
+      'the loss of IPv6',
+      async () => {
+        const status = await other.status()
+        if (status instanceof Pending) return status
+        const lost = status.peers.filter(({ probe }) => probe?.reach === 'unreachable')
+        return lost.length === 1 && status.etcd.connected
+          ? { status, lost }
+          : new Pending(JSON.stringify(status.peers))
+      },
+      { timeoutMs: 40_000 },
+    )
+    expect(seen.lost).toMatchObject([{ publicIp: broken.address6, probe: { layer: 'overlay' } }])
+    expect(seen.status.state).toBe('degraded')
+  } finally {
+    await execOk(broken.namespace, ['nft', 'delete table ip6 faults'])
+  }
   await probesOf(other)
 })

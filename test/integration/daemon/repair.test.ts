@@ -32,7 +32,7 @@ async function expectTraffic(): Promise<void> {
   const [here] = lab.host(1).containers
   const [there] = lab.host(2).containers
   if (here === undefined || there === undefined) throw new Error('a host has no container')
-  expect(await lab.ping(here, there, { count: 10 })).toMatchObject({ received: 10, lost: 0 })
+  expect(await lab.ping(here, there, { count: 10 })).toMatchObject({ lost: 0 })
 }
 
 test.each<[string, Command]>([

@@ -1,6 +1,7 @@
 /** A waiting daemon gives the reason in status, `/readyz`, systemd's line and the log, in the same words. */
 import { join } from 'node:path'
 import type { Status } from '../../../src/api/status'
+import { remembered } from '../../lab/faults'
 import { ETCD_PREFIX, type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { fakePeer } from '../../lab/leases'
 import { NotifySocket } from '../../lab/notify-socket'
@@ -82,7 +83,7 @@ test('for an etcd that does not answer, and is not named by DNS', async () => {
 test('for nobody when DNS names no etcd and the state file will do', async () => {
   start()
   await host.waitConverged(0)
-  await host.waitForStatus('remembered', ({ stateFile }) => stateFile?.savedAt !== undefined)
+  await remembered(host, 0)
   await host.stop()
   start({ 'etcd-discovery-srv': 'nowhere.invalid' })
   const status = await host.waitForStatus('it runs', ({ daemon }) => daemon.phase === 'running', 30_000)
@@ -115,7 +116,8 @@ test('a daemon that ended says why to systemd, and to those who find it down', a
   const again = await host.overlayctl('status', '-o', 'json')
   expect(again.stdout).toMatch(/after 2 starts without being ready once/)
   start()
-  await host.waitConverged(0)
+  // The line follows the removal of the reason of the last end.
+  await host.daemon.waitForOutput(/ready:/)
   await host.stop('SIGKILL')
   expect((await host.overlayctl('status', '-o', 'json')).stdout).not.toMatch(/overlayd ended/)
 })
