@@ -23,8 +23,8 @@ beforeAll(async () => {
     await lab.host(1).exec('overlayctl', 'config', 'set', CONFIG)
     for (const host of lab.hosts) {
       await host.waitFor('to exchange multicast with the other', async () => {
-        const status = await host.exec('overlayctl', 'status')
-        return status.includes('to 1 host') || new Pending(status)
+        const { stdout, stderr } = await host.run('overlayctl', 'status')
+        return stdout.includes('to 1 host') || new Pending(stdout + stderr)
       })
     }
   } catch (error) {

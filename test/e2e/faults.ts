@@ -78,11 +78,12 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 const NEWS = { timeoutMs: 30_000 }
 
 async function statusOf(host: BootedHost) {
-  const { code, stdout } = await host.run('overlayctl', 'status', '-o', 'json')
+  const { code, stdout, stderr } = await host.run('overlayctl', 'status', '-o', 'json')
+  if (stdout === '') return new Pending(stderr)
   return { exit: code, ...statusSchema.parse(JSON.parse(stdout)) }
 }
 
-const codesOf = ({ problemDetails = [] }: Awaited<ReturnType<typeof statusOf>>): string[] =>
+const codesOf = ({ problemDetails = [] }: Exclude<Awaited<ReturnType<typeof statusOf>>, Pending>): string[] =>
   problemDetails.map(({ code }) => code)
 
 const waitHealthy = (host: BootedHost) =>
@@ -90,6 +91,7 @@ const waitHealthy = (host: BootedHost) =>
     'to be healthy',
     async () => {
       const status = await statusOf(host)
+      if (status instanceof Pending) return status
       if (status.exit === 0 && status.state === 'healthy') return true
       return new Pending(status.problems.join('; '))
     },
@@ -120,6 +122,7 @@ export function describeFaults(labOf: () => BootedLab): void {
         `to name ${code}`,
         async () => {
           const seen = await statusOf(first)
+          if (seen instanceof Pending) return seen
           return codesOf(seen).includes(code) ? seen : new Pending(JSON.stringify(seen.problemDetails))
         },
         NEWS,

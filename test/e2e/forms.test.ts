@@ -127,6 +127,12 @@ test('all make one overlay, and each has a container in it', async () => {
       number === CONTAINERIZED ? NETWORK : 'bridge',
     )
   await Promise.all([0, 1, 2].map(waitHealthy))
+  // A port of a new bridge forwards after a moment.
+  for (const number of [1, 2])
+    await hostOf(0).waitFor(`to reach the container of host ${number}`, async () => {
+      const { received, output } = await pingBetween(0, number, 1)
+      return received === 1 || new Pending(output)
+    })
 })
 
 const pingBetween = async (from: number, to: number, count: number) => {

@@ -120,6 +120,9 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
         /^network extra: 10\.5\.\d+\.96\/28\n$/,
       )
       members.set('extra1', await host.startContainer('extra1', 'extra'))
+      await host.waitFor('to be reached in the new network', async () =>
+        (await received('web2', 'extra1', 1)) === 1 ? true : new Pending('no answer'),
+      )
       expect(await received('web2', 'extra1')).toBe(5)
       expect(await sourceSeen(member('extra1'), member('web2'))).toBe(member('extra1').address)
       const again = await host.run('overlayctl', 'docker-network', '--create=extra')

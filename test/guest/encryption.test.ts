@@ -103,6 +103,17 @@ test('switched on by the config, without a lost packet; a host that does not enc
   expect((await wire.read(51_820)).in).toBeGreaterThanOrEqual(10)
 })
 
+/** A busy guest may have lost its way to etcd for a moment, where a change is refused. */
+const withdraw = (on: Host, prefix: string): Promise<true> =>
+  on.waitUntil(
+    `it announces ${prefix} no more`,
+    async () => {
+      const { code, stderr } = await on.overlayctl('withdraw', prefix)
+      return code === 0 || stderr.includes('does not announce')
+    },
+    LONG,
+  )
+
 /** Counts the packets that a host gets for a prefix. */
 const countOf = (prefix: string): string =>
   `table inet shared { counter got {}; chain in { type filter hook input priority 0; ip daddr ${prefix} counter name got; }; }`
@@ -136,9 +147,8 @@ test('hosts that share a prefix get its packets each in its own way, and one get
     'packets at both gateways',
     async () => {
       last = (last % 200) + 1
-      expect(await lab.ping(container(1), { address: `198.51.100.${last}` }, { count: 1 })).toMatchObject({
-        received: 1,
-      })
+      const answer = await lab.ping(container(1), { address: `198.51.100.${last}` }, { count: 1 })
+      if (answer.received === 0) return new Pending(answer.output)
       const counts = [await got(host(2)), await got(host(3))]
       return counts.every((count) => count > 0) || new Pending(counts.join())
     },
@@ -149,7 +159,7 @@ test('hosts that share a prefix get its packets each in its own way, and one get
   const running = await Promise.all(
     [1, last].map((end) => lab.startPing(container(1), { address: `198.51.100.${end}` }, 20)),
   )
-  await command(host(3), 'withdraw', shared)
+  await withdraw(host(3), shared)
   await host(1).waitUntil('one gateway', async () => !(await ways()).includes('nexthop '), LONG)
   const before = await got(host(3))
   expect(await lab.ping(container(1), { address: '198.51.100.9' }, { count: 3 })).toMatchObject({
@@ -159,7 +169,7 @@ test('hosts that share a prefix get its packets each in its own way, and one get
   expect(results.map(({ lost }) => lost)).toEqual([0, 0])
   expect(await got(host(3))).toBe(before)
   expect(await wire.read(VXLAN_PORT)).toEqual({ in: 0, out: 0 })
-  await command(host(2), 'withdraw', shared)
+  await withdraw(host(2), shared)
   for (const each of gateways) {
     await each.exec('ip', 'route', 'delete', 'local', shared, 'dev', 'lo')
     await each.exec('nft', 'delete', 'table', 'inet', 'shared')
@@ -173,7 +183,10 @@ async function allAllowNoPrefix(): Promise<void> {
   for (const each of lab.hosts) {
     await each.waitUntil(
       'no prefix is allowed any more',
-      async () => JSON.parse(await command(each, 'prefixes', '-o', 'json')).allowed.length === 0,
+      async () => {
+        const { stdout } = await each.overlayctl('prefixes', '-o', 'json')
+        return stdout !== '' && JSON.parse(stdout).allowed.length === 0
+      },
       LONG,
     )
   }
@@ -305,7 +318,7 @@ test('a host that is pinned while it encrypts is not left for a moment', async (
   await wire.reset()
   const loss = await lossOf(async () => {
     const identity = (await command(host(1), 'identity')).trim()
-    await command(host(3), 'enroll', `--public-ip=${host(1).address}`, `--key=${identity}`)
+    await command(host(3), 'enroll', `--public-ip=${host(1).address}`, `--key=${identity}`, '--certificate')
     await host(1).waitForStatus('its pin', (status) => status.identity?.pin === 'own', LONG)
     await host(2).waitForStatus('the pin', (status) => status.identity?.pinned === 1, LONG)
   })

@@ -26,6 +26,8 @@ export async function ping(
   address: string,
   { count = 3, intervalMs = 5 }: PingOptions = {},
 ): Promise<PingResult> {
+  // After its last packet ping waits for one interval, or two round trips, if any packet was answered.
+  const interval = patient(intervalMs)
   // Without any answer, ping ends so long after its last packet.
   const seconds = Math.ceil(patient(1000) / 1000)
   const { stdout, stderr } = await run(
@@ -35,12 +37,12 @@ export async function ping(
       '-c',
       `${count}`,
       '-i',
-      `${intervalMs / 1000}`,
+      `${interval / 1000}`,
       '-W',
       `${seconds}`,
       address,
     ]),
-    { timeoutMs: 10_000 + count * (intervalMs + 10) },
+    { timeoutMs: 10_000 + count * (interval + 10) },
   )
   return parsePing(stdout + stderr)
 }

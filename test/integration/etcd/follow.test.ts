@@ -99,10 +99,17 @@ describe('a follower', () => {
     const probe = site.follow(registry)
     await probe.waitFor('snapshot')
     await sleep(200)
-    const { value } = await slow.next()
-    expect(
-      value?.kind === 'events' && value.events.map((event) => event.kind === 'lease' && event.lease.key),
-    ).toEqual(subnets.map(keyOf))
+    const told: string[] = []
+    let updates = 0
+    while (told.length < subnets.length) {
+      const { value } = await slow.next()
+      updates += 1
+      if (value?.kind !== 'events') throw new Error(`an update of kind ${value?.kind}`)
+      for (const event of value.events) told.push(event.kind === 'lease' ? event.lease.key : event.kind)
+    }
+    expect(told).toEqual(subnets.map(keyOf))
+    // One, unless the machine is busy.
+    expect(updates).toBeLessThan(subnets.length / 2)
     await probe.end()
     await slow.return()
   })
@@ -110,7 +117,7 @@ describe('a follower', () => {
   test('ends at once, whatever it is doing', async () => {
     const follow = site.follow(registry)
     await settle(follow)
-    expect(await follow.end()).toBeLessThan(patient(200))
+    expect(await follow.end()).toBeLessThan(patient(1000))
 
     const controller = new AbortController()
     controller.abort()
@@ -133,12 +140,20 @@ describe('a follower', () => {
     const careful = await site.registry({ relistMs: 200 })
     const rpcs = await site.rpcsOf(async () => {
       const follow = site.follow(careful)
-      await settle(follow)
+      await follow.waitFor('snapshot')
+      await site.put('subnets/10.5.1.0-24', peerValue(1))
+      // The watch or a listing tells it first, and the other one has no news then.
+      await waitFor('the lease', () => {
+        const told = follow.updates.some((update) =>
+          update.kind === 'snapshot'
+            ? update.snapshot.leases.length === 1
+            : update.kind === 'events' && update.events.some(({ kind }) => kind === 'lease'),
+        )
+        return told || new Pending(`${follow.updates.length} updates`)
+      })
       const { length } = follow.updates
       const { snapshot } = await follow.waitFor('snapshot', { from: length })
-      expect(snapshot.config).toBe('{}')
-      await site.put('subnets/10.5.1.0-24', peerValue(1))
-      await follow.waitForEvents(2)
+      expect(snapshot.leases.map(({ key }) => key)).toEqual([keyOf('10.5.1.0-24')])
       expect(follow.updates.every(({ kind }) => kind !== 'lost')).toBe(true)
       await follow.end()
     })
@@ -246,7 +261,7 @@ describe('when etcd fails', () => {
     site.etcd.pause()
     try {
       await follow.waitFor('lost', { from, timeoutMs: 12_000 })
-      expect(performance.now() - stopped).toBeLessThan(patient(10_000))
+      expect(performance.now() - stopped).toBeLessThan(patient(15_000))
     } finally {
       site.etcd.resume()
     }
@@ -269,7 +284,7 @@ describe('when etcd fails', () => {
       fix: expect.stringContaining('--etcd-endpoints'),
     })
     await waitFor('more tries', () => follow.updates.length > 3 || new Pending(`${follow.updates.length}`))
-    expect(await follow.end()).toBeLessThan(patient(200))
+    expect(await follow.end()).toBeLessThan(patient(1000))
   })
 
   test('put up anew with another history: a new snapshot', async () => {

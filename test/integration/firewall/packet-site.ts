@@ -11,6 +11,7 @@ import { writeFileSync } from 'node:fs'
 import type { OverlayHost, OverlayPeer } from '../../../src/judge/packet-path/overlay-ways'
 import { parseIp } from '../../../src/model/address'
 import { assertSandbox, inNamespace, ipBatch } from '../../lab/namespace'
+import { patient } from '../../lab/patience'
 import { type Command, LongProcess, run, runOk } from '../../lab/process'
 import { Pending, waitFor } from '../../lab/wait'
 
@@ -91,11 +92,11 @@ net.createServer((socket) => socket.on('error', () => {}).end('x')).listen(${SER
 const udp = dgram.createSocket('udp6')
 udp.on('message', (data, from) => udp.send(data, from.port, from.address)).bind(${SERVICE}, '::', () => console.log('udp'))`
 
-/** Asks three times within the given time, and prints yes or no. */
+/** Asks again and again within the given milliseconds, and prints yes or no. */
 const CLIENT = `
-const [protocol, host] = process.argv.slice(1)
+const [protocol, host, deadline] = process.argv.slice(1)
 const end = (word) => { console.log(word); process.exit(0) }
-setTimeout(() => end('no'), 1500)
+setTimeout(() => end('no'), Number(deadline))
 if (protocol === 'TCP') {
   require('node:net').connect({ host, port: ${SERVICE} }).on('data', () => end('yes')).on('error', () => {})
 } else {
@@ -222,7 +223,9 @@ export async function arrives(
     const { code } = await run(inNamespace(from, command))
     return code === 0
   }
-  const out = await runOk(inNamespace(from, [process.execPath, '-e', CLIENT, protocol, to]))
+  // Dropped packets cost this time, so it grows only on a machine that is busy or slow.
+  const deadline = Math.max(1500, patient(750))
+  const out = await runOk(inNamespace(from, [process.execPath, '-e', CLIENT, protocol, to, `${deadline}`]))
   return out.trim() === 'yes'
 }
 

@@ -3,6 +3,7 @@ import type { Kernel } from '../../../src/kernel/kernel'
 import { formatIp, formatPrefix, type IpAddress, parseIp } from '../../../src/model/address'
 import type { HostAddress } from '../../../src/model/kernel/link'
 import { chooseUnderlay } from '../../../src/plan/host/underlay'
+import { Pending, waitFor } from '../../lab/wait'
 import { openKernel, requireSandbox, run } from './network'
 
 /** The peer of `wan` is up. The peer of `lan` is down, so an IPv6 address of `lan` stays tentative. */
@@ -49,7 +50,12 @@ describe('addresses', () => {
     run('ip address add 192.0.2.3/24 dev wan valid_lft 3600 preferred_lft 0')
     run('ip -6 address add 2001:db8::1/64 dev wan nodad')
     run('ip -6 address add 2001:db8::2/64 dev wan nodad valid_lft 3600 preferred_lft 0')
-    const found = await addressesOf('wan')
+    // The kernel makes the address of the link a moment after the other end is up.
+    const isOfLink = ({ address }: HostAddress): boolean => formatIp(address.address).startsWith('fe80:')
+    const found = await waitFor('the address of the link', async () => {
+      const addresses = await addressesOf('wan')
+      return addresses.some(isOfLink) ? addresses : new Pending(`${addresses.length} addresses`)
+    })
     const of = (text: string) => found.find(({ address }) => formatPrefix(address) === text)
     expect(of('192.0.2.1/24')).toMatchObject({ scope: 'global', permanent: true, deprecated: false })
     // The second address of an IPv4 network has the bit that means "temporary" for an IPv6 address.
@@ -63,7 +69,7 @@ describe('addresses', () => {
       duplicate: false,
     })
     expect(of('2001:db8::2/64')).toMatchObject({ permanent: false, deprecated: true })
-    expect(found.find(({ address }) => formatIp(address.address).startsWith('fe80:'))?.scope).toBe('link')
+    expect(found.find(isOfLink)?.scope).toBe('link')
     expect(found.filter(({ address }) => typeof address.address === 'number')).toHaveLength(3)
   })
 

@@ -162,11 +162,10 @@ test('other columns are a new page', async () => {
 
 test('a daemon that takes long for an answer is asked more seldom', async () => {
   const [fast, slow] = [start(), start()]
-  // 19 times as long as an answer, and so four periods.
-  slow.daemonMs = (4 * PERIOD) / 19
+  // 19 times as long as an answer, and so twenty periods.
+  slow.daemonMs = (20 * PERIOD) / 19
   const pages = [open(fast.feed), open(slow.feed)]
-  await until('ten questions', () => fast.asked >= 10)
-  expect(slow.asked).toBeLessThan(fast.asked / 2)
-  expect(slow.asked).toBeGreaterThan(1)
+  await until('two questions', () => slow.asked >= 2)
+  expect(fast.asked).toBeGreaterThan(slow.asked * 2)
   for (const { close } of pages) close()
 })

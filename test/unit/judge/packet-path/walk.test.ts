@@ -14,6 +14,7 @@ import { FilterIndex } from '../../../../src/judge/packet-path/walk'
 import { type Journey, travel } from '../../../../src/judge/packet-path/way'
 import { parseIp } from '../../../../src/model/address'
 import type { FilterChain } from '../../../../src/model/packet-filter'
+import { patient } from '../../../lab/patience'
 import { prefix } from '../../../support/firewall'
 import { runs } from '../../support/runs'
 
@@ -151,7 +152,7 @@ test.each([
   expect(translations.map(({ how }) => how)).toEqual(hows)
 })
 
-test('20,000 rules that every packet meets take at most 3 s of CPU for all ways', () => {
+test('20,000 rules that every packet meets take few seconds of CPU for all ways', () => {
   const rules = Array.from(
     { length: 20_000 },
     (_, i) => `-A FORWARD -d 10.${i % 250}.${i >> 8}.1/32 -p tcp -m tcp --dport ${i % 60_000} -j DROP`,
@@ -161,7 +162,7 @@ test('20,000 rules that every packet meets take at most 3 s of CPU for all ways'
   const started = process.cpuUsage()
   for (const { stops, packet } of ALL) expect(travel(index, stops, packet).fate.kind).toBe('passes')
   const { user } = process.cpuUsage(started)
-  expect(user / 1e6).toBeLessThan(3)
+  expect(user / 1000).toBeLessThan(patient(3000))
 })
 
 test('chains whose calls multiply end as undecided', () => {
