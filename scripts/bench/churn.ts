@@ -195,8 +195,7 @@ export const resync: Case = {
       const [peer] = spare
       if (peer === undefined) throw new Error('there is no peer to join')
       const all = await lab.monitor(host)
-      const monitor = new RouteMonitor(host.namespace)
-      await sleep(200)
+      const monitor = await RouteMonitor.start(host.namespace)
       process.kill(pid, 'SIGSTOP')
       const cpu = cpuSeconds(pid)
       let before: EtcdLoad
@@ -309,9 +308,7 @@ async function watching(
   { lab, host }: Running,
   run: (monitor: RouteMonitor) => Promise<Sample>,
 ): Promise<Sample> {
-  const monitor = new RouteMonitor(host.namespace)
-  // Until the monitor listens: a change that it misses would be waited for in vain.
-  await sleep(200)
+  const monitor = await RouteMonitor.start(host.namespace)
   const before = await lab.etcd.load()
   try {
     const sample = await run(monitor)

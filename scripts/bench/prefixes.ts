@@ -93,7 +93,7 @@ async function measureStart(stage: Stage, claims: readonly Claim[]): Promise<Sam
   await sleep(stage.effort.settleMs)
   const usage = { cpuSeconds: cpuSeconds(pid), peakRssMb: peakRssMb(pid), rssMb: rssMb(pid) }
   await verify(stage, host, claims.map(routed))
-  const monitor = new RouteMonitor(host.namespace)
+  const monitor = await RouteMonitor.start(host.namespace)
   const moved = new Map(claims.map((claim) => [claim.prefix, claim]))
   const moves: number[] = []
   const puts: number[] = []

@@ -2,9 +2,12 @@
  * Records when routes are added and deleted in a host's kernel, by `ip monitor`, so that the kernel need not
  * be polled.
  */
-import { inNamespace } from '../../test/lab/namespace'
+import { inNamespace, ipBatch } from '../../test/lab/namespace'
 import { LongProcess } from '../../test/lab/process'
 import { Pending, waitFor } from '../../test/lab/wait'
+
+/** A route that only marks: once the monitor shows its end, the monitor listens. */
+const MARK = '127.99.0.1'
 
 /** When a route was last added and last deleted, in milliseconds since the epoch. */
 interface Seen {
@@ -17,8 +20,22 @@ export class RouteMonitor {
   readonly #routes = new Map<string, Seen>()
   #read = 0
 
-  /** Starts to listen. Changes of the first milliseconds may be missed. */
-  constructor(namespace: string) {
+  /** Starts a monitor in a namespace. Changes are recorded from the moment the promise resolves. */
+  static async start(namespace: string): Promise<RouteMonitor> {
+    const monitor = new RouteMonitor(namespace)
+    try {
+      await waitFor('the monitor of routes', async () => {
+        await ipBatch(namespace, [`route add ${MARK} dev lo`, `route delete ${MARK} dev lo`])
+        return monitor.#process.output.includes(`Deleted ${MARK} `) || new Pending('no mark')
+      })
+    } catch (error) {
+      await monitor.stop()
+      throw error
+    }
+    return monitor
+  }
+
+  private constructor(namespace: string) {
     const command = ['ip', '-4', '-ts', '-oneline', '-rcvbuf', '268435456', 'monitor', 'route'] as const
     this.#process = new LongProcess(`ip monitor in ${namespace}`, inNamespace(namespace, command))
   }

@@ -1,7 +1,7 @@
 /** Faults of a host of the lab: power cut, cut off from etcd, changed state file, copied disk. */
 import { createHash } from 'node:crypto'
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { type SavedState, stateFilePath } from '../../src/host/state-file'
 import { type Container, ETCD_ADDRESS, ETCD_PREFIX, Host, type Lab } from './lab'
 import { leaseKey } from './leases'
@@ -71,7 +71,9 @@ export const expired = (state: SavedState): SavedState => ({
 
 /** Copies one host's state directory to another host, as a copied machine would have it. */
 export function copyDisk(from: Host, to: Host): void {
-  cpSync(from.stateDirectory, to.stateDirectory, { recursive: true })
+  // The new file of a write is renamed or removed meanwhile.
+  const filter = (source: string): boolean => !basename(source).startsWith('.')
+  cpSync(from.stateDirectory, to.stateDirectory, { recursive: true, filter })
 }
 
 /**

@@ -1,8 +1,17 @@
 /** Runs rounds of faults on a lab, and checks the invariants after each round. */
 import { summarize } from '../lab/host'
+import { patient } from '../lab/patience'
 import { Pending, sleep, waitFor } from '../lab/wait'
 import type { FaultKind, PlannedFault, World } from './fault'
-import { brokenBy, brokenByLies, brokenInRound, doctorContent, type Lies, liesAfter } from './invariants'
+import {
+  brokenBy,
+  brokenByLies,
+  brokenInRound,
+  doctorContent,
+  type Lies,
+  LONGEST_LIE,
+  liesAfter,
+} from './invariants'
 import { observe, runDoctors } from './observe'
 import type { Picture, RoundPicture } from './picture'
 import { CountedPing } from './pings'
@@ -279,7 +288,7 @@ async function waitHealed(
     try {
       const picture = await observe(site)
       lies = liesAfter(lies, picture, since())
-      broken = [...brokenBy(picture, before), ...brokenByLies(lies, since())]
+      broken = [...brokenBy(picture, before), ...brokenByLies(lies, since(), patient(LONGEST_LIE))]
       if (broken.length === 0) {
         const healedAfter = since()
         broken = doctorContent(await runDoctors(site))

@@ -12,7 +12,7 @@ import { assertSandbox } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { run } from '../../lab/process'
 import { OVERLAYCTL } from '../../lab/programs'
-import { codesOf, readReport } from '../../support/doctor'
+import { codesOf, readReport, withSwiftEtcd } from '../../support/doctor'
 
 jest.setTimeout(patient(60_000))
 
@@ -29,7 +29,9 @@ afterAll(async () => {
 })
 
 /** The doctor examines etcd alone: these tests have no host. */
-async function examine(endpoint: string, ...flags: string[]) {
+const examine = (endpoint: string, ...flags: string[]) => withSwiftEtcd(() => examineOnce(endpoint, ...flags))
+
+async function examineOnce(endpoint: string, ...flags: string[]) {
   const { code, stdout, stderr } = await run([
     process.execPath,
     OVERLAYCTL,
@@ -78,7 +80,7 @@ test('there, and mute', async () => {
 
 test('slow', async () => {
   const slow = await before(etcd.endpoint, (chunk, pass) => setTimeout(() => pass(chunk), 150))
-  expect(codesOf(await examine(slow))).toEqual(['etcd-slow'])
+  expect(codesOf(await examineOnce(slow))).toEqual(['etcd-slow'])
 })
 
 test('of another time', async () => {

@@ -7,7 +7,7 @@ import { inNamespace, ipBatch, setSysctl } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { LongProcess, run } from '../../lab/process'
 import { OVERLAYCTL } from '../../lab/programs'
-import { codesOf, cureOf, doctor, follow, readReport } from '../../support/doctor'
+import { codesOf, cureOf, doctor, follow, readReport, withSwiftEtcd } from '../../support/doctor'
 import { FlannelHost } from '../../support/flannel-host'
 
 jest.setTimeout(patient(120_000))
@@ -424,10 +424,12 @@ describe('settings of the host', () => {
   /** Runs the doctor with another file in the place of a setting that belongs to the whole machine. */
   async function examineBehind(mounts: string) {
     const command = [process.execPath, OVERLAYCTL, 'doctor', '-o', 'json']
-    const { code, stdout, stderr } = await run(
-      host.withDefaults(['sh', '-c', `${mounts} && exec "$@"`, 'sh', ...command]),
-    )
-    return readReport(code, stdout, stderr)
+    return withSwiftEtcd(async () => {
+      const { code, stdout, stderr } = await run(
+        host.withDefaults(['sh', '-c', `${mounts} && exec "$@"`, 'sh', ...command]),
+      )
+      return readReport(code, stdout, stderr)
+    })
   }
 
   test.each([

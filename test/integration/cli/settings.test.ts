@@ -37,8 +37,11 @@ describe('with the daemon running', () => {
     ['reserve --public-ip=192.168.77.201', 0],
     ['config set --dry-run {"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', 0],
   ])('%s', async (words, code) => {
-    const answer = await host().overlayctl(...words.split(' '))
-    expect({ ...answer, stdout: '' }).toMatchObject({ code, stderr: '' })
+    // One look in which etcd does not answer within a second is another code.
+    await host().waitUntil(`code ${code}, and no error`, async () => {
+      const answer = await host().overlayctl(...words.split(' '))
+      return answer.code === code && answer.stderr === ''
+    })
   })
 
   test('the daemon tells what it goes by, where the file does not say it', async () => {
@@ -57,17 +60,19 @@ describe('with the daemon running', () => {
 
 test('q ends a watch on a terminal, and the terminal is as it was', async () => {
   const words = `stty -a > ${lab.directory}/before; ${process.execPath} ${OVERLAYCTL} status --watch; stty -a > ${lab.directory}/after`
+  const shown = join(lab.directory, 'shown')
   const watching = new LongProcess(
     'watch',
     host().withDefaults([
       'sh',
       '-c',
-      '{ sleep 5; printf q; sleep 5; } | script -qec "$1" /dev/null',
+      `{ until [ -e ${shown} ]; do sleep 0.05; done; printf q; sleep 600; } | script -qec "$1" /dev/null`,
       'sh',
       words,
     ]),
   )
   await watching.waitForOutput(/q to quit/)
+  writeFileSync(shown, '')
   expect(await watching.exited).toEqual({ code: 0, signal: null })
   const [before, after] = ['before', 'after'].map((name) => readFileSync(join(lab.directory, name), 'utf8'))
   expect(after).toBe(before)

@@ -80,7 +80,7 @@ function trouble(): () => void {
     const proxy = proxies[random.integer(0, proxies.length - 1)]
     if (random.chance(0.5)) proxy?.cut()
     else if (proxy !== undefined) proxy.loseAnswerTo = 'subnets'
-  }, 5)
+  }, patient(5))
   return () => clearInterval(timer)
 }
 

@@ -10,6 +10,7 @@ import type { Registry } from '../../../src/etcd/registry'
 import { parseIpv4 } from '../../../src/model/address'
 import { parseNetworkConfig } from '../../../src/model/config/network-config'
 import type { Lease } from '../../../src/model/lease'
+import type { Waiting } from '../../../src/model/waiting'
 import { type Evidence, IdentityConflict } from '../../../src/plan/lease/identity'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
@@ -135,8 +136,17 @@ test('nobody is asked when one that is beyond doubt fits', async () => {
 
 test('an etcd that goes away in the middle is asked again when it is back', async () => {
   const lease = await createLease(41)
-  const settled = settle(lease, evidenceOf(41))
-  await site.etcd.restart()
+  const waits: string[] = []
+  const onWait = (waiting?: Waiting) => waits.push(waiting?.code ?? 'none')
+  site.etcd.pause()
+  const settled = settleClaims(asking, config, [lease], evidenceOf(41), log, ever, onWait)
+  try {
+    const isTold = waitFor('a failure', () => waits.length > 0 || new Pending('none'))
+    await Promise.race([isTold, settled])
+  } finally {
+    site.etcd.resume()
+  }
+  expect(waits[0]).toMatch(/^etcd-/)
   expect(await settled).toMatchObject({ leases: [{ key: lease.key }], known: [] })
 })
 

@@ -25,7 +25,7 @@ test(`${ROUNDS} rounds of faults (seed ${SEED}) leave nothing that is not healed
     hosts: 4,
     members: 3,
     longest: LONGEST,
-    healWithin: 90_000,
+    healWithin: patient(90_000),
     kinds: FAULTS.filter(({ impossible }) => impossible() === undefined),
     print: (line) => lines.push(line),
   })

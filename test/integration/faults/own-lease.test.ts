@@ -28,7 +28,9 @@ beforeEach(async () => {
 afterEach(() => lab?.close())
 
 const conflict = () =>
-  lab.host(1).waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict', 20_000)
+  lab
+    .host(1)
+    .waitForStatus('a conflict', ({ lease, etcd }) => lease?.state === 'conflict' && etcd.connected, 20_000)
 const held = (etcdLease?: string) =>
   lab
     .host(1)

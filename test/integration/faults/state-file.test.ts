@@ -172,7 +172,8 @@ test('a directory that cannot be written is a problem in status and log, and not
   host.start()
   const status = await host.waitForStatus(
     'the problem',
-    ({ daemon, stateFile }) => daemon.phase === 'running' && stateFile?.problem !== undefined,
+    ({ daemon, stateFile, etcd }) =>
+      daemon.phase === 'running' && stateFile?.problem !== undefined && etcd.connected,
   )
   expect(status).toMatchObject({
     state: 'degraded',

@@ -39,13 +39,14 @@ beforeAll(async () => {
   await lab.waitConverged()
   const directory = join(lab.directory, 'prometheus')
   mkdirSync(directory)
+  const scrape = `${Math.ceil(patient(1000) / 1000)}s`
   // The delays of the rules are the only thing that is changed: promtool tests them.
   const rules = readFileSync(join(MONITORING, 'alerts.yml'), 'utf8')
   writeFileSync(join(directory, 'alerts.yml'), rules.replace(/^( +for): \S+$/gm, '$1: 0s'))
   writeFileSync(
     join(directory, 'prometheus.yml'),
     JSON.stringify({
-      global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
+      global: { scrape_interval: scrape, scrape_timeout: scrape, evaluation_interval: '1s' },
       rule_files: ['alerts.yml'],
       scrape_configs: [
         {
@@ -71,11 +72,15 @@ afterAll(async () => {
 const ask = async (path: string): Promise<unknown> =>
   JSON.parse(await runOk(['curl', '-sS', '--max-time', '5', `http://${PROMETHEUS}/api/v1/${path}`]))
 
-/** Names and hosts of the alerts that fire, without those that only inform. */
+/** Alerts about delays of minutes, which a busy machine causes within these tests. */
+const ABOUT_LOAD = ['OverlaydEventLoopLag', 'OverlaydConvergenceSlow']
+
+/** Names and hosts of the alerts that fire, without those that only inform or are about load. */
 async function firing(): Promise<string[]> {
   const { data } = alertsSchema.parse(await ask('alerts'))
   return data.alerts
     .filter(({ state, labels }) => state === 'firing' && labels['severity'] !== 'info')
+    .filter(({ labels }) => !ABOUT_LOAD.includes(labels['alertname'] ?? ''))
     .map(({ labels }) => `${labels['alertname']} ${labels['instance']}`)
     .sort()
 }

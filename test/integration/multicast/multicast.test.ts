@@ -164,10 +164,17 @@ test('all that joined hear every packet once, from its own source, with two send
 })
 
 test('with a querier on the bridge too', async () => {
-  for (const host of members()) {
-    await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_querier', '1')
+  const query = async (on: '1' | '0') => {
+    for (const host of members())
+      await host.exec('ip', 'link', 'set', 'dev', 'docker0', 'type', 'bridge', 'mcast_querier', on)
   }
-  for (const group of GROUPS) await expectExactlyOnce(group, 'queried')
+  await query('1')
+  try {
+    for (const group of GROUPS) await expectExactlyOnce(group, 'queried')
+  } finally {
+    // After 72.5 s of a querier, hosts announce their groups, and packets go to few: groups.test.ts.
+    await query('0')
+  }
 })
 
 /** Adds a container on a bridge of its own, with the last two addresses of a prefix. */
