@@ -256,23 +256,25 @@ export class EncryptionKeeper {
   }
 
   async #pass(signal: AbortSignal): Promise<Next> {
+    // As the hosts are: etcd may answer while the pass is under way, and the pass knows only the hosts of the
+    // state file then.
     const isRemembered = this.view.isRemembered()
     try {
-      return await this.#look(signal)
+      return await this.#look(isRemembered, signal)
     } finally {
       if (!isRemembered) this.view.looked()
     }
   }
 
-  async #look(signal: AbortSignal): Promise<Next> {
+  async #look(isRemembered: boolean, signal: AbortSignal): Promise<Next> {
     const began = performance.now()
     const plan = this.view.plan()
     if (plan?.kind !== 'on') return this.#withdraw(signal)
     const { devices } = this.wireguard
     if (devices === undefined) throw new TypeError('a plan to encrypt, and no WireGuard was opened')
     await this.#keys.noteClock()
-    const isTrying = await this.#enforce(plan, devices, signal)
-    if (!this.view.isRemembered()) {
+    const isTrying = await this.#enforce(plan, devices, isRemembered, signal)
+    if (!isRemembered) {
       const turns = [...this.#known.hosts.values()].map(({ announced }) => announced.turn)
       if (await this.#keys.step(turns)) await this.view.abilityChanged()
     }
@@ -283,7 +285,12 @@ export class EncryptionKeeper {
   }
 
   /** @returns whether a handshake is awaited */
-  async #enforce(plan: WireguardPlan, devices: WireguardDevices, signal: AbortSignal): Promise<boolean> {
+  async #enforce(
+    plan: WireguardPlan,
+    devices: WireguardDevices,
+    isRemembered: boolean,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const failures: Error[] = []
     let repairs = await this.#enforceGuard(plan, signal).catch((error: unknown) => {
       // Packets that can be encrypted are.
@@ -318,7 +325,7 @@ export class EncryptionKeeper {
     await apply(step.operations)
     this.#note({ hosts, refused }, step)
     this.#takeWays(step.ways, plan.mode === 'required' ? 'none' : 'clear')
-    if (this.#isSettled && !this.view.isRemembered()) {
+    if (this.#isSettled && !isRemembered) {
       await apply(step.removals)
       await this.#clean(plan, step, signal)
     }

@@ -213,10 +213,13 @@ export class MulticastKeeper {
 
   async #pass(signal: AbortSignal): Promise<Next> {
     const now = performance.now()
-    const due = Math.min(now + PERIOD, this.view.distrust(now).until)
+    // All in one turn: etcd may answer while the pass is under way, and the target is the remembered one then.
+    const { why, until } = this.view.distrust(now)
+    const isRemembered = this.view.isRemembered()
+    const due = Math.min(now + PERIOD, until)
     const target = this.view.target()
     const name = target?.link.name ?? this.view.name
-    if (target === undefined && this.view.isRemembered()) return { due }
+    if (target === undefined && isRemembered) return { due }
     const opened = await this.#open()
     const former = this.#device.kind === 'absent' ? undefined : this.#device.name
     if (former !== undefined && former !== name) await this.#withdraw(opened, former, signal)
@@ -224,7 +227,7 @@ export class MulticastKeeper {
       await this.#withdraw(opened, name, signal)
       return { due: Number.POSITIVE_INFINITY }
     }
-    await this.#enforce(opened, target, signal)
+    await this.#enforce(opened, target, { isRemembered, why }, signal)
     const spacing = this.#repairs.areContested ? SPACING.contested : SPACING.usual
     return { due, earliest: performance.now() + spacing }
   }
@@ -243,7 +246,12 @@ export class MulticastKeeper {
   }
 
   /** Makes the device, its rules and its destinations as the target says. */
-  async #enforce({ multicast, table }: Opened, target: MulticastTarget, signal: AbortSignal): Promise<void> {
+  async #enforce(
+    { multicast, table }: Opened,
+    target: MulticastTarget,
+    { isRemembered, why }: { readonly isRemembered: boolean; readonly why: string | undefined },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { vni, name } = target.link
     const before = this.#device.kind === 'made' ? this.#device : undefined
     // From here on changes of the kernel concern this class.
@@ -267,9 +275,8 @@ export class MulticastKeeper {
       ...restoreRouters(left, bridges),
     ]
     const present = await multicast.destinations(link.index, signal)
-    const { why } = this.view.distrust(performance.now())
     const plan = planGroups(target.hosts, why)
-    const sends = diffDestinations(link.index, plan.destinations, present, this.view.isRemembered())
+    const sends = diffDestinations(link.index, plan.destinations, present, isRemembered)
     await this.#apply(multicast, sends.additions, signal)
     // The table before mcast_router is set: the table remembers the former values.
     const wanted = frameTable(link, target.networks, joined, target.limit, plan.families)
