@@ -213,7 +213,8 @@ export class MulticastKeeper {
 
   async #pass(signal: AbortSignal): Promise<Next> {
     const now = performance.now()
-    // All in one turn: etcd may answer while the pass is under way, and the target is the remembered one then.
+    // All in one turn: etcd may answer while the pass is under way, and the target is that of the state file
+    // then.
     const { why, until } = this.view.distrust(now)
     const isRemembered = this.view.isRemembered()
     const due = Math.min(now + PERIOD, until)
