@@ -66,7 +66,7 @@ test('q ends a watch on a terminal, and the terminal is as it was', async () => 
     host().withDefaults([
       'sh',
       '-c',
-      `{ until [ -e ${shown} ]; do sleep 0.05; done; printf q; sleep 600; } | script -qec "$1" /dev/null`,
+      `{ until [ -e ${shown} ]; do sleep 0.05; done; printf q; sleep 5; } | script -qec "$1" /dev/null`,
       'sh',
       words,
     ]),
