@@ -101,9 +101,13 @@ describe('a token that has expired', () => {
   test('costs one login for many calls', async () => {
     const registry = await site.registry({ auth: ROOT })
     const before = await logins()
+    const started = performance.now()
     for (let i = 0; i < 20; i++) await registry.status(ever)
-    // A token ends a second or two after its last use: a busy machine takes a few.
-    expect((await logins()) - before).toBeLessThan(5)
+    // A token lives a second or longer: each whole second may cost one more.
+    const seconds = Math.floor((performance.now() - started) / 1000)
+    const made = (await logins()) - before
+    expect(made).toBeGreaterThanOrEqual(1)
+    expect(made).toBeLessThanOrEqual(1 + seconds)
   })
 })
 

@@ -117,7 +117,7 @@ describe('a follower', () => {
   test('ends at once, whatever it is doing', async () => {
     const follow = site.follow(registry)
     await settle(follow)
-    expect(await follow.end()).toBeLessThan(patient(1000))
+    expect(await follow.end()).toBeLessThan(patient(200))
 
     const controller = new AbortController()
     controller.abort()
@@ -261,7 +261,7 @@ describe('when etcd fails', () => {
     site.etcd.pause()
     try {
       await follow.waitFor('lost', { from, timeoutMs: 12_000 })
-      expect(performance.now() - stopped).toBeLessThan(patient(15_000))
+      expect(performance.now() - stopped).toBeLessThan(patient(10_000))
     } finally {
       site.etcd.resume()
     }
@@ -284,7 +284,7 @@ describe('when etcd fails', () => {
       fix: expect.stringContaining('--etcd-endpoints'),
     })
     await waitFor('more tries', () => follow.updates.length > 3 || new Pending(`${follow.updates.length}`))
-    expect(await follow.end()).toBeLessThan(patient(1000))
+    expect(await follow.end()).toBeLessThan(patient(200))
   })
 
   test('put up anew with another history: a new snapshot', async () => {

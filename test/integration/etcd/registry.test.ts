@@ -427,7 +427,7 @@ test('the status names the member, and is one RPC', async () => {
   const rpcs = await site.rpcsOf(async () => {
     const { endpoint, latencyMs } = await registry.status(ever)
     expect(endpoint).toBe(site.etcd.endpoint)
-    expect(latencyMs).toBeLessThan(patient(1000))
+    expect(latencyMs).toBeLessThan(patient(100))
   })
   expect(rpcs).toEqual({ Range: 1 })
 })
