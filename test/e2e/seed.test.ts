@@ -64,9 +64,9 @@ const waitForPing = (from: number, to: number): Promise<true> =>
  * Waits until `overlayctl status` is healthy: right after a start, etcd may not have answered yet.
  * @returns the output
  */
-const waitHealthy = (host: BootedHost): Promise<string> =>
-  host.waitFor('to be healthy', async () => {
-    const { code, stdout, stderr } = await host.run('overlayctl', 'status')
+const waitHealthy = (host: BootedHost, ...flags: readonly string[]): Promise<string> =>
+  host.waitFor(['to be healthy', ...flags].join(' '), async () => {
+    const { code, stdout, stderr } = await host.run('overlayctl', 'status', ...flags)
     return code === 0 && stdout.includes('healthy') ? stdout : new Pending(stdout + stderr)
   })
 
@@ -339,11 +339,8 @@ test('a further network is an instance of the unit', async () => {
   await host.exec('sh', '-c', `echo ${endpoints} >/etc/default/overlayd-blue`)
   await host.exec('systemctl', 'start', 'overlayd@blue')
   expect(await host.exec('cat', '/run/flannel/networks/blue.env')).toMatch(/^FLANNEL_SUBNET=10\.6\./m)
-  for (const name of ['overlayd-blue', 'overlayd'])
-    await host.waitFor(`to have a healthy ${name}`, async () => {
-      const { stdout, stderr } = await host.run('overlayctl', 'status', `--run-dir=/run/${name}`)
-      return stdout.includes('healthy') || new Pending(stdout + stderr)
-    })
+  await waitHealthy(host, '--run-dir=/run/overlayd-blue')
+  await waitHealthy(host)
   await host.exec('systemctl', 'restart', 'overlayd')
   await host.exec('systemctl', 'stop', 'overlayd@blue')
 })
