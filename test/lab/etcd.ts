@@ -7,9 +7,6 @@ import type { SignedFiles } from './certificates'
 import { type Command, LongProcess, run, runOk } from './process'
 import { Pending, waitFor } from './wait'
 
-/** Program -> Debian's package of the program. The first one in PATH is used. */
-const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client' }
-
 export interface EtcdSite {
   /** Network namespace to run in, by the name of its file in /run/netns; by default that of the test. */
   readonly netns?: string
@@ -47,6 +44,9 @@ export interface EtcdLoad {
 
 /** Starts etcd and waits until it is healthy. */
 export async function startEtcd(site: EtcdSite = {}): Promise<Etcd> {
+  // The first ones in PATH are used.
+  assertInstalled('etcd', 'etcd-server')
+  assertInstalled('etcdctl', 'etcd-client')
   const { netns, ip = '127.0.0.1' } = site
   const clientPort = site.clientPort ?? (netns === undefined ? await freePort(ip) : 2379)
   const peerPort = site.peerPort ?? (netns === undefined ? await freePort(ip) : 2380)
@@ -160,16 +160,7 @@ export class Etcd {
     const { dataDir, peerUrl } = this
     await runOk(
       [
-        ...([
-          installed('etcdctl'),
-          'snapshot',
-          'restore',
-          file,
-          '--name',
-          'test',
-          '--data-dir',
-          dataDir,
-        ] as const),
+        ...(['etcdctl', 'snapshot', 'restore', file, '--name', 'test', '--data-dir', dataDir] as const),
         ...['--initial-cluster', `test=${peerUrl}`, '--initial-advertise-peer-urls', peerUrl],
       ],
       { env: { PATH: process.env['PATH'], ETCDCTL_API: '3' } },
@@ -194,9 +185,7 @@ export class Etcd {
       ...(server === undefined ? [] : [`--cacert=${server.caFile}`]),
       ...(client === undefined ? [] : [`--cert=${client.certFile}`, `--key=${client.keyFile}`]),
     ]
-    return runOk(this.#inNamespace([installed('etcdctl'), `--endpoints=${this.endpoint}`, ...tls, ...args]), {
-      env,
-    })
+    return runOk(this.#inNamespace(['etcdctl', `--endpoints=${this.endpoint}`, ...tls, ...args]), { env })
   }
 
   /** How many RPCs etcd has received since its start: method -> count, as `Range` -> 3. */
@@ -228,7 +217,7 @@ export class Etcd {
     return [
       // The kernel kills etcd when the test process ends, whatever ends it.
       ...(['setpriv', '--pdeathsig', 'KILL'] as const),
-      installed('etcd'),
+      'etcd',
       ...['--name', 'test', '--data-dir', dataDir],
       ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
       ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
@@ -277,17 +266,10 @@ function tlsFlags(tls: EtcdTls | undefined, metricsUrl: string): string[] {
   ]
 }
 
-/**
- * @returns the path of a program
- * @throws {Error} if no directory of PATH has the program
- */
-function installed(program: keyof typeof PACKAGES): string {
-  const path = (process.env['PATH'] ?? '')
-    .split(':')
-    .map((directory) => join(directory, program))
-    .find(isExecutable)
-  if (path !== undefined) return path
-  throw new Error(`${program} is missing; install it with: apt-get install ${PACKAGES[program]}`)
+function assertInstalled(program: string, debianPackage: string): void {
+  const directories = (process.env['PATH'] ?? '').split(':')
+  if (directories.some((directory) => isExecutable(join(directory, program)))) return
+  throw new Error(`${program} is missing; install it with: apt-get install ${debianPackage}`)
 }
 
 function isExecutable(path: string): boolean {
