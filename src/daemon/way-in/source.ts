@@ -74,6 +74,15 @@ export class WayInSource {
     this.#stale.add('rules')
   }
 
+  /** Whether rules may have changed since they were read last. */
+  get areRulesOutdated(): boolean {
+    return this.#stale.has('rules') || !this.#isToldOfAllRules
+  }
+
+  get #isToldOfAllRules(): boolean {
+    return this.isToldOfRules && !LEGACY.some((path) => existsSync(path))
+  }
+
   /** When rules that have changed may be read again, in monotonic milliseconds; undefined: nothing waits. */
   get rulesDue(): number | undefined {
     return this.#stale.has('rules') ? this.#rulesEarliest : undefined
@@ -156,8 +165,7 @@ export class WayInSource {
   async #rules(signal: AbortSignal): Promise<Result<PacketFilter>> {
     const before = this.#read.rules
     const began = performance.now()
-    const oldest =
-      !this.isToldOfRules || LEGACY.some((path) => existsSync(path)) ? OLDEST_LEGACY : OLDEST.rules
+    const oldest = this.#isToldOfAllRules ? OLDEST.rules : OLDEST_LEGACY
     const isFresh = before !== undefined && !this.#stale.has('rules') && began - before.at < oldest
     if (before !== undefined && (isFresh || began < this.#rulesEarliest)) return before.value
     this.#stale.delete('rules')

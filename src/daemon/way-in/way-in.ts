@@ -3,6 +3,7 @@
  * get out and in. It changes nothing.
  */
 import { performance } from 'node:perf_hooks'
+import { type HeldFinding, type HeldFindings, holdFindings } from '../../judge/held-findings'
 import {
   judgeWayIn,
   type RulesMemory,
@@ -25,17 +26,10 @@ const SETTLE = 300
 const SPACING = 2000
 const SHARE = 1 / 50
 
-/** A finding counts once two passes in a row have it: a bridge that is being made has no address yet. */
-interface Held {
-  readonly finding: WayInFinding
-  readonly isConfirmed: boolean
-}
-
 export class WayIn implements WayInReport {
   readonly #loop: Loop
   readonly #source: WayInSource
-  /** Code and place -> the finding of the last pass. */
-  #held: ReadonlyMap<string, Held> = new Map()
+  #held: HeldFindings = new Map()
   #made: ReadonlySet<WayInCheck> = new Set()
   #suspects: ReadonlySet<string> = new Set()
   #memory: RulesMemory | undefined
@@ -96,24 +90,22 @@ export class WayIn implements WayInReport {
     this.#suspects = suspects
     this.#memory = memory
     this.#made = made
-    this.#take(findings)
+    const rules = { reading: view.firewall, isOutdated: this.#source.areRulesOutdated }
+    this.#take(holdFindings(this.#held, findings, rules))
     const now = performance.now()
     const earliest = now + Math.max(SPACING, took / SHARE)
-    const isDoubtful = [...this.#held.values()].some(({ isConfirmed }) => !isConfirmed)
-    const due = Math.min(isDoubtful ? earliest : now + PERIOD, this.#source.rulesDue ?? now + PERIOD)
+    const doubtful = [...this.#held.values()].filter(({ isConfirmed }) => !isConfirmed)
+    const waitsForRules = ({ finding }: HeldFinding): boolean =>
+      rules.isOutdated && finding.check === 'firewall'
+    // Where nobody tells of changes, nothing else causes the reading that confirms.
+    if (doubtful.some(waitsForRules)) this.#source.noteRules()
+    const again = doubtful.every(waitsForRules) ? now + PERIOD : earliest
+    const due = Math.min(again, this.#source.rulesDue ?? now + PERIOD)
     return { due, earliest }
   }
 
-  #take(findings: readonly WayInFinding[]): void {
+  #take(held: HeldFindings): void {
     const before = this.#held
-    const held = new Map<string, Held>()
-    for (const finding of findings) {
-      // Of one code there may be several: a rule for each family. Their texts change, and their order does
-      // not.
-      const place = [...held.values()].filter((each) => each.finding.code === finding.code).length
-      const key = `${finding.code} ${place}`
-      held.set(key, { finding, isConfirmed: before.has(key) })
-    }
     this.#held = held
     let isNews = false
     for (const [key, { finding, isConfirmed }] of held) {

@@ -10,6 +10,7 @@ import { type Host, Lab } from '../../lab/lab'
 import { execOk, setSysctl } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
+import { LOOKED_AT } from '../../support/way-in'
 
 jest.setTimeout(patient(180_000))
 
@@ -29,7 +30,12 @@ beforeAll(async () => {
 afterAll(() => lab?.close())
 
 /** Waits until the status of a host is as wanted. @param seen what is shown if it never is */
-const statusOf = (host: Host, what: string, isSo: (status: Status) => boolean): Promise<Status> =>
+const statusOf = (
+  host: Host,
+  what: string,
+  isSo: (status: Status) => boolean,
+  deadline = DETECTED,
+): Promise<Status> =>
   waitFor(
     `${what} at ${host.name}`,
     async () => {
@@ -40,7 +46,7 @@ const statusOf = (host: Host, what: string, isSo: (status: Status) => boolean): 
       const probes = peers.map(({ publicIp, probe }) => [publicIp, probe])
       return new Pending(JSON.stringify({ state, problems, warnings, mesh, probes }))
     },
-    DETECTED,
+    deadline,
   )
 
 const probeOf = (status: Status, peer: Host) =>
@@ -55,12 +61,24 @@ const isWell = ({ state, mesh, warnings = [] }: Status): boolean =>
   state === 'healthy' && mesh?.peers.answering === 3 && warnings.length === 0
 
 const allWell = (): Promise<unknown> =>
-  Promise.all(lab.hosts.map((host) => statusOf(host, 'an answer of every peer', isWell)))
+  Promise.all(
+    lab.hosts.map((host) => statusOf(host, 'an answer of every peer', isWell, { timeoutMs: LOOKED_AT })),
+  )
 
-/** Rules in a table of their own; @returns a function that removes them. */
-async function drop(host: Host, rules: string): Promise<() => Promise<unknown>> {
+/**
+ * Has rules in a table of their own, and removes them at the end. The host itself names its rules by then:
+ * otherwise it might do so after the cure, for a moment.
+ */
+async function withRules(host: Host, rules: string, during: () => Promise<void>): Promise<void> {
   await execOk(host.namespace, ['nft', `table inet faults { ${rules} }`])
-  return () => execOk(host.namespace, ['nft', 'delete table inet faults'])
+  try {
+    await during()
+    const isNamed = ({ problems, warnings = [] }: Status): boolean =>
+      [...problems, ...warnings].some((text) => text.includes('table inet faults'))
+    await statusOf(host, 'the host to name its rules', isNamed, { timeoutMs: LOOKED_AT })
+  } finally {
+    await execOk(host.namespace, ['nft', 'delete table inet faults'])
+  }
 }
 
 async function metric(host: Host, sample: string): Promise<string | undefined> {
@@ -124,8 +142,8 @@ test('VXLAN dropped at one host: it is cut off, and the others say that the over
     await eventsOf(other, 'peer-unreachable', broken),
     await eventsOf(other, 'peer-reachable', broken),
   ]
-  const cure = await drop(broken, 'chain in { type filter hook input priority 0; udp dport 8472 drop; };')
-  try {
+  const rules = 'chain in { type filter hook input priority 0; udp dport 8472 drop; };'
+  await withRules(broken, rules, async () => {
     const cut = await statusOf(broken, 'that it is cut off', ({ problemDetails }) =>
       Boolean(problemDetails?.some(({ code }) => code === 'mesh-cut-off')),
     )
@@ -151,9 +169,7 @@ test('VXLAN dropped at one host: it is cut off, and the others say that the over
       fails: 'overlay',
       probes: [{ part: 'underlay', received: 2 }, { part: 'overlay', received: 0 }, { part: 'full-size' }],
     })
-  } finally {
-    await cure()
-  }
+  })
   await allWell()
   expect((await other.overlayctl('ping', broken.address)).stdout).toContain('every packet was answered')
   expect(await readiness(broken)).toMatch(/^200 /)
@@ -181,37 +197,28 @@ test('a dead peer is told, and does not degrade the others', async () => {
 
 test('one direction blocked between two hosts: both ends say so, and nobody else', async () => {
   const [from, to, third] = [lab.host(1), lab.host(2), lab.host(3)]
-  const cure = await drop(
-    from,
-    `chain out { type filter hook output priority 0; ip daddr ${to.address} udp dport 8472 drop; };`,
-  )
-  try {
+  const rules = `chain out { type filter hook output priority 0; ip daddr ${to.address} udp dport 8472 drop; };`
+  await withRules(from, rules, async () => {
     await statusOf(from, 'the peer behind the fault', isUnreachable(to, 'overlay'))
     const seen = await statusOf(to, 'the peer before the fault', isUnreachable(from, 'overlay'))
     expect(seen.state).toBe('degraded')
     expect(await readiness(to)).toMatch(/^200 /)
     await statusOf(third, 'an answer of every peer', isWell)
-  } finally {
-    await cure()
-  }
+  })
   await allWell()
 })
 
 test('an INPUT policy of DROP: that host is cut off, for the others it is silent on both layers', async () => {
   const [closed, other] = [lab.host(3), lab.host(1)]
-  const cure = await drop(
-    closed,
-    'chain in { type filter hook input priority 0; policy drop; ct state established accept; iif lo accept; };',
-  )
-  try {
+  const rules =
+    'chain in { type filter hook input priority 0; policy drop; ct state established accept; iif lo accept; };'
+  await withRules(closed, rules, async () => {
     await statusOf(closed, 'that it is cut off', ({ problemDetails }) =>
       Boolean(problemDetails?.some(({ code }) => code === 'mesh-cut-off')),
     )
     const seen = await statusOf(other, 'the silent peer', isUnreachable(closed, 'underlay'))
     expect(seen.warnings).toHaveLength(1)
-  } finally {
-    await cure()
-  }
+  })
   await allWell()
 })
 

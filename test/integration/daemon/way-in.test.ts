@@ -2,16 +2,16 @@
  * What the daemon itself says of its bridge and of the way in: each fault is seeded, seen in status, exit
  * code, event and metric, and gone after the cure.
  */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Status } from '../../../src/api/status'
 import { type Host, Lab } from '../../lab/lab'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 import { codesOf, doctor } from '../../support/doctor'
+import { LOOKED_AT } from '../../support/way-in'
 
 jest.setTimeout(patient(180_000))
-
-/** Milliseconds. The daemon reads the rules of others again after 50 times the duration of a reading. */
-const LOOKED_AT = 120_000
 
 let lab: Lab
 beforeAll(async () => {
@@ -157,4 +157,44 @@ test('a container with a larger MTU is a warning, and leaves the host healthy', 
     /^bridge: containers have a larger MTU than fits through the overlay: /,
   )
   expect((await container.overlayctl('status')).code).toBe(0)
+})
+
+/**
+ * An nft that removes the table `brief` as soon as the daemon has read it. It writes a line to a file for each
+ * reading of all rules, and one for the removal.
+ */
+const forgetfulNft = (notes: string): string => `#!/bin/sh
+PATH='${process.env['PATH']}'
+nft "$@" || exit
+case $* in
+'-a list ruleset') echo reading >>'${notes}' ;;
+'-j list ruleset' | '-j list table inet brief')
+  nft delete table inet brief 2>/dev/null && echo gone >>'${notes}' ;;
+esac
+exit 0
+`
+
+test('rules that are gone by the second look are not told', async () => {
+  const bin = join(lab.directory, 'forgetful')
+  const notes = join(bin, 'notes')
+  await mkdir(bin)
+  await writeFile(join(bin, 'nft'), forgetfulNft(notes), { mode: 0o755 })
+  await writeFile(notes, '')
+  await host().stop()
+  host().start({ env: { PATH: `${bin}:${process.env['PATH']}` } })
+  await host().waitConverged(1, LOOKED_AT)
+  await waitForMetric(host(), 'overlayd_way_in{check="firewall"} 0')
+  await sh("nft 'table inet brief { chain c { type filter hook input priority 10; udp dport 8472 drop; }; }'")
+  await waitFor(
+    'a reading after the one with the table',
+    async () => {
+      const lines = (await readFile(notes, 'utf8')).trimEnd().split('\n')
+      const at = lines.indexOf('gone')
+      return (at !== -1 && lines.includes('reading', at)) || new Pending(lines.join())
+    },
+    { timeoutMs: LOOKED_AT },
+  )
+  const { stdout } = await host().overlayctl('events', '-o', 'json', '--kind=way-in-problem')
+  expect(stdout).toBe('')
+  await host().waitConverged(1, LOOKED_AT)
 })
