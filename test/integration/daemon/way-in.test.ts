@@ -160,8 +160,8 @@ test('a container with a larger MTU is a warning, and leaves the host healthy', 
 })
 
 /**
- * An nft that removes the table `brief` as soon as the daemon has read it. It writes a line to a file for each
- * reading of all rules, and one for the removal.
+ * An nft that removes the table `brief` as soon as the daemon has read it. It notes each reading of all rules
+ * in a file, and the removal.
  */
 const forgetfulNft = (notes: string): string => `#!/bin/sh
 PATH='${process.env['PATH']}'
