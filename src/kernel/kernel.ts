@@ -13,7 +13,7 @@ import type {
   LinkOperation,
   ObservedLink,
 } from '../model/kernel/link'
-import type { UnansweredNeighbour } from '../model/kernel/neighbour'
+import type { AskedNeighbour } from '../model/kernel/neighbour'
 import type { ObjectOperation, ObservedObjects, OperationFailure, ProxyEntry } from '../model/kernel/objects'
 import type { DefaultRoute, Route, RouteLookup, UnderlayRoute } from '../model/kernel/route'
 import { type ChangeListener, ChangeStream } from './events/events'
@@ -29,7 +29,7 @@ import { neighbourMessage } from './netlink/messages'
 import { openRawSocket } from './netlink/raw-socket'
 import { readObjects } from './objects'
 import type { Elsewhere, Reading } from './objects/kind'
-import { ASK_AGAIN, listNeighbours, listUnanswered, type Neighbour } from './objects/neighbours'
+import { ASK_AGAIN, listAsked, listNeighbours, type Neighbour } from './objects/neighbours'
 import { listNexthops } from './objects/nexthops'
 import { objectFormat } from './objects/operations'
 import { listProxies } from './objects/proxies'
@@ -206,18 +206,18 @@ export class Kernel {
     return this.dumps.dump(listNeighbours(family, index, NUD_KNOWN), signal)
   }
 
-  /** Neighbours of one family on a link that have not answered, though something was sent to them. */
-  async unanswered(
+  /** Neighbours of one family on a link that the kernel has asked. */
+  async askedNeighbours(
     family: Family,
     index: number,
     signal?: AbortSignal,
-  ): Promise<readonly UnansweredNeighbour[]> {
-    return this.dumps.dump(listUnanswered(family, index), signal)
+  ): Promise<readonly AskedNeighbour[]> {
+    return this.dumps.dump(listAsked(family, index), signal)
   }
 
   /**
    * Has the kernel ask such a neighbour again, as for a packet to it: one that is back is known then. Where
-   * the kernel has no entry of it any more, nothing is asked.
+   * the link is gone, nothing is asked.
    * @throws {NetlinkError} if the kernel refuses for another reason
    */
   async askAgain(address: IpAddress, link: number, signal?: AbortSignal): Promise<void> {

@@ -7,7 +7,7 @@ import type { Kernel, KernelChange } from '../../kernel/kernel'
 import { keepProxyNdp } from '../../kernel/sysctl'
 import { FAMILIES, familyOf, formatPrefix } from '../../model/address'
 import { describeError } from '../../model/errors'
-import type { UnansweredNeighbour } from '../../model/kernel/neighbour'
+import type { AskedNeighbour } from '../../model/kernel/neighbour'
 import { proxyKey } from '../../model/kernel/objects'
 import { routeKey } from '../../model/kernel/route'
 import type { Revision } from '../../model/lease'
@@ -186,19 +186,18 @@ export class Deliverer {
     const now = performance.now()
     const gateways = gatewaysOf(this.#wanted(), this.network)
     if (gateways.length > 0 && now < this.#gatewaysDue) return this.#gatewaysDue
-    const unanswered = new Map<number, readonly UnansweredNeighbour[]>()
+    const asked = new Map<number, readonly AskedNeighbour[]>()
     for (const { address, link } of gateways) {
-      const others = unanswered.get(link.index) ?? []
-      const found = await this.kernel.unanswered(familyOf(address), link.index, signal)
-      unanswered.set(link.index, [...others, ...found])
+      const others = asked.get(link.index) ?? []
+      const found = await this.kernel.askedNeighbours(familyOf(address), link.index, signal)
+      asked.set(link.index, [...others, ...found])
     }
     const before = this.#gateways
-    this.#gateways = judgeGateways(gateways, unanswered, before, now)
+    this.#gateways = judgeGateways(gateways, asked, before, now)
     for (const { address, link } of this.#gateways.silent)
       await this.kernel.askAgain(address, link.index, signal)
     this.#tellOfGateways(before.silent)
-    const { asked } = this.#gateways
-    this.#gatewaysDue = now + (asked.size > 0 ? GATEWAY_LOOK.unanswered : GATEWAY_LOOK.usual)
+    this.#gatewaysDue = now + (this.#gateways.since.size > 0 ? GATEWAY_LOOK.unanswered : GATEWAY_LOOK.usual)
     return gateways.length > 0 ? this.#gatewaysDue : Number.POSITIVE_INFINITY
   }
 

@@ -1,6 +1,6 @@
 /** Permanent neighbours: address of a peer's gateway -> link-layer address (linux/neighbour.h). */
 import { type Family, formatIp, type IpAddress, type MacAddress } from '../../model/address'
-import type { UnansweredNeighbour } from '../../model/kernel/neighbour'
+import type { AskedNeighbour } from '../../model/kernel/neighbour'
 import type { Notification } from '../events/notification'
 import type { Question, RequestFormat } from '../netlink/client'
 import {
@@ -10,6 +10,7 @@ import {
   NTF_USE,
   NUD_FAILED,
   NUD_INCOMPLETE,
+  NUD_KNOWN,
   NUD_PERMANENT,
   RTM_DELNEIGH,
   RTM_GETNEIGH,
@@ -48,22 +49,31 @@ export const listNeighbours = (
   },
 })
 
-/** Dump of the neighbours of one family on one link that have not answered. */
-export const listUnanswered = (wanted: Family, linkIndex: number): Question<UnansweredNeighbour> => ({
+/** Dump of the neighbours of one family on one link that the kernel has asked. */
+export const listAsked = (wanted: Family, linkIndex: number): Question<AskedNeighbour> => ({
   attempted: 'list neighbours',
   encode: listNeighbours(wanted, linkIndex).encode,
   decode(view, start, end) {
     const { family, index, state, destination } = neighbourMessage.decode(view, start, end)
     if (family !== familyNumber(wanted) || index !== linkIndex || destination === undefined) return undefined
-    if ((state & (NUD_FAILED | NUD_INCOMPLETE)) === 0) return undefined
-    return { address: destination, state: (state & NUD_FAILED) === 0 ? 'asking' : 'failed' }
+    const asked = askedStateOf(state)
+    return asked && { address: destination, state: asked }
   },
 })
 
-/** Has the kernel ask a neighbour again that it has an entry of. */
+function askedStateOf(state: number): AskedNeighbour['state'] | undefined {
+  if ((state & NUD_KNOWN) !== 0) return 'answered'
+  if ((state & NUD_FAILED) !== 0) return 'failed'
+  return (state & NUD_INCOMPLETE) === 0 ? undefined : 'asking'
+}
+
+/**
+ * Has the kernel ask a neighbour again. The kernel drops entries of neighbours that have not answered from
+ * 128 entries of all namespaces on (net/core/neighbour.c: neigh_periodic_work), so the entry may be new.
+ */
 export const ASK_AGAIN: RequestFormat<{ readonly address: IpAddress; readonly link: number }> = {
   encode: (writer, { address, link }) =>
-    neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST, {
+    neighbourMessage.encode(writer, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE, {
       family: familyNumberOf(address),
       index: link,
       flags: NTF_USE,

@@ -1,7 +1,7 @@
 /** Gateways of announced prefixes that do not answer: other hosts send packets here, and they are lost. */
 import { formatIp, type IpAddress } from '../../model/address'
 import type { ObservedLink } from '../../model/kernel/link'
-import type { UnansweredNeighbour } from '../../model/kernel/neighbour'
+import type { AskedNeighbour } from '../../model/kernel/neighbour'
 import type { Announcement } from '../../model/prefixes'
 import { deliveryOf, type LocalNetwork } from './delivery'
 
@@ -15,8 +15,8 @@ export interface Gateway {
 export interface GatewayVerdict {
   /** Those that do not answer. */
   readonly silent: readonly Gateway[]
-  /** Those that the kernel has no answer of, and since when: monotonic milliseconds. For the next look. */
-  readonly asked: ReadonlyMap<string, number>
+  /** Since when those that have not answered have not: monotonic milliseconds. For the next look. */
+  readonly since: ReadonlyMap<string, number>
 }
 
 /** The gateways of those announcements that have a way now. */
@@ -38,33 +38,36 @@ const PATIENCE = 4000
 
 /**
  * Which gateways do not answer. One that the kernel is asking may answer the next moment: it is silent once
- * it has not answered for longer than the kernel asks.
- * @param unanswered by index of the link
+ * it has not answered for longer than the kernel asks. Then only an answer ends its silence: the kernel may
+ * forget that it has asked.
+ * @param neighbours by index of the link
  * @param before the verdict of the last look
  * @param now in monotonic milliseconds
  */
 export function judgeGateways(
   gateways: readonly Gateway[],
-  unanswered: ReadonlyMap<number, readonly UnansweredNeighbour[]>,
+  neighbours: ReadonlyMap<number, readonly AskedNeighbour[]>,
   before: GatewayVerdict,
   now: number,
 ): GatewayVerdict {
   const silent: Gateway[] = []
-  const asked = new Map<string, number>()
+  const sinces = new Map<string, number>()
   for (const gateway of gateways) {
-    const found = unanswered.get(gateway.link.index)?.find(({ address }) => address === gateway.address)
-    if (found === undefined) continue
+    const found = neighbours.get(gateway.link.index)?.find(({ address }) => address === gateway.address)
     const key = `${gateway.link.index} ${gateway.address}`
+    const last = before.since.get(key)
+    const wasSilent = last !== undefined && now - last >= PATIENCE
+    if (found?.state === 'answered' || (found === undefined && !wasSilent)) continue
     // One that has failed, and is asked again, stays silent.
-    const since = found.state === 'failed' ? Number.NEGATIVE_INFINITY : (before.asked.get(key) ?? now)
-    asked.set(key, since)
+    const since = found?.state === 'failed' ? Number.NEGATIVE_INFINITY : (last ?? now)
+    sinces.set(key, since)
     if (now - since >= PATIENCE) silent.push(gateway)
   }
-  return { silent, asked }
+  return { silent, since: sinces }
 }
 
 /** Before the first look. */
-export const NO_VERDICT: GatewayVerdict = { silent: [], asked: new Map() }
+export const NO_VERDICT: GatewayVerdict = { silent: [], since: new Map() }
 
 export const describeSilence = ({ address, link }: Gateway): string =>
   `the gateway ${formatIp(address)} on ${link.name} does not answer`

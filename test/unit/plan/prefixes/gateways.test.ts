@@ -1,5 +1,5 @@
 import type { ObservedLink } from '../../../../src/model/kernel/link'
-import type { UnansweredNeighbour } from '../../../../src/model/kernel/neighbour'
+import type { AskedNeighbour } from '../../../../src/model/kernel/neighbour'
 import { type Announcement, parseVia } from '../../../../src/model/prefixes'
 import {
   describeSilence,
@@ -41,13 +41,13 @@ test('gateways are those of announcements whose way is there', () => {
 })
 
 const look = (
-  state: UnansweredNeighbour['state'] | undefined,
+  state: AskedNeighbour['state'] | undefined,
   now: number,
   before = NO_VERDICT,
   at = '10.5.240.9',
 ) => {
-  const unanswered = new Map([[7, state === undefined ? [] : [{ address: ip(at), state }]]])
-  return judgeGateways(gateways, unanswered, before, now)
+  const neighbours = new Map([[7, state === undefined ? [] : [{ address: ip(at), state }]]])
+  return judgeGateways(gateways, neighbours, before, now)
 }
 
 test('one that the kernel has asked in vain is silent, and one that it asks for too long', () => {
@@ -62,9 +62,22 @@ test('one that the kernel has asked in vain is silent, and one that it asks for 
 })
 
 test('one that has answered meanwhile has time again', () => {
-  const answered = look(undefined, 3000, look('asking', 0))
-  expect([answered.silent, answered.asked.size]).toEqual([[], 0])
+  const answered = look('answered', 3000, look('asking', 0))
+  expect([answered.silent, answered.since.size]).toEqual([[], 0])
   expect(look('asking', 5000, answered).silent).toEqual([])
+})
+
+test('one that the kernel has forgotten stays silent until it answers', () => {
+  const failed = look('failed', 0)
+  const forgotten = look(undefined, 1000, failed)
+  expect(forgotten.silent).toEqual(gateways)
+  expect(look('asking', 2000, look(undefined, 1500, forgotten)).silent).toEqual(gateways)
+  expect(look('answered', 2000, forgotten).silent).toEqual([])
+})
+
+test('one that the kernel forgets while it asks, and one that it never asked, are not silent', () => {
+  const forgotten = look(undefined, 3000, look('asking', 0))
+  expect([forgotten.silent, look(undefined, 9000, forgotten).silent]).toEqual([[], []])
 })
 
 test('another neighbour, or one of another link, is not meant', () => {
