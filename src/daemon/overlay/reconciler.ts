@@ -36,6 +36,8 @@ export class Reconciler {
    * Changes of the target from the next pass on: a pass that is under way sees one target from end to end.
    */
   #change: TargetChange | undefined
+  /** Requests for another target, and how many of them a pass over everything has made so. */
+  readonly #retargets = { asked: 0, made: 0 }
   #lastSync: number | undefined
   /** Notifies after each pass that succeeded. */
   readonly #settled = new ChangeSignal()
@@ -73,7 +75,8 @@ export class Reconciler {
     const failing = retries.size + contests.waiting().length
     const hasFailed = schedule.failures > 0
     return {
-      converged: progress.isSettled && failing === 0 && !hasFailed && this.#change === undefined,
+      converged:
+        progress.isSettled && failing === 0 && !hasFailed && this.#retargets.made === this.#retargets.asked,
       revision: progress.revision,
       failing,
       contests: contests.contests(),
@@ -107,6 +110,7 @@ export class Reconciler {
   retarget(change: TargetChange): void {
     const stale = [...(this.#change?.stale ?? []), ...(change.stale ?? [])]
     this.#change = { ...this.#change, ...change, stale }
+    this.#retargets.asked += 1
     this.#pass.schedule.request('retarget', performance.now())
     this.#alarm.wake()
   }
@@ -114,6 +118,7 @@ export class Reconciler {
   /** etcd has listed the peers: from the next pass on, objects that they do not want are removed. */
   confirm(): void {
     if (this.#target.unconfirmed !== true) return
+    this.#retargets.asked += 1
     this.#pass.schedule.request('confirmed', performance.now())
     this.#alarm.wake()
   }
@@ -217,7 +222,9 @@ export class Reconciler {
   async syncAll(signal: AbortSignal): Promise<void> {
     const started = performance.now()
     this.#begin(started)
+    const { asked } = this.#retargets
     const outcome = await this.#pass.full(this.#target, started, signal)
+    this.#retargets.made = asked
     this.#settle()
     this.#pass.schedule.succeeded(performance.now(), outcome)
   }

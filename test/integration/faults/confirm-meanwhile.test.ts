@@ -60,3 +60,18 @@ test('a removal is no repair, even if etcd confirmed while the device was correc
   delete before.addresses
   expect(await pass()).toEqual({ done: STRANGER_GOES, repairs: [] })
 })
+
+test('the kernel has not converged before the pass that removes has ended', async () => {
+  const { reconciler, pass, before } = await unconfirmed()
+  const converged: boolean[] = []
+  const look = () => converged.push(reconciler.convergence.converged)
+  await pass()
+  look()
+  addStranger()
+  reconciler.confirm()
+  look()
+  before.apply = look
+  expect((await pass()).done).toEqual(STRANGER_GOES)
+  look()
+  expect([converged[0], ...new Set(converged.slice(1, -1)), converged.at(-1)]).toEqual([true, false, true])
+})
