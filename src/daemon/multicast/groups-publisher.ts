@@ -49,7 +49,7 @@ const PERIOD = 10_000
 /** Joins of one container cause one pass. */
 const SETTLE = 50
 const RENEW = (GROUPS_TTL_SECONDS * 1000) / 3
-/** After a long absence of etcd the other hosts wait ten seconds for new announcements. */
+/** After a long absence of etcd the other hosts wait fifteen seconds for new announcements. */
 const RETRY: BackoffBounds = { first: 200, most: 5000 }
 
 export class GroupsPublisher {

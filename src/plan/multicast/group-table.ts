@@ -13,7 +13,7 @@ const BELIEVED = GROUPS_TTL_SECONDS * 1000
  * The wait after etcd is back, or after another store: for the missed events to arrive, and for hosts that
  * lost etcd too to announce their changes.
  */
-const CATCHING_UP = 10_000
+const CATCHING_UP = 15_000
 
 export class GroupTable {
   /** name -> entry */

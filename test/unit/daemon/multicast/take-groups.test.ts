@@ -48,7 +48,7 @@ test('a loss of etcd, and its end, are news', () => {
   expect(table.distrust(30_001)).toBeDefined()
   expect(takeGroups(table, events(), 30_001)).toBe(true)
   expect(table.distrust(30_001)).toBeDefined()
-  expect(table.distrust(40_001)).toBeUndefined()
+  expect(table.distrust(45_001)).toBeUndefined()
 })
 
 test('groups of a replaced store are distrusted at first', () => {
