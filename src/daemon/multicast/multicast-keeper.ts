@@ -105,6 +105,8 @@ type Device =
       readonly plan: GroupPlan
       /** How many hosts get copies. */
       readonly hosts: number
+      /** Packets per second that the rules let pass; `undefined`: all. */
+      readonly limit: number | undefined
       /** Why the device may not stay as it is. */
       readonly complaint: string | undefined
     }
@@ -171,20 +173,18 @@ export class MulticastKeeper {
   async summary(): Promise<MulticastSummary | undefined> {
     const target = this.view.target()
     if (target === undefined) return undefined
-    const {
-      limit,
-      link: { name },
-    } = target
+    const { name } = target.link
     // A status without counters is better than none.
     const nothing = (): undefined => undefined
     const link = this.#link
     const multicast = this.#opened?.multicast
     const counters = link && (await multicast?.counters(link.index).catch(nothing))
+    const made = this.#device.kind === 'made' ? this.#device : undefined
+    const limit = made?.limit
     const overLimit =
       limit === undefined
         ? undefined
         : await multicast?.tables.counted(tableOf(name), LIMIT_CHAIN).catch(nothing)
-    const made = this.#device.kind === 'made' ? this.#device : undefined
     return {
       device: name,
       vni: target.link.vni,
@@ -302,7 +302,8 @@ export class MulticastKeeper {
       ? `another program changes the nftables table netdev ${name} or mcast_router of a bridge again ` +
         `and again; find it with \`nft monitor\` and \`ip monitor\``
       : undefined
-    this.#device = { kind: 'made', name, link, bridges: joined, plan, hosts: size, complaint }
+    const { limit } = target
+    this.#device = { kind: 'made', name, link, bridges: joined, plan, hosts: size, limit, complaint }
     if (!isSame) this.view.bridgesChanged()
   }
 
