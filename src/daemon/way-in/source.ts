@@ -76,7 +76,10 @@ export class WayInSource {
 
   /** Whether rules may have changed since they were read last. */
   get areRulesOutdated(): boolean {
-    return this.#stale.has('rules') || !this.#isToldOfAllRules
+    const last = this.#read.rules?.value
+    const hasLegacy =
+      last?.ok === true && last.value.chains.some(({ program }) => program === 'iptables-legacy')
+    return this.#stale.has('rules') || !this.isToldOfRules || hasLegacy
   }
 
   get #isToldOfAllRules(): boolean {
