@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { type Container, ETCD_ADDRESS, Host, Lab } from '../test/lab/lab'
 import { inNamespace } from '../test/lab/namespace'
 import { runOk } from '../test/lab/process'
-import { Pending } from '../test/lab/wait'
+import { Pending, waitFor } from '../test/lab/wait'
 import type { Place } from './demo-server'
 import { bold, dim, green, indent, perform, say, sayTable } from './demo-stage'
 
@@ -38,10 +38,15 @@ async function show(lab: Lab): Promise<void> {
   const pings = await pingAround(lab, sites)
   const first = lab.host(1)
   say(`${bold(`overlayctl status`)} on ${first.name}:`)
-  const status = await first.overlayctl('status')
-  say(indent(status.stdout + status.stderr))
-  if (status.code !== 0)
-    throw new Error(`overlayctl status ended with exit code ${status.code}\n${first.daemon.tail()}`)
+  const status = await waitFor(
+    'overlayctl status to end with exit code 0',
+    async () => {
+      const { code, stdout, stderr } = await first.overlayctl('status')
+      return code === 0 ? stdout : new Pending(stdout + stderr)
+    },
+    { context: () => first.daemon.tail() },
+  )
+  say(indent(status))
   say(`\n${green('ok')}: ${pings} pings between containers on different hosts, none lost`)
 }
 

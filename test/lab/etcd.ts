@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { SignedFiles } from './certificates'
+import { patience } from './patience'
 import { type Command, LongProcess, run, runOk } from './process'
 import { Pending, waitFor } from './wait'
 
@@ -72,6 +73,7 @@ export function startCluster({
   const names = ['a', 'b', 'c']
   const peerPort = (index: number): number => 12380 + index
   const cluster = names.map((name, index) => `${name}=http://${ip}:${peerPort(index)}`).join(',')
+  const times = clusterTimes()
   return Promise.all(
     names.map((name, index) => {
       const dataDir = join(directory, `etcd-${name}`)
@@ -82,10 +84,19 @@ export function startCluster({
         clientPort: 22379 + index,
         peerPort: peerPort(index),
         dataDir,
-        flags: ['--name', name, '--initial-cluster', cluster],
+        flags: ['--name', name, '--initial-cluster', cluster, ...times],
       })
     }),
   )
+}
+
+/**
+ * Flags of the members of a cluster: etcd's defaults (`--heartbeat-interval=100`, `--election-timeout=1000`)
+ * for this machine. A member that gets no processor for the default time causes an election.
+ */
+export function clusterTimes(): string[] {
+  const times = patience()
+  return [`--heartbeat-interval=${Math.ceil(100 * times)}`, `--election-timeout=${Math.ceil(1000 * times)}`]
 }
 
 export class Etcd {

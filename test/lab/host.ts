@@ -163,6 +163,30 @@ export class Host {
   }
 
   /**
+   * Starts overlayd, and again where it has not waited for etcd: without an answer for 3 s, which a slow
+   * machine may need, it comes up from its state file.
+   * @param prepare done before each start
+   */
+  async startByEtcd(
+    options: StartOptions = {},
+    prepare: () => Promise<unknown> = async () => undefined,
+  ): Promise<void> {
+    for (;;) {
+      await prepare()
+      this.start(options)
+      await this.waitForStatus('an answer of etcd', ({ etcd }) => etcd.connected, 20_000)
+      if (!this.daemon.output.includes('coming up from what was known')) return
+      await this.stop()
+    }
+  }
+
+  /** {@link restart}, with {@link startByEtcd}. */
+  async restartByEtcd(): Promise<void> {
+    await this.stop()
+    await this.startByEtcd(this.#startOptions)
+  }
+
+  /**
    * Reads the status document from the control socket; {@link Pending} with the reason if that fails.
    * @param query `?brief` for a document with few peers
    */

@@ -1,5 +1,6 @@
 /** Runs `overlayctl doctor -o json` on a host of the lab and parses its report. */
 import type { DoctorReport } from '../../src/doctor/report'
+import type { Finding } from '../../src/judge/finding'
 import type { Host } from '../lab/host'
 import type { Lab } from '../lab/lab'
 import { inNamespace } from '../lab/namespace'
@@ -21,9 +22,15 @@ export function doctor(_lab: Lab, host: Host, ...flags: readonly string[]): Prom
 export function withSwiftEtcd(examine: () => Promise<DoctorReport>): Promise<DoctorReport> {
   return waitFor('an etcd that answers in time', async () => {
     const report = await examine()
-    return codesOf(report).includes('etcd-slow') ? new Pending('etcd-slow') : report
+    const slow = report.checks.flatMap(({ findings }) => findings).find(isSlowEtcd)
+    return slow === undefined ? report : new Pending(`${slow.code}: ${slow.evidence.join('; ')}`)
   })
 }
+
+/** Found by the doctor itself, or by the daemon, which asks etcd for each status. */
+const isSlowEtcd = ({ code, evidence }: Finding): boolean =>
+  code === 'etcd-slow' ||
+  (code === 'daemon-problem' && evidence.every((line) => /^etcd: no answer within/.test(line)))
 
 export function readReport(code: number | null, stdout: string, stderr: string): DoctorReport {
   if (stdout === '') throw new Error(`the doctor printed no report: ${stderr}`)

@@ -41,7 +41,7 @@ let outcome: RunResult
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'overlayd-bench-'))
   file = join(directory, 'results.jsonl')
-  const effort = ['--burst=8', '--serial=3', '--events=40', '--idle=1', '--settle=200']
+  const effort = ['--burst=8', '--serial=3', '--events=40', '--idle=1', `--settle=${patient(200)}`]
   const wanted = [
     `--peers=${SIZES.join()}`,
     `--hosts=${HOSTS}`,

@@ -143,7 +143,7 @@ test('IPv6 is added to a running network and taken away again; hosts keep their 
   expect((await leases()).some(([key]) => key.includes('&'))).toBe(false)
   for (const config of [DUAL_STACK_CONFIG, NETWORK_CONFIG]) {
     await lab.putConfig(config)
-    await Promise.all(lab.hosts.map((host) => host.restart()))
+    await Promise.all(lab.hosts.map((host) => host.restartByEtcd()))
     await lab.waitConverged()
     expect(await Promise.all(lab.hosts.map(async (host) => (await host.subnetEnv()).subnet))).toEqual(subnets)
     expect(await leases()).toHaveLength(2)

@@ -54,10 +54,9 @@ test('that is preferred: packets go in clear, with room for encryption, and stat
   expect(status.peers).toMatchObject([
     { state: 'ok', encryption: 'clear', encryptionReason: 'this host cannot encrypt' },
   ])
-  const text = await hosts[0].overlayctl('status')
-  expect(text).toMatchObject({
-    code: 0,
-    stdout: expect.stringContaining('NOT possible on this host, prefer'),
+  await hosts[0].waitUntil('exit code 0, and the words', async () => {
+    const { code, stdout } = await hosts[0].overlayctl('status')
+    return code === 0 && stdout.includes('NOT possible on this host, prefer')
   })
   const peers = await hosts[0].overlayctl('peers')
   expect(peers.stdout).toMatch(/ENCRYPTION .*\n.* clear +this host cannot encrypt/)
@@ -98,8 +97,7 @@ describe('that becomes required', () => {
   })
 
   test('a host that starts waits with the reason, until encryption is preferred again', async () => {
-    await hosts[0].stop()
-    hosts[0].start({ flags: first.flags })
+    await hosts[0].restartByEtcd()
     const status = await hosts[0].waitForStatus(
       'waiting',
       ({ daemon: { waiting } }) => waiting !== undefined && first.reason.test(waiting.reason),

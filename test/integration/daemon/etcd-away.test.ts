@@ -1,4 +1,5 @@
 /** etcd goes and comes back. Traffic goes on meanwhile, and the hosts catch up with missed changes. */
+import { remembered } from '../../lab/faults'
 import { holdsPeer, tracesOf } from '../../lab/kernel-view'
 import { Lab } from '../../lab/lab'
 import { fakePeer } from '../../lab/leases'
@@ -101,6 +102,8 @@ test('a daemon that restarts without etcd leaves the kernel as it is, and goes o
   const before = await host.kernel()
   const monitor = await lab.monitor(host)
   const running = await startPing()
+  // The state file is up to 5 s late, and a killed daemon does not write it.
+  await remembered(host, FAKES.length + 2)
   await lab.etcd.kill()
   await host.restart('SIGKILL')
   await host.waitForStatus('etcd away', isDisconnected)

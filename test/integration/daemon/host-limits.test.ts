@@ -161,8 +161,11 @@ describe('a host with a network of its own inside the overlay’s', () => {
   test('says that its subnet overlaps a network that comes later, for as long as it is there', async () => {
     const network = ['10.5.63.200/26', 'dev', 'eth1'] as const
     await host.exec('ip', 'address', 'add', ...network)
-    const { problems, state } = await host.waitForStatus('the overlap', (status) =>
-      status.problems.some((problem) => problem.includes('overlaps 10.5.63.192/26, which is on eth1')),
+    const { problems, state } = await host.waitForStatus(
+      'the overlap',
+      (status) =>
+        status.etcd.connected &&
+        status.problems.some((problem) => problem.includes('overlaps 10.5.63.192/26, which is on eth1')),
     )
     expect([problems.length, state]).toEqual([1, 'degraded'])
     const report = await doctor(lab, host, '--only=lease,status')

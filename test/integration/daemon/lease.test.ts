@@ -72,7 +72,10 @@ test('a key that another host took is a logged conflict, is not overwritten, tra
   const before = await ownLease(1)
   const kernel = await host.kernel()
   await lab.client.put(before.key).value(leaseValue(STRANGER))
-  const status = await host.waitForStatus('a conflict', ({ lease }) => lease?.state === 'conflict')
+  const status = await host.waitForStatus(
+    'a conflict',
+    ({ lease, etcd }) => lease?.state === 'conflict' && etcd.connected,
+  )
   expect(status).toMatchObject({ state: 'degraded', problems: [expect.stringContaining(STRANGER.publicIp)] })
   expect(host.daemon.output).toMatch(/error lease: CONFLICT.*overlayctl evict 10\.5\.\d+\.0\/24/)
   const ctl = await host.overlayctl('status')
@@ -116,7 +119,7 @@ test('a reservation whose value must change stays one', async () => {
   // The device keeps its MAC, so the reservation must name that MAC.
   const reserved = { subnet: `${ofThird}-24`, publicIp: host.address, mac: '02:00:00:00:99:98' }
   await lab.client.put(before.key).value(leaseValue(reserved))
-  host.start()
+  await host.startByEtcd()
   await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
   expect(await host.link()).toMatchObject({ mac })
   expect(await ownLease(3)).toMatchObject({ value: before.value, etcdLease: '0' })
@@ -126,9 +129,10 @@ test('a reservation goes on, as one, under the key that a network with other fam
   const host = lab.host(3)
   await host.stop()
   const { key, value } = await ownLease(3)
-  await lab.client.delete().key(key)
-  await lab.client.put(`${key}&fd00:5:0:63::-64`).value(value ?? '')
-  host.start()
+  await host.startByEtcd({}, async () => {
+    await lab.client.delete().key(key)
+    await lab.client.put(`${key}&fd00:5:0:63::-64`).value(value ?? '')
+  })
   const status = await host.waitForStatus('healthy', ({ state }) => state === 'healthy')
   expect(status.lease).toMatchObject({ subnet: `${ofThird}/24`, state: 'held' })
   expect(await ownLease(3)).toMatchObject({ key, value, etcdLease: '0' })

@@ -115,12 +115,15 @@ describe('what cannot be read in etcd', () => {
     await putValue('garbage', 'x')
     await putValue('10.5.199.0-24', '{"PublicIP":')
     await putValue(turnsBad.subnet, '{"PublicIP":"nonsense"}')
-    const status = await host.waitForStatus('the unreadable leases', ({ peers }) =>
-      ['garbage', '10.5.199.0-24'].every((key) =>
-        peers.some(
-          ({ subnet, state, reason }) => subnet === key && state === 'rejected' && (reason ?? '') !== '',
+    const status = await host.waitForStatus(
+      'the unreadable leases',
+      ({ peers, etcd }) =>
+        etcd.connected &&
+        ['garbage', '10.5.199.0-24'].every((key) =>
+          peers.some(
+            ({ subnet, state, reason }) => subnet === key && state === 'rejected' && (reason ?? '') !== '',
+          ),
         ),
-      ),
     )
     expect(status.state).toBe('healthy')
     const kept = await host.waitForStatus('the peer whose lease turned bad', ({ peers }) =>

@@ -157,7 +157,7 @@ describe('a former lease of the host, with its signature', () => {
     await put(await former({ vtep: { ...value.vtep, mac: formerMac }, ...older(serial) }))
     await lab.host(2).waitForStatus('a refusal', ({ identity }) => identity?.refused === 1)
     expect((await lab.host(2).kernel()).fdb).toEqual(before)
-    await lab.host(2).restart()
+    await lab.host(2).restartByEtcd()
     await lab.host(2).waitForStatus('a refusal', ({ identity }) => identity?.refused === 1)
     expect(await reason()).toContain('it is a former lease of its host')
     expect(await targets()).toEqual([])
@@ -184,7 +184,7 @@ test('a lease that another program writes over it is refused, and the host stays
 })
 
 test('a host that starts meanwhile sends nothing to the thief', async () => {
-  await lab.host(2).restart()
+  await lab.host(2).restartByEtcd()
   await lab.host(2).waitForStatus('a refusal', ({ identity }) => identity?.refused === 1)
   expect(await targets()).toEqual([])
 })

@@ -74,7 +74,10 @@ async function isFound(from: Host, at: Host): Promise<void> {
   const said = `${MOVING} is in the announced prefix ${MOVING}/32 of ${subnet}`
   const peers = await overlayctl(from, 'peers', MOVING)
   expect(peers).toContain(`${said}\n1 ok of 2 peers\n`)
-  expect(await overlayctl(from, 'status', `--match=${MOVING}`)).toContain(said)
+  await from.waitUntil('a status of a healthy host', async () => {
+    const { code, stdout } = await from.overlayctl('status', `--match=${MOVING}`)
+    return code === 0 && stdout.includes(said)
+  })
   expect(await overlayctl(from, 'ping', MOVING, '--count=1')).toContain(said)
   expect(await overlayctl(from, 'events', `--peer=${MOVING}`, '--kind=peer-joined')).toContain(subnet)
   const report = await from.overlayctl('doctor', '--only=reach', `--peer=${MOVING}`, '-o', 'json')

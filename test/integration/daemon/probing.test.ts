@@ -119,20 +119,24 @@ test('every peer answers: round trip, no loss, packets of full size pass', async
   const status = await statusOf(
     host,
     'a packet of full size',
-    (now) => probeOf(now, peer)?.fullSize === 'passes',
+    (now) => probeOf(now, peer)?.fullSize === 'passes' && isWell(now),
   )
   const probe = probeOf(status, peer)
   expect(probe).toMatchObject({ reach: 'answering', loss: expect.any(Number), rttMs: expect.any(Number) })
   expect(probe?.rttMs).toBeGreaterThan(0)
   expect(status.mesh).toMatchObject({ state: 'on', watched: 3, unreachable: { underlay: 0, overlay: 0 } })
-  expect(await metric(host, 'overlayd_probe_peers{state="answering"}')).toBe('3')
+  await host.waitUntil('the metric of three that answer', async () => {
+    return (await metric(host, 'overlayd_probe_peers{state="answering"}')) === '3'
+  })
   expect(await metric(host, 'overlayd_probe_verdict{verdict="fine"}')).toBe('1')
   expect(Number(await metric(host, 'overlayd_probe_seconds_count'))).toBeGreaterThan(0)
   const { stdout, code } = await host.overlayctl('peers')
   expect(code).toBe(0)
   expect(stdout).toMatch(/REACH +RTT +LOSS/)
   expect(stdout).toMatch(/answering +[\d.]+ ms +\d+ %/)
-  expect((await host.overlayctl('status')).stdout).toMatch(/^mesh +3 of 3 peers answer; 3 watched: RTT/m)
+  await host.waitUntil('the line of the mesh', async () => {
+    return /^mesh +3 of 3 peers answer; 3 watched: RTT/m.test((await host.overlayctl('status')).stdout)
+  })
 })
 
 test('VXLAN dropped at one host: it is cut off, and the others say that the overlay fails', async () => {

@@ -128,7 +128,10 @@ describe('in an etcd with users', () => {
 
   test('a host with the rights to read the network and to write its reserved key takes part', async () => {
     const host = lab.host(2)
-    host.start({ flags: { 'etcd-username': 'host2' }, env: { FLANNELD_ETCD_PASSWORD: 'secret' } })
+    await host.startByEtcd({
+      flags: { 'etcd-username': 'host2' },
+      env: { FLANNELD_ETCD_PASSWORD: 'secret' },
+    })
     // The other host has made its own key anew.
     await host.waitConverged(1)
     expect((await host.subnetEnv()).subnet).toBe(`${subnet.replace(/0$/, '1')}/24`)

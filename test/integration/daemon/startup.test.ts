@@ -25,7 +25,10 @@ describe('the network config', () => {
   test('is awaited while it is missing or wrong, with the reason; the first good one is taken', async () => {
     const host = lab.host(1)
     const daemon = host.start()
-    const missing = await host.waitForStatus('waiting', ({ daemon }) => daemon.phase === 'waiting-for-config')
+    const missing = await host.waitForStatus(
+      'waiting',
+      ({ daemon, etcd }) => daemon.phase === 'waiting-for-config' && etcd.connected,
+    )
     expect(missing).toMatchObject({
       state: 'degraded',
       problems: [expect.stringContaining('/coreos.com/network/config')],

@@ -10,6 +10,8 @@ import type { DoctorReport } from '../../../src/doctor/report'
 import { assertSandbox } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type RunResult, run } from '../../lab/process'
+import { Pending, waitFor } from '../../lab/wait'
+import { withSwiftEtcd } from '../../support/doctor'
 
 assertSandbox()
 jest.setTimeout(patient(180_000))
@@ -70,26 +72,33 @@ test('a second one is refused while it is there', async () => {
 })
 
 test('on a host overlayctl knows its daemon and etcd without a flag', async () => {
-  const { code, stdout, stderr } = await demo('enter', 'host1', 'overlayctl', 'status', '-o', 'json')
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-  const status = statusSchema.parse(JSON.parse(stdout))
+  const status = await waitFor('a healthy host', async () => {
+    const { code, stdout, stderr } = await demo('enter', 'host1', 'overlayctl', 'status', '-o', 'json')
+    expect(stderr).toBe('')
+    return code === 0 ? statusSchema.parse(JSON.parse(stdout)) : new Pending(stdout)
+  })
   expect(status).toMatchObject({ state: 'healthy', lease: { publicIp: '192.168.77.11' } })
   const config = await demo('enter', 'host2', 'overlayctl', 'config', 'get')
   expect(config).toMatchObject({ code: 0, stdout: expect.stringContaining('"10.5.0.0/16"') })
 })
 
 test('the doctor there leaves no check out', async () => {
-  const { stdout } = await demo('enter', 'host1', 'overlayctl', 'doctor', '-o', 'json')
-  const { verdict, checks } = JSON.parse(stdout) as DoctorReport
+  const { verdict, checks } = await withSwiftEtcd(async () => {
+    const { stdout } = await demo('enter', 'host1', 'overlayctl', 'doctor', '-o', 'json')
+    return JSON.parse(stdout) as DoctorReport
+  })
   expect(verdict).toBe('ok')
   expect(checks.filter(({ state }) => state !== 'ok')).toEqual([])
 })
 
 test('ps, /proc and /sys are those of the host, and so are its name, files and exit codes', async () => {
-  const ps = await demo('enter', 'host1', 'ps', '-e', '-o', 'pid=,args=')
-  expect(ps).toMatchObject({ code: 0, stderr: '' })
-  expect(ps.stdout).toMatch(/^ +1 .*scripts\/sandbox --inside/m)
-  expect(ps.stdout.match(/overlayd --etcd-endpoints=/g)).toHaveLength(2)
+  await waitFor('the two daemons in ps', async () => {
+    const ps = await demo('enter', 'host1', 'ps', '-e', '-o', 'pid=,args=')
+    expect(ps).toMatchObject({ code: 0, stderr: '' })
+    expect(ps.stdout).toMatch(/^ +1 .*scripts\/sandbox --inside/m)
+    // A process that a daemon is about to start a program with has the daemon's command line for a moment.
+    return ps.stdout.match(/overlayd --etcd-endpoints=/g)?.length === 2 || new Pending(ps.stdout)
+  })
   const script =
     'ls /sys/class/net && test -e /proc/net/netlink && hostname && . /run/flannel/subnet.env && echo $FLANNEL_NETWORK; exit 7'
   const { code, stdout } = await demo('enter', 'host2', 'sh', '-c', script)
@@ -126,8 +135,10 @@ test('one more host joins, and its container and the others reach each other', a
   const added = await demo('add')
   expect(added).toMatchObject({ code: 0, stderr: '' })
   expect(added.stdout).toContain('ok: 12 pings between host3-c1 and containers on other hosts, none lost')
-  const status = await demo('status')
-  expect(status.stdout.match(/^host\d .* process \d+, healthy /gm)).toHaveLength(3)
+  await waitFor('three healthy hosts', async () => {
+    const { stdout } = await demo('status')
+    return stdout.match(/^host\d .* process \d+, healthy /gm)?.length === 3 || new Pending(stdout)
+  })
   const peers = await demo('enter', 'host3', 'overlayctl', 'peers')
   expect(peers).toMatchObject({ code: 0, stdout: expect.stringContaining('2 ok') })
 })

@@ -17,7 +17,7 @@ import { TcpProxy } from './tcp-proxy'
 jest.setTimeout(patient(60_000))
 
 /** Seconds without a use after which etcd forgets a token. */
-const TOKEN_SECONDS = 1
+const TOKEN_SECONDS = Math.ceil(patient(1000) / 1000)
 /** A longer time: a client that asks this seldom has a forgotten token. */
 const SELDOM_MS = 1000 * TOKEN_SECONDS + 600
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { certificateLives } from '../../../src/etcd/client/tls'
 import type { OverlayError } from '../../../src/model/errors'
 import { CertificateAuthority, type SignedFiles } from '../../lab/certificates'
-import { type Etcd, startEtcd } from '../../lab/etcd'
+import { clusterTimes, type Etcd, startEtcd } from '../../lab/etcd'
 import { patient } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 import { ever, PREFIX, peerValue, Site } from './site'
@@ -259,13 +259,14 @@ test('of three members one may die, also the one in use', async () => {
   const names = ['a', 'b', 'c']
   const cluster = names.map((name, i) => `${name}=http://127.0.0.1:${13_382 + i}`).join(',')
   const server = authority.sign('member')
+  const times = clusterTimes()
   const members = await Promise.all(
     names.map((name, i) =>
       startEtcd({
         clientPort: 13_379 + i,
         peerPort: 13_382 + i,
         tls: { server },
-        flags: ['--name', name, '--initial-cluster', cluster],
+        flags: ['--name', name, '--initial-cluster', cluster, ...times],
       }),
     ),
   )

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describeError } from '../../../src/model/errors'
 import { CertificateAuthority } from '../../lab/certificates'
-import { startEtcd } from '../../lab/etcd'
+import { clusterTimes, startEtcd } from '../../lab/etcd'
 import { patient } from '../../lab/patience'
 import { ever, PREFIX, peerValue, Site } from './site'
 import { TcpProxy } from './tcp-proxy'
@@ -71,10 +71,14 @@ test("flannel's default of two endpoints works with only one of them there", asy
 })
 
 test('a member that has lost its cluster is noticed, and followed again when it is back', async () => {
+  const times = clusterTimes()
   const members = ['a', 'b'].map((name, index) => ({
     clientPort: 12_379 + index,
     peerPort: 12_381 + index,
-    flags: ['--name', name, '--initial-cluster', 'a=http://127.0.0.1:12381,b=http://127.0.0.1:12382'],
+    flags: [
+      ...['--name', name, '--initial-cluster', 'a=http://127.0.0.1:12381,b=http://127.0.0.1:12382'],
+      ...times,
+    ],
   }))
   const [a, b] = await Promise.all(members.map((member) => startEtcd(member)))
   if (a === undefined || b === undefined) throw new Error('no cluster')

@@ -22,6 +22,7 @@ import { ETCD_PREFIX, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { inNamespace } from '../../lab/namespace'
 import { patient } from '../../lab/patience'
 import { type Command, run, runOk } from '../../lab/process'
+import { Pending, waitFor } from '../../lab/wait'
 import { ARCH, cachedIn, digestsIn, makePackages, makeTwice, merged } from '../../support/packages'
 
 jest.setTimeout(patient(200_000))
@@ -282,9 +283,9 @@ describe('installed', () => {
       expect(await lab.ping(here, there)).toMatchObject({ lost: 0 })
       const { namespace, runDirectory } = lab.host(1)
       const status = onInstalled('/usr/bin/overlayctl', 'status', `--run-dir=${runDirectory}`)
-      expect(await run(inNamespace(namespace, status))).toMatchObject({
-        code: 0,
-        stdout: expect.stringContaining('healthy'),
+      await waitFor('a healthy host', async () => {
+        const { code, stdout, stderr } = await run(inNamespace(namespace, status))
+        return (code === 0 && stdout.includes('healthy')) || new Pending(stdout + stderr)
       })
       expect(await lab.host(1).stop()).toMatchObject({ code: 0 })
     } finally {
