@@ -6,6 +6,7 @@ import { type Prefix, parseIpv4, parseIpv4Prefix, prefixContains } from '../../s
 import type { BootedContainer, BootedHost } from '../lab/booted-host'
 import type { BootedLab } from '../lab/booted-lab'
 import { exec } from '../lab/namespace'
+import { patient, patientSeconds } from '../lab/patience'
 import { ping } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
@@ -95,8 +96,8 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
         expect(stdout).toContain(' mtu 1450 ')
         expect(await ping(member(name).namespace, OUTSIDE, { count: 5 })).toMatchObject({ received: 5 })
       }
-      const full = ['ping', '-n', '-c3', '-i0.01', '-W2', '-Mdo', '-s1422', member('web2').address] as const
-      expect((await exec(member('web1').namespace, [...full])).stdout).toContain(
+      const full = ['-n', '-c3', '-i0.01', `-W${patientSeconds(2)}`, '-Mdo', '-s1422', member('web2').address]
+      expect((await exec(member('web1').namespace, ['ping', ...full])).stdout).toContain(
         ' 3 received, 0% packet loss',
       )
     })
@@ -220,7 +221,7 @@ export function describeNetworks(labOf: () => BootedLab, containers: BootedConta
         trap 'kill $!; wait $!' EXIT
         tries=0
         until docker -H unix:///run/dual/docker.sock version >/dev/null 2>&1; do
-          tries=$((tries + 1)); test $tries -lt 300 || { cat log >&2; exit 1; }; kill -0 $! || { cat log >&2; exit 1; }; sleep 0.1
+          tries=$((tries + 1)); test $tries -lt ${patient(300)} || { cat log >&2; exit 1; }; kill -0 $! || { cat log >&2; exit 1; }; sleep 0.1
         done
         docker -H unix:///run/dual/docker.sock network create --ipv6 six >/dev/null
         for network in bridge six; do

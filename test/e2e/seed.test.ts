@@ -9,7 +9,7 @@ import { statusSchema } from '../../src/api/status'
 import type { BootedContainer, BootedHost } from '../lab/booted-host'
 import { assertBootable, BootedLab } from '../lab/booted-lab'
 import { exec } from '../lab/namespace'
-import { patient } from '../lab/patience'
+import { patient, patientSeconds } from '../lab/patience'
 import { type PingResult, ping, RunningPing } from '../lab/ping'
 import { LongProcess } from '../lab/process'
 import { Pending } from '../lab/wait'
@@ -141,7 +141,7 @@ test('packets of full size need no fragments', async () => {
       '-n',
       '-c3',
       '-i0.01',
-      '-W2',
+      `-W${patientSeconds(2)}`,
       '-Mdo',
       `-s${size}`,
       container(2).address,
@@ -432,7 +432,7 @@ test('an overlayd that hangs is started again, and no packet is lost', async () 
   const host = lab.host(2)
   expect(await host.property('overlayd', 'WatchdogUSec')).toBe('30s')
   // The test shortens the watchdog's time.
-  const seconds = Math.ceil(patient(2000) / 1000)
+  const seconds = patientSeconds(2)
   const dropIn = '/run/systemd/system/overlayd.service.d/watchdog.conf'
   const write = `mkdir -p $(dirname ${dropIn}) && printf '[Service]\\nWatchdogSec=${seconds}\\n' >${dropIn}`
   await host.exec('sh', '-c', `${write} && systemctl daemon-reload && systemctl restart overlayd`)

@@ -47,3 +47,6 @@ export function patience(): number {
  * @returns milliseconds for this machine and its present load
  */
 export const patient = (milliseconds: number): number => Math.ceil(milliseconds * patience())
+
+/** The same in whole seconds, for options of programs. */
+export const patientSeconds = (seconds: number): number => Math.ceil(seconds * patience())

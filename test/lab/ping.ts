@@ -1,6 +1,6 @@
 /** Runs iputils' ping and counts the answers. */
 import { inNamespace } from './namespace'
-import { patient } from './patience'
+import { patient, patientSeconds } from './patience'
 import { LongProcess, run, runOk } from './process'
 import { sleep } from './wait'
 
@@ -29,7 +29,7 @@ export async function ping(
   // After its last packet ping waits for one interval, or two round trips, if any packet was answered.
   const interval = patient(intervalMs)
   // Without any answer, ping ends so long after its last packet.
-  const seconds = Math.ceil(patient(1000) / 1000)
+  const seconds = patientSeconds(1)
   const { stdout, stderr } = await run(
     inNamespace(namespace, [
       'ping',
@@ -56,7 +56,7 @@ export class RunningPing {
    * for neighbours, up to 2 s while an IPv6 address is tentative, and a neighbour's queue holds 200 packets.
    */
   static async start(namespace: string, address: string, intervalMs = 5): Promise<RunningPing> {
-    const seconds = `${Math.ceil(patient(5000) / 1000)}`
+    const seconds = `${patientSeconds(5)}`
     await runOk(inNamespace(namespace, ['ping', '-n', '-c', '1', '-w', seconds, address]), {
       timeoutMs: 10_000,
     })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { ETCD_PREFIX, Lab } from '../../lab/lab'
 import { inNamespace } from '../../lab/namespace'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { LongProcess, runOk } from '../../lab/process'
 import { Chromium } from '../../support/chromium'
 
@@ -34,7 +34,7 @@ const host = () => lab.host(1)
 
 /** Asks by curl, which sends what it is told. @returns status and body */
 async function ask(path: string, ...flags: readonly string[]): Promise<{ status: number; text: string }> {
-  const format = ['-sS', '--max-time', '10', '-w', '\n%{http_code}']
+  const format = ['-sS', '--max-time', `${patientSeconds(10)}`, '-w', '\n%{http_code}']
   const text = await host().exec('curl', ...format, ...flags, new URL(path, url).href)
   const end = text.lastIndexOf('\n')
   return { status: Number(text.slice(end)), text: text.slice(0, end) }

@@ -1,7 +1,7 @@
 /** Prefixes that hosts announce: an address that moves, a host that dies, claims that are refused. */
 import { prefixesDocumentSchema } from '../../../src/api/documents'
 import { ETCD_PREFIX, type Host, Lab } from '../../lab/lab'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 
 jest.setTimeout(patient(120_000))
@@ -164,7 +164,7 @@ test('what may not be announced is refused, and shown with its reason where it i
 
 test('an announcement ends with its time', async () => {
   const [first, third] = [lab.host(1), lab.host(3)]
-  const seconds = Math.ceil(patient(3000) / 1000)
+  const seconds = patientSeconds(3)
   await overlayctl(first, 'announce', '198.51.100.0/25', `--for=${seconds}s`)
   await routed(third, '198.51.100.0/25', first)
   await routed(third, '198.51.100.0/25', undefined, seconds * 1000 + 10_000)

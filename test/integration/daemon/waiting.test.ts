@@ -5,7 +5,7 @@ import { remembered } from '../../lab/faults'
 import { ETCD_PREFIX, type Host, Lab, NETWORK_CONFIG } from '../../lab/lab'
 import { fakePeer } from '../../lab/leases'
 import { NotifySocket } from '../../lab/notify-socket'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 
 jest.setTimeout(patient(90_000))
 
@@ -31,7 +31,8 @@ afterAll(async () => {
 const start = (flags: Record<string, string> = {}) =>
   host.start({ flags: { 'healthz-port': PORT, ...flags }, env: { NOTIFY_SOCKET: systemd.path } })
 
-const readyz = () => host.exec('curl', '-s', '--max-time', '5', `http://127.0.0.1:${PORT}/readyz`)
+const readyz = () =>
+  host.exec('curl', '-s', '--max-time', `${patientSeconds(5)}`, `http://127.0.0.1:${PORT}/readyz`)
 
 /** Waits until the host waits for the given reason, and expects the words everywhere. */
 async function expectWaiting(code: string, reason: RegExp): Promise<Status> {

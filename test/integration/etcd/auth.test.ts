@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Registry } from '../../../src/etcd/registry'
 import { describeError } from '../../../src/model/errors'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { Pending, waitFor } from '../../lab/wait'
 import { ever, hostValue, PREFIX, peerValue, Site, subnetOf } from './site'
 import { TcpProxy } from './tcp-proxy'
@@ -17,7 +17,7 @@ import { TcpProxy } from './tcp-proxy'
 jest.setTimeout(patient(60_000))
 
 /** Seconds without a use after which etcd forgets a token. */
-const TOKEN_SECONDS = Math.ceil(patient(1000) / 1000)
+const TOKEN_SECONDS = patientSeconds(1)
 /** A longer time: a client that asks this seldom has a forgotten token. */
 const SELDOM_MS = 1000 * TOKEN_SECONDS + 600
 
@@ -167,7 +167,7 @@ test('signed tokens (JWT) are replaced when they expire, or when users or roles 
   execFileSync('openssl', ['genrsa', '-out', priv, '2048'], { stdio: 'pipe' })
   execFileSync('openssl', ['rsa', '-in', priv, '-pubout', '-out', pub], { stdio: 'pipe' })
   // A token counts from its login, used or not: none may expire before the next call.
-  const ttl = Math.ceil(patient(3000) / 1000)
+  const ttl = patientSeconds(3)
   const signed = await Site.start({
     flags: ['--auth-token', `jwt,pub-key=${pub},priv-key=${priv},sign-method=RS256,ttl=${ttl}s`],
   })

@@ -7,7 +7,7 @@ import type { Lease } from '../../../src/model/lease'
 import { type EtcdLeaseId, NO_ETCD_LEASE } from '../../../src/model/lease'
 import type { HostGroups } from '../../../src/model/multicast'
 import { manyPeers } from '../../lab/leases'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { runOk } from '../../lab/process'
 import { CONFIG, ever, hostValue, PREFIX, peerValue, recordOf, Site, subnetOf } from './site'
 import { TcpProxy } from './tcp-proxy'
@@ -406,7 +406,7 @@ describe('an etcd lease', () => {
   test('that was let run out is expired', async () => {
     const follow = site.follow(registry)
     await follow.waitFor('snapshot')
-    const { ID } = await site.others.leaseClient.leaseGrant({ TTL: Math.ceil(patient(1000) / 1000) })
+    const { ID } = await site.others.leaseClient.leaseGrant({ TTL: patientSeconds(1) })
     await site.others.put(`${PREFIX}/subnets/10.5.1.0-24`).value(peerValue(1)).lease(ID)
     const [, gone] = await follow.waitForEvents(2, 20_000)
     expect(gone).toMatchObject({ kind: 'removed', key: `${PREFIX}/subnets/10.5.1.0-24` })

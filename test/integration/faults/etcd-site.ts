@@ -1,14 +1,14 @@
 /** Hosts under traffic, for tests of faults of etcd. */
 import { Lab } from '../../lab/lab'
 import type { FakePeer } from '../../lab/leases'
-import { patient } from '../../lab/patience'
+import { patientSeconds } from '../../lab/patience'
 import { sleep } from '../../lab/wait'
 
 /**
  * Seconds for which departing peers are held back in these tests: long enough for every host to come back,
  * short enough for a test to wait.
  */
-export const GRACE = Math.min(30, Math.ceil(patient(6000) / 1000))
+export const GRACE = Math.min(30, patientSeconds(6))
 
 /**
  * A /8 has room for thousands of peers from 10.128.0.0 on. Hosts take subnets from 10.5.1.0 to 10.5.99.0.

@@ -3,9 +3,8 @@
  * daemon/libnetwork/drivers/bridge/internal/nftabler). dockerd refills chains whenever a container starts,
  * and makes its tables anew whenever it starts itself. Our rule for it stands in a table of ours.
  */
-
 import { inNamespace } from '../../lab/namespace'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { run as runAny } from '../../lab/process'
 import { ADDRESSES, apply, keeper, nft, run, Site, seenFrom, until, whileRunning } from './site'
 
@@ -54,7 +53,7 @@ table ip docker-bridges {
 }`
 
 const answers = async (from: 'container' | 'peer', to: string): Promise<boolean> =>
-  (await runAny(inNamespace(from, ['ping', '-n', '-c1', '-W1', to]))).code === 0
+  (await runAny(inNamespace(from, ['ping', '-n', '-c1', `-W${patientSeconds(1)}`, to]))).code === 0
 const passes = async (): Promise<Record<string, boolean>> => ({
   in: await answers('peer', container),
   out: await answers('container', peer),

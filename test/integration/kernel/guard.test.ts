@@ -12,7 +12,7 @@ import { wantedObjects } from '../../../src/kernel/nftables/netfilter-objects'
 import { Tables } from '../../../src/kernel/nftables/tables'
 import type { Guard, GuardCounts } from '../../../src/model/guard'
 import { execOk } from '../../lab/namespace'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { ping, RunningPing } from '../../lab/ping'
 import { Pending, waitFor } from '../../lab/wait'
 import { reported, requireSandbox, run, show } from './network'
@@ -88,7 +88,7 @@ function reassembled(): number {
 async function answered(overlay: Overlay, bytes = 56): Promise<readonly number[]> {
   const [addressHere, addressThere] = inside(overlay)
   const count = async (namespace: string, address: string): Promise<number> => {
-    const command = `ping -n -c 2 -i 0.01 -W 1 -s ${bytes} ${address}`
+    const command = `ping -n -c 2 -i 0.01 -W ${patientSeconds(1)} -s ${bytes} ${address}`
     const output = await execOk(namespace, ['sh', '-c', `${command} || true`])
     return Number(/(\d+) received/.exec(output)?.[1])
   }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { Lab } from '../../lab/lab'
 import { execOk } from '../../lab/namespace'
-import { patient } from '../../lab/patience'
+import { patient, patientSeconds } from '../../lab/patience'
 import { LongProcess, runOk } from '../../lab/process'
 import { Pending, waitFor } from '../../lab/wait'
 import { MONITORING } from '../../support/prometheus'
@@ -40,7 +40,7 @@ beforeAll(async () => {
   await lab.waitConverged()
   const directory = join(lab.directory, 'prometheus')
   mkdirSync(directory)
-  const scrape = `${Math.ceil(patient(1000) / 1000)}s`
+  const scrape = `${patientSeconds(1)}s`
   // The delays of the rules are the only thing that is changed: promtool tests them.
   const rules = readFileSync(join(MONITORING, 'alerts.yml'), 'utf8')
   writeFileSync(join(directory, 'alerts.yml'), rules.replace(/^( +for): \S+$/gm, '$1: 0s'))
@@ -71,7 +71,9 @@ afterAll(async () => {
 })
 
 const ask = async (path: string): Promise<unknown> =>
-  JSON.parse(await runOk(['curl', '-sS', '--max-time', '5', `http://${PROMETHEUS}/api/v1/${path}`]))
+  JSON.parse(
+    await runOk(['curl', '-sS', '--max-time', `${patientSeconds(5)}`, `http://${PROMETHEUS}/api/v1/${path}`]),
+  )
 
 /** Alerts about delays of minutes, which a busy machine causes within these tests. */
 const ABOUT_LOAD = ['OverlaydEventLoopLag', 'OverlaydConvergenceSlow']
