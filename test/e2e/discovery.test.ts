@@ -52,7 +52,7 @@ import socket, sys, time
 from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
 class Listener:
     def add_service(self, zeroconf, kind, name):
-        info = zeroconf.get_service_info(kind, name, 10000)
+        info = zeroconf.get_service_info(kind, name, ${patient(10_000)})
         if info: print("found", name, *info.parsed_addresses(), info.port, info.properties)
     update_service = remove_service = lambda *_: None
 probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
