@@ -93,7 +93,7 @@ const CONTESTED = 2000
 /**
  * Milliseconds that other hosts have to hear that encryption was switched off, before packets go in clear.
  */
-const HEARING = 10_000
+const HEARING = 3000
 /** Failures of one pass that are worth a line. */
 const MOST_FAILURES = 3
 
