@@ -112,8 +112,12 @@ test('Docker loads the image, and its programs run without rights', async () => 
 
 test('all make one overlay, and each has a container in it', async () => {
   const host = hostOf(CONTAINERIZED)
-  for (const heading of ['The network config', 'Run the daemon'])
-    await host.exec('sh', '-c', commandsAfter(heading))
+  // An overlayctl gives etcd 3 s, which hosts that are all busy with their start may need.
+  await host.waitFor('to set the network config', async () => {
+    const { code, stderr } = await host.run('sh', '-c', commandsAfter('The network config'))
+    return code === 0 || new Pending(stderr)
+  })
+  await host.exec('sh', '-c', commandsAfter('Run the daemon'))
   await host.waitFor('to have a subnet', async () => {
     const { code, stderr } = await host.run('test', '-s', '/run/flannel/subnet.env')
     return code === 0 || new Pending(stderr)
