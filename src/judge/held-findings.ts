@@ -11,7 +11,7 @@ export interface RulesEvidence {
 
 export interface HeldFinding {
   readonly finding: WayInFinding
-  /** {@link RulesEvidence.reading} of the look that made the finding, or that confirmed it. */
+  /** {@link RulesEvidence.reading} of the last look. */
   readonly reading: unknown
   /** Whether the finding counts. */
   readonly isConfirmed: boolean

@@ -56,8 +56,8 @@ export function judgeGateways(
     const found = neighbours.get(gateway.link.index)?.find(({ address }) => address === gateway.address)
     const key = `${gateway.link.index} ${gateway.address}`
     const last = before.since.get(key)
-    const wasSilent = last !== undefined && now - last >= PATIENCE
-    if (found?.state === 'answered' || (found === undefined && !wasSilent)) continue
+    const isOverdue = last !== undefined && now - last >= PATIENCE
+    if (found?.state === 'answered' || (found === undefined && !isOverdue)) continue
     // One that has failed, and is asked again, stays silent.
     const since = found?.state === 'failed' ? Number.NEGATIVE_INFINITY : (last ?? now)
     sinces.set(key, since)
