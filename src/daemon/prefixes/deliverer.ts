@@ -187,10 +187,12 @@ export class Deliverer {
     const gateways = gatewaysOf(this.#wanted(), this.network)
     if (gateways.length > 0 && now < this.#gatewaysDue) return this.#gatewaysDue
     const asked = new Map<number, readonly AskedNeighbour[]>()
-    for (const { address, link } of gateways) {
-      const others = asked.get(link.index) ?? []
-      const found = await this.kernel.askedNeighbours(familyOf(address), link.index, signal)
-      asked.set(link.index, [...others, ...found])
+    for (const index of new Set(gateways.map(({ link }) => link.index))) {
+      const onLink = gateways.filter(({ link }) => link.index === index)
+      const families = new Set(onLink.map(({ address }) => familyOf(address)))
+      const found: AskedNeighbour[] = []
+      for (const family of families) found.push(...(await this.kernel.askedNeighbours(family, index, signal)))
+      asked.set(index, found)
     }
     const before = this.#gateways
     this.#gateways = judgeGateways(gateways, asked, before, now)
