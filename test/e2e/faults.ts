@@ -6,7 +6,6 @@ import { statusSchema } from '../../src/api/status'
 import type { BootedHost } from '../lab/booted-host'
 import type { BootedLab } from '../lab/booted-lab'
 import { Pending } from '../lab/wait'
-import { LOOKED_AT } from '../support/way-in'
 
 interface Fault {
   /** Code of the problem in the status of the first host. */
@@ -75,8 +74,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
 }
 
-/** From fault to news, and from cure to none. Rules are read again more seldom than peers are asked. */
-const within = (event: Fault['event']) => ({ timeoutMs: event === 'way-in-problem' ? LOOKED_AT : 30_000 })
+/** Deadline of the issue that asked for probing: seconds from fault to news, and from cure to none. */
+const NEWS = { timeoutMs: 30_000 }
 
 async function statusOf(host: BootedHost) {
   const { code, stdout, stderr } = await host.run('overlayctl', 'status', '-o', 'json')
@@ -87,7 +86,7 @@ async function statusOf(host: BootedHost) {
 const codesOf = ({ problemDetails = [] }: Exclude<Awaited<ReturnType<typeof statusOf>>, Pending>): string[] =>
   problemDetails.map(({ code }) => code)
 
-const waitHealthy = (host: BootedHost, event: Fault['event']) =>
+const waitHealthy = (host: BootedHost) =>
   host.waitFor(
     'to be healthy',
     async () => {
@@ -96,7 +95,7 @@ const waitHealthy = (host: BootedHost, event: Fault['event']) =>
       if (status.exit === 0 && status.state === 'healthy') return true
       return new Pending(status.problems.join('; '))
     },
-    within(event),
+    NEWS,
   )
 
 export function describeFaults(labOf: () => BootedLab): void {
@@ -114,7 +113,7 @@ export function describeFaults(labOf: () => BootedLab): void {
         '-c',
         script,
       )
-    await waitHealthy(first, event)
+    await waitHealthy(first)
     const eventsSoFar = async () => first.exec('overlayctl', 'events', '-o', 'json', `--kind=${event}`)
     const before = await eventsSoFar()
     await sh(seed)
@@ -126,13 +125,13 @@ export function describeFaults(labOf: () => BootedLab): void {
           if (seen instanceof Pending) return seen
           return codesOf(seen).includes(code) ? seen : new Pending(JSON.stringify(seen.problemDetails))
         },
-        within(event),
+        NEWS,
       )
       expect(status).toMatchObject({ exit: 1, state: 'degraded' })
       expect((await eventsSoFar()).slice(before.length)).toContain(event === 'way-in-problem' ? code : event)
     } finally {
       await sh(cure)
     }
-    await waitHealthy(first, event)
+    await waitHealthy(first)
   })
 }

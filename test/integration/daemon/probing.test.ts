@@ -61,24 +61,24 @@ const isWell = ({ state, mesh, warnings = [] }: Status): boolean =>
   state === 'healthy' && mesh?.peers.answering === 3 && warnings.length === 0
 
 const allWell = (): Promise<unknown> =>
-  Promise.all(
-    lab.hosts.map((host) => statusOf(host, 'an answer of every peer', isWell, { timeoutMs: LOOKED_AT })),
-  )
+  Promise.all(lab.hosts.map((host) => statusOf(host, 'an answer of every peer', isWell)))
 
 /**
- * Has rules in a table of their own, and removes them at the end. The host itself names its rules by then:
- * otherwise it might do so after the cure, for a moment.
+ * Has rules in a table of their own, and removes them at the end. The host names its rules by then, and no
+ * more afterwards: the daemon reads rules at its own pace.
  */
 async function withRules(host: Host, rules: string, during: () => Promise<void>): Promise<void> {
+  const isNamed = ({ problems, warnings = [] }: Status): boolean =>
+    [...problems, ...warnings].some((text) => text.includes('table inet faults'))
   await execOk(host.namespace, ['nft', `table inet faults { ${rules} }`])
   try {
     await during()
-    const isNamed = ({ problems, warnings = [] }: Status): boolean =>
-      [...problems, ...warnings].some((text) => text.includes('table inet faults'))
     await statusOf(host, 'the host to name its rules', isNamed, { timeoutMs: LOOKED_AT })
   } finally {
     await execOk(host.namespace, ['nft', 'delete table inet faults'])
   }
+  const isForgotten = (status: Status): boolean => !isNamed(status)
+  await statusOf(host, 'the host to name its rules no more', isForgotten, { timeoutMs: LOOKED_AT })
 }
 
 async function metric(host: Host, sample: string): Promise<string | undefined> {
