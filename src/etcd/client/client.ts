@@ -134,6 +134,11 @@ interface Member {
 }
 
 /**
+ * Milliseconds that must be left of a deadline for another attempt. Its error would say "no connection within
+ * 0.001 s", and hide the error that counts.
+ */
+const ATTEMPT_LEAST_MS = 100
+/**
  * Milliseconds that a call to a server that never answered waits, or until it fails, before the server is
  * probed.
  */
@@ -287,7 +292,11 @@ export class EtcdClient {
         const error = this.#failed(member, doing, cause, token, signal)
         signal.throwIfAborted()
         if (error.code === 'etcd-renewed' && renewals < MOST_RENEWALS) renewals += 1
-        else if (error.code !== 'etcd-unreachable' || tried++ === attempts)
+        else if (
+          error.code !== 'etcd-unreachable' ||
+          tried++ === attempts ||
+          deadline - Date.now() < ATTEMPT_LEAST_MS
+        )
           throw await this.#explained(unrenewed(error), member, doing, deadline, signal)
       } finally {
         clearTimeout(probe)

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openEtcd } from '../../../../src/etcd/client/client'
 import { loadTls, TlsSource } from '../../../../src/etcd/client/tls'
 import { CertificateAuthority } from '../../../lab/certificates'
@@ -29,6 +30,25 @@ test('TLS files are not read for http:// endpoints, as with flannel, and a warni
   client.close()
   expect(client.endpoint).toBe('http://a:2379')
   expect(warnings).toEqual([expect.stringContaining('the connection to http://a:2379 is plain text')])
+})
+
+test('a call that fails at the end of its deadline says why, and is not tried again for the rest', async () => {
+  const client = await openEtcd({ endpoints: 'http://127.0.0.1:1' })
+  let tries = 0
+  const attempt = async (_: unknown, options: { deadline?: Date | number }): Promise<never> => {
+    tries += 1
+    await sleep(Number(options.deadline) - Date.now() - 10)
+    throw Object.assign(new Error('14 UNAVAILABLE: connect ETIMEDOUT 127.0.0.1:1'), { code: 14 })
+  }
+  try {
+    await expect(client.call('read it', attempt, new AbortController().signal, 300)).rejects.toMatchObject({
+      code: 'etcd-unreachable',
+      message: expect.stringContaining('nothing listens on port 1 there'),
+    })
+    expect(tries).toBe(1)
+  } finally {
+    client.close()
+  }
 })
 
 describe('TLS', () => {
